@@ -1,0 +1,3 @@
+"""Knowledge distillation for medical imaging, native to MONAI."""
+
+__version__ = "0.1.0"

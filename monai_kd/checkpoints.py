@@ -1,0 +1,67 @@
+"""Reading and writing weights: strictly, safely, whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .atomic import written_whole
+
+__all__ = ["load_weights", "read_checkpoint", "save_checkpoint"]
+
+
+def save_checkpoint(content: Any, path: str | Path) -> None:
+    """``torch.save`` under a temporary name, then rename: a killed run leaves the old file or the new one."""
+    with written_whole(path) as temporary:
+        torch.save(content, temporary)
+
+
+def read_checkpoint(path: str | Path, map_location: torch.device | str = "cpu") -> Any:
+    """``torch.load`` with ``weights_only=True``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not a checkpoint, or holds more than tensors and plain values.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {path}; train first, or give the right path.")
+    try:
+        return torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path} can't be read as a checkpoint of tensors: {error}") from error
+
+
+def load_weights(network: nn.Module, path: str | Path, map_location: torch.device | str = "cpu") -> nn.Module:
+    """Load a bare state dict strictly into ``network``, and return the network.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no state dict of this network; the message counts missing, unknown and misshapen keys.
+    """
+    state = read_checkpoint(path, map_location)
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ValueError(f"{path} is no bare state dict (name to tensor); of a training run, that is model.pt, not last.pt.")
+    own = network.state_dict()
+    missing = [key for key in own if key not in state]
+    unknown = [key for key in state if key not in own]
+    misshapen = [
+        f"{key} {tuple(state[key].shape)} for {tuple(own[key].shape)}"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    if missing or unknown or misshapen:
+        found = [
+            f"{len(keys)} {what} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
+            for what, keys in (("missing", missing), ("unknown", unknown), ("of another shape", misshapen))
+            if keys
+        ]
+        raise ValueError(
+            f"{path} does not fit {type(network).__name__}: keys {'; '.join(found)}. Give the checkpoint of this "
+            "network, or the widths it was trained with."
+        )
+    network.load_state_dict(state, strict=True)
+    return network

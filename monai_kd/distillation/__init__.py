@@ -1,0 +1,4 @@
+from .distiller import Distiller
+from .taps import FeatureTaps
+
+__all__ = ["Distiller", "FeatureTaps"]

@@ -1,0 +1,98 @@
+"""A student and its frozen teachers, run side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from .taps import FeatureTaps
+
+__all__ = ["Distiller"]
+
+
+class Distiller(nn.Module):
+    """Run a student and its frozen teachers on the same image and hand out logits and tapped features.
+
+    Only the student is a submodule: teachers appear neither in ``parameters()`` nor in the state dict, are not
+    wrapped by DDP, stay in eval mode whatever ``train()`` is called on, and run without gradients.
+
+    Args:
+        student: the network to train. It may be wrapped (``DistributedDataParallel``) later by `wrap_student`.
+        teacher: one frozen network; or name to network for several; or ``None`` to train the student alone.
+        student_taps: name to module path in the student, see `FeatureTaps`.
+        teacher_taps: name to module path, the same for each teacher; or, for several teachers, name of the teacher
+            to such a mapping.
+
+    Returns of ``forward(image)``:
+        a dict with ``student`` (logits) and ``student_features`` (name to tensor), and for one teacher ``teacher`` and
+        ``teacher_features``; for several ``teacher.<name>`` and ``teacher_features.<name>``.
+
+    Example:
+        >>> distiller = Distiller(nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 3, padding=1))
+        >>> sorted(distiller(torch.zeros(2, 1, 8, 8)))
+        ['student', 'student_features', 'teacher', 'teacher_features']
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: nn.Module | Mapping[str, nn.Module] | None = None,
+        student_taps: Mapping[str, str] | None = None,
+        teacher_taps: Mapping[str, str] | Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.student = student
+        self._student_taps = FeatureTaps(student, student_taps or {})
+        if teacher is None:
+            teachers: dict[str, nn.Module] = {}
+        elif isinstance(teacher, Mapping):
+            teachers = {f".{name}": network for name, network in teacher.items()}
+        else:
+            teachers = {"": teacher}
+        # A plain dict hides the teachers from nn.Module: no parameters, no state, no train().
+        self._teachers = teachers
+        taps = teacher_taps or {}
+        per_teacher = bool(taps) and all(isinstance(paths, Mapping) for paths in taps.values())
+        self._teacher_taps: dict[str, FeatureTaps] = {}
+        for suffix, network in teachers.items():
+            network.eval().requires_grad_(False)
+            self._teacher_taps[suffix] = FeatureTaps(network, taps.get(suffix[1:], {}) if per_teacher else taps)
+
+    @property
+    def teachers(self) -> dict[str, nn.Module]:
+        """The frozen teachers; a single one is named ``teacher``."""
+        return {suffix[1:] or "teacher": network for suffix, network in self._teachers.items()}
+
+    def wrap_student(self, wrap) -> Distiller:
+        """Replace the student by ``wrap(student)``, as for DDP; the taps stay on the bare network."""
+        self.student = wrap(self.student)
+        return self
+
+    def _apply(self, fn, recurse: bool = True):
+        # `.to(device)` and the like must reach the teachers too, though they are not submodules.
+        for network in self._teachers.values():
+            network._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+    def forward(self, image: torch.Tensor, teacher_outputs: Mapping[str, object] | None = None) -> dict:
+        """Run student and teachers.
+
+        Args:
+            image: (B, C, H, W) or with any number of spatial axes.
+            teacher_outputs: ``teacher``/``teacher_features`` items computed elsewhere, from a store say, for this very
+                image as it was flipped here; the teachers are then not run.
+        """
+        outputs: dict = {}
+        if teacher_outputs is None:
+            for suffix, network in self._teachers.items():
+                network.eval()
+                with torch.no_grad():
+                    outputs[f"teacher{suffix}"] = network(image)
+                outputs[f"teacher_features{suffix}"] = self._teacher_taps[suffix].take()
+        else:
+            outputs.update(teacher_outputs)
+        outputs["student"] = self.student(image)
+        outputs["student_features"] = self._student_taps.take()
+        return outputs

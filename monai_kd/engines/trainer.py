@@ -1,0 +1,102 @@
+"""MONAI's supervised trainer with a student and its teachers in the place of one network."""
+
+from __future__ import annotations
+
+import torch
+from monai.data import MetaTensor
+from monai.engines import SupervisedTrainer
+from monai.engines.utils import IterationEvents
+from monai.utils.enums import CommonKeys as Keys
+
+from .precision import autocast, autocast_dtype
+
+__all__ = ["DistillationTrainer"]
+
+
+def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
+
+
+def _float(value):
+    """Tensors of any nesting in float32: half precision is for the networks, losses are too sensitive."""
+    if isinstance(value, torch.Tensor):
+        return value.float()
+    return {name: _float(item) for name, item in value.items()}
+
+
+class DistillationTrainer(SupervisedTrainer):
+    """Train a student under a `DistillationLoss`.
+
+    Takes the arguments of ``monai.engines.SupervisedTrainer``, with the same events, handlers and metrics, and these
+    differences:
+
+    - ``network`` is a `Distiller`, or any network, which then is a student without a teacher.
+    - ``loss_function`` is a `DistillationLoss`; its projections train when the optimiser has been given them.
+    - ``amp`` autocasts on the device at hand: bfloat16 on a CPU and on GPUs that have it, else float16 with gradient
+      scaling. Losses are computed in float32.
+    - ``engine.state.output`` also holds ``loss_terms`` and ``loss_weighted``, each name to value.
+
+    Raises:
+        ValueError: a batch is missing, or ``compile`` was asked for: compile the student instead, by
+            ``distiller.wrap_student(torch.compile)``.
+    """
+
+    def __init__(self, device: str | torch.device, *args, amp: bool = False, **kwargs) -> None:
+        if kwargs.get("compile"):
+            raise ValueError("compile the student by distiller.wrap_student(torch.compile), not the trainer.")
+        device = torch.device(device)
+        # MONAI ties gradient scaling to `amp`; bfloat16 has the range of float32 and needs none.
+        scaled = amp and autocast_dtype(device) is torch.float16
+        super().__init__(device, *args, amp=scaled, **kwargs)
+        self.autocast = bool(amp)
+
+    def _iteration(self, engine: DistillationTrainer, batchdata: dict[str, torch.Tensor]) -> dict:
+        if batchdata is None:
+            raise ValueError("the trainer got no batch.")
+        batch = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking, **engine.to_kwargs)
+        inputs, targets = batch[0], batch[1]
+        args, kwargs = (batch[2], batch[3]) if len(batch) == 4 else ((), {})
+        output = {Keys.IMAGE: inputs, Keys.LABEL: targets}
+        engine.state.output = output
+
+        first, last, share = self._accumulation(engine)
+        engine.network.train()
+        engine.loss_function.train()
+        if first:
+            engine.optimizer.zero_grad(set_to_none=engine.optim_set_to_none)
+
+        with autocast(engine.state.device, engine.autocast):
+            outputs = engine.inferer(_plain(inputs), engine.network, *args, **kwargs)
+        outputs = _float(outputs if isinstance(outputs, dict) else {"student": outputs})
+        output[Keys.PRED] = outputs["student"]
+        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+
+        report = engine.loss_function(outputs, _plain(targets))
+        output[Keys.LOSS] = report.total
+        output["loss_terms"], output["loss_weighted"] = report.terms, report.weighted
+        engine.fire_event(IterationEvents.LOSS_COMPLETED)
+
+        loss = report.total * share
+        if engine.scaler is None:
+            loss.backward()
+        else:
+            engine.scaler.scale(loss).backward()
+        engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
+        if last and engine.scaler is None:
+            engine.optimizer.step()
+        elif last:
+            engine.scaler.step(engine.optimizer)
+            engine.scaler.update()
+        # The graph has served; keeping it in the state would hold the activations until the next iteration.
+        output[Keys.LOSS], output[Keys.PRED] = report.total.detach(), outputs["student"].detach()
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        return engine.state.output
+
+    @staticmethod
+    def _accumulation(engine: DistillationTrainer) -> tuple[bool, bool, float]:
+        """Whether this batch is the first and the last of its accumulated step, and its share of the gradient."""
+        steps, length = engine.accumulation_steps, engine.state.epoch_length
+        index = (engine.state.iteration - 1) % length if length else engine.state.iteration - 1
+        begin = index - index % steps
+        count = min(steps, length - begin) if length else steps
+        return index == begin, index + 1 == begin + count, 1 / count

@@ -1,0 +1,111 @@
+"""Best and last checkpoints, and going on from the last one."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from ..checkpoints import read_checkpoint, save_checkpoint
+
+__all__ = ["TrainingCheckpoint"]
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingCheckpoint:
+    """Write ``model.pt`` when validation found a new best, ``last.pt`` after every epoch; resume from ``last.pt``.
+
+    ``model.pt`` is the bare state dict of the student. ``last.pt`` holds all that the next epoch depends on: student,
+    projections of the loss, optimiser, schedule, gradient scaler, epoch, best metric so far, and the log.
+
+    Args:
+        output_dir: folder of the run.
+        network: the bare student (not its DDP wrapper).
+        loss: its projections are saved for resuming only.
+        optimizer, lr_scheduler: as trained with.
+        evaluator: the validation engine, whose key metric decides what is best.
+        log: an `EpochLog`, whose rows are saved along.
+        resume: go on from ``last.pt`` when there is one.
+        save: whether this process writes; under DDP only the first one does.
+
+    Raises:
+        ValueError: ``last.pt`` belongs to other networks or another loss, or has already run for all epochs.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        network: nn.Module,
+        loss: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        evaluator: Engine,
+        log: Any,
+        lr_scheduler: Any = None,
+        resume: bool = False,
+        save: bool = True,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.evaluator, self.log, self.resume, self.save = evaluator, log, bool(resume), bool(save)
+        self.network = network
+        self._stateful = {"network": network, "loss": loss, "optimizer": optimizer}
+        if lr_scheduler is not None:
+            self._stateful["lr_scheduler"] = lr_scheduler
+
+    @property
+    def last(self) -> Path:
+        return self.output_dir / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        return self.output_dir / "model.pt"
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self.restore)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.store)
+
+    def store(self, engine: Engine) -> None:
+        if not self.save:
+            return
+        state = self.evaluator.state
+        if state.best_metric_epoch == engine.state.epoch:
+            save_checkpoint(self.network.state_dict(), self.best)
+        content = {name: item.state_dict() for name, item in self._stateful.items()}
+        if engine.scaler is not None:
+            content["scaler"] = engine.scaler.state_dict()
+        content["epoch"], content["iteration"] = engine.state.epoch, engine.state.iteration
+        content["best_metric"], content["best_metric_epoch"] = float(state.best_metric), int(state.best_metric_epoch)
+        content["log"] = self.log.rows
+        save_checkpoint(content, self.last)
+
+    def restore(self, engine: Engine) -> None:
+        if not self.resume:
+            return
+        if not self.last.is_file():
+            logger.info("resume: there is no %s, so training starts from the first epoch.", self.last)
+            return
+        content = read_checkpoint(self.last, engine.state.device)
+        if content["epoch"] >= engine.state.max_epochs:
+            raise ValueError(
+                f"{self.last} has run {content['epoch']} of {engine.state.max_epochs} epochs already: raise `epochs` to "
+                "train longer, or set `resume` to false to start anew."
+            )
+        for name, item in self._stateful.items():
+            try:
+                item.load_state_dict(content[name])
+            except (KeyError, RuntimeError, ValueError) as error:
+                raise ValueError(
+                    f"{self.last} does not fit this run ({name}): it was trained with other settings. Set them as they "
+                    f"were, or choose another output_dir. {error}"
+                ) from error
+        if engine.scaler is not None and "scaler" in content:
+            engine.scaler.load_state_dict(content["scaler"])
+        engine.state.epoch, engine.state.iteration = content["epoch"], content["iteration"]
+        self.evaluator.state.best_metric = content["best_metric"]
+        self.evaluator.state.best_metric_epoch = content["best_metric_epoch"]
+        self.log.rows[:] = content["log"]
+        logger.info("resuming from %s after epoch %d.", self.last, content["epoch"])

@@ -1,0 +1,140 @@
+"""One line an epoch: console, CSV, TensorBoard, curves."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from ignite.engine import Engine, Events
+from monai.utils.enums import CommonKeys as Keys
+from torch.utils.tensorboard import SummaryWriter
+
+from ..atomic import written_whole
+from ..plots import plot_curves
+
+__all__ = ["EpochLog"]
+
+logger = logging.getLogger(__name__)
+
+
+class EpochLog:
+    """Average every loss term over an epoch and report it by name, with the validation metrics and the time left.
+
+    Writes ``log.csv`` (all epochs, rewritten whole), ``curves.png`` and TensorBoard events into the folder of the run.
+    Attach it after the validation handler. Columns: ``epoch``, ``seconds``, ``learning_rate``, ``loss``,
+    ``loss/<term>`` before weighting, ``weighted/<term>``, ``val/<metric>``.
+
+    Args:
+        output_dir: folder of the run.
+        evaluator: the validation engine, whose metrics are reported.
+        optimizer: whose learning rate is reported.
+        title: of the curves.
+        save: whether this process reports; under DDP all take part in the averages, one reports.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        evaluator: Engine,
+        optimizer: torch.optim.Optimizer,
+        title: str = "",
+        save: bool = True,
+    ) -> None:
+        self.output_dir, self.evaluator, self.optimizer = Path(output_dir), evaluator, optimizer
+        self.title, self.save = title, bool(save)
+        self.rows: list[dict[str, float]] = []
+        self._writer: SummaryWriter | None = None
+        self._sums: dict[str, torch.Tensor] = {}
+        self._batches = 0
+        self._epoch_began = 0.0
+        self._durations: list[float] = []
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
+        engine.add_event_handler(Events.COMPLETED, self._close)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
+
+    def _begin(self, _engine: Engine) -> None:
+        self._sums, self._batches, self._epoch_began = defaultdict(lambda: torch.zeros(())), 0, time.monotonic()
+
+    def _add(self, engine: Engine) -> None:
+        # The engine may have decollated the output into one mapping a slice, each with the batch's values.
+        output = engine.state.output[0] if isinstance(engine.state.output, list) else engine.state.output
+        values = {"loss": output[Keys.LOSS]}
+        values |= {f"loss/{name}": value for name, value in output["loss_terms"].items()}
+        values |= {f"weighted/{name}": value for name, value in output["loss_weighted"].items()}
+        for name, value in values.items():
+            self._sums[name] = self._sums[name].to(value) + value.detach()
+        self._batches += 1
+
+    def _averages(self) -> dict[str, float]:
+        means = torch.stack([total.float() for total in self._sums.values()]) / self._batches
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(means)
+            means /= dist.get_world_size()
+        return dict(zip(self._sums, means.tolist(), strict=True))
+
+    def _report(self, engine: Engine) -> None:
+        averages = self._averages()
+        seconds = time.monotonic() - self._epoch_began
+        self._durations.append(seconds)
+        epoch, epochs = engine.state.epoch, engine.state.max_epochs
+        validated = self.evaluator.state.epoch == epoch
+        metrics = {f"val/{k}": float(v) for k, v in self.evaluator.state.metrics.items()} if validated else {}
+        row = {
+            "epoch": epoch,
+            "seconds": round(seconds, 3),
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            **averages,
+            **metrics,
+        }
+        self.rows.append(row)
+        if not self.save:
+            return
+        left = sum(self._durations) / len(self._durations) * (epochs - epoch)
+        terms = ", ".join(f"{k.removeprefix('weighted/')} {v:.4f}" for k, v in row.items() if k.startswith("weighted/"))
+        found = "  ".join(f"val {k.removeprefix('val/')} {v:.4f}" for k, v in metrics.items())
+        best = self.evaluator.state
+        if best.best_metric_epoch > 0:
+            found += f"  (best {float(best.best_metric):.4f} in epoch {best.best_metric_epoch})"
+        logger.info(
+            "epoch %d/%d  loss %.4f (%s)  %s  %.0f s, %s left", epoch, epochs, row["loss"], terms, found, seconds, _clock(left)
+        )
+        self._write(row)
+
+    def _write(self, row: dict[str, float]) -> None:
+        columns = list(dict.fromkeys(name for each in self.rows for name in each))
+        with written_whole(self.output_dir / "log.csv") as temporary, open(temporary, "w", newline="") as file:
+            table = csv.DictWriter(file, columns)
+            table.writeheader()
+            table.writerows(self.rows)
+        plot_curves(self.rows, self.output_dir / "curves.png", self.title)
+        if self._writer is None:
+            # purge_step hides what an interrupted run wrote of epochs that are run again.
+            self._writer = SummaryWriter(str(self.output_dir / "tensorboard"), purge_step=int(row["epoch"]))
+        for name, value in row.items():
+            if name != "epoch":
+                self._writer.add_scalar(name, value, int(row["epoch"]))
+        self._writer.flush()
+
+    def _close(self, _engine: Engine) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _fail(self, engine: Engine, error: BaseException) -> None:
+        self._close(engine)
+        raise error
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

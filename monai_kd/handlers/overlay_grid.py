@@ -1,0 +1,80 @@
+"""Pictures of what the network finds on validation slices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.utils.enums import CommonKeys as Keys
+
+from ..plots import OverlayPanel, plot_overlays
+
+__all__ = ["OverlayGrid"]
+
+
+def _plane(tensor: torch.Tensor) -> np.ndarray:
+    return np.asarray(torch.as_tensor(tensor)[0].float().cpu())
+
+
+def _dice(prediction: np.ndarray, truth: np.ndarray) -> float:
+    total = prediction.sum() + truth.sum()
+    return 2 * float((prediction * truth).sum()) / float(total) if total else float("nan")
+
+
+class OverlayGrid:
+    """Write a grid of slices (image, truth, prediction) whenever validation finds a new best.
+
+    Attach it to the validation engine, after its post-processing made masks. The same slices are shown each time,
+    spread evenly over the validation data.
+
+    Args:
+        path: the PNG to write.
+        length: number of validation slices that this process sees.
+        count: slices to show.
+        class_names: name of each class number, for the captions.
+        save: whether this process writes.
+    """
+
+    def __init__(
+        self, path: str | Path, length: int, count: int = 12, class_names: Sequence[str] = (), save: bool = True
+    ) -> None:
+        self.path, self.save, self.class_names = Path(path), bool(save), list(class_names)
+        self._shown = {int(i) for i in np.linspace(0, length - 1, min(count, length))}
+        self._seen = 0
+        self._panels: list[OverlayPanel] = []
+
+    def attach(self, engine: Engine) -> None:
+        if self.save:
+            engine.add_event_handler(Events.STARTED, self._begin)
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+            engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _begin(self, _engine: Engine) -> None:
+        self._seen, self._panels = 0, []
+
+    def _collect(self, engine: Engine) -> None:
+        for item, output in zip(engine.state.batch, engine.state.output, strict=True):
+            if self._seen in self._shown:
+                prediction, truth = _plane(output[Keys.PRED]), _plane(output[Keys.LABEL])
+                self._panels.append(
+                    OverlayPanel(
+                        image=_plane(output[Keys.IMAGE]),
+                        truth=truth,
+                        prediction=prediction,
+                        title=f"{self._caption(item)}\nDice {_dice(prediction, truth):.2f}",
+                    )
+                )
+            self._seen += 1
+
+    def _caption(self, item: dict) -> str:
+        number = int(item["class"])
+        name = self.class_names[number] if number < len(self.class_names) else f"class {number}"
+        return f"{item['source']}  {name}"
+
+    def _write(self, engine: Engine) -> None:
+        state = engine.state
+        if state.best_metric_epoch == state.epoch:
+            plot_overlays(self._panels, self.path, f"epoch {state.epoch}: mean Dice {state.best_metric:.3f}")

@@ -1,0 +1,161 @@
+"""The weighted sum of named loss terms."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from .projection import Projections
+
+__all__ = ["DistillationLoss", "LossReport", "WithTeacher"]
+
+_SUPERVISED = ("student", "label")
+
+
+@dataclass
+class LossReport:
+    """What a `DistillationLoss` found for one batch.
+
+    Attributes:
+        total: the scalar to minimise, with its graph.
+        terms: term name to its value before weighting, detached.
+        weighted: term name to weight × value, detached; they add up to ``total``.
+    """
+
+    total: torch.Tensor
+    terms: dict[str, torch.Tensor] = field(default_factory=dict)
+    weighted: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+class WithTeacher(nn.Module):
+    """A term that listens to one of several teachers.
+
+    Args:
+        term: a loss term of this package.
+        teacher: the name under which the `Distiller` holds that teacher.
+
+    Example:
+        >>> from monai_kd.losses import LogitKL
+        >>> WithTeacher(LogitKL(), "vit").inputs
+        ('student', 'teacher.vit')
+    """
+
+    def __init__(self, term: nn.Module, teacher: str) -> None:
+        super().__init__()
+        self.term = term
+        # The student's features too: each teacher has its own projection, hence its own view of them.
+        self.inputs = tuple(name if name in _SUPERVISED else f"{name}.{teacher}" for name in term.inputs)
+
+    def forward(self, *args: torch.Tensor) -> torch.Tensor:
+        return self.term(*args)
+
+
+class DistillationLoss(nn.Module):
+    r"""Weighted sum of loss terms, each known by its name.
+
+    .. math:: \mathcal{L} = \sum_k w_k \, \mathcal{L}_k
+
+    A term says in its attribute ``inputs`` what it is called with: ``student``, ``teacher`` (logits),
+    ``student_features``, ``teacher_features`` (layer name to tensor) and ``label``. A loss without that attribute,
+    any of MONAI or torch, is supervised: it is called with ``(student, label)``. The loss does not care whether the
+    teacher's tensors come from a forward pass or from a store.
+
+    Args:
+        terms: name to loss module.
+        weights: name to weight, for the very same names; a term of weight 0 is computed and reported all the same,
+            without gradients.
+        projections: applied once to the features before the terms see them. The only parameters here: give
+            ``loss.parameters()`` to the optimiser beside the student's. For several teachers: name of the teacher to
+            `Projections`.
+
+    Raises:
+        ValueError: names of ``terms`` and ``weights`` differ, a weight is negative, a term needs an input that is not
+            there, or is not finite.
+
+    Example:
+        >>> from monai_kd.losses import LogitKL
+        >>> loss = DistillationLoss({"ce": nn.CrossEntropyLoss(), "kl": LogitKL()}, {"ce": 0.1, "kl": 0.9})
+        >>> z = torch.zeros(2, 3)
+        >>> report = loss({"student": z, "teacher": z}, torch.tensor([0, 1]))
+        >>> float(report.weighted["kl"])
+        0.0
+    """
+
+    def __init__(
+        self,
+        terms: Mapping[str, nn.Module],
+        weights: Mapping[str, float],
+        projections: Projections | Mapping[str, Projections] | None = None,
+    ) -> None:
+        super().__init__()
+        if set(terms) != set(weights):
+            odd = sorted(set(terms) ^ set(weights))
+            near = {name: difflib.get_close_matches(name, set(terms) | set(weights) - {name}, n=1) for name in odd}
+            raise ValueError(f"loss terms and weights must have the same names; only on one side: {odd} (near: {near}).")
+        negative = {name: weight for name, weight in weights.items() if weight < 0}
+        if negative:
+            raise ValueError(f"loss weights must not be negative, got {negative}.")
+        self.terms = nn.ModuleDict(terms)
+        self.weights = {name: float(weights[name]) for name in terms}
+        if projections is None:
+            projections = {}
+        elif isinstance(projections, Projections):
+            projections = {"teacher": projections}
+        self.projections = nn.ModuleDict(projections)
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether any term asks for what a teacher says."""
+        return any(name.startswith("teacher") for term in self.terms.values() for name in _inputs(term))
+
+    def _projected(self, outputs: Mapping[str, object]) -> dict[str, object]:
+        """The outputs with features projected; with several teachers, each has its own view of the student."""
+        projected = dict(outputs)
+        for key in outputs:
+            if not key.startswith("teacher_features"):
+                continue
+            suffix = key.removeprefix("teacher_features")
+            name = suffix[1:] or "teacher"
+            if name in self.projections:
+                student, teacher = self.projections[name](outputs["student_features"], outputs[key])
+            else:
+                student, teacher = outputs["student_features"], outputs[key]
+            projected[f"student_features{suffix}"], projected[key] = student, teacher
+        return projected
+
+    def forward(self, outputs: Mapping[str, object], label: torch.Tensor | None = None) -> LossReport:
+        """Compute all terms.
+
+        Args:
+            outputs: what `Distiller.forward` returns.
+            label: truth for the supervised terms: (B, 1, H, W) masks for segmentation, (B,) classes for
+                classification.
+        """
+        available = {**self._projected(outputs), "label": label}
+        values: dict[str, torch.Tensor] = {}
+        for name, term in self.terms.items():
+            wanted = _inputs(term)
+            missing = [key for key in wanted if available.get(key) is None]
+            if missing:
+                there = sorted(key for key, value in available.items() if value is not None)
+                raise ValueError(f"loss term '{name}' needs {', '.join(missing)}; there is {', '.join(there)}.")
+            with torch.set_grad_enabled(torch.is_grad_enabled() and self.weights[name] > 0):
+                values[name] = term(*(available[key] for key in wanted))
+        # A term of weight 0 may be infinite without harm: it is left out of the sum, not multiplied by 0.
+        total = torch.stack([self.weights[name] * value for name, value in values.items() if self.weights[name] > 0]).sum()
+        if not torch.isfinite(total):
+            found = ", ".join(f"{name} = {float(value.detach()):g}" for name, value in values.items())
+            raise ValueError(f"the loss is not finite: {found}. A lower learning rate or smaller weights may help.")
+        return LossReport(
+            total=total,
+            terms={name: value.detach() for name, value in values.items()},
+            weighted={name: value.detach() * self.weights[name] for name, value in values.items()},
+        )
+
+
+def _inputs(term: nn.Module) -> tuple[str, ...]:
+    return getattr(term, "inputs", _SUPERVISED)

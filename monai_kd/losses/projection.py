@@ -1,0 +1,61 @@
+"""Learned 1×1 convolutions that bring student and teacher features to the same channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from monai.networks.layers.factories import Conv
+from torch import nn
+
+__all__ = ["Projections"]
+
+
+class Projections(nn.Module):
+    """One 1×1 convolution for each tapped layer, shared by all terms that compare features.
+
+    Args:
+        channels: layer name to ``[student_channels, teacher_channels]``.
+        side: ``"teacher"`` maps P(F_t) to the student's channels: the form of the report, in which both sides move
+            and may shrink to zero together. ``"student"`` maps P(F_s) to the teacher's channels, as in FitNets
+            (Romero et al. 2015, https://arxiv.org/abs/1412.6550): the target is fixed and cannot collapse.
+        spatial_dims: axes that follow the channels, 1 to 3.
+
+    Raises:
+        ValueError: ``side`` is neither, or a layer's channels are not a pair.
+
+    Example:
+        >>> p = Projections({"d1": [4, 8]}, side="student")
+        >>> s, t = p({"d1": torch.zeros(1, 4, 6, 6)}, {"d1": torch.zeros(1, 8, 6, 6)})
+        >>> s["d1"].shape == t["d1"].shape
+        True
+    """
+
+    def __init__(self, channels: Mapping[str, Sequence[int]], side: str = "teacher", spatial_dims: int = 2) -> None:
+        super().__init__()
+        if side not in ("teacher", "student"):
+            raise ValueError(f"side must be 'teacher' or 'student', got '{side}'.")
+        self.side = side
+        self.layers = nn.ModuleDict()
+        for name, pair in channels.items():
+            if len(pair) != 2:
+                raise ValueError(f"channels of layer '{name}' must be [student, teacher], got {list(pair)}.")
+            student, teacher = pair
+            in_out = (teacher, student) if side == "teacher" else (student, teacher)
+            self.layers[name] = Conv["conv", spatial_dims](*in_out, kernel_size=1)
+
+    def forward(
+        self, student: Mapping[str, torch.Tensor], teacher: Mapping[str, torch.Tensor]
+    ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """Project one side; layers without a projection pass unchanged.
+
+        Args:
+            student, teacher: layer name to features (B, C, spatial axes …).
+        """
+        student, teacher = dict(student), dict(teacher)
+        moved = teacher if self.side == "teacher" else student
+        for name, layer in self.layers.items():
+            if name not in moved:
+                raise ValueError(f"no features of layer '{name}' to project; tapped: {', '.join(moved) or 'none'}.")
+            moved[name] = layer(moved[name])
+        return student, teacher

@@ -1,0 +1,54 @@
+"""Training curves as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from ..atomic import written_whole
+
+__all__ = ["plot_curves"]
+
+
+def plot_curves(rows: Sequence[Mapping[str, float]], path: str | Path, title: str = "") -> None:
+    """Draw the weighted loss terms and the validation metrics over the epochs.
+
+    Args:
+        rows: one mapping an epoch, as `monai_kd.handlers.EpochLog` keeps them: ``epoch``, ``loss``,
+            ``weighted/<term>``, ``val/<metric>``.
+        path: the PNG to write.
+        title: above the picture.
+
+    Raises:
+        ValueError: there are no rows.
+    """
+    if not rows:
+        raise ValueError("there are no epochs to draw.")
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    losses, metrics = figure.subplots(1, 2)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    # One epoch is a point, not a line.
+    style = {"marker": "o", "markersize": 3, "linewidth": 1.4}
+
+    def draw(axes, name: str, label: str, **kwargs) -> None:
+        points = [(row["epoch"], row[name]) for row in rows if row.get(name) is not None]
+        axes.plot([x for x, _ in points], [y for _, y in points], label=label, **style, **kwargs)
+
+    draw(losses, "loss", "total", color="black")
+    for name in names:
+        if name.startswith("weighted/"):
+            draw(losses, name, name.removeprefix("weighted/"))
+        elif name.startswith("val/"):
+            draw(metrics, name, name.removeprefix("val/"))
+    losses.set(xlabel="epoch", ylabel="weighted training loss", yscale="log")
+    metrics.set(xlabel="epoch", ylabel="validation", ylim=(0, 1))
+    for axes in (losses, metrics):
+        axes.grid(alpha=0.3)
+        if axes.get_legend_handles_labels()[1]:
+            axes.legend(fontsize=8)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    figure.suptitle(title)
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=110)

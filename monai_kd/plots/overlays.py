@@ -1,0 +1,81 @@
+"""Slices with the outlines of truth and prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..atomic import written_whole
+
+__all__ = ["OverlayPanel", "plot_overlays"]
+
+TRUTH_COLOUR, PREDICTION_COLOUR = "#3ddc84", "#ff5252"
+
+
+@dataclass
+class OverlayPanel:
+    """One slice to show.
+
+    Attributes:
+        image: (X, Y), any range; x is the column of the picture, as MONAI's readers give it.
+        truth: (X, Y), 0 or 1, or ``None`` when it is not known.
+        prediction: (X, Y), 0 or 1.
+        title: above the slice.
+    """
+
+    image: np.ndarray
+    truth: np.ndarray | None
+    prediction: np.ndarray
+    title: str = ""
+
+
+def _outline(axes, mask: np.ndarray, colour: str) -> None:
+    if mask.any():
+        # Padded, so that a mask that touches the border has a closed outline.
+        axes.contour(np.pad(mask.T, 1), levels=[0.5], colors=[colour], linewidths=1.2, extent=_extent(mask))
+
+
+def _extent(mask: np.ndarray) -> tuple[float, float, float, float]:
+    width, height = mask.shape
+    return (-1, width, -1, height)
+
+
+def plot_overlays(panels: Sequence[OverlayPanel], path: str | Path, title: str = "", per_row: int = 2) -> None:
+    """Draw a grid of slices: each as image, with its truth (green) and with its prediction (red).
+
+    Args:
+        panels: the slices; where no truth is known, its picture is left out.
+        path: the PNG to write.
+        title: above the grid.
+        per_row: slices beside each other.
+
+    Raises:
+        ValueError: there are no panels.
+    """
+    if not panels:
+        raise ValueError("there are no slices to draw.")
+    with_truth = any(panel.truth is not None for panel in panels)
+    columns = 3 if with_truth else 2
+    rows = -(-len(panels) // per_row)
+    figure = Figure(figsize=(1.9 * columns * per_row, 2.1 * rows + 0.5), layout="constrained")
+    grid = figure.subplots(rows, columns * per_row, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for number, panel in enumerate(panels):
+        row, first = number // per_row, number % per_row * columns
+        cells = grid[row, first : first + columns]
+        for axes in cells:
+            axes.imshow(panel.image.T, cmap="gray")
+        cells[0].set_title(panel.title, fontsize=7, loc="left")
+        if with_truth and panel.truth is not None:
+            _outline(cells[1], panel.truth, TRUTH_COLOUR)
+            cells[1].set_title("truth", fontsize=7, color=TRUTH_COLOUR)
+        _outline(cells[-1], panel.prediction, PREDICTION_COLOUR)
+        cells[-1].set_title("prediction" if panel.prediction.any() else "no tumour found", fontsize=7, color="#c62828")
+    figure.suptitle(title, fontsize=10)
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=120)
