@@ -1,0 +1,84 @@
+"""Command line: `python -m data_prep figshare SRC DST`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from data_prep.convert import ConvertError, Summary, convert
+from data_prep.writers import SUFFIXES
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; the exit code is 0 when all went well, 1 for a failed conversion, 2 for wrong options."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except ConvertError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; run the same command again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m data_prep", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    figshare = commands.add_parser("figshare", help="convert .mat slices into a data set folder")
+    figshare.set_defaults(command=_figshare)
+    figshare.add_argument("src", type=Path, help="folder, .zip archive (archives in archives too), or one .mat file")
+    figshare.add_argument("dst", type=Path, help="data set folder to write")
+    figshare.add_argument("--format", choices=SUFFIXES, default="nifti", help="default: nifti (lossless)")
+    figshare.add_argument(
+        "--split",
+        choices=("patient", "slice"),
+        default="patient",
+        help="patient (default): no patient is in two folds; slice: leaks patients between folds",
+    )
+    figshare.add_argument(
+        "--folds-n", type=int, help="make so many folds, leaving cvind.mat aside (default: as in cvind.mat, else 5)"
+    )
+    figshare.add_argument("--seed", type=int, default=0, help="order in which patients are dealt to folds")
+    figshare.add_argument("--workers", type=_count, help="processes (default: all cores; 1: no extra process)")
+    figshare.add_argument("--strict", action="store_true", help="exit with an error when any file is left out")
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number above 0")
+    return int(text)
+
+
+def _figshare(options: argparse.Namespace) -> None:
+    summary = convert(
+        options.src,
+        options.dst,
+        format=options.format,
+        split=options.split,
+        workers=options.workers,
+        strict=options.strict,
+        folds_n=options.folds_n,
+        seed=options.seed,
+    )
+    _print_summary(summary)
+
+
+def _print_summary(summary: Summary) -> None:
+    what = "SYNTHETIC phantom slices" if summary.synthetic else "slices"
+    again = f" ({summary.reused} of them were there already)" if summary.reused else ""
+    print(f"{summary.converted} {what}{again} -> {summary.datalist}")
+    print(f"folds {summary.how_folds}: {', '.join(map(str, summary.fold_sizes))} slices")
+    if summary.bad:
+        print(f"{len(summary.bad)} files left out:", file=sys.stderr)
+        for file, reason in summary.bad:
+            print(f"  {file}: {reason}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""What has been converted already: kept while a conversion runs, so that a killed one goes on where it was."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from data_prep.worker import Row
+
+NAME = "conversion.partial.jsonl"
+
+
+class JournalError(Exception):
+    """The data set folder is in use, or holds something else."""
+
+
+class Journal:
+    """Append-only file with one line for the settings and one for each finished slice."""
+
+    def __init__(self, file: IO[str], done: dict[str, Row]) -> None:
+        self._file = file
+        self.done = done
+
+    def add(self, row: Row) -> None:
+        """Records a slice whose files are written. Flushed at once: a kill -9 loses nothing that was recorded."""
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+
+
+@contextlib.contextmanager
+def open_journal(dst: Path, settings: dict[str, object]) -> Iterator[Journal]:
+    """The journal in `dst`, locked against a second conversion. `journal.done` has the rows of an interrupted one.
+
+    Raises:
+        JournalError: another process is converting into `dst`, or the journal was begun with other settings.
+    """
+    path = dst / NAME
+    with open(path, "a+", encoding="utf-8") as file:
+        _lock(file, dst)
+        file.seek(0)
+        lines = file.read().splitlines(keepends=True)
+        # Killed in the middle of a line: that slice is simply converted again.
+        whole = [line for line in lines if line.endswith("\n")]
+        if not whole:
+            file.truncate(0)
+            file.write(json.dumps(settings) + "\n")
+            file.flush()
+        else:
+            if len(whole) < len(lines):
+                file.truncate(sum(len(line.encode()) for line in whole))
+            check_settings(json.loads(whole[0]), settings, dst)
+        rows = [json.loads(line) for line in whole[1:]]
+        yield Journal(file, {row["file"]: row for row in rows})
+
+
+def check_settings(old: dict[str, object], new: dict[str, object], dst: Path) -> None:
+    """Raises JournalError when `dst` was begun with other settings than these."""
+    changed = [f"{key} {old.get(key)!r}, now {new[key]!r}" for key in new if old.get(key) != new[key]]
+    if changed:
+        raise JournalError(
+            f"{dst} holds a conversion with other settings ({'; '.join(changed)}): "
+            "choose another folder, delete this one, or use the old settings"
+        )
+
+
+def _lock(file: IO[str], dst: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows: two conversions into one folder at a time go unnoticed there
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise JournalError(f"another process is converting into {dst}: wait for it, or choose another folder") from None

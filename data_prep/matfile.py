@@ -1,0 +1,268 @@
+"""One slice out of a Figshare-style `.mat` file, checked."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+CLASSES = {1: "meningioma", 2: "glioma", 3: "pituitary"}
+FIELDS = ("label", "PID", "image", "tumorBorder", "tumorMask", "synthetic")
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+Value = np.ndarray | str
+
+
+class BadSlice(Exception):
+    """A file that cannot be used as a slice. `reason` says why, the message also says which file."""
+
+    def __init__(self, reason: str, name: str = "") -> None:
+        super().__init__(f"{name}: {reason}" if name else reason)
+        self.reason = reason
+        self.name = name
+
+    def __reduce__(self) -> tuple[type[BadSlice], tuple[str, str]]:
+        return type(self), (self.reason, self.name)
+
+
+@dataclass(frozen=True)
+class RawSlice:
+    """What one file holds.
+
+    Attributes:
+        image: (rows, cols) as MATLAB shows it, in the file's own number type; intensities have no unit.
+        mask: tumour mask, boolean, (rows, cols), or None where the file has none.
+        border: outline of the tumour, (N, 2) float64, each row (x, y) = (column, row) in pixels from 1, or None.
+        label: 1 meningioma, 2 glioma, 3 pituitary tumour; None only when read with `labelled=False`.
+        pid: the patient, as text; None only when read with `labelled=False`.
+        source: name of the file, for messages.
+        synthetic: the file says that it is a generated phantom.
+    """
+
+    image: NDArray
+    mask: NDArray[np.bool_] | None
+    border: NDArray[np.float64] | None
+    label: int | None
+    pid: str | None
+    source: str
+    synthetic: bool = False
+
+
+def read_slice(file: str | Path | bytes, name: str | None = None, *, labelled: bool = True) -> RawSlice:
+    """Reads a v7.3 (HDF5) or older `.mat` file with struct `cjdata`, or with the same fields at its root.
+
+    Args:
+        file: a path, or the bytes of the file (a member of a zip archive, say).
+        name: what to call the file in messages; its path when left out.
+        labelled: True asks for label, PID and a mask or a border. False lets any of them be missing, as in new slices
+            that are to be segmented; what is there is still checked.
+
+    Raises:
+        BadSlice: the file is unreadable, truncated, or something in it is missing or wrong.
+    """
+    blob, name = _bytes_of(file, name)
+    fields = _fields(blob, name)
+    if "cvind" in fields and "image" not in fields:
+        raise BadSlice("holds fold numbers (cvind), not a slice", name)
+    try:
+        return _checked(fields, name, labelled)
+    except BadSlice as bad:
+        raise BadSlice(bad.reason, name) from None
+
+
+def read_folds(file: str | Path | bytes, name: str | None = None) -> NDArray[np.float64] | None:
+    """The fold numbers in a `cvind.mat`, (number of slices,), counted as in the file (from 1); None in other files.
+
+    Raises:
+        BadSlice: the file is unreadable.
+    """
+    blob, name = _bytes_of(file, name)
+    fields = _fields(blob, name)
+    if "cvind" not in fields or "image" in fields:
+        return None
+    value = fields["cvind"]
+    if isinstance(value, str) or value.dtype.kind not in "uif" or value.size == 0:
+        raise BadSlice("cvind holds no numbers", name)
+    return value.astype(float).ravel(order="F")
+
+
+def _bytes_of(file: str | Path | bytes, name: str | None) -> tuple[bytes, str]:
+    if isinstance(file, bytes):
+        return file, name or "slice"
+    try:
+        return Path(file).read_bytes(), name or str(file)
+    except OSError as error:
+        raise BadSlice(f"cannot be read ({error.strerror or error})", name or str(file)) from None
+
+
+def _fields(blob: bytes, name: str) -> dict[str, Value]:
+    """The known fields, numeric arrays as MATLAB shows them, character arrays as text."""
+    if not blob:
+        raise BadSlice("the file is empty", name)
+    # HDF5 allows a user block of 512 bytes or more in front; MATLAB writes 512, plain HDF5 files have none.
+    is_hdf5 = any(blob.startswith(HDF5_SIGNATURE, at) for at in (0, 512, 1024, 2048))
+    try:
+        return _hdf5_fields(blob) if is_hdf5 else _v5_fields(blob)
+    except BadSlice as bad:
+        raise BadSlice(bad.reason, name) from None
+    except Exception as error:  # damaged files make h5py, zlib and scipy raise a dozen different types
+        if "truncated" in str(error) or (is_hdf5 and _shorter_than_promised(blob)):
+            raise BadSlice("the file is truncated: copy or download it again", name) from None
+        raise BadSlice(f"not a readable .mat file ({type(error).__name__}: {str(error)[:120]})", name) from None
+
+
+def _shorter_than_promised(blob: bytes) -> bool:
+    """Whether an HDF5 file with version 0 superblock, as MATLAB writes it, ends before its end-of-file address."""
+    start = blob.find(HDF5_SIGNATURE)
+    superblock = blob[start : start + 48]
+    return len(superblock) < 48 or (superblock[8] == 0 and int.from_bytes(superblock[40:48], "little") > len(blob))
+
+
+def _hdf5_fields(blob: bytes) -> dict[str, Value]:
+    with h5py.File(h5py.h5f.open_file_image(blob), "r") as file:
+        if isinstance(file.get("cjdata"), h5py.Group):
+            group = file["cjdata"]
+        elif "image" in file:
+            group = file
+        elif "cvind" in file:
+            return {"cvind": _hdf5_value(file["cvind"])}
+        else:
+            raise BadSlice(_no_slice(list(file)))
+        return {key: _hdf5_value(group[key]) for key in FIELDS if key in group}
+
+
+def _hdf5_value(data: h5py.Dataset) -> Value:
+    if not isinstance(data, h5py.Dataset):
+        raise BadSlice(f"{data.name} is a group where an array is expected")
+    if data.attrs.get("MATLAB_empty", 0):  # MATLAB stores the size of an empty array as if it were its content
+        return np.zeros((0, 0))
+    value = data[()]
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    kind = data.attrs.get("MATLAB_class", b"")
+    array = np.asarray(value)
+    if kind == b"char" and array.dtype.kind in "ui":
+        return "".join(map(chr, array.ravel()))
+    return array.T
+
+
+def _v5_fields(blob: bytes) -> dict[str, Value]:
+    from scipy.io import loadmat  # slow to import, and few files need it
+
+    content = {k: v for k, v in loadmat(io.BytesIO(blob)).items() if not k.startswith("__")}
+    if "cjdata" in content and content["cjdata"].dtype.names and content["cjdata"].size:
+        struct = content["cjdata"].ravel()[0]
+        content = {key: struct[key] for key in content["cjdata"].dtype.names}
+    elif "image" not in content and "cvind" not in content:
+        raise BadSlice(_no_slice(list(content)))
+    return {
+        key: "".join(value.ravel()) if value.dtype.kind == "U" else value
+        for key, value in content.items()
+        if key in (*FIELDS, "cvind")
+    }
+
+
+def _no_slice(keys: list[str]) -> str:
+    return f"no struct cjdata and no field image in it (it holds: {', '.join(sorted(keys)[:8]) or 'nothing'})"
+
+
+def _checked(fields: dict[str, Value], name: str, labelled: bool) -> RawSlice:
+    image = _image(fields)
+    shape: tuple[int, int] = image.shape  # type: ignore[assignment]
+    label, pid = _label(fields), _pid(fields)
+    mask, border = _mask(fields, shape), _border(fields, shape)
+    if labelled:
+        if label is None:
+            raise BadSlice("no label")
+        if pid is None:
+            raise BadSlice("no PID: without it nobody knows which slices belong to one patient")
+        if mask is None and border is None:
+            raise BadSlice("no tumorMask and no tumorBorder")
+    return RawSlice(image, mask, border, label, pid, name, bool(np.any(_numbers(fields, "synthetic"))))
+
+
+def _numbers(fields: dict[str, Value], key: str) -> NDArray:
+    value = fields.get(key, np.zeros(0))
+    if isinstance(value, str) or value.dtype.kind not in "buif":
+        raise BadSlice(f"{key} holds no real numbers")
+    return value
+
+
+def _image(fields: dict[str, Value]) -> NDArray:
+    if "image" not in fields:
+        raise BadSlice("no field image")
+    image = _numbers(fields, "image")
+    if image.size == 0:
+        raise BadSlice("the image is empty")
+    if image.ndim != 2 or min(image.shape) < 2:
+        raise BadSlice(f"the image has shape {image.shape}; one grey slice (rows, cols) is expected")
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        raise BadSlice(f"the image holds NaN or infinity in {np.count_nonzero(~np.isfinite(image))} pixels")
+    if image.min() == image.max():
+        raise BadSlice(f"the image is constant (every pixel is {image.flat[0]})")
+    return image
+
+
+def _label(fields: dict[str, Value]) -> int | None:
+    value = _numbers(fields, "label")
+    if value.size == 0:
+        return None
+    if value.size != 1 or value.item() not in CLASSES:
+        known = ", ".join(f"{number} {text}" for number, text in CLASSES.items())
+        raise BadSlice(f"unknown label {value.ravel()[:4].tolist()}; known are {known}")
+    return int(value.item())
+
+
+def _pid(fields: dict[str, Value]) -> str | None:
+    value = fields.get("PID", "")
+    if not isinstance(value, str):
+        value = _text_of_numbers(_numbers(fields, "PID"))
+    value = value.strip().strip("\0")
+    if value and not value.isprintable():
+        raise BadSlice(f"PID {value[:20]!r} is no printable text")
+    return value or None
+
+
+def _text_of_numbers(value: NDArray) -> str:
+    """A patient number as text; several numbers are character codes, whatever type they are stored in."""
+    if value.size and not np.all((value == np.floor(value)) & (value >= 0)):
+        raise BadSlice(f"PID {value.ravel()[:4].tolist()} is neither text nor a whole number")
+    if value.size == 1:
+        return str(int(value.item()))
+    if np.any(value > 0x10FFFF):
+        raise BadSlice("PID holds several numbers that are no character codes")
+    return "".join(chr(int(code)) for code in value.ravel(order="F"))
+
+
+def _mask(fields: dict[str, Value], shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+    if "tumorMask" not in fields:
+        return None
+    mask = _numbers(fields, "tumorMask")
+    if mask.shape != shape:
+        raise BadSlice(f"tumorMask has size {mask.shape}, the image {shape}")
+    if not mask.any():
+        raise BadSlice("tumorMask is empty: no pixel is set")
+    if not np.all((mask == 0) | (mask == mask.max())):
+        raise BadSlice("tumorMask holds more than two values, so it is no mask")
+    return mask != 0
+
+
+def _border(fields: dict[str, Value], shape: tuple[int, int]) -> NDArray[np.float64] | None:
+    if "tumorBorder" not in fields:
+        return None
+    values = _numbers(fields, "tumorBorder")
+    if values.size == 0:
+        raise BadSlice("tumorBorder is empty")
+    if values.size != max(values.shape) or values.size % 2 or values.size < 6:
+        raise BadSlice(f"tumorBorder has shape {values.shape}; x1 y1 x2 y2 ... of three points or more is expected")
+    border = values.astype(float).reshape(-1, 2)
+    # Pixel centres count from 1, so the image reaches from 0.5 to size + 0.5.
+    inside = (border >= 0.5) & (border <= np.array([shape[1], shape[0]]) + 0.5)
+    if not inside.all():
+        x, y = border[~inside.all(axis=1)][0]
+        raise BadSlice(f"tumorBorder leaves the image: point x {x:g}, y {y:g} in {shape[1]} columns, {shape[0]} rows")
+    return border

@@ -1,0 +1,140 @@
+"""Where slices come from: folders, single files, zip archives, and archives in archives, read in memory."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class SourceError(Exception):
+    """SRC as a whole cannot be used."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One `.mat` file.
+
+    Attributes:
+        name: path relative to SRC with forward slashes, through archives: `part1.zip/12.mat`.
+        chain: path on disk, followed by the member names that lead to the file through archives.
+        stamp: size and CRC-32 of the content, `212964-7d3f01aa`, where an archive's directory tells it; else None.
+        problem: why this file cannot be read at all, or None.
+    """
+
+    name: str
+    chain: tuple[str, ...]
+    stamp: str | None = None
+    problem: str | None = None
+
+
+def stamp_of(blob: bytes) -> str:
+    """Size and CRC-32 of a file's content: tells a changed file from an unchanged one."""
+    return _stamp(len(blob), zlib.crc32(blob))
+
+
+def _stamp(size: int, crc: int) -> str:
+    return f"{size}-{crc:08x}"
+
+
+def slice_id(name: str) -> str:
+    """File name for a slice's output: `0012` for `a/12.mat`; other names are kept, less what is unsafe in a path."""
+    stem = name.rsplit("/", 1)[-1].rsplit(".", 1)[0]
+    return f"{int(stem):04d}" if re.fullmatch(r"[0-9]{1,9}", stem) else re.sub(r"[^A-Za-z0-9_-]", "_", stem)
+
+
+class Reader:
+    """Reads sources. Keeps the last archive open, so reading in the order of `scan` opens each archive once.
+
+    An archive inside an archive is held in memory while its members are read (220 MB for a Figshare part).
+    """
+
+    def __init__(self) -> None:
+        self._open: list[tuple[str, zipfile.ZipFile]] = []
+
+    def read(self, chain: tuple[str, ...]) -> bytes:
+        """Content of the file. Raises OSError, zipfile.BadZipFile, RuntimeError (encrypted), NotImplementedError."""
+        if len(chain) == 1:
+            return Path(chain[0]).read_bytes()
+        return self.archive(chain[:-1]).read(chain[-1])
+
+    def archive(self, chain: tuple[str, ...]) -> zipfile.ZipFile:
+        """The archive at the end of the chain, opened."""
+        same = 0
+        while same < min(len(chain), len(self._open)) and self._open[same][0] == chain[same]:
+            same += 1
+        while len(self._open) > same:
+            self._open.pop()[1].close()
+        for name in chain[same:]:
+            file = io.BytesIO(self._open[-1][1].read(name)) if self._open else name
+            self._open.append((name, zipfile.ZipFile(file)))
+        return self._open[-1][1]
+
+    def close(self) -> None:
+        while self._open:
+            self._open.pop()[1].close()
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def scan(src: str | Path) -> list[Source]:
+    """All `.mat` files in a folder (nested ones and zip archives too), in one archive, or the one file that SRC is.
+
+    Files are sorted by folder or archive, and in it by number. Hidden files and `__MACOSX` folders are left out: macOS
+    puts files of the same names there that hold no data.
+
+    Raises:
+        SourceError: SRC does not exist, is something else, or has no `.mat` file in it.
+    """
+    src = Path(src)
+    if not src.exists():
+        raise SourceError(f"{src} does not exist")
+    if src.is_dir():
+        files = [Path(folder, name) for folder, _, names in os.walk(src) for name in names]
+        named = {path.relative_to(src).as_posix(): str(path) for path in files}
+    else:
+        named = {src.name: str(src)}
+    found: list[Source] = []
+    with Reader() as reader:
+        for name in sorted(filter(_wanted, named), key=_order):
+            found += _expand(name, (named[name],), None, reader)
+    if not found:
+        raise SourceError(f"no .mat file and no .zip archive with .mat files in {src}")
+    return found
+
+
+def _wanted(name: str) -> bool:
+    parts = name.split("/")
+    return (
+        name.lower().endswith((".mat", ".zip"))
+        and "__MACOSX" not in parts
+        and not any(part.startswith(".") for part in parts)
+    )
+
+
+def _order(name: str) -> tuple[str, int, int, str]:
+    folder, _, file = name.rpartition("/")
+    number = re.match(r"[0-9]+", file)
+    return folder, number is None, int(number.group()) if number else 0, file
+
+
+def _expand(name: str, chain: tuple[str, ...], stamp: str | None, reader: Reader) -> list[Source]:
+    if not name.lower().endswith(".zip"):
+        return [Source(name, chain, stamp)]
+    try:
+        members = {member.filename: member for member in reader.archive(chain).infolist()}
+    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, zlib.error) as error:
+        return [Source(name, chain, stamp, f"not a readable zip archive ({error}): copy or download it again")]
+    found = []
+    for inner in sorted(filter(_wanted, members), key=_order):
+        member_stamp = _stamp(members[inner].file_size, members[inner].CRC)
+        found += _expand(f"{name}/{inner}", (*chain, inner), member_stamp, reader)
+    return found
