@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from monai.data import MetaTensor
 from monai.engines import SupervisedTrainer
@@ -34,7 +36,8 @@ class DistillationTrainer(SupervisedTrainer):
     - ``loss_function`` is a `DistillationLoss`; its projections train when the optimiser has been given them.
     - ``amp`` autocasts on the device at hand: bfloat16 on a CPU and on GPUs that have it, else float16 with gradient
       scaling. Losses are computed in float32.
-    - ``engine.state.output`` also holds ``loss_terms`` and ``loss_weighted``, each name to value.
+    - ``engine.state.loss_report`` is the detached `LossReport` of the last batch, with every term by name. It stays out
+      of ``state.output``, whose items MONAI splits into one a slice.
 
     Raises:
         ValueError: a batch is missing, or ``compile`` was asked for: compile the student instead, by
@@ -73,7 +76,7 @@ class DistillationTrainer(SupervisedTrainer):
 
         report = engine.loss_function(outputs, _plain(targets))
         output[Keys.LOSS] = report.total
-        output["loss_terms"], output["loss_weighted"] = report.terms, report.weighted
+        engine.state.loss_report = replace(report, total=report.total.detach())
         engine.fire_event(IterationEvents.LOSS_COMPLETED)
 
         loss = report.total * share

@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from ignite.engine import Engine, Events
-from monai.utils.enums import CommonKeys as Keys
 from torch.utils.tensorboard import SummaryWriter
 
 from ..atomic import written_whole
@@ -51,6 +50,7 @@ class EpochLog:
         self._writer: SummaryWriter | None = None
         self._sums: dict[str, torch.Tensor] = {}
         self._batches = 0
+        self._learning_rate = 0.0
         self._epoch_began = 0.0
         self._durations: list[float] = []
 
@@ -62,14 +62,15 @@ class EpochLog:
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
 
     def _begin(self, _engine: Engine) -> None:
+        # The schedule steps at the end of the epoch, before the report.
+        self._learning_rate = self.optimizer.param_groups[0]["lr"]
         self._sums, self._batches, self._epoch_began = defaultdict(lambda: torch.zeros(())), 0, time.monotonic()
 
     def _add(self, engine: Engine) -> None:
-        # The engine may have decollated the output into one mapping a slice, each with the batch's values.
-        output = engine.state.output[0] if isinstance(engine.state.output, list) else engine.state.output
-        values = {"loss": output[Keys.LOSS]}
-        values |= {f"loss/{name}": value for name, value in output["loss_terms"].items()}
-        values |= {f"weighted/{name}": value for name, value in output["loss_weighted"].items()}
+        report = engine.state.loss_report
+        values = {"loss": report.total}
+        values |= {f"loss/{name}": value for name, value in report.terms.items()}
+        values |= {f"weighted/{name}": value for name, value in report.weighted.items()}
         for name, value in values.items():
             self._sums[name] = self._sums[name].to(value) + value.detach()
         self._batches += 1
@@ -91,7 +92,7 @@ class EpochLog:
         row = {
             "epoch": epoch,
             "seconds": round(seconds, 3),
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "learning_rate": self._learning_rate,
             **averages,
             **metrics,
         }

@@ -1,0 +1,54 @@
+"""The data a bundle works on: the folder it was given, or phantoms, said aloud."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from ..data import read_datalist
+
+__all__ = ["dataset_folder", "phantom_folder", "preset"]
+
+logger = logging.getLogger(__name__)
+
+PHANTOM_SLICES, PHANTOM_SEED = 480, 0
+
+
+def phantom_folder() -> Path:
+    """Where generated phantoms are kept: under ``$MONAI_KD_HOME``, or ``~/.cache/monai_kd``."""
+    home = Path(os.environ.get("MONAI_KD_HOME") or Path.home() / ".cache" / "monai_kd").expanduser()
+    return home / f"phantoms-{PHANTOM_SLICES}-{PHANTOM_SEED}"
+
+
+def preset(dataset_dir: str | None) -> str:
+    """``"demo"``, networks small enough for phantoms on a CPU, when no data set is given; ``"full"`` otherwise."""
+    return "demo" if dataset_dir is None else "full"
+
+
+def dataset_folder(dataset_dir: str | None) -> str:
+    """The data set folder to use, absolute; without one, phantoms are made once, and it is said.
+
+    Args:
+        dataset_dir: folder with ``datalist.json``, or ``None``.
+
+    Raises:
+        FileNotFoundError: a folder was given and is not there, or holds no data list.
+    """
+    if dataset_dir is not None:
+        read_datalist(dataset_dir)
+        return str(Path(dataset_dir).expanduser().resolve())
+    folder = phantom_folder()
+    data = folder / "dataset"
+    logger.warning("No dataset_dir was given: using SYNTHETIC phantom slices, which look like head MRI and are none.")
+    if (data / "datalist.json").is_file():
+        logger.warning("Phantoms made earlier are in %s. Give --dataset_dir FOLDER for your own slices.", data)
+    else:
+        # Raw-file readers are of no use to a run on real data or to a server.
+        from data_prep.convert import convert
+        from data_prep.phantom import write_phantoms
+
+        logger.warning("Making %d phantom slices in %s. Give --dataset_dir FOLDER for your own.", PHANTOM_SLICES, folder)
+        write_phantoms(folder / "raw", slices=PHANTOM_SLICES, seed=PHANTOM_SEED)
+        convert(folder / "raw", data)
+    return str(data)

@@ -1,0 +1,51 @@
+"""The few values without which a checkpoint can't be used, kept beside it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..atomic import written_whole
+
+__all__ = ["save_settings", "saved_settings"]
+
+logger = logging.getLogger(__name__)
+
+
+def _beside(checkpoint: str | Path) -> Path:
+    return Path(checkpoint).expanduser().parent / "settings.json"
+
+
+def save_settings(settings: Mapping[str, Any], output_dir: str | Path) -> None:
+    """Write the values a run was made with to ``settings.json`` in its folder."""
+    with written_whole(Path(output_dir) / "settings.json") as temporary:
+        temporary.write_text(json.dumps(settings, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def saved_settings(checkpoint: str | Path | None, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of ``defaults`` as the checkpoint was trained with, so that they need not be repeated by hand.
+
+    Widths that don't fit make a checkpoint fail to load; a wrong image size would only make it worse, silently. Both
+    are taken from the ``settings.json`` beside it.
+
+    Args:
+        checkpoint: the weights; ``None`` or a file that is not there (yet) leaves the defaults.
+        defaults: name to the value to use when nothing was saved, said aloud.
+
+    Raises:
+        ValueError: ``settings.json`` can't be read.
+    """
+    if checkpoint is None or not Path(checkpoint).expanduser().is_file():
+        return dict(defaults)
+    path = _beside(checkpoint)
+    if not path.is_file():
+        logger.warning("%s has no settings.json beside it: assuming it was trained with %s.", checkpoint, dict(defaults))
+        return dict(defaults)
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}); restore it, or delete it and give the values by hand.") from error
+    return {name: saved.get(name, value) for name, value in defaults.items()}

@@ -1,0 +1,88 @@
+"""The teacher of a distillation: loaded from its checkpoint, or trained first, said aloud."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from monai.bundle import ConfigWorkflow, create_workflow
+from torch import nn
+
+from ..checkpoints import load_weights, read_checkpoint
+
+__all__ = ["provide_teacher"]
+
+logger = logging.getLogger(__name__)
+
+
+def provide_teacher(
+    build: Callable[[], nn.Module],
+    checkpoint: str | None,
+    needed: bool,
+    bundle: str,
+    overrides: Mapping[str, Any],
+    output_dir: str,
+) -> nn.Module | None:
+    """Build the teacher and load its weights; train it first when no checkpoint is given.
+
+    Args:
+        build: makes the network, without arguments.
+        checkpoint: its weights; ``None`` trains the teacher once by the teacher's bundle, on the same data, into
+            ``<output_dir>/teacher-<fingerprint of the settings and the data>/``.
+        needed: whether any loss term listens to a teacher; if not, there is none.
+        bundle: folder of the teacher's bundle.
+        overrides: settings for its training.
+        output_dir: folder of the student's run.
+
+    Raises:
+        FileNotFoundError: a checkpoint was given and is not there, or the teacher's bundle is not.
+        ValueError: the checkpoint does not fit the network.
+        RuntimeError: a teacher would have to be trained inside a multi-process run.
+    """
+    if not needed:
+        if checkpoint is not None:
+            logger.warning("teacher_checkpoint %s is not used: this recipe has no teacher.", checkpoint)
+        return None
+    if checkpoint is None:
+        checkpoint = str(_trained_teacher(bundle, overrides, output_dir))
+    logger.info("teacher: %s", checkpoint)
+    return load_weights(build(), checkpoint)
+
+
+def _trained_teacher(bundle: str, overrides: Mapping[str, Any], output_dir: str) -> Path:
+    config = Path(bundle) / "configs" / "train.json"
+    if not config.is_file():
+        raise FileNotFoundError(
+            f"no teacher_checkpoint was given, and the teacher's bundle is not in {Path(bundle).resolve()}: give "
+            "--teacher_checkpoint FILE, or --teacher_bundle FOLDER."
+        )
+    data = (Path(overrides["dataset_dir"]) / "datalist.json").read_bytes()
+    fingerprint = hashlib.sha256(json.dumps(dict(overrides), sort_keys=True, default=str).encode() + data)
+    folder = Path(output_dir) / f"teacher-{fingerprint.hexdigest()[:10]}"
+    best, last = folder / "model.pt", folder / "last.pt"
+    done = read_checkpoint(last)["epoch"] if last.is_file() else 0
+    if done >= overrides["epochs"] and best.is_file():
+        logger.warning("No teacher_checkpoint was given: using the teacher trained earlier in %s.", folder)
+        return best
+    if dist.is_available() and dist.is_initialized():
+        raise RuntimeError(
+            "no teacher_checkpoint was given. Train the teacher first (bundle seg_teacher, also with "
+            "multi_gpu_train.json), then give --teacher_checkpoint FILE to the multi-process run."
+        )
+    logger.warning(
+        "No teacher_checkpoint was given: training the teacher FIRST, once, on the same data (%s), into %s.",
+        overrides["dataset_dir"],
+        folder,
+    )
+    workflow: ConfigWorkflow = create_workflow(
+        config_file=str(config), workflow_type="train", output_dir=str(folder), resume=done > 0, **overrides
+    )
+    workflow.run()
+    workflow.finalize()
+    logger.warning("The teacher is trained: %s. Now the student.", best)
+    return best

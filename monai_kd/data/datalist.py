@@ -1,0 +1,74 @@
+"""Reading `datalist.json`, the contract between data preparation and everything else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["class_names", "load_fold", "read_datalist"]
+
+
+def read_datalist(dataset_dir: str | Path) -> dict:
+    """Read ``datalist.json`` of a data set folder.
+
+    Raises:
+        FileNotFoundError: the folder or its ``datalist.json`` does not exist.
+        ValueError: the file is no data list, or lists nothing.
+    """
+    folder = Path(dataset_dir).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"dataset_dir: there is no folder {folder}.")
+    path = folder / "datalist.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"dataset_dir: {folder} holds no datalist.json; make it from raw files by "
+            f"`python -m data_prep figshare RAW_FILES {folder}`."
+        )
+    try:
+        datalist = json.loads(path.read_text(encoding="utf-8"))
+        entries = datalist["training"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no data list: it must be JSON with a list 'training' ({error!r}).") from error
+    if not entries:
+        raise ValueError(f"{path} lists no slices.")
+    return datalist
+
+
+def class_names(dataset_dir: str | Path) -> list[str]:
+    """Names of the classes in the order of their numbers from 0, as ``labels`` of the data list has them from 1."""
+    labels = read_datalist(dataset_dir)["labels"]
+    return [labels[key] for key in sorted(labels, key=int)]
+
+
+def load_fold(dataset_dir: str | Path, fold: int, part: str, leave_out: Sequence[int] = ()) -> list[dict]:
+    """Entries of one side of a cross-validation split, with absolute paths.
+
+    Args:
+        dataset_dir: folder with ``datalist.json``.
+        fold: the fold that validates, from 0; all others train.
+        part: ``"training"`` or ``"validation"``.
+        leave_out: folds that take no part, kept for a final test say.
+
+    Raises:
+        FileNotFoundError: the folder, its data list or a listed file does not exist.
+        ValueError: no such fold, or the asked part is empty.
+    """
+    if part not in ("training", "validation"):
+        raise ValueError(f"part must be 'training' or 'validation', got '{part}'.")
+    folder = Path(dataset_dir).expanduser().resolve()
+    entries = read_datalist(folder)["training"]
+    folds = sorted({entry["fold"] for entry in entries})
+    if fold not in folds or fold in leave_out:
+        raise ValueError(f"fold: {folder} has the folds {folds} without {list(leave_out)}; {fold} is none of them.")
+    chosen = [
+        {**entry, "image": str(folder / entry["image"]), "label": str(folder / entry["label"])}
+        for entry in entries
+        if (entry["fold"] == fold) == (part == "validation") and entry["fold"] not in leave_out
+    ]
+    if not chosen:
+        raise ValueError(f"no {part} slices: {folder} has the folds {folds}, and fold {fold} validates.")
+    absent = [entry[key] for entry in chosen for key in ("image", "label") if not Path(entry[key]).is_file()]
+    if absent:
+        raise FileNotFoundError(f"{folder / 'datalist.json'} lists {len(absent)} files that are not there: {absent[0]} …")
+    return chosen
