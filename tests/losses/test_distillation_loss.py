@@ -1,0 +1,215 @@
+"""The weighted sum: arithmetic, names, several teachers, errors."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from monai.losses import DiceCELoss
+from torch import nn
+
+from monai_kd.losses import (
+    AttentionLoss,
+    DistillationLoss,
+    EdgeLoss,
+    FeatureLoss,
+    LogitKL,
+    LogitMSE,
+    MultiScaleFusionLoss,
+    Projections,
+    WithTeacher,
+)
+
+
+def outputs(spatial: tuple[int, ...] = (8, 8), seed: int = 0) -> dict:
+    torch.manual_seed(seed)
+    return {
+        "student": torch.randn(2, 1, *spatial, requires_grad=True),
+        "teacher": torch.randn(2, 1, *spatial),
+        "student_features": {"d1": torch.randn(2, 3, *spatial, requires_grad=True)},
+        "teacher_features": {"d1": torch.randn(2, 3, *spatial)},
+    }
+
+
+def mask(spatial: tuple[int, ...] = (8, 8)) -> torch.Tensor:
+    return (torch.rand(2, 1, *spatial, generator=torch.Generator().manual_seed(9)) > 0.5).float()
+
+
+def all_terms() -> dict[str, nn.Module]:
+    return {
+        "sup": DiceCELoss(sigmoid=True),
+        "kl": LogitKL(),
+        "mse": LogitMSE(),
+        "feature": FeatureLoss(),
+        "fusion": MultiScaleFusionLoss((1, 2)),
+        "attention": AttentionLoss(),
+        "edge": EdgeLoss(),
+    }
+
+
+WEIGHTS = {"sup": 0.5, "kl": 2.0, "mse": 0.25, "feature": 1.5, "fusion": 3.0, "attention": 0.75, "edge": 0.1}
+
+
+@pytest.mark.parametrize(
+    "spatial",
+    [
+        pytest.param((8, 8), id="map-2d"),  # logits (2, 1, 8, 8), features (2, 3, 8, 8)
+        pytest.param((4, 4, 6), id="map-3d"),  # logits (2, 1, 4, 4, 6), features (2, 3, 4, 4, 6)
+    ],
+)
+def test_total_is_the_weighted_sum_of_all_terms(spatial):
+    given, label = outputs(spatial), mask(spatial)
+    report = DistillationLoss(all_terms(), WEIGHTS)(given, label)
+    s, t = given["student"].detach(), given["teacher"]
+    fs, ft = {"d1": given["student_features"]["d1"].detach()}, given["teacher_features"]
+    alone = {
+        "sup": DiceCELoss(sigmoid=True)(s, label),
+        "kl": LogitKL()(s, t),
+        "mse": LogitMSE()(s, t),
+        "feature": FeatureLoss()(fs, ft),
+        "fusion": MultiScaleFusionLoss((1, 2))(fs, ft),
+        "attention": AttentionLoss()(fs, ft),
+        "edge": EdgeLoss()(s, label),
+    }
+    assert list(report.terms) == list(report.weighted) == list(alone)
+    for name, value in alone.items():
+        assert float(report.terms[name]) == float(value)
+        assert float(report.weighted[name]) == pytest.approx(WEIGHTS[name] * float(value))
+    assert float(report.total) == pytest.approx(sum(WEIGHTS[n] * float(v) for n, v in alone.items()), rel=1e-6)
+
+
+def test_report_is_detached_and_total_is_not():
+    report = DistillationLoss(all_terms(), WEIGHTS)(outputs(), mask())
+    assert report.total.requires_grad
+    assert not any(value.requires_grad for value in (*report.terms.values(), *report.weighted.values()))
+
+
+def test_weights_follow_names_not_order():
+    given = outputs()
+    terms = {"kl": LogitKL(), "mse": LogitMSE()}
+    report = DistillationLoss(terms, {"mse": 10.0, "kl": 1.0})(given)
+    expected = LogitKL()(given["student"], given["teacher"]) + 10 * LogitMSE()(given["student"], given["teacher"])
+    assert float(report.total) == pytest.approx(float(expected))
+
+
+def test_weight_zero_is_reported_without_gradient():
+    given = outputs()
+    report = DistillationLoss({"kl": LogitKL(), "f": FeatureLoss()}, {"kl": 1.0, "f": 0.0})(given)
+    report.total.backward()
+    assert float(report.terms["f"]) == float(FeatureLoss()(given["student_features"], given["teacher_features"]))
+    assert float(report.weighted["f"]) == 0.0
+    assert given["student_features"]["d1"].grad is None
+    assert given["student"].grad.abs().sum() > 0
+
+
+def test_weight_zero_cannot_spoil_the_total():
+    # 0 · ∞ is not a number: a term that is switched off must be left out, not multiplied.
+    given = outputs()
+    given["teacher_features"]["d1"][:] = math.inf
+    report = DistillationLoss({"kl": LogitKL(), "f": FeatureLoss()}, {"kl": 1.0, "f": 0.0})(given)
+    assert math.isfinite(float(report.total))
+
+
+def test_a_loss_of_torch_is_supervised():
+    logits, classes = torch.tensor([[2.0, 0.0], [0.0, 0.0]]), torch.tensor([0, 1])
+    report = DistillationLoss({"ce": nn.CrossEntropyLoss()}, {"ce": 1.0})({"student": logits}, classes)
+    assert float(report.total) == pytest.approx((math.log(1 + math.exp(-2)) + math.log(2)) / 2)
+
+
+@pytest.mark.parametrize(
+    ("terms", "needs"),
+    [
+        ({"bce": nn.BCEWithLogitsLoss(), "edge": EdgeLoss()}, False),
+        ({"bce": nn.BCEWithLogitsLoss(), "kl": LogitKL()}, True),
+        ({"f": FeatureLoss()}, True),
+        ({"kl": WithTeacher(LogitKL(), "vit")}, True),
+    ],
+)
+def test_needs_teacher(terms, needs):
+    assert DistillationLoss(terms, dict.fromkeys(terms, 1.0)).needs_teacher is needs
+
+
+def two_teachers() -> dict:
+    torch.manual_seed(1)
+    return {
+        "student": torch.randn(2, 1, 4, 4),
+        "student_features": {"d1": torch.randn(2, 3, 4, 4)},
+        "teacher.a": torch.randn(2, 1, 4, 4),
+        "teacher_features.a": {"d1": torch.randn(2, 3, 4, 4)},
+        "teacher.b": torch.randn(2, 1, 4, 4),
+        "teacher_features.b": {"d1": torch.randn(2, 3, 4, 4)},
+    }
+
+
+def test_two_teachers_without_projections():
+    given = two_teachers()
+    terms = {
+        "kl_a": WithTeacher(LogitKL(), "a"),
+        "kl_b": WithTeacher(LogitKL(), "b"),
+        "f_a": WithTeacher(FeatureLoss(), "a"),
+        "f_b": WithTeacher(FeatureLoss(), "b"),
+    }
+    report = DistillationLoss(terms, dict.fromkeys(terms, 1.0))(given)
+    for name in "ab":
+        assert float(report.terms[f"kl_{name}"]) == float(LogitKL()(given["student"], given[f"teacher.{name}"]))
+        expected = FeatureLoss()(given["student_features"], given[f"teacher_features.{name}"])
+        assert float(report.terms[f"f_{name}"]) == float(expected)
+    assert report.terms["f_a"] != report.terms["f_b"]
+
+
+@pytest.mark.parametrize("side", ["student", "teacher"])
+def test_two_teachers_have_a_projection_each(side):
+    given = two_teachers()
+    given["teacher_features.b"] = {"d1": torch.randn(2, 5, 4, 4)}  # wider than teacher a
+    projections = {"a": Projections({"d1": (3, 3)}, side=side), "b": Projections({"d1": (3, 5)}, side=side)}
+    terms = {f"f_{name}": WithTeacher(FeatureLoss(), name) for name in "ab"}
+    loss = DistillationLoss(terms, dict.fromkeys(terms, 1.0), projections)
+    report = loss(given)
+    for name in "ab":
+        expected = FeatureLoss()(*projections[name](given["student_features"], given[f"teacher_features.{name}"]))
+        assert float(report.terms[f"f_{name}"]) == float(expected)
+    report.total.backward()
+    assert all(p.grad.abs().sum() > 0 for p in loss.parameters())
+    assert len(list(loss.parameters())) == 4
+
+
+@pytest.mark.parametrize(
+    ("term", "drop", "message"),
+    [
+        (
+            LogitKL(),
+            "teacher",
+            "loss term 'x' needs teacher; there is label, student, student_features, teacher_features",
+        ),
+        (FeatureLoss(), "teacher_features", "loss term 'x' needs teacher_features; there is label, student"),
+        (WithTeacher(LogitKL(), "vit"), None, r"loss term 'x' needs teacher\.vit; there is"),
+        (EdgeLoss(), "label", "loss term 'x' needs label; there is student"),
+    ],
+)
+def test_missing_input(term, drop, message):
+    given = {key: value for key, value in outputs().items() if key != drop}
+    with pytest.raises(ValueError, match=message):
+        DistillationLoss({"x": term}, {"x": 1.0})(given, None if drop == "label" else mask())
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"kl": 1.0}, r"only on one side: \['mse'\]"),
+        ({"kl": 1.0, "mse": 1.0, "edge": 1.0}, r"only on one side: \['edge'\]"),
+        ({"kl": 1.0, "msee": 1.0}, r"\['mse', 'msee'\] \(near: .*'msee': \['mse'\]"),
+        ({"kl": 1.0, "mse": -0.5}, r"must not be negative, got \{'mse': -0.5\}"),
+    ],
+)
+def test_weights_that_do_not_fit(weights, message):
+    with pytest.raises(ValueError, match=message):
+        DistillationLoss({"kl": LogitKL(), "mse": LogitMSE()}, weights)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_not_finite(bad):
+    given = outputs()
+    given["teacher"][0, 0, 0, 0] = bad
+    with pytest.raises(ValueError, match=rf"the loss is not finite: sup = [\d.]+, mse = {bad}"):
+        DistillationLoss({"sup": DiceCELoss(sigmoid=True), "mse": LogitMSE()}, {"sup": 1.0, "mse": 1.0})(given, mask())
