@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -73,7 +74,7 @@ class DistillationLoss(nn.Module):
             `Projections`.
 
     Raises:
-        ValueError: names of ``terms`` and ``weights`` differ, a weight is negative, a term needs an input that is not
+        ValueError: names of ``terms`` and ``weights`` differ, a weight is negative or all are 0, a term needs an input that is not
             there, or is not finite.
 
     Example:
@@ -96,9 +97,11 @@ class DistillationLoss(nn.Module):
             odd = sorted(set(terms) ^ set(weights))
             near = {name: difflib.get_close_matches(name, set(terms) | set(weights) - {name}, n=1) for name in odd}
             raise ValueError(f"loss terms and weights must have the same names; only on one side: {odd} (near: {near}).")
-        negative = {name: weight for name, weight in weights.items() if weight < 0}
-        if negative:
-            raise ValueError(f"loss weights must not be negative, got {negative}.")
+        odd = {name: weight for name, weight in weights.items() if not 0 <= weight < math.inf}
+        if odd:
+            raise ValueError(f"loss weights must be finite and not negative, got {odd}.")
+        if not any(weights.values()):
+            raise ValueError(f"at least one loss weight must be above 0, or there is nothing to learn; got {dict(weights)}.")
         self.terms = nn.ModuleDict(terms)
         self.weights = {name: float(weights[name]) for name in terms}
         if projections is None:

@@ -199,7 +199,10 @@ def test_missing_input(term, drop, message):
         ({"kl": 1.0}, r"only on one side: \['mse'\]"),
         ({"kl": 1.0, "mse": 1.0, "edge": 1.0}, r"only on one side: \['edge'\]"),
         ({"kl": 1.0, "msee": 1.0}, r"\['mse', 'msee'\] \(near: .*'msee': \['mse'\]"),
-        ({"kl": 1.0, "mse": -0.5}, r"must not be negative, got \{'mse': -0.5\}"),
+        ({"kl": 1.0, "mse": -0.5}, r"must be finite and not negative, got \{'mse': -0.5\}"),
+        ({"kl": 1.0, "mse": math.nan}, r"must be finite and not negative, got \{'mse': nan\}"),
+        ({"kl": 1.0, "mse": math.inf}, r"must be finite and not negative, got \{'mse': inf\}"),
+        ({"kl": 0, "mse": 0.0}, "at least one loss weight must be above 0"),
     ],
 )
 def test_weights_that_do_not_fit(weights, message):
