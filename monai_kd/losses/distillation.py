@@ -74,8 +74,8 @@ class DistillationLoss(nn.Module):
             `Projections`.
 
     Raises:
-        ValueError: names of ``terms`` and ``weights`` differ, a weight is negative or all are 0, a term needs an input that is not
-            there, or is not finite.
+        ValueError: names of ``terms`` and ``weights`` differ, a weight is negative or all are 0, a term needs an input
+            that is not there, or is not finite.
 
     Example:
         >>> from monai_kd.losses import LogitKL
@@ -95,13 +95,16 @@ class DistillationLoss(nn.Module):
         super().__init__()
         if set(terms) != set(weights):
             odd = sorted(set(terms) ^ set(weights))
-            near = {name: difflib.get_close_matches(name, set(terms) | set(weights) - {name}, n=1) for name in odd}
-            raise ValueError(f"loss terms and weights must have the same names; only on one side: {odd} (near: {near}).")
+            known = set(terms) | set(weights)
+            near = {name: difflib.get_close_matches(name, known - {name}, n=1) for name in odd}
+            raise ValueError(
+                f"loss terms and weights must have the same names; only on one side: {odd} (near: {near})."
+            )
         odd = {name: weight for name, weight in weights.items() if not 0 <= weight < math.inf}
         if odd:
             raise ValueError(f"loss weights must be finite and not negative, got {odd}.")
         if not any(weights.values()):
-            raise ValueError(f"at least one loss weight must be above 0, or there is nothing to learn; got {dict(weights)}.")
+            raise ValueError(f"at least one loss weight must be above 0, got {dict(weights)}.")
         self.terms = nn.ModuleDict(terms)
         self.weights = {name: float(weights[name]) for name in terms}
         if projections is None:
@@ -149,7 +152,8 @@ class DistillationLoss(nn.Module):
             with torch.set_grad_enabled(torch.is_grad_enabled() and self.weights[name] > 0):
                 values[name] = term(*(available[key] for key in wanted))
         # A term of weight 0 may be infinite without harm: it is left out of the sum, not multiplied by 0.
-        total = torch.stack([self.weights[name] * value for name, value in values.items() if self.weights[name] > 0]).sum()
+        counted = [self.weights[name] * value for name, value in values.items() if self.weights[name] > 0]
+        total = torch.stack(counted).sum()
         if not torch.isfinite(total):
             found = ", ".join(f"{name} = {float(value.detach()):g}" for name, value in values.items())
             raise ValueError(f"the loss is not finite: {found}. A lower learning rate or smaller weights may help.")

@@ -76,7 +76,7 @@ def test_total_is_the_weighted_sum_of_all_terms(spatial):
     for name, value in alone.items():
         assert float(report.terms[name]) == float(value)
         assert float(report.weighted[name]) == pytest.approx(WEIGHTS[name] * float(value))
-    assert float(report.total) == pytest.approx(sum(WEIGHTS[n] * float(v) for n, v in alone.items()), rel=1e-6)
+    assert float(report.total.detach()) == pytest.approx(sum(WEIGHTS[n] * float(v) for n, v in alone.items()), rel=1e-6)
 
 
 def test_report_is_detached_and_total_is_not():
@@ -198,7 +198,7 @@ def test_missing_input(term, drop, message):
     [
         ({"kl": 1.0}, r"only on one side: \['mse'\]"),
         ({"kl": 1.0, "mse": 1.0, "edge": 1.0}, r"only on one side: \['edge'\]"),
-        ({"kl": 1.0, "msee": 1.0}, r"\['mse', 'msee'\] \(near: .*'msee': \['mse'\]"),
+        ({"kl": 1.0, "msee": 1.0}, r"\['mse', 'msee'\] \(near: {'mse': \['msee'\], 'msee': \['mse'\]}\)"),
         ({"kl": 1.0, "mse": -0.5}, r"must be finite and not negative, got \{'mse': -0.5\}"),
         ({"kl": 1.0, "mse": math.nan}, r"must be finite and not negative, got \{'mse': nan\}"),
         ({"kl": 1.0, "mse": math.inf}, r"must be finite and not negative, got \{'mse': inf\}"),
