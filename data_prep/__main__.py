@@ -1,4 +1,4 @@
-"""Command line: `python -m data_prep figshare SRC DST`."""
+"""Data set folders from raw slices, and synthetic slices to try things out with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import logging
 import sys
 from pathlib import Path
 
+from data_prep.benchmark import benchmark
 from data_prep.convert import ConvertError, Summary, convert
+from data_prep.phantom import MARKER, PhantomError, write_phantoms
+from data_prep.sources import SourceError
 from data_prep.writers import SUFFIXES
 
 
@@ -17,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
-    except ConvertError as error:
+    except (ConvertError, PhantomError, SourceError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -46,6 +49,19 @@ def _parser() -> argparse.ArgumentParser:
     figshare.add_argument("--seed", type=int, default=0, help="order in which patients are dealt to folds")
     figshare.add_argument("--workers", type=_count, help="processes (default: all cores; 1: no extra process)")
     figshare.add_argument("--strict", action="store_true", help="exit with an error when any file is left out")
+
+    phantom = commands.add_parser("phantom", help="write SYNTHETIC slices as .mat files, to try things out with")
+    phantom.set_defaults(command=_phantom)
+    phantom.add_argument("dst", type=Path, help="folder for the .mat files, new or empty")
+    phantom.add_argument("--slices", type=_count, default=240, help="default: 240, four to a patient")
+    phantom.add_argument("--seed", type=int, default=0, help="other seeds give other heads (default: 0)")
+    phantom.add_argument("--size", type=_count, default=256, help="rows and columns in pixels (default: 256)")
+    phantom.add_argument("--workers", type=_count, help="processes (default: all cores)")
+
+    speed = commands.add_parser("benchmark", help="measure conversion against a plain h5py and nibabel loop")
+    speed.set_defaults(command=_benchmark)
+    speed.add_argument("src", type=Path, help="folder of unpacked v7.3 .mat slices")
+    speed.add_argument("--workers", type=_count, help="processes (default: all cores)")
     return parser
 
 
@@ -67,6 +83,16 @@ def _figshare(options: argparse.Namespace) -> None:
         seed=options.seed,
     )
     _print_summary(summary)
+
+
+def _phantom(options: argparse.Namespace) -> None:
+    print("writing SYNTHETIC phantom slices: no patient is in them, results on them say nothing about real images")
+    write_phantoms(options.dst, options.slices, options.seed, options.size, options.workers)
+    print(f"{options.slices} SYNTHETIC slices -> {options.dst} (see {MARKER} there)")
+
+
+def _benchmark(options: argparse.Namespace) -> None:
+    print(benchmark(options.src, options.workers))
 
 
 def _print_summary(summary: Summary) -> None:

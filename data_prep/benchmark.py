@@ -1,0 +1,56 @@
+"""How fast conversion is, beside the plain loop that one would write first."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import h5py
+import nibabel as nib
+import numpy as np
+
+from data_prep import pool
+from data_prep.convert import ConvertError, convert
+from data_prep.sources import scan
+from data_prep.writers import SPACING
+
+
+def benchmark(src: Path, workers: int | None = None) -> str:
+    """Converts `src`, a folder of v7.3 slices, both ways into temporary folders; gives back a table with slices/s.
+
+    Raises:
+        ConvertError: `src` is no folder with unpacked `.mat` files, or the conversion failed.
+    """
+    files = [Path(source.chain[0]) for source in scan(src) if len(source.chain) == 1]
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        slices = _plain_loop(files, Path(folder))
+        plain = time.perf_counter() - start
+    if not slices:
+        raise ConvertError(f"no unpacked v7.3 slices in {src}")
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        done = convert(src, Path(folder), workers=workers).converted
+        ours = time.perf_counter() - start
+    used = workers or pool.available_cores()
+    return (
+        f"{'':34} slices  seconds  slices/s\n"
+        f"{'plain loop, one process':34} {slices:6} {plain:8.1f} {slices / plain:9.0f}\n"
+        f"{f'data_prep figshare, {used} workers':34} {done:6} {ours:8.1f} {done / ours:9.0f}"
+    )
+
+
+def _plain_loop(files: list[Path], dst: Path) -> int:
+    """Read with h5py, save with nibabel, nothing checked: the least that a conversion has to do."""
+    affine = np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1])
+    slices = 0
+    for path in files:
+        with h5py.File(path, "r") as file:
+            if "cjdata" not in file:
+                continue
+            image, mask = file["cjdata/image"][()], file["cjdata/tumorMask"][()]
+        nib.save(nib.Nifti1Image(image[..., None], affine), dst / f"{path.stem}_image.nii.gz")
+        nib.save(nib.Nifti1Image(mask[..., None], affine), dst / f"{path.stem}_label.nii.gz")
+        slices += 1
+    return slices
