@@ -38,7 +38,8 @@ class FeatureTaps:
             if path not in modules or path == "":
                 near = difflib.get_close_matches(path, modules, n=4, cutoff=0.3)
                 raise ValueError(
-                    f"tap '{name}': {type(network).__name__} has no module '{path}'; nearest: {', '.join(near) or 'none'}."
+                    f"tap '{name}': {type(network).__name__} has no module '{path}'; nearest: "
+                    f"{', '.join(near) or 'none'}."
                 )
         self.paths = dict(paths)
         self._recorded: dict[str, torch.Tensor] = {}

@@ -91,8 +91,8 @@ class TrainingCheckpoint:
         content = read_checkpoint(self.last, engine.state.device)
         if content["epoch"] >= engine.state.max_epochs:
             raise ValueError(
-                f"{self.last} has run {content['epoch']} of {engine.state.max_epochs} epochs already: raise `epochs` to "
-                "train longer, or set `resume` to false to start anew."
+                f"{self.last} has run {content['epoch']} of {engine.state.max_epochs} epochs already: raise `epochs` "
+                "to train longer, or set `resume` to false to start anew."
             )
         for name, item in self._stateful.items():
             try:

@@ -105,9 +105,8 @@ class EpochLog:
         best = self.evaluator.state
         if best.best_metric_epoch > 0:
             found += f"  (best {float(best.best_metric):.4f} in epoch {best.best_metric_epoch})"
-        logger.info(
-            "epoch %d/%d  loss %.4f (%s)  %s  %.0f s, %s left", epoch, epochs, row["loss"], terms, found, seconds, _clock(left)
-        )
+        line = "epoch %d/%d  loss %.4f (%s)  %s  %.0f s, %s left"
+        logger.info(line, epoch, epochs, row["loss"], terms, found, seconds, _clock(left))
         self._write(row)
 
     def _write(self, row: dict[str, float]) -> None:

@@ -1,0 +1,167 @@
+"""Feature taps: what they record, and what they leave alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.distributed as dist
+from monai.networks.nets import BasicUNet
+from torch import nn
+from torch._dynamo.testing import CompileCounter
+from torch.nn.parallel import DistributedDataParallel
+
+from monai_kd.distillation import FeatureTaps
+
+PATHS = {"d4": "upcat_4", "d1": "upcat_1"}
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return BasicUNet(spatial_dims=2, in_channels=1, out_channels=1, features=(4, 4, 8, 8, 16, 4))
+
+
+def image(seed: int = 0) -> torch.Tensor:
+    return torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def alone(tmp_path):
+    """A process group of one."""
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def test_records_what_the_modules_put_out():
+    # A chain, so that the tapped values can be computed by running its first links.
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Tanh(), nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten()))
+    taps = FeatureTaps(net, {"late": "2.0", "early": "1"})
+    x = image()
+    net(x)
+    found = taps.take()
+    assert list(found) == ["late", "early"]
+    torch.testing.assert_close(found["early"], net[:2](x), rtol=0, atol=0)
+    torch.testing.assert_close(found["late"], net[2][0](net[:2](x)), rtol=0, atol=0)
+
+
+def test_gradient_flows_through_a_tap():
+    net = network()
+    taps = FeatureTaps(net, PATHS)
+    net(image())
+    taps.take()["d4"].sum().backward()
+    assert net.conv_0.conv_0.conv.weight.grad.abs().sum() > 0
+    assert net.final_conv.weight.grad is None  # behind the tap
+
+
+def test_network_is_untouched():
+    net = network().eval()
+    before, keys = net(image()), list(net.state_dict())
+    FeatureTaps(net, PATHS)
+    assert torch.equal(net(image()), before)
+    assert list(net.state_dict()) == keys
+    network().load_state_dict(net.state_dict(), strict=True)
+
+
+def test_take_forgets():
+    net = network()
+    taps = FeatureTaps(net, PATHS)
+    net(image())
+    taps.take()
+    with pytest.raises(RuntimeError, match=r"tap\(s\) d4, d1 recorded nothing: run the network first"):
+        taps.take()
+
+
+def test_the_last_forward_counts():
+    net = network().eval()
+    taps = FeatureTaps(net, PATHS)
+    net(image(1))
+    net(image(2))
+    last = taps.take()["d1"]
+    net(image(2))
+    assert torch.equal(taps.take()["d1"], last)
+    net(image(1))
+    assert not torch.equal(taps.take()["d1"], last)
+
+
+def test_taken_features_survive_the_next_forward():
+    net = network().eval()
+    taps = FeatureTaps(net, PATHS)
+    net(image(1))
+    first = taps.take()
+    copy = first["d1"].clone()
+    net(image(2))
+    assert set(first) == set(PATHS)
+    assert torch.equal(first["d1"], copy)
+
+
+def test_a_module_that_never_runs_is_named():
+    net = nn.Sequential(nn.Conv2d(1, 1, 1))
+    net.unused = nn.Module()
+    net.forward = lambda x: net[0](x)
+    taps = FeatureTaps(net, {"used": "0", "idle": "unused"})
+    net(image())
+    with pytest.raises(RuntimeError, match=r"tap\(s\) idle recorded nothing.*never calls unused"):
+        taps.take()
+
+
+def test_removal():
+    net = network()
+    taps = FeatureTaps(net, PATHS)
+    net(image())
+    taps.remove()
+    net(image())
+    with pytest.raises(RuntimeError, match="recorded nothing"):
+        taps.take()
+    assert not any(module._forward_hooks for module in net.modules())
+
+
+@pytest.mark.parametrize(
+    ("path", "nearest"),
+    [
+        ("upcat4", "nearest: upcat_4"),
+        ("down_5", "nearest: down_"),
+        ("unet.upcat_4", r"nearest: .*upcat_4"),  # the teacher's path, given for the student
+        ("", "nearest: none"),  # the root has its output already
+    ],
+)
+def test_wrong_path_lists_the_nearest_names(path, nearest):
+    with pytest.raises(ValueError, match=rf"tap 'd4': BasicUNet has no module '{path}'; {nearest}"):
+        FeatureTaps(network(), {"d4": path})
+
+
+def test_bfloat16_autocast():
+    net = network()
+    taps = FeatureTaps(net, PATHS | {"conv": "conv_0.conv_0.conv"})
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        net(image())
+    found = taps.take()
+    assert found["conv"].dtype is torch.bfloat16
+    assert found["d1"].shape == (2, 4, 32, 32)
+
+
+def test_under_ddp(alone):
+    net = network().eval()
+    taps = FeatureTaps(net, PATHS)
+    net(image())
+    expected = taps.take()
+    wrapped = DistributedDataParallel(net)
+    wrapped(image())
+    found = taps.take()
+    assert all(torch.equal(found[name], expected[name]) for name in PATHS)
+
+
+def test_under_compile():
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 1, 1)).eval()
+    taps = FeatureTaps(net, {"norm": "1", "conv": "0"})
+    counter = CompileCounter()  # runs the traced graph as it is, and counts how often it was traced
+    compiled = torch.compile(net, backend=counter)
+    for seed in range(4):
+        compiled(image(seed))
+        found = taps.take()
+        net(image(seed))
+        expected = taps.take()
+        assert found["norm"].requires_grad
+        for name in ("norm", "conv"):
+            torch.testing.assert_close(found[name], expected[name])
+    # Tracing again for each batch would take minutes each time with a real backend.
+    assert counter.frame_count == 1
