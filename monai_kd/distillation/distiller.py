@@ -29,6 +29,9 @@ class Distiller(nn.Module):
         a dict with ``student`` (logits) and ``student_features`` (name to tensor), and for one teacher ``teacher`` and
         ``teacher_features``; for several ``teacher.<name>`` and ``teacher_features.<name>``.
 
+    Raises:
+        ValueError: a tap's path does not exist, or ``teacher_taps`` name a teacher that is not there.
+
     Example:
         >>> distiller = Distiller(nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 3, padding=1))
         >>> sorted(distiller(torch.zeros(2, 1, 8, 8)))
@@ -55,6 +58,10 @@ class Distiller(nn.Module):
         self._teachers = teachers
         taps = teacher_taps or {}
         per_teacher = bool(taps) and all(isinstance(paths, Mapping) for paths in taps.values())
+        unknown = sorted(set(taps) - {suffix[1:] for suffix in teachers if suffix}) if per_teacher else []
+        if unknown:
+            known = ", ".join(suffix[1:] for suffix in teachers if suffix) or "none with a name"
+            raise ValueError(f"teacher_taps name {', '.join(unknown)}; teachers are {known}.")
         self._teacher_taps: dict[str, FeatureTaps] = {}
         for suffix, network in teachers.items():
             network.eval().requires_grad_(False)
