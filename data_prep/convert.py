@@ -93,6 +93,9 @@ def convert(
         raise ConvertError(f"{dst} is a file; a folder is needed")
     settings: dict[str, object] = {"format": format, "layout": LAYOUT}
     try:
+        old_settings = dataset.read_settings(dst)
+        if old_settings is not None:
+            journal.check_settings(old_settings, settings, dst)
         sources = scan(src)
         for folder in ("images", "labels"):
             (dst / folder).mkdir(parents=True, exist_ok=True)
@@ -121,7 +124,7 @@ def _convert(
     folds_n: int | None,
     seed: int,
 ) -> Summary:
-    earlier = _earlier(dst, settings, sources, log)
+    earlier = _earlier(dst, sources, log)
     for folder in ("images", "labels"):
         remove_temporary(dst / folder)
 
@@ -152,7 +155,7 @@ def _convert(
         raise ConvertError("SRC mixes synthetic phantoms with real slices: convert them into separate folders")
     if not slices:
         dataset.write_manifest(dst, ordered)
-        (dst / journal.NAME).unlink()
+        log.finish()
         raise ConvertError(f"nothing was converted, none of {len(ordered)} files is a usable slice:\n{_listed(bad)}")
 
     made = _folds(slices, cvind, split, folds_n, seed)
@@ -164,7 +167,7 @@ def _convert(
         logger.warning("%s", warning)
     dataset.write_manifest(dst, ordered)
     datalist = dataset.write_datalists(dst, ordered, settings, made.how)
-    (dst / journal.NAME).unlink()
+    log.finish()
     if strict and bad:
         raise ConvertError(f"{len(bad)} of {len(ordered)} files were left out (--strict):\n{_listed(bad)}")
     sizes = Counter(made.folds)
@@ -180,11 +183,8 @@ def _convert(
     )
 
 
-def _earlier(dst: Path, settings: dict[str, object], sources: list[Source], log: journal.Journal) -> dict[str, Row]:
+def _earlier(dst: Path, sources: list[Source], log: journal.Journal) -> dict[str, Row]:
     """Rows of slices that an earlier run converted into `dst`, by file name."""
-    old_settings = dataset.read_settings(dst)
-    if old_settings is not None:
-        journal.check_settings(old_settings, settings, dst)
     rows = {row["file"]: row for row in dataset.read_manifest(dst) if row["status"] == OK} | log.done
     foreign = sorted(rows.keys() - {source.name for source in sources})
     if foreign:

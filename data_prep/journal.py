@@ -23,16 +23,24 @@ class Journal:
     def __init__(self, file: IO[str], done: dict[str, Row]) -> None:
         self._file = file
         self.done = done
+        self.needed = bool(done)
 
     def add(self, row: Row) -> None:
         """Records a slice whose files are written. Flushed at once: a kill -9 loses nothing that was recorded."""
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
+        self.needed = True
+
+    def finish(self) -> None:
+        """The conversion is complete: the journal goes away when it is closed."""
+        self.needed = False
 
 
 @contextlib.contextmanager
 def open_journal(dst: Path, settings: dict[str, object]) -> Iterator[Journal]:
     """The journal in `dst`, locked against a second conversion. `journal.done` has the rows of an interrupted one.
+
+    The file stays for the next try unless the conversion was finished, or has recorded nothing.
 
     Raises:
         JournalError: another process is converting into `dst`, or the journal was begun with other settings.
@@ -53,7 +61,13 @@ def open_journal(dst: Path, settings: dict[str, object]) -> Iterator[Journal]:
                 file.truncate(sum(len(line.encode()) for line in whole))
             check_settings(json.loads(whole[0]), settings, dst)
         rows = [json.loads(line) for line in whole[1:]]
-        yield Journal(file, {row["file"]: row for row in rows})
+        log = Journal(file, {row["file"]: row for row in rows})
+        try:
+            yield log
+        finally:
+            if not log.needed:
+                file.close()
+                path.unlink()
 
 
 def check_settings(old: dict[str, object], new: dict[str, object], dst: Path) -> None:

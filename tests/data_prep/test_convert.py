@@ -1,0 +1,360 @@
+"""Whole conversions: what lands in the folder, what is said about bad files, and that a killed one goes on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+from raw_files import slice_fields, write_cvind, write_v73
+
+from data_prep import journal
+from data_prep.convert import ConvertError, convert
+from data_prep.writers import TEMPORARY
+
+Make = Callable[..., Path]
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def manifest(dst: Path) -> dict[str, dict[str, str]]:
+    with open(dst / "conversion.csv", newline="") as file:
+        return {row["file"]: row for row in csv.DictReader(file)}
+
+
+def datalist(dst: Path, name: str = "datalist.json") -> dict:
+    return json.loads((dst / name).read_text())
+
+
+def tree(dst: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(dst)): path.read_bytes() for path in dst.rglob("*") if path.is_file()}
+
+
+def quick(src: Path, dst: Path, **options: object):
+    return convert(src, dst, **{"workers": 1, "progress": False, **options})
+
+
+def test_real_slices(real_mats: Path, figshare: Path, tmp_path: Path) -> None:
+    summary = quick(real_mats, tmp_path / "out", format="both")
+    assert (summary.converted, summary.bad, summary.how_folds) == (6, [], "cvind.mat")
+    with open(figshare / "slices.csv", newline="") as file:
+        known = {row["id"]: row for row in csv.DictReader(file)}
+    for entry in datalist(tmp_path / "out")["training"]:
+        number = entry["source"].removesuffix(".mat")
+        assert entry["class"] == int(known[number]["label"]) - 1
+        assert entry["patient"] == known[number]["pid"]
+        assert entry["group"] == known[number]["group"]
+        assert entry["fold"] == int(known[number]["fold"]) - 1
+        volume = nib.load(tmp_path / "out" / entry["image"])
+        label = nib.load(tmp_path / "out" / entry["label"])
+        picture = np.asarray(Image.open(figshare / "images" / f"{number}.jpg").convert("L")).astype(float)
+        mask = np.asarray(Image.open(figshare / "masks" / f"{number}.png"))
+        assert volume.get_data_dtype() == np.int16
+        assert label.get_data_dtype() == np.uint8
+        assert np.array_equal(np.asarray(label.dataobj)[..., 0].T, mask)
+        assert np.corrcoef(np.asarray(volume.dataobj)[..., 0].T.ravel(), picture.ravel())[0, 1] > 0.9999
+        row = manifest(tmp_path / "out")[entry["source"]]
+        assert float(row["mask_area_mm2"]) == pytest.approx(mask.sum() * 0.49**2, abs=0.01)
+        assert (row["min"], row["max"]) == (str(np.min(volume.dataobj)), str(np.max(volume.dataobj)))
+
+
+def test_geometry_and_both_formats(tmp_path: Path, make_slices: Make) -> None:
+    image = np.full((40, 56), 100, np.int16)
+    image[0, 0], image[0, -1], image[-1, 0] = 1100, 600, 0  # top left, top right, bottom left as MATLAB shows them
+    src = make_slices(["1", "2", "3"], image=image)
+    quick(src, tmp_path / "out", format="both")
+    volume = nib.load(tmp_path / "out/images/0001.nii.gz")
+    array = np.asarray(volume.dataobj)
+    assert array.shape == (56, 40, 1)
+    assert (array[0, 0, 0], array[-1, 0, 0], array[0, -1, 0]) == (1100, 600, 0)
+    assert nib.aff2axcodes(volume.affine) == ("L", "P", "S")  # right of the picture: patient's left; bottom: posterior
+    assert np.allclose(volume.header.get_zooms(), (0.49, 0.49, 6))
+    assert np.allclose(volume.affine, volume.header.get_qform())
+    assert np.allclose(volume.affine, volume.header.get_sform())
+    assert volume.header.get_xyzt_units()[0] == "mm"
+    assert not volume.header["descrip"].item()
+    picture = np.asarray(Image.open(tmp_path / "out/images/0001.png"))
+    assert (picture[0, 0], picture[0, -1], picture[-1, 0]) == (255, round(255 * 600 / 1100), 0)
+    assert set(np.unique(Image.open(tmp_path / "out/labels/0001.png"))) == {0, 255}
+    nifti, png = datalist(tmp_path / "out"), datalist(tmp_path / "out", "datalist_png.json")
+    assert (nifti["mask_value"], png["mask_value"]) == (1, 255)
+    assert png["training"][0] == nifti["training"][0] | {"image": "images/0001.png", "label": "labels/0001.png"}
+
+
+def test_monai_reads_the_same_array_from_both(tmp_path: Path, make_slices: Make) -> None:
+    transforms = pytest.importorskip("monai.transforms")
+    data = pytest.importorskip("monai.data")
+    src = make_slices(["1", "2", "3"])
+    quick(src, tmp_path / "out", format="both")
+    arrays = {}
+    for name in ("datalist.json", "datalist_png.json"):
+        entry = data.load_decathlon_datalist(str(tmp_path / "out" / name), True, "training")[0]
+        image = transforms.LoadImage()(entry["image"]).numpy().reshape(56, 40).astype(float)
+        label = transforms.LoadImage()(entry["label"]).numpy().reshape(56, 40)
+        arrays[name] = (image - image.min()) / (image.max() - image.min()), label > 0
+    (nifti, nifti_label), (png, png_label) = arrays.values()
+    assert np.abs(nifti - png).max() <= 0.5 / 255 + 1e-6
+    assert np.array_equal(nifti_label, png_label)
+    assert nifti_label[10:20, 5:25].all()
+    assert nifti_label.sum() == 200
+
+
+def test_image_sizes_mixed_and_number_types_kept(tmp_path: Path) -> None:
+    for number, (size, dtype) in enumerate([(256, "int16"), (512, "int16"), (300, "uint16"), (64, "float64")], 1):
+        image = np.arange(size * size).reshape(size, size) % 30000
+        write_v73(tmp_path / f"raw/{number}.mat", slice_fields(size, size, image=image.astype(dtype), PID=str(number)))
+        quick_row = (str(size), dtype)
+        summary = quick(tmp_path / "raw", tmp_path / f"out{number}")
+        assert summary.converted == number
+        volume = nib.load(tmp_path / f"out{number}/images/{number:04d}.nii.gz")
+        assert (manifest(tmp_path / f"out{number}")[f"{number}.mat"]["rows"], volume.get_data_dtype().name) == quick_row
+        assert np.array_equal(np.asarray(volume.dataobj)[..., 0].T, image)
+
+
+def test_mask_from_border_and_disagreement(tmp_path: Path) -> None:
+    write_v73(tmp_path / "raw/1.mat", slice_fields(tumorMask=None))
+    write_v73(tmp_path / "raw/2.mat", slice_fields(tumorMask=np.roll(slice_fields()["tumorMask"], 4, axis=1)))
+    write_v73(tmp_path / "raw/3.mat", slice_fields(tumorBorder=None))
+    summary = quick(tmp_path / "raw", tmp_path / "out")
+    rows = manifest(tmp_path / "out")
+    assert summary.bad == []
+    assert rows["1.mat"]["reason"] == "mask made from the border"
+    # 200 pixels each, 120 in common.
+    assert rows["2.mat"]["reason"] == "mask and border disagree (Dice 0.600): the mask is used"
+    assert rows["3.mat"]["reason"] == "no border: mask not cross-checked"
+    label = np.asarray(nib.load(tmp_path / "out/labels/0001.nii.gz").dataobj)[..., 0].T
+    assert np.array_equal(label, slice_fields()["tumorMask"])
+    assert np.asarray(nib.load(tmp_path / "out/labels/0002.nii.gz").dataobj)[14:24, 5:25].all()
+
+
+def test_archives_give_what_the_folder_gives(tmp_path: Path, make_slices: Make) -> None:
+    src = make_slices(["1", "2", "3", "4"])
+    write_cvind(src / "cvind.mat", [1, 2, 1, 2, 2, 2])
+    with zipfile.ZipFile(tmp_path / "part.zip", "w", zipfile.ZIP_DEFLATED) as part:
+        for number in (1, 2, 3, 4):
+            part.write(src / f"{number}.mat", f"{number}.mat")
+    (tmp_path / "zips").mkdir()
+    with zipfile.ZipFile(tmp_path / "zips/all.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(tmp_path / "part.zip", "part.zip")
+        archive.write(src / "cvind.mat", "cvind.mat")
+    quick(src, tmp_path / "from_folder")
+    quick(tmp_path / "zips/all.zip", tmp_path / "from_zip")
+    one, other = tree(tmp_path / "from_folder"), tree(tmp_path / "from_zip")
+    assert len(one) == 10
+    assert {k: v for k, v in one.items() if k.endswith(".gz")} == {k: v for k, v in other.items() if k.endswith(".gz")}
+    entries = datalist(tmp_path / "from_zip")["training"]
+    assert entries[0]["source"] == "all.zip/part.zip/1.mat"
+    assert [entry["fold"] for entry in entries] == [0, 1, 0, 1]
+    again = quick(tmp_path / "zips/all.zip", tmp_path / "from_zip")
+    assert again.reused == 4
+    assert tree(tmp_path / "from_zip") == other
+
+
+def test_bad_files_are_named_and_the_rest_converted(tmp_path: Path, make_slices: Make) -> None:
+    src = make_slices(["1", "2", "3"])
+    (src / "4.mat").write_bytes((src / "1.mat").read_bytes()[:900])
+    shutil.copytree(src, src / "again", ignore=lambda *_: ["2.mat", "3.mat", "4.mat"])
+    (src / "broken.zip").write_bytes(b"PK no archive")
+    summary = quick(src, tmp_path / "out")
+    rows = manifest(tmp_path / "out")
+    assert summary.converted == 3
+    assert [file for file, _ in summary.bad] == ["4.mat", "broken.zip", "again/1.mat"]
+    assert (rows["4.mat"]["status"], rows["again/1.mat"]["status"]) == ("bad", "duplicate")
+    assert "truncated" in rows["4.mat"]["reason"]
+    assert "slice 0001 was already found in 1.mat" in rows["again/1.mat"]["reason"]
+    assert "not a readable zip archive" in rows["broken.zip"]["reason"]
+    with pytest.raises(ConvertError, match="3 of 6 files were left out"):
+        quick(src, tmp_path / "strict", strict=True)
+    assert tree(tmp_path / "strict") == tree(tmp_path / "out"), "strict converts the rest all the same"
+
+
+def test_two_cvinds(tmp_path: Path, make_slices: Make) -> None:
+    src = make_slices(["1", "2"])
+    write_cvind(src / "a_cvind.mat", [2, 1])
+    write_cvind(src / "b_cvind.mat", [1, 2])
+    write_cvind(src / "c_cvind.mat", [2, 1])
+    summary = quick(src, tmp_path / "out")
+    assert [entry["fold"] for entry in datalist(tmp_path / "out")["training"]] == [1, 0]
+    assert summary.bad == [("b_cvind.mat", "other fold numbers than in a_cvind.mat: those are used")]
+
+
+def test_cvind_that_splits_a_group(tmp_path: Path, make_slices: Make, caplog: pytest.LogCaptureFixture) -> None:
+    src = make_slices(["MR040240", "MR040240", "MR040240B", "5"])
+    write_cvind(src / "cvind.mat", [1, 1, 2, 2, 1])
+    quick(src, tmp_path / "out")
+    out = datalist(tmp_path / "out")
+    assert [entry["fold"] for entry in out["training"]] == [0, 0, 0, 1]
+    assert {entry["group"] for entry in out["training"][:3]} == {"MR040240"}
+    assert "moved to keep its group together" in manifest(tmp_path / "out")["3.mat"]["reason"]
+    assert "splits 1 groups" in caplog.text
+    before = tree(tmp_path / "out")
+    assert quick(src, tmp_path / "out").reused == 4
+    assert tree(tmp_path / "out") == before, "notes on folds do not pile up"
+    quick(src, tmp_path / "out", split="slice", folds_n=2)
+    assert datalist(tmp_path / "out")["folds"] == "by slice (leaks patients)"
+    assert "leak" not in manifest(tmp_path / "out")["3.mat"]["reason"]
+    assert manifest(tmp_path / "out")["3.mat"]["reason"] == ""
+
+
+def test_nothing_converted(tmp_path: Path) -> None:
+    src = tmp_path / "raw"
+    write_v73(src / "1.mat", slice_fields(label=9.0))
+    write_cvind(src / "cvind.mat", [1])
+    with pytest.raises(ConvertError, match=r"(?s)nothing was converted.*1\.mat: unknown label"):
+        quick(src, tmp_path / "out")
+    assert manifest(tmp_path / "out")["1.mat"]["status"] == "bad"
+    assert not (tmp_path / "out/datalist.json").exists()
+
+
+def test_wrong_calls(tmp_path: Path, make_slices: Make) -> None:
+    src = make_slices(["1", "2", "3"])
+    with pytest.raises(ConvertError, match="does not exist"):
+        quick(tmp_path / "nowhere", tmp_path / "out")
+    with pytest.raises(ConvertError, match="format must be one of"):
+        quick(src, tmp_path / "out", format="jpeg")
+    with pytest.raises(ConvertError, match="split must be"):
+        quick(src, tmp_path / "out", split="random")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ConvertError, match="--folds-n takes 2 to 3"):
+        quick(src, tmp_path / "out", folds_n=4)
+    assert quick(src, tmp_path / "out", folds_n=3).reused == 3, "the failed try is not lost"
+    with pytest.raises(ConvertError, match=r"other settings \(format 'nifti', now 'png'"):
+        quick(src, tmp_path / "out", format="png")
+    write_v73(tmp_path / "elsewhere/8.mat", slice_fields())
+    with pytest.raises(ConvertError, match="holds 3 slices that are not in SRC"):
+        quick(tmp_path / "elsewhere", tmp_path / "out")
+    assert not (tmp_path / "out" / journal.NAME).exists()
+    assert quick(src, tmp_path / "out", folds_n=3).reused == 3, "refusals leave the folder as it was"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConvertError, match="is a file"):
+        quick(src, tmp_path / "file")
+
+
+def test_second_conversion_into_one_folder_is_refused(tmp_path: Path, make_slices: Make) -> None:
+    src = make_slices(["1", "2"])
+    (tmp_path / "out").mkdir()
+    with (
+        journal.open_journal(tmp_path / "out", {"format": "nifti", "layout": 1}),
+        pytest.raises(ConvertError, match="another process is converting"),
+    ):
+        quick(src, tmp_path / "out")
+
+
+def test_changed_and_spoilt_sources(tmp_path: Path, make_slices: Make) -> None:
+    src = make_slices(["1", "2", "3"])
+    quick(src, tmp_path / "out")
+    write_v73(src / "2.mat", slice_fields(label=2.0, PID="2", image=slice_fields()["image"] + 5))
+    (src / "3.mat").write_bytes(b"spoilt")
+    summary = quick(src, tmp_path / "out")
+    assert (summary.converted, summary.reused) == (2, 1)
+    assert np.min(nib.load(tmp_path / "out/images/0002.nii.gz").dataobj) == 5
+    assert not (tmp_path / "out/images/0003.nii.gz").exists()
+    (tmp_path / "out/labels/0001.nii.gz").unlink()
+    assert quick(src, tmp_path / "out").reused == 1, "a missing output is made again"
+    assert (tmp_path / "out/labels/0001.nii.gz").exists()
+
+
+def many_slices(src: Path, count: int) -> Path:
+    image = np.random.default_rng(0).integers(0, 5000, (512, 512)).astype(np.int16)
+    for number in range(1, count + 1):
+        write_v73(
+            src / f"{number}.mat", slice_fields(512, 512, image=image, PID=str(number // 3), label=number % 3 + 1.0)
+        )
+    return src
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.002)
+
+
+def lines_of(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def test_killed_and_started_again_gives_the_same_bytes(tmp_path: Path) -> None:
+    src = many_slices(tmp_path / "raw", 150)
+    (src / "151.mat").write_bytes(b"no slice")
+    out, log = tmp_path / "out", tmp_path / "out" / journal.NAME
+    command = [sys.executable, "-m", "data_prep", "figshare", str(src), str(out), "--workers", "2"]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    wait_for(lambda: lines_of(log) > 20)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    done = lines_of(log) - 1
+    assert 20 <= done < 150
+    assert not (out / "datalist.json").exists()
+    with open(log, "a") as file:
+        file.write('{"file": "149.mat", "sta')  # as if killed in the middle of a line
+    (out / "images" / f".0140.nii.gz.1{TEMPORARY}").write_bytes(b"half a file")
+    kept = (out / "images/0001.nii.gz").stat().st_mtime_ns
+
+    summary = convert(src, out, workers=2, progress=False)
+    assert summary.reused == done
+    assert summary.converted == 150
+    assert (out / "images/0001.nii.gz").stat().st_mtime_ns == kept
+    quick(src, tmp_path / "undisturbed")
+    assert tree(out) == tree(tmp_path / "undisturbed")
+    assert not log.exists()
+    before = tree(out)
+    assert quick(src, out).reused == 150
+    assert tree(out) == before
+
+
+def test_dead_worker_is_said_and_mended_by_another_run(tmp_path: Path) -> None:
+    src, out, failed = many_slices(tmp_path / "raw", 120), tmp_path / "out", []
+
+    def run() -> None:
+        try:
+            convert(src, out, workers=2, progress=False)
+        except ConvertError as error:
+            failed.append(str(error))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    wait_for(lambda: lines_of(out / journal.NAME) > 5)
+    os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+    thread.join()
+    assert len(failed) == 1
+    assert "a worker process died" in failed[0]
+    assert "run the same command again" in failed[0]
+    assert quick(src, out).reused >= 5
+
+
+def test_script_without_main_guard(tmp_path: Path) -> None:
+    src = many_slices(tmp_path / "raw", 40)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "from data_prep.convert import convert\n"
+        "print('started')\n"
+        "print(convert(sys.argv[1], sys.argv[2], workers=2, progress=False).converted)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script), str(src), str(tmp_path / "out")],
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "started\n40\n", done.stderr
+
+
+def test_no_torch_is_loaded() -> None:
+    code = "import sys, data_prep.__main__; print(sorted({'torch', 'monai', 'monai_kd'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
