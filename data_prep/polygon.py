@@ -52,9 +52,15 @@ def poly2mask(x: ArrayLike, y: ArrayLike, shape: tuple[int, int]) -> NDArray[np.
     column, off_centre = np.divmod(column + half, GRID)
     row = -(-(row + half) // GRID)
     used = (off_centre == 0) & (column >= 1) & (column <= cols) & (row <= rows)
-    toggles = np.zeros((rows, cols), np.uint8)
-    np.add.at(toggles, (np.maximum(row[used], 1) - 1, column[used] - 1), 1)
-    return np.bitwise_xor.accumulate(toggles & 1, axis=0).astype(bool)
+    mask = np.zeros((rows, cols), bool)
+    if used.any():
+        column, row = column[used] - 1, np.maximum(row[used], 1) - 1
+        # Columns without a step stay empty, so only those between the first and the last are scanned.
+        first, last = column.min(), column.max() + 1
+        toggles = np.zeros((rows, last - first), np.uint8)
+        np.add.at(toggles, (row, column - first), 1)
+        mask[:, first:last] = np.bitwise_xor.accumulate(toggles & 1, axis=0)
+    return mask
 
 
 def _round(values: NDArray[np.float64]) -> NDArray[np.int64]:
