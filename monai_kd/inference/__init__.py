@@ -1,0 +1,24 @@
+from .dataset import ReadableDataset
+from .evaluator import FileEvaluator
+from .findings import Findings, measure
+from .inputs import InputFiles
+from .masks import MaskLayout, MaskWriter
+from .readers import SliceReader, UnreadableImage, read_image
+from .small_areas import DropSmallAreasd
+from .upright import UprightInPlane, UprightInPlaned
+
+__all__ = [
+    "DropSmallAreasd",
+    "FileEvaluator",
+    "Findings",
+    "InputFiles",
+    "MaskLayout",
+    "MaskWriter",
+    "ReadableDataset",
+    "SliceReader",
+    "UnreadableImage",
+    "UprightInPlane",
+    "UprightInPlaned",
+    "measure",
+    "read_image",
+]

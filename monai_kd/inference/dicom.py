@@ -1,0 +1,216 @@
+"""DICOM files as slices and volumes, with the geometry that a mask needs and nothing else of the header."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from pydicom.errors import InvalidDicomError
+
+from .unreadable import UnreadableImage
+
+__all__ = ["is_dicom", "read_dicom", "series_of"]
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+# Gaps between slices may differ by this share of the usual gap: positions in headers are rounded.
+GAP_TOLERANCE = 0.1
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """pydicom quotes header values in its warnings, and those may be a patient's data."""
+    log = logging.getLogger("pydicom")
+    before, log.disabled = log.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.disabled = before
+
+
+def is_dicom(path: str | Path) -> bool:
+    """Whether the file has the mark of DICOM files, whatever it is called."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def series_of(path: str | Path) -> str | None:
+    """The series that a file says it belongs to; ``None`` when it says nothing or can't be read."""
+    try:
+        with _silent():
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
+            return str(header.get("SeriesInstanceUID", "")) or None
+    except Exception:  # Damaged headers raise a dozen types; reading the file whole says what is wrong.
+        return None
+
+
+def read_dicom(paths: Sequence[str | Path]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Read one slice, or the slices of one series as a volume in the order of their positions.
+
+    Rescale slope and intercept are applied; MONOCHROME1, where bright means low, is inverted.
+
+    Args:
+        paths: files of one series, in any order; or one folder that holds one series.
+
+    Returns:
+        The image, (X, Y, slices) with X = column and Y = row as float32; its affine, 4 × 4, from indices to RAS+ in mm;
+        its spacing, (3,) in mm, NaN where the header does not tell it.
+
+    Raises:
+        UnreadableImage: a file is damaged, compressed in a way that can't be decoded, no image, in colour or
+            multi-frame; or the slices do not make one evenly spaced volume.
+    """
+    files = _files(paths)
+    slices = [_checked(file) for file in files]
+    if len(slices) > 1:
+        slices = _sorted(slices)
+    image = np.stack([_pixels(each).T for each in slices], axis=-1)
+    return image, *_geometry(slices)
+
+
+def _files(paths: Sequence[str | Path]) -> list[Path]:
+    files = [Path(path) for path in paths]
+    if len(files) == 1 and files[0].is_dir():
+        files = sorted(file for file in files[0].iterdir() if file.is_file() and is_dicom(file))
+        if not files:
+            raise UnreadableImage("the folder holds no DICOM files")
+        count = len({series_of(file) for file in files})
+        if count > 1:
+            raise UnreadableImage(f"the folder holds {count} DICOM series where one is expected")
+    return files
+
+
+def _checked(file: Path) -> Any:
+    try:
+        with _silent():
+            data = pydicom.dcmread(file)
+            colours = int(data.get("SamplesPerPixel", 1))
+            frames = int(data.get("NumberOfFrames", 1) or 1)
+            photometric = str(data.get("PhotometricInterpretation", "MONOCHROME2"))
+            modality = str(data.get("Modality", "unknown"))
+            pixels = any(name in data for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"))
+    except InvalidDicomError:
+        raise UnreadableImage(f"{file.name} is not a DICOM file") from None
+    except Exception as error:
+        # Only the type: messages may quote the header.
+        raise UnreadableImage(f"the header of {file.name} can't be read ({type(error).__name__})") from None
+    if not pixels:
+        raise UnreadableImage(f"{file.name} holds no image (modality {modality}), or is truncated before its pixels")
+    if modality == "SEG":
+        raise UnreadableImage(f"{file.name} is a segmentation, not an image")
+    if colours != 1 or not photometric.startswith("MONOCHROME"):
+        raise UnreadableImage(f"{file.name} is a colour image ({photometric}); grey slices are expected")
+    if frames > 1:
+        raise UnreadableImage(f"{file.name} is multi-frame ({frames} frames); export it as one file per slice")
+    data.source_name = file.name
+    return data
+
+
+def _pixels(data: Any) -> np.ndarray:
+    try:
+        with _silent():
+            image = np.asarray(data.pixel_array).astype(np.float32)
+            slope, intercept = float(data.get("RescaleSlope", 1) or 1), float(data.get("RescaleIntercept", 0) or 0)
+    except Exception as error:
+        syntax = data.file_meta.get("TransferSyntaxUID")
+        if syntax is not None and syntax.is_compressed:
+            raise UnreadableImage(
+                f"the pixels of {data.source_name} are compressed ({syntax.name}) and can't be decoded here: the file "
+                "is damaged, or a decoder is missing (pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg)"
+            ) from None
+        kind = type(error).__name__
+        raise UnreadableImage(f"the pixels of {data.source_name} can't be read ({kind}): truncated?") from None
+    image = image * np.float32(slope) + np.float32(intercept)
+    return -image if data.PhotometricInterpretation == "MONOCHROME1" else image
+
+
+def _numbers(data: Any, name: str, count: int) -> np.ndarray | None:
+    """A header value of several finite numbers, or ``None``."""
+    try:
+        with _silent():
+            values = np.asarray([float(value) for value in data.get(name) or ()])
+    except (TypeError, ValueError):
+        return None
+    return values if values.shape == (count,) and np.isfinite(values).all() else None
+
+
+def _number(data: Any, *names: str) -> float:
+    """The first positive number of the named header values, or NaN."""
+    for name in names:
+        try:
+            value = float(data.get(name))
+        except (TypeError, ValueError):
+            continue
+        if np.isfinite(value) and value > 0:
+            return value
+    return float("nan")
+
+
+def _directions(data: Any) -> np.ndarray:
+    """Unit vectors of increasing column, row and slice, as the rows of (3, 3), in LPS."""
+    cosines = _numbers(data, "ImageOrientationPatient", 6)
+    along = np.eye(3)[:2] if cosines is None else cosines.reshape(2, 3)
+    normal = np.cross(*along)
+    length = np.linalg.norm(normal)
+    if not 0.5 < length < 2:
+        raise UnreadableImage(f"{data.source_name} has an ImageOrientationPatient that is no orientation")
+    return np.stack([*along, normal / length])
+
+
+def _sorted(slices: list[Any]) -> list[Any]:
+    """Check that the slices belong together, and put them in the order of their positions."""
+    first = slices[0]
+    for name, count in (("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
+        wanted = _numbers(first, name, count)
+        for each in slices:
+            value = _numbers(each, name, count)
+            if (value is None) != (wanted is None) or (value is not None and not np.allclose(value, wanted, atol=1e-3)):
+                raise UnreadableImage(f"the slices of the series differ in {name}: they make no volume")
+    if len({(each.get("Rows"), each.get("Columns")) for each in slices}) > 1:
+        raise UnreadableImage("the slices of the series differ in size: they make no volume")
+    positions = [_numbers(each, "ImagePositionPatient", 3) for each in slices]
+    if any(position is None for position in positions):
+        raise UnreadableImage("slices of the series have no ImagePositionPatient: their order is not known")
+    along = np.stack(positions) @ _directions(first)[2]
+    order = np.argsort(along)
+    gaps = np.diff(along[order])
+    if gaps.min() < 1e-3:
+        raise UnreadableImage("the series has several slices at one position (echoes, phases?): they make no volume")
+    usual = float(np.median(gaps))
+    if np.abs(gaps - usual).max() > GAP_TOLERANCE * usual:
+        raise UnreadableImage(
+            f"the slices are not evenly spaced ({gaps.min():.2f} to {gaps.max():.2f} mm): is one of them missing?"
+        )
+    return [slices[index] for index in order]
+
+
+def _geometry(slices: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+    first, last = slices[0], slices[-1]
+    directions = _directions(first)
+    in_plane = _numbers(first, "PixelSpacing", 2)
+    row_spacing, column_spacing = (np.nan, np.nan) if in_plane is None or (in_plane <= 0).any() else in_plane
+    position = _numbers(first, "ImagePositionPatient", 3)
+    if len(slices) > 1:
+        step = (_numbers(last, "ImagePositionPatient", 3) - position) / (len(slices) - 1)
+        depth = float(np.linalg.norm(step))
+    else:
+        depth = _number(first, "SpacingBetweenSlices", "SliceThickness")
+        step = directions[2] * (1.0 if np.isnan(depth) else depth)
+    spacing = np.array([column_spacing, row_spacing, depth])
+    affine = np.eye(4)
+    # Steps between columns are given second, steps between rows first.
+    affine[:3, 0] = directions[0] * (1.0 if np.isnan(column_spacing) else column_spacing)
+    affine[:3, 1] = directions[1] * (1.0 if np.isnan(row_spacing) else row_spacing)
+    affine[:3, 2] = step
+    affine[:3, 3] = 0.0 if position is None else position
+    return LPS_TO_RAS @ affine, spacing

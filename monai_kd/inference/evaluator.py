@@ -1,0 +1,23 @@
+"""MONAI's evaluator over files, some of which can't be read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from monai.engines import SupervisedEvaluator
+from monai.utils.enums import CommonKeys as Keys
+
+__all__ = ["FileEvaluator"]
+
+
+class FileEvaluator(SupervisedEvaluator):
+    """``SupervisedEvaluator`` that lets items without an image pass to the handlers, with an empty output.
+
+    Such items come from `ReadableDataset`; with one file a batch they are never mixed with images.
+    """
+
+    def _iteration(self, engine: FileEvaluator, batchdata: dict[str, Any]) -> dict | list:
+        if Keys.IMAGE not in batchdata:
+            engine.state.output = []
+            return engine.state.output
+        return super()._iteration(engine, batchdata)

@@ -1,0 +1,160 @@
+"""What there is to segment in a file or a folder, and what the outputs are called."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from .dicom import series_of
+from .readers import SUFFIXES, kind_of
+
+__all__ = ["InputFiles", "InputImage"]
+
+
+@dataclass(frozen=True)
+class InputImage:
+    """One slice or volume to segment.
+
+    Attributes:
+        paths: its file, or the files of its DICOM series.
+        label: the file, or the folder of the series, relative to the input folder.
+        name: what its outputs are called, with their folder, relative to the output folder, without suffix.
+    """
+
+    paths: tuple[Path, ...]
+    label: str
+    name: str = ""
+
+
+class InputFiles:
+    """The images of a file or a folder; nothing is looked at before the first question.
+
+    Folders are searched with all that is in them. Files that belong to one DICOM series and lie in one folder are one
+    volume. Hidden files, and the output folder when it lies inside, are left out.
+
+    Args:
+        path: file or folder; ``None`` is an error only when images are asked for.
+        output_dir: where the outputs go.
+    """
+
+    def __init__(self, path: str | Path | None, output_dir: str | Path) -> None:
+        self.path = None if path is None else Path(path).expanduser()
+        self.output_dir = Path(output_dir).expanduser()
+
+    @cached_property
+    def images(self) -> list[InputImage]:
+        """All images, sorted by label.
+
+        Raises:
+            FileNotFoundError: there is no such file or folder.
+            ValueError: no input was given, it holds no supported file, or the outputs would go among the inputs.
+        """
+        if self.path is None:
+            raise ValueError("there is nothing to segment: give --input FILE_OR_FOLDER.")
+        if not self.path.exists():
+            raise FileNotFoundError(f"input: there is no file or folder {self.path}.")
+        if self.path.is_dir() and self.path.resolve() == self.output_dir.resolve():
+            raise ValueError(f"output_dir must not be the input folder {self.path}: masks would become inputs.")
+        images = self._grouped([file for file in self._files if kind_of(file) is not None])
+        if not images:
+            raise ValueError(
+                f"input: {self.path} holds no file that can be segmented; supported are {', '.join(SUFFIXES)}, and "
+                "DICOM under any name."
+            )
+        return _named(sorted(images, key=lambda image: image.label))
+
+    @cached_property
+    def skipped(self) -> list[str]:
+        """Files of no supported kind, relative to the input folder."""
+        return [self._relative(file) for file in self._files if kind_of(file) is None]
+
+    def items(self) -> list[dict[str, str | list[str]]]:
+        """One item for a data set each: ``image``, a path or the paths of a series, and ``file``, its label."""
+        paths = [[str(path) for path in image.paths] for image in self.images]
+        return [
+            {"image": each[0] if len(each) == 1 else each, "file": image.label}
+            for each, image in zip(paths, self.images, strict=True)
+        ]
+
+    def labelled(self, label: str) -> InputImage:
+        """The image of an item's ``file``."""
+        return self._by_label[label]
+
+    def of(self, path: str | Path) -> InputImage:
+        """The image whose file, or whose series' first file, is ``path``."""
+        return self._by_path[str(path)]
+
+    @cached_property
+    def _by_label(self) -> dict[str, InputImage]:
+        return {image.label: image for image in self.images}
+
+    @cached_property
+    def _by_path(self) -> dict[str, InputImage]:
+        return {str(image.paths[0]): image for image in self.images}
+
+    def _relative(self, path: Path) -> str:
+        if path == self.path:
+            return path.resolve().name
+        return path.relative_to(self.path if self.path.is_dir() else self.path.parent).as_posix()
+
+    @cached_property
+    def _files(self) -> list[Path]:
+        return [self.path] if self.path.is_file() else sorted(self._walk())
+
+    def _walk(self) -> Iterator[Path]:
+        seen, outputs = set(), self.output_dir.resolve()
+        for folder, folders, files in os.walk(self.path, followlinks=True):
+            real = Path(folder).resolve()
+            if real in seen or real == outputs:
+                folders.clear()
+                continue
+            seen.add(real)
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            yield from (Path(folder) / name for name in files if not name.startswith("."))
+
+    def _grouped(self, files: list[Path]) -> list[InputImage]:
+        """Put the files of a series together."""
+        images, groups = [], defaultdict(list)
+        for file in files:
+            # A file given by itself is a slice by itself, whatever lies beside it.
+            series = series_of(file) if self.path.is_dir() and kind_of(file) == "dicom" else None
+            if series is None:
+                images.append(InputImage((file,), self._relative(file)))
+            else:
+                groups[file.parent, series].append(file)
+        volumes = Counter(folder for (folder, _), members in groups.items() if len(members) > 1)
+        for (folder, _), members in groups.items():
+            alone = len(members) > 1 and volumes[folder] == 1
+            images.append(InputImage(tuple(members), self._relative(folder if alone else members[0])))
+        return images
+
+
+def _stem(label: str) -> str:
+    for suffix in sorted(SUFFIXES, key=len, reverse=True):
+        if label.lower().endswith(suffix):
+            return label[: -len(suffix)]
+    # Not every dot begins a suffix: DICOM files are often named by a number with dots.
+    return label
+
+
+def _named(images: list[InputImage]) -> list[InputImage]:
+    """Name outputs by the stem of the file; by the suffix too, where two files would share a name."""
+    # Some file systems take A.png and a.png for the same.
+    shared = Counter(_stem(image.label).lower() for image in images)
+    taken: set[str] = set()
+    named = []
+    for image in images:
+        stem = _stem(image.label)
+        if shared[stem.lower()] > 1:
+            stem += image.label[len(stem) :].replace(".", "_")
+        name, number = stem, 1
+        while name.lower() in taken:
+            number += 1
+            name = f"{stem}_{number}"
+        taken.add(name.lower())
+        named.append(InputImage(image.paths, image.label, name))
+    return named

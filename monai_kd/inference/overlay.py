@@ -1,0 +1,77 @@
+"""An image with the outline of what was found in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..atomic import written_whole
+from .upright import upright_turn
+
+__all__ = ["draw_overlay"]
+
+OUTLINE = "#ff5252"
+MOST_SLICES, PER_ROW = 12, 4
+
+
+def _shown(volume: np.ndarray, probability: np.ndarray) -> list[int]:
+    """Slices with tumour, evenly chosen when there are many; without tumour the slice that came nearest to one."""
+    with_tumour = np.flatnonzero(volume.any(axis=(0, 1)))
+    if with_tumour.size == 0:
+        return [int(probability.max(axis=(0, 1)).argmax())]
+    chosen = np.linspace(0, with_tumour.size - 1, min(MOST_SLICES, with_tumour.size)).round().astype(int)
+    return [int(index) for index in with_tumour[chosen]]
+
+
+def draw_overlay(
+    image: np.ndarray,
+    meta: Mapping[str, Any],
+    mask: np.ndarray,
+    probability: np.ndarray,
+    path: str | Path,
+    title: str = "",
+) -> None:
+    """Draw a slice, or the slices of a volume with tumour (at most 12), upright and in true proportions.
+
+    Args:
+        image: (X, Y) or (X, Y, Z), as `read_image` gives it.
+        meta: its metadata, of which ``affine`` and ``spacing`` are used.
+        mask, probability: of the same shape.
+        path: the PNG to write.
+        title: above the picture.
+    """
+    swap, flips = upright_turn(meta["affine"])
+
+    def turned(array: np.ndarray) -> np.ndarray:
+        array = array.reshape(*array.shape[:2], -1)
+        array = array.transpose(1, 0, 2) if swap else array
+        return array[:: -1 if flips[0] else 1, :: -1 if flips[1] else 1]
+
+    image, mask, probability = turned(image), turned(mask), turned(probability)
+    spacing = np.asarray(meta["spacing"])[:2][:: -1 if swap else 1]
+    aspect = 1.0 if np.isnan(spacing).any() else float(spacing[1] / spacing[0])
+    slices = _shown(mask, probability)
+    columns = min(PER_ROW, len(slices))
+    rows = -(-len(slices) // columns)
+    side = 6.0 if len(slices) == 1 else 3.0
+    tall = side * min(2.0, max(0.5, aspect * image.shape[1] / image.shape[0]))
+    figure = Figure(figsize=(side * columns, tall * rows + 0.45), layout="constrained", facecolor="black")
+    for axes, index in zip(figure.subplots(rows, columns, squeeze=False).flat, slices, strict=False):
+        picture, area = image[..., index].T, mask[..., index].T
+        low, high = np.percentile(picture, (0.5, 99.8))
+        axes.imshow(picture, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=aspect)
+        if area.any():
+            height, width = area.shape
+            # Padded, so that a mask that touches the border has a closed outline.
+            axes.contour(np.pad(area, 1), [0.5], colors=[OUTLINE], linewidths=1.2, extent=(-1, width, -1, height))
+        if image.shape[2] > 1:
+            axes.set_title(f"slice {index}", fontsize=8, color="white", pad=2)
+    for axes in figure.axes:
+        axes.axis("off")
+    figure.suptitle(title, fontsize=9, color="white")
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=110)

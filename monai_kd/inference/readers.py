@@ -1,0 +1,166 @@
+"""One reader for all the formats that slices come in, each giving the array that training saw."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from monai.data import ImageReader
+from monai.utils import ensure_tuple
+from nibabel.filebasedimages import ImageFileError
+from PIL import Image, ImageOps
+
+from .dicom import is_dicom, read_dicom
+from .unreadable import UnreadableImage
+
+__all__ = ["SUFFIXES", "SliceReader", "UnreadableImage", "kind_of", "read_image"]
+
+SUFFIXES = {
+    ".nii": "nifti",
+    ".nii.gz": "nifti",
+    ".png": "picture",
+    ".jpg": "picture",
+    ".jpeg": "picture",
+    ".dcm": "dicom",
+    ".mat": "mat",
+}
+MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
+GREY_MODES = {"L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
+
+
+def kind_of(path: str | Path) -> str | None:
+    """``"nifti"``, ``"picture"``, ``"dicom"`` or ``"mat"`` by the suffix, DICOM also by its mark; else ``None``.
+
+    Example:
+        >>> kind_of("scan.nii.gz"), kind_of("SLICE.PNG"), kind_of("notes.txt")
+        ('nifti', 'picture', None)
+    """
+    name = Path(path).name.lower()
+    for suffix, kind in SUFFIXES.items():
+        if name.endswith(suffix):
+            return kind
+    return "dicom" if Path(path).is_dir() or is_dicom(path) else None
+
+
+def read_image(paths: str | Path | Sequence[str | Path]) -> tuple[np.ndarray, dict[str, Any]]:
+    """Read a slice or a volume, with its geometry.
+
+    Args:
+        paths: a file; a folder with one DICOM series; or the files of one DICOM series.
+
+    Returns:
+        The image, finite and not constant, (X, Y) or (X, Y, slices), X = column and Y = row of a picture: pictures and
+        2-D NIfTI have no third axis, DICOM and ``.mat`` have one also for a single slice. And MONAI's metadata:
+        ``affine`` (4 × 4, indices to RAS+ in mm), ``original_affine``, ``spatial_shape``, ``original_channel_dim``,
+        ``space``, and ``spacing`` ((3,), mm, NaN where it is not known).
+
+    Raises:
+        UnreadableImage: the file can't be used; the message says why.
+    """
+    paths = [Path(path) for path in ensure_tuple(paths)]
+    kind = kind_of(paths[0])
+    if kind is None:
+        raise UnreadableImage("it is none of NIfTI, PNG, JPEG, DICOM, .mat")
+    if paths[0].is_file() and paths[0].stat().st_size == 0:
+        raise UnreadableImage("the file is empty")
+    if kind == "dicom":
+        image, affine, spacing = read_dicom(paths)
+    else:
+        image, affine, spacing = {"nifti": _nifti, "picture": _picture, "mat": _mat}[kind](paths[0])
+    if image.size == 0:
+        raise UnreadableImage("the image has no pixels")
+    bad = image.size - np.count_nonzero(np.isfinite(image))
+    if bad:
+        raise UnreadableImage(f"the image holds NaN or infinity in {bad} pixels")
+    if image.min() == image.max():
+        raise UnreadableImage(f"the image is constant (every pixel is {image.flat[0]:g})")
+    return image, {
+        "affine": affine,
+        "original_affine": affine.copy(),
+        "spatial_shape": np.asarray(image.shape),
+        "original_channel_dim": float("nan"),
+        "space": "RAS",
+        "spacing": spacing,
+    }
+
+
+def _nifti(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    try:
+        file = nib.load(path)
+        shape, kind = file.shape, file.get_data_dtype()
+        if len(shape) not in (2, 3):
+            raise UnreadableImage(f"the NIfTI image has {len(shape)} axes {shape}; a slice or a volume has 2 or 3")
+        if kind.fields is not None or kind.kind not in "buif":
+            raise UnreadableImage(f"the NIfTI image holds colours or complex numbers ({kind}), not grey values")
+        image = np.asanyarray(file.dataobj)
+    except (EOFError, zlib.error):
+        raise UnreadableImage("the file is truncated or damaged: copy it again") from None
+    except (OSError, ValueError, ImageFileError) as error:
+        if isinstance(error, UnreadableImage):
+            raise
+        raise UnreadableImage(f"it can't be read as NIfTI, truncated or damaged? ({_first_line(error)})") from None
+    affine = np.asarray(file.affine, dtype=float)
+    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
+        raise UnreadableImage("its affine is no geometry: it holds NaN, or axes without direction")
+    scale = MILLIMETRES.get(file.header.get_xyzt_units()[0], 1.0)
+    return image, affine, np.linalg.norm(affine[:3, :3], axis=0) * scale
+
+
+def _picture(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    try:
+        with Image.open(path) as file:
+            # Viewers turn pictures as the camera says, so the network and the mask get them turned too.
+            picture = ImageOps.exif_transpose(file)
+            if picture.mode not in GREY_MODES:
+                picture = picture.convert("RGB").convert("L")
+            image = np.asarray(picture).T
+    except Image.DecompressionBombError:
+        raise UnreadableImage("the picture is too big") from None
+    except (OSError, SyntaxError, ValueError, zlib.error) as error:
+        text = "cannot identify" if "cannot identify" in str(error) else _first_line(error)
+        raise UnreadableImage(f"it can't be read as a picture, truncated or damaged? ({text})") from None
+    # A picture is upright and has no size in mm. In RAS terms its columns run to the left, its rows to the back.
+    return image, np.diag([-1.0, -1.0, 1.0, 1.0]), np.full(3, np.nan)
+
+
+def _mat(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    # Raw-file readers are of no use to a server that gets NIfTI.
+    from data_prep.matfile import BadSlice, read_slice
+    from data_prep.writers import SPACING
+
+    try:
+        image = read_slice(path, labelled=False).image
+    except BadSlice as bad:
+        raise UnreadableImage(bad.reason) from None
+    # As data_prep converts it.
+    return image.T[..., None], np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1.0]), np.asarray(SPACING)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+
+
+class SliceReader(ImageReader):
+    """`read_image` for MONAI's ``LoadImage``: ``LoadImaged(keys="image", reader="monai_kd.inference.SliceReader")``.
+
+    ``LoadImage`` hands a file that a reader fails to ``read`` to the next reader, which would make a three-channel
+    image of a colour picture, say. So ``read`` only notes the paths, and ``get_data`` reads.
+    """
+
+    def verify_suffix(self, filename: Sequence[str | Path] | str | Path) -> bool:
+        return kind_of(ensure_tuple(filename)[0]) is not None
+
+    def read(self, data: Sequence[str | Path] | str | Path, **kwargs: Any) -> tuple[str | Path, ...]:
+        return ensure_tuple(data)
+
+    def get_data(self, img: tuple[str | Path, ...]) -> tuple[np.ndarray, dict[str, Any]]:
+        """The array and the metadata of `read_image`.
+
+        Raises:
+            UnreadableImage: the file can't be used.
+        """
+        return read_image(img)

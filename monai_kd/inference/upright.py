@@ -1,0 +1,95 @@
+"""Turning slices as a viewer shows them, which is how training saw them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import InvertibleTransform, MapTransform
+
+__all__ = ["UprightInPlane", "UprightInPlaned", "upright_turn"]
+
+
+def upright_turn(affine: Any) -> tuple[bool, tuple[bool, bool]]:
+    """How to turn the first two axes so that the slice stands as radiologists look at it.
+
+    Columns then run to the patient's left (to the back in sagittal slices), rows to the back (to the feet in coronal
+    and sagittal slices).
+
+    Args:
+        affine: (4, 4), indices to RAS+.
+
+    Returns:
+        Whether to swap the two axes; then, for each of the two, whether to flip it.
+
+    Example:
+        >>> upright_turn(np.diag([-0.49, -0.49, 6, 1]))  # as data_prep writes slices
+        (False, (False, False))
+        >>> upright_turn(np.eye(4))  # rows run to the front: upside down
+        (False, (True, True))
+    """
+    columns = np.asarray(affine, dtype=float)[:3, :2]
+    first = int(np.abs(columns[:, 0]).argmax())
+    rest = np.abs(columns[:, 1])
+    rest[first] = -1
+    second = int(rest.argmax())
+    flips = [bool(columns[first, 0] > 0), bool(columns[second, 1] > 0)]
+    swap = first > second
+    return swap, (flips[1], flips[0]) if swap else (flips[0], flips[1])
+
+
+class UprightInPlane(InvertibleTransform):
+    """Swap and flip the first two spatial axes by `upright_turn`; a stack of slices keeps its order. Invertible.
+
+    A NIfTI volume as dcm2niix writes it has its rows running to the front, so the network would see heads upside down.
+    Slices written by data_prep, pictures, and DICOM slices are upright already and stay as they are.
+
+    Shape:
+        - input: (C, X, Y) or (C, X, Y, Z), a ``MetaTensor``; anything else has no geometry and is given back.
+        - output: the same, or with X and Y swapped.
+    """
+
+    def __call__(self, img: torch.Tensor) -> torch.Tensor:
+        if not isinstance(img, MetaTensor):
+            return img
+        swap, flips = upright_turn(img.affine)
+        shape = img.shape[1:]
+        out = img.transpose(1, 2) if swap else img
+        axes = [axis for axis, flip in enumerate(flips, 1) if flip]
+        out = out.flip(axes) if axes else out
+        # From the new indices to the old ones.
+        turn = np.eye(4)
+        for axis in axes:
+            turn[axis - 1, axis - 1], turn[axis - 1, 3] = -1, out.shape[axis] - 1
+        if swap:
+            turn = turn[[1, 0, 2, 3]]
+        return self.push_transform(out, orig_size=shape, affine=turn, extra_info={"swap": swap, "axes": axes})
+
+    def inverse(self, data: torch.Tensor) -> torch.Tensor:
+        done = self.pop_transform(data)["extra_info"]
+        out = data.flip(done["axes"]) if done["axes"] else data
+        return out.transpose(1, 2) if done["swap"] else out
+
+
+class UprightInPlaned(MapTransform, InvertibleTransform):
+    """Dictionary form of `UprightInPlane`."""
+
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.turner = UprightInPlane()
+
+    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        out = dict(data)
+        for key in self.key_iterator(out):
+            out[key] = self.turner(out[key])
+        return out
+
+    def inverse(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        out = dict(data)
+        for key in self.key_iterator(out):
+            out[key] = self.turner.inverse(out[key])
+        return out
