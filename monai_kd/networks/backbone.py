@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import timm
+from timm.models import load_state_dict
 from torch import nn
 
 __all__ = ["create_backbone"]
@@ -40,7 +41,10 @@ def create_backbone(name: str, pretrained: bool | str = False, num_classes: int 
             raise FileNotFoundError(f"pretrained weights for '{name}': there is no file {path}.")
         kwargs["pretrained_cfg_overlay"] = {"file": str(path)}
     try:
-        return timm.create_model(name, pretrained=True, num_classes=num_classes, **kwargs)
+        model = timm.create_model(name, pretrained=True, num_classes=num_classes, **kwargs)
+        if pretrained is not True:
+            _check_complete(model, path)
+        return model
     except Exception as error:
         if pretrained is True:
             raise RuntimeError(
@@ -49,3 +53,18 @@ def create_backbone(name: str, pretrained: bool | str = False, num_classes: int 
                 "false to start from random weights."
             ) from error
         raise RuntimeError(f"the weights in {path} do not fit '{name}': {error}") from error
+
+
+def _check_complete(model: nn.Module, path: Path) -> None:
+    """timm loads leniently when the classifier differs, and keeps random weights for whatever a file lacks."""
+    classifiers = model.pretrained_cfg.get("classifier") or ()
+    classifiers = (classifiers,) if isinstance(classifiers, str) else classifiers
+    optional = tuple(f"{classifier}." for classifier in classifiers)
+    given = load_state_dict(str(path))
+    missing = [
+        key
+        for key in model.state_dict()
+        if key not in given and not key.startswith(optional) and not key.endswith("num_batches_tracked")
+    ]
+    if missing:
+        raise ValueError(f"{len(missing)} keys are missing ({', '.join(missing[:3])}{', …' if missing[3:] else ''}).")

@@ -1,0 +1,104 @@
+"""Backbones: where their weights come from, and what is said when they do not come."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from monai_kd.networks import create_backbone
+
+VIT = {"name": "vit_tiny_patch16_224", "img_size": 32}
+
+
+def vit_weights(**changes) -> dict[str, torch.Tensor]:
+    torch.manual_seed(5)
+    return {name: torch.randn_like(w) for name, w in create_backbone(**(VIT | changes)).state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "size", "features"),
+    [
+        ("vit_tiny_patch16_224", {"img_size": 32}, 32, 192),  # (2, 3, 32, 32) to (2, 192)
+        ("efficientnet_b0", {}, 32, 1280),  # (2, 3, 32, 32) to (2, 1280)
+    ],
+)
+@pytest.mark.parametrize("num_classes", [0, 3])
+def test_shapes(name, kwargs, size, features, num_classes):
+    net = create_backbone(name, num_classes=num_classes, **kwargs).eval()
+    assert net(torch.zeros(2, 3, size, size)).shape == (2, num_classes or features)
+    assert net.num_features == features
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".bin"])
+def test_local_file_gives_those_very_weights(tmp_path, suffix):
+    weights, path = vit_weights(), tmp_path / f"vit{suffix}"
+    save_file(weights, path) if suffix == ".safetensors" else torch.save(weights, path)
+    found = create_backbone(**VIT, pretrained=str(path)).state_dict()
+    assert found.keys() == weights.keys()
+    assert all(torch.equal(found[name], weights[name]) for name in weights)
+
+
+def test_file_with_a_classifier_serves_without_and_with_another(tmp_path):
+    weights = vit_weights(num_classes=1000)
+    save_file(weights, tmp_path / "vit.safetensors")
+    for num_classes in (0, 3):
+        found = create_backbone(**VIT, num_classes=num_classes, pretrained=tmp_path / "vit.safetensors").state_dict()
+        body = [name for name in found if not name.startswith("head.")]
+        assert len(body) > 100
+        assert all(torch.equal(found[name], weights[name]) for name in body)
+
+
+def test_file_for_another_image_size_is_interpolated(tmp_path):
+    weights = vit_weights(img_size=64)
+    save_file(weights, tmp_path / "vit.safetensors")
+    found = create_backbone(**VIT, pretrained=tmp_path / "vit.safetensors").state_dict()
+    assert found["pos_embed"].shape == (1, 5, 192)  # 2 × 2 patches and the class token, from 4 × 4
+    assert torch.equal(found["blocks.3.mlp.fc1.weight"], weights["blocks.3.mlp.fc1.weight"])
+
+
+@pytest.mark.parametrize("num_classes", [0, 3, 1000])
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param({"foo": torch.zeros(3)}, id="nothing-of-it"),
+        pytest.param({"module." + k: v for k, v in vit_weights().items() if "blocks.7" not in k}, id="a-part"),
+    ],
+)
+def test_file_of_another_network_is_refused(tmp_path, num_classes, content):
+    # timm would keep random weights for what the file lacks, and go on.
+    torch.save(content, tmp_path / "other.pth")
+    with pytest.raises(RuntimeError, match=r"weights in .*other\.pth do not fit 'vit_tiny_patch16_224': .*\w"):
+        create_backbone(**VIT, num_classes=num_classes, pretrained=tmp_path / "other.pth")
+
+
+def test_wrong_shape_is_refused(tmp_path):
+    weights = vit_weights()
+    weights["norm.weight"] = torch.zeros(5)
+    torch.save(weights, tmp_path / "vit.pth")
+    with pytest.raises(RuntimeError, match=r"do not fit 'vit_tiny_patch16_224'(?s:.*)norm\.weight"):
+        create_backbone(**VIT, pretrained=tmp_path / "vit.pth")
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"pretrained weights for 'vit_tiny_patch16_224': there is no file .*absent"
+    ):
+        create_backbone(**VIT, pretrained=tmp_path / "absent.pth")
+
+
+def test_unknown_name():
+    with pytest.raises(ValueError, match=r"timm has no model 'vit_huge'; models with a similar name: .*vit_"):
+        create_backbone("vit_huge")
+
+
+def test_offline_names_both_ways_out(monkeypatch, tmp_path):
+    # The variables are read when the hub is imported, hence the constants.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    began = time.monotonic()
+    with pytest.raises(RuntimeError, match=r"could not be downloaded.*local weights file.*`pretrained` to\s+false"):
+        create_backbone(**VIT, pretrained=True)
+    assert time.monotonic() - began < 10
