@@ -14,7 +14,16 @@ class FileEvaluator(SupervisedEvaluator):
     """``SupervisedEvaluator`` that lets items without an image pass to the handlers, with an empty output.
 
     Such items come from `ReadableDataset`; with one file a batch they are never mixed with images.
+
+    Raises:
+        ValueError: when run without any file.
     """
+
+    def run(self, global_epoch: int = 1) -> None:
+        # MONAI only warns, and the command ends as if all was well.
+        if self.state.epoch_length == 0:
+            raise ValueError("there is nothing to segment: give --input FILE_OR_FOLDER.")
+        super().run(global_epoch)
 
     def _iteration(self, engine: FileEvaluator, batchdata: dict[str, Any]) -> dict | list:
         if Keys.IMAGE not in batchdata:

@@ -127,7 +127,7 @@ class Findings:
             image = self.inputs.labelled(file)
             picture = self.inputs.output_dir / f"{image.name}_overlay.png"
             # Read once more, rather than kept: volumes would travel through the network's pipeline twice.
-            draw_overlay(*read_image(image.paths), mask, probability, picture, title=f"{file}: {_said(row)}")
+            draw_overlay(*read_image(image.paths), mask, probability, picture, title=f"{file}\n{_said(row)}")
             row["overlay"] = picture.relative_to(self.inputs.output_dir).as_posix()
         return row
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,14 +30,17 @@ class InputImage:
     name: str = ""
 
 
-class InputFiles:
-    """The images of a file or a folder; nothing is looked at before the first question.
+class InputFiles(Sequence):
+    """The images of a file or a folder, as items of a data set; nothing is looked at before the first question.
+
+    An item is ``{"image": …, "file": …}``: a path, or the paths of a series, and its label. Without a path there are no
+    items, so that a config can be looked at before it has an input.
 
     Folders are searched with all that is in them. Files that belong to one DICOM series and lie in one folder are one
     volume. Hidden files, and the output folder when it lies inside, are left out.
 
     Args:
-        path: file or folder; ``None`` is an error only when images are asked for.
+        path: file or folder, or ``None``.
         output_dir: where the outputs go.
     """
 
@@ -51,10 +54,10 @@ class InputFiles:
 
         Raises:
             FileNotFoundError: there is no such file or folder.
-            ValueError: no input was given, it holds no supported file, or the outputs would go among the inputs.
+            ValueError: it holds no supported file, or the outputs would go among the inputs.
         """
         if self.path is None:
-            raise ValueError("there is nothing to segment: give --input FILE_OR_FOLDER.")
+            return []
         if not self.path.exists():
             raise FileNotFoundError(f"input: there is no file or folder {self.path}.")
         if self.path.is_dir() and self.path.resolve() == self.output_dir.resolve():
@@ -72,13 +75,13 @@ class InputFiles:
         """Files of no supported kind, relative to the input folder."""
         return [self._relative(file) for file in self._files if kind_of(file) is None]
 
-    def items(self) -> list[dict[str, str | list[str]]]:
-        """One item for a data set each: ``image``, a path or the paths of a series, and ``file``, its label."""
-        paths = [[str(path) for path in image.paths] for image in self.images]
-        return [
-            {"image": each[0] if len(each) == 1 else each, "file": image.label}
-            for each, image in zip(paths, self.images, strict=True)
-        ]
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict[str, str | list[str]]:
+        image = self.images[index]
+        paths = [str(path) for path in image.paths]
+        return {"image": paths[0] if len(paths) == 1 else paths, "file": image.label}
 
     def labelled(self, label: str) -> InputImage:
         """The image of an item's ``file``."""
@@ -98,7 +101,7 @@ class InputFiles:
 
     def _relative(self, path: Path) -> str:
         if path == self.path:
-            return path.resolve().name
+            return path.name if path.name not in ("", "..") else path.resolve().name
         return path.relative_to(self.path if self.path.is_dir() else self.path.parent).as_posix()
 
     @cached_property
