@@ -1,0 +1,77 @@
+"""Slices and volumes through one 2-D network."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from monai.data import MetaTensor
+from torch import nn
+
+from monai_kd.engines import PlanarInferer
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 3, stride=2, padding=1)).eval()
+
+
+def noise(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("slices_per_batch", [1, 2, 16])  # one at a time, across volumes, all at once
+@pytest.mark.parametrize("depth", [1, 5])
+def test_volume_equals_its_slices(depth, slices_per_batch):
+    net, volume = network(), noise(3, 3, 8, 6, depth)  # (B, C, H, W, D), all different
+    found = PlanarInferer(slices_per_batch=slices_per_batch)(volume, net)
+    expected = torch.stack([net(volume[..., i]) for i in range(depth)], dim=-1)
+    assert found.shape == (3, 2, 4, 3, depth)
+    torch.testing.assert_close(found, expected)
+
+
+def test_image_goes_through_as_it_is():
+    net, image = network(), noise(2, 3, 8, 6)
+    assert torch.equal(PlanarInferer()(image, net), net(image))
+
+
+def test_runs_few_slices_at_once():
+    sizes = []
+
+    def spy(x: torch.Tensor) -> torch.Tensor:
+        sizes.append(tuple(x.shape))
+        return x
+
+    PlanarInferer(slices_per_batch=4)(noise(2, 3, 8, 6, 5), spy)
+    assert sizes == [(4, 3, 8, 6), (4, 3, 8, 6), (2, 3, 8, 6)]
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 8, 6), (2, 3, 8, 6, 3)])
+def test_metatensor(shape):
+    kinds = []
+    net, image = network(), noise(*shape)
+    net.register_forward_pre_hook(lambda _m, inputs: kinds.append(type(inputs[0])))
+    found = PlanarInferer()(MetaTensor(image), net)
+    assert set(kinds) == {torch.Tensor}
+    assert torch.equal(found, PlanarInferer()(image, net))
+
+
+@pytest.mark.parametrize("amp", [True, False])
+@pytest.mark.parametrize("shape", [(2, 3, 8, 6), (2, 3, 8, 6, 3)])
+def test_half_inside_float_outside(shape, amp):
+    kinds, net, image = set(), network(), noise(*shape)
+    net[0].register_forward_hook(lambda _m, _i, out: kinds.add(out.dtype))
+    found = PlanarInferer(amp=amp)(image, net)
+    assert kinds == {torch.bfloat16 if amp else torch.float32}
+    assert found.dtype is torch.float32
+    torch.testing.assert_close(found, PlanarInferer()(image, network()), atol=0.05, rtol=0.05)
+
+
+def test_arguments_reach_the_network():
+    found = PlanarInferer()(noise(1, 3, 4, 4, 2), lambda x, a, b: x * a + b, 2.0, b=1.0)
+    torch.testing.assert_close(found, noise(1, 3, 4, 4, 2) * 2 + 1)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 6), (1, 1, 3, 8, 6, 3)])
+def test_other_numbers_of_axes(shape):
+    with pytest.raises(ValueError, match=r"expected \(B, C, H, W\) or \(B, C, H, W, D\), got \("):
+        PlanarInferer()(noise(*shape), network())
