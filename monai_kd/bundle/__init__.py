@@ -1,4 +1,6 @@
 from .data import dataset_folder, preset
+from .evaluation import describe_evaluation
+from .processes import distributed, local_rank, rank, start_processes, stop_processes
 from .running import check_overrides, check_settings, choose, root
 from .settings import save_settings, saved_settings
 from .teacher import provide_teacher
@@ -8,9 +10,15 @@ __all__ = [
     "check_settings",
     "choose",
     "dataset_folder",
+    "describe_evaluation",
+    "distributed",
+    "local_rank",
     "preset",
     "provide_teacher",
+    "rank",
     "root",
     "save_settings",
     "saved_settings",
+    "start_processes",
+    "stop_processes",
 ]

@@ -47,3 +47,6 @@ class EpochSeed:
         torch.manual_seed(seed)
         set_rnd(self.loader.dataset, seed)
         self.loader.generator.manual_seed(int(words[1]))
+        # The iterator of the epoch before draws from the generator once more when it is asked past its end, which an
+        # interrupted run never does: begin with a new one.
+        engine.set_data(self.loader)

@@ -1,0 +1,71 @@
+"""Several processes started by torchrun: one for each GPU, or on CPUs by gloo."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+__all__ = ["distributed", "local_rank", "rank", "start_processes", "stop_processes"]
+
+
+def _from_torchrun(name: str) -> int:
+    if name not in os.environ:
+        raise RuntimeError(
+            f"{name} is not set: multi_gpu_train.json is for torchrun, as in `torchrun --nproc_per_node=2 -m monai.bundle "
+            "run training --config_file \"['.../train.json','.../multi_gpu_train.json']\"`."
+        )
+    return int(os.environ[name])
+
+
+def rank() -> int:
+    """Number of this process among all.
+
+    Raises:
+        RuntimeError: not started by torchrun.
+    """
+    return _from_torchrun("RANK")
+
+
+def local_rank() -> int:
+    """Number of this process on its machine, which is the number of its GPU.
+
+    Raises:
+        RuntimeError: not started by torchrun.
+    """
+    return _from_torchrun("LOCAL_RANK")
+
+
+def start_processes(device: torch.device | str) -> None:
+    """Join the process group: NCCL for CUDA devices, gloo for CPUs."""
+    device = torch.device(device)
+    rank()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group(backend="nccl" if device.type == "cuda" else "gloo")
+
+
+def stop_processes() -> None:
+    """Leave the process group."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def distributed(module: nn.Module, device: torch.device | str, find_unused: bool = False) -> nn.Module:
+    """``DistributedDataParallel`` around a module that has something to train, the module itself otherwise.
+
+    BatchNorm keeps the statistics of its own process, as elsewhere in DDP.
+
+    Args:
+        module: student or loss.
+        device: of this process.
+        find_unused: some parameters may get no gradient, as projections do whose terms have weight 0.
+    """
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        return module
+    device = torch.device(device)
+    devices = [device] if device.type == "cuda" else None
+    return DistributedDataParallel(module, device_ids=devices, find_unused_parameters=find_unused)

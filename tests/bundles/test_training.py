@@ -1,0 +1,181 @@
+"""Training through the bundles, as a user starts it."""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from ignite.engine import Events
+from monai.bundle import create_workflow
+from monai.networks.nets import BasicUNet
+from tiny import TINY_STUDENT, TINY_TEACHER, config
+
+from monai_kd.checkpoints import load_weights
+
+
+def train(bundle: str, dataset: Path, output_dir: Path, **overrides):
+    small = TINY_STUDENT if bundle == "seg_student" else TINY_TEACHER
+    values = {**small, "dataset_dir": str(dataset), "output_dir": str(output_dir), **overrides}
+    workflow = create_workflow(config_file=config(bundle, "train"), workflow_type="train", **values)
+    workflow.run()
+    workflow.finalize()
+    return workflow
+
+
+def rows(output_dir: Path) -> list[dict[str, float]]:
+    with open(output_dir / "log.csv", newline="") as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def teacher(disc_dataset, tmp_path_factory) -> Path:
+    output_dir = tmp_path_factory.mktemp("teacher")
+    train("seg_teacher", disc_dataset, output_dir, epochs=1, features=TINY_STUDENT["teacher_features"])
+    return output_dir / "model.pt"
+
+
+def test_student_trains_its_teacher_once_and_leaves_a_bare_network(disc_dataset, tmp_path, caplog):
+    workflow = train("seg_student", disc_dataset, tmp_path, epochs=1)
+    assert workflow.check_properties() == []
+    assert "training the teacher FIRST" in caplog.text
+    (folder,) = tmp_path.glob("teacher-*")
+    trained = (folder / "model.pt").stat().st_mtime_ns
+    student = BasicUNet(2, 3, 1, TINY_STUDENT["features"], act=("relu", {"inplace": True}), norm="batch")
+    load_weights(student, tmp_path / "model.pt")
+    for name in ("log.csv", "curves.png", "overlays.png", "last.pt", "settings.json"):
+        assert (tmp_path / name).stat().st_size > 0
+    assert any((tmp_path / "tensorboard").iterdir())
+    (row,) = rows(tmp_path)
+    weighted = [value for name, value in row.items() if name.startswith("weighted/")]
+    assert len(weighted) == 5
+    assert sum(weighted) == pytest.approx(row["loss"], rel=1e-4)
+    caplog.clear()
+    train("seg_student", disc_dataset, tmp_path, epochs=1)
+    assert "using the teacher trained earlier" in caplog.text
+    assert (folder / "model.pt").stat().st_mtime_ns == trained
+
+
+@pytest.mark.parametrize(
+    ("recipe", "terms"),
+    [
+        ("none", {"supervised"}),
+        ("basic", {"bce", "output", "fusion"}),
+        ("basic_pooled", {"bce", "output", "fusion"}),
+    ],
+)
+def test_recipe_names_its_terms(disc_dataset, teacher, tmp_path, recipe, terms):
+    train("seg_student", disc_dataset, tmp_path, recipe=recipe, teacher_checkpoint=str(teacher), epochs=1)
+    (row,) = rows(tmp_path)
+    assert {name.removeprefix("loss/") for name in row if name.startswith("loss/")} == terms
+
+
+def test_teacher_widths_come_from_beside_its_checkpoint(disc_dataset, teacher, tmp_path):
+    values = {name: value for name, value in TINY_STUDENT.items() if not name.startswith(("teacher", "vit"))}
+    values |= {"dataset_dir": str(disc_dataset), "output_dir": str(tmp_path), "teacher_checkpoint": str(teacher)}
+    workflow = create_workflow(config_file=config("seg_student", "train"), workflow_type="train", **values)
+    assert workflow.parser.get_parsed_content("teacher_features") == TINY_STUDENT["teacher_features"]
+    assert workflow.parser.get_parsed_content("teacher").vit_image_size == TINY_STUDENT["vit_image_size"]
+    with pytest.raises(RuntimeError) as caught:
+        train("seg_student", disc_dataset, tmp_path, teacher_checkpoint=str(teacher), teacher_features=[4] * 6)
+    assert "does not fit HybridUNet" in str(_cause(caught.value))
+
+
+def _cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def test_resumed_run_has_the_losses_of_an_uninterrupted_one(disc_dataset, teacher, tmp_path):
+    common = {"teacher_checkpoint": str(teacher), "epochs": 4, "workers": 0}
+    train("seg_student", disc_dataset, tmp_path / "whole", **common)
+    interrupted = create_workflow(
+        config_file=config("seg_student", "train"),
+        workflow_type="train",
+        **{**TINY_STUDENT, **common, "dataset_dir": str(disc_dataset), "output_dir": str(tmp_path / "parts")},
+    )
+    trainer = interrupted.trainer
+
+    def stop(engine):
+        if engine.state.epoch == 2:
+            raise KeyboardInterrupt
+
+    # After the checkpoint of the second epoch, as when the machine goes down.
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, stop)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    train("seg_student", disc_dataset, tmp_path / "parts", resume=True, **common)
+    whole, parts = rows(tmp_path / "whole"), rows(tmp_path / "parts")
+    assert len(whole) == len(parts) == 4
+    for expected, found in zip(whole, parts, strict=True):
+        del expected["seconds"], found["seconds"]
+        assert expected == found
+    for name in ("model.pt", "last.pt"):
+        expected = torch.load(tmp_path / "whole" / name, weights_only=True)
+        found = torch.load(tmp_path / "parts" / name, weights_only=True)
+        expected, found = (state.get("network", state) for state in (expected, found))
+        assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"epoch": 3}, r"unknown override: --epoch \(did you mean --epochs"),
+        ({"dataset_dir": "/nowhere/at/all"}, "there is no folder /nowhere/at/all"),
+        ({"teacher_checkpoint": "/nowhere/model.pt"}, "there is no checkpoint /nowhere/model.pt"),
+        ({"fold": 9}, "9 is none of them"),
+        ({"epochs": 0}, "epochs must be a whole number from 1"),
+        ({"image_size": 100}, "image_size must be a multiple of 16"),
+        ({"recipe": "kd"}, "recipe must be one of basic, basic_pooled, kd_plus_plus, none"),
+        ({"preset": "tiny"}, "preset must be one of demo, full"),
+    ],
+)
+def test_bad_override_is_one_clear_error(disc_dataset, tmp_path, overrides, message):
+    with pytest.raises((RuntimeError, ValueError)) as caught:
+        train("seg_student", disc_dataset, tmp_path, **overrides)
+    assert re.search(message, str(_cause(caught.value)))
+
+
+def test_command_from_another_folder_finds_its_bundle_and_says_the_error_last(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", config("seg_student", "train")[0]]
+        + ["--epoch", "1"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode != 0
+    assert run.stderr.strip().splitlines()[-1].startswith("ValueError: unknown override: --epoch")
+
+
+def _torchrun(processes: int, dataset: Path, output_dir: Path, batch_size: int, *more: str) -> list[dict[str, float]]:
+    files = config("seg_student", "train", "multi_gpu_train")
+    small = {**TINY_STUDENT, "batch_size": batch_size, "norm": "instance", "flip_probability": 0.0, "epochs": 2}
+    overrides = [f"--{name}={value}" for name, value in small.items()]
+    run = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        + ["-m", "monai.bundle", "run", "training", "--config_file", json.dumps(files)]
+        + [*overrides, f"--dataset_dir={dataset}", f"--output_dir={output_dir}", *more],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    return rows(output_dir)
+
+
+def test_two_gloo_processes_train_as_one(disc_dataset, teacher, tmp_path):
+    """Half the batch in each of two processes gives the losses of one; instance norm, since batch norm sees halves."""
+    given = f"--teacher_checkpoint={teacher}"
+    one = _torchrun(1, disc_dataset, tmp_path / "one", 4, given)
+    two = _torchrun(2, disc_dataset, tmp_path / "two", 2, given)
+    for expected, found in zip(one, two, strict=True):
+        assert found["loss"] == pytest.approx(expected["loss"], rel=1e-3)
+        assert found["val/dice"] == pytest.approx(expected["val/dice"], abs=1e-3)
+    state = torch.load(tmp_path / "two" / "model.pt", weights_only=True)
+    assert not any(key.startswith("module.") for key in state)
