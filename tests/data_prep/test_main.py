@@ -42,4 +42,4 @@ def test_phantoms_are_said_to_be_synthetic(tmp_path: Path, capsys: pytest.Captur
 def test_benchmark(tmp_path: Path, make_slices: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["benchmark", str(make_slices(["1", "2", "3"])), "--workers", "1"]) == 0
     table = capsys.readouterr().out
-    assert [line.split()[-3] for line in table.splitlines()[1:]] == ["3", "3"]
+    assert [line.split()[-4] for line in table.splitlines()[1:]] == ["3", "3"]
