@@ -102,7 +102,9 @@ def _nifti(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     except (OSError, ValueError, ImageFileError) as error:
         if isinstance(error, UnreadableImage):
             raise
-        raise UnreadableImage(f"it can't be read as NIfTI, truncated or damaged? ({_first_line(error)})") from None
+        raise UnreadableImage(
+            f"it can't be read as NIfTI, truncated or damaged? ({_first_line(error, path)})"
+        ) from None
     affine = np.asarray(file.affine, dtype=float)
     if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
         raise UnreadableImage("its affine is no geometry: it holds NaN, or axes without direction")
@@ -121,7 +123,7 @@ def _picture(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     except Image.DecompressionBombError:
         raise UnreadableImage("the picture is too big") from None
     except (OSError, SyntaxError, ValueError, zlib.error) as error:
-        text = "cannot identify" if "cannot identify" in str(error) else _first_line(error)
+        text = "cannot identify" if "cannot identify" in str(error) else _first_line(error, path)
         raise UnreadableImage(f"it can't be read as a picture, truncated or damaged? ({text})") from None
     # A picture is upright and has no size in mm. In RAS terms its columns run to the left, its rows to the back.
     return image, np.diag([-1.0, -1.0, 1.0, 1.0]), np.full(3, np.nan)
@@ -140,8 +142,10 @@ def _mat(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return image.T[..., None], np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1.0]), np.asarray(SPACING)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+def _first_line(error: Exception, path: Path) -> str:
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    # Where the file lies is nobody's business who reads the table.
+    return line.replace(str(path), path.name)[:160]
 
 
 class SliceReader(ImageReader):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,18 +61,24 @@ class UprightInPlane(InvertibleTransform):
         out = img.transpose(1, 2) if swap else img
         axes = [axis for axis, flip in enumerate(flips, 1) if flip]
         out = out.flip(axes) if axes else out
-        # From the new indices to the old ones.
-        turn = np.eye(4)
-        for axis in axes:
-            turn[axis - 1, axis - 1], turn[axis - 1, 3] = -1, out.shape[axis] - 1
-        if swap:
-            turn = turn[[1, 0, 2, 3]]
-        return self.push_transform(out, orig_size=shape, affine=turn, extra_info={"swap": swap, "axes": axes})
+        info = {"swap": swap, "axes": axes}
+        return self.push_transform(out, orig_size=shape, affine=_turn(out.shape, **info), extra_info=info)
 
     def inverse(self, data: torch.Tensor) -> torch.Tensor:
         done = self.pop_transform(data)["extra_info"]
         out = data.flip(done["axes"]) if done["axes"] else data
-        return out.transpose(1, 2) if done["swap"] else out
+        out = out.transpose(1, 2) if done["swap"] else out
+        if isinstance(out, MetaTensor):
+            out.affine = data.affine @ torch.as_tensor(np.linalg.inv(_turn(data.shape, **done)))
+        return out
+
+
+def _turn(shape: Sequence[int], swap: bool, axes: Sequence[int]) -> np.ndarray:
+    """(4, 4), from indices of the turned image, (C, X, Y, …), to those of the original."""
+    turn = np.eye(4)
+    for axis in axes:
+        turn[axis - 1, axis - 1], turn[axis - 1, 3] = -1, shape[axis] - 1
+    return turn[[1, 0, 2, 3]] if swap else turn
 
 
 class UprightInPlaned(MapTransform, InvertibleTransform):

@@ -1,0 +1,89 @@
+"""Which files are images, and what their outputs are called."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from slices import grey, pattern, write_dicom
+
+from monai_kd.inference import InputFiles
+from monai_kd.inference.masks import mask_path
+
+IMAGE = grey(pattern())
+
+
+def touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("x")
+    return folder
+
+
+def test_no_two_inputs_share_an_output(tmp_path):
+    names = ["a.png", "a.jpg", "a.nii.gz", "A.PNG", "b.png", "sub/a.png", "sub/b.nii", "a_png.png", "c.nii", "c.nii.gz"]
+    inputs = InputFiles(touch(tmp_path / "in", *names), tmp_path / "out")
+    found = {image.label: image.name for image in inputs.images}
+    assert sorted(found) == sorted(names)
+    assert len({name.lower() for name in found.values()}) == len(names)
+    assert (found["b.png"], found["sub/a.png"], found["a.jpg"]) == ("b", "sub/a", "a_jpg")
+    masks = [mask_path(inputs, name).relative_to(tmp_path / "out").as_posix().lower() for name in names]
+    assert len(set(masks)) == len(names)
+    assert mask_path(inputs, "sub/b.nii") == tmp_path / "out" / "sub" / "b_mask.nii"
+
+
+def test_folders_are_searched_and_the_rest_is_named(tmp_path):
+    touch(tmp_path, "x/y/a.png", "x/notes.txt", ".hidden/b.png", ".DS_Store", "out/a_mask.png", "DICOMDIR")
+    inputs = InputFiles(tmp_path, tmp_path / "out")
+    assert [image.label for image in inputs.images] == ["x/y/a.png"]
+    assert inputs.skipped == ["DICOMDIR", "x/notes.txt"]
+
+
+def test_linked_folders_are_followed_once(tmp_path):
+    touch(tmp_path / "in", "a.png")
+    (tmp_path / "in" / "again").symlink_to(tmp_path / "in")
+    touch(tmp_path / "elsewhere", "b.png")
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
+    labels = [image.label for image in InputFiles(tmp_path / "in", tmp_path / "out").images]
+    assert labels == ["a.png", "link/b.png"]
+
+
+def test_dicom_files_of_a_series_are_one_volume(tmp_path):
+    for number in range(3):
+        write_dicom(tmp_path / "one" / f"{number}.dcm", IMAGE, position=(0, 0, number))
+        write_dicom(tmp_path / "two" / f"a{number}", IMAGE, position=(0, 0, number), series="1.1")
+        write_dicom(tmp_path / "two" / f"b{number}", IMAGE, position=(0, 0, number), series="1.2")
+    write_dicom(tmp_path / "two" / "single.dcm", IMAGE, series="1.3")
+    images = {image.label: image for image in InputFiles(tmp_path, tmp_path / "out").images}
+    assert {label: len(image.paths) for label, image in images.items()} == {
+        "one": 3,
+        "two/a0": 3,
+        "two/b0": 3,
+        "two/single.dcm": 1,
+    }
+    assert images["two/single.dcm"].name == "two/single"
+    # A file given by itself is that slice, not the series around it.
+    (image,) = InputFiles(tmp_path / "one" / "1.dcm", tmp_path / "out").images
+    assert image.paths == (tmp_path / "one" / "1.dcm",)
+
+
+def test_items_are_read_by_index(tmp_path):
+    inputs = InputFiles(touch(tmp_path / "in", "b.png", "a.png"), tmp_path / "out")
+    assert len(inputs) == 2
+    assert inputs[0] == {"image": str(tmp_path / "in" / "a.png"), "file": "a.png"}
+
+
+def test_errors(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no file or folder"):
+        len(InputFiles(tmp_path / "absent", tmp_path / "out"))
+    with pytest.raises(ValueError, match="no file that can be segmented"):
+        len(InputFiles(touch(tmp_path / "texts", "a.txt"), tmp_path / "out"))
+    with pytest.raises(ValueError, match="no file that can be segmented"):
+        len(InputFiles(tmp_path / "texts" / "a.txt", tmp_path / "out"))
+    with pytest.raises(ValueError, match="must not be the input folder"):
+        len(InputFiles(touch(tmp_path / "in", "a.png"), tmp_path / "in"))
+
+
+def test_nothing_is_looked_at_without_need(tmp_path):
+    assert len(InputFiles(None, tmp_path)) == 0
+    InputFiles(tmp_path / "absent", tmp_path)
+    assert not np.any([tmp_path.joinpath(name).exists() for name in ("absent", "out")])

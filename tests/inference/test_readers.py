@@ -1,0 +1,179 @@
+"""Every file that can't be used says why."""
+
+import gzip
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from monai.transforms import LoadImage
+from PIL import Image
+from slices import PATIENT, grey, pattern, write_dicom, write_mat
+
+from monai_kd.inference import SliceReader, UnreadableImage, read_image
+
+IMAGE = grey(pattern())
+
+
+def nifti(path: Path, array: np.ndarray, affine: np.ndarray | None = None) -> Path:
+    nib.save(nib.Nifti1Image(array, np.eye(4) if affine is None else affine), path)
+    return path
+
+
+def cut(path: Path, share: float = 0.5) -> Path:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    return path
+
+
+def text(path: Path) -> Path:
+    path.write_text("not an image at all, whatever its name says")
+    return path
+
+
+def empty(path: Path) -> Path:
+    path.write_bytes(b"")
+    return path
+
+
+def with_nan() -> np.ndarray:
+    image = IMAGE.astype(np.float32)
+    image[3, 4] = np.nan
+    return image
+
+
+def picture(path: Path, array: np.ndarray) -> Path:
+    Image.fromarray(array).save(path)
+    return path
+
+
+NOISE = np.random.default_rng(0).integers(0, 255, (64, 64)).astype(np.uint8)
+RGB = np.zeros((8, 8, 1), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+BAD = {
+    "nifti, empty": (lambda d: empty(d / "a.nii.gz"), "the file is empty"),
+    "nifti, text": (lambda d: text(d / "a.nii"), "can't be read as NIfTI"),
+    "nifti, packed text": (lambda d: text(d / "a.nii.gz"), "can't be read as NIfTI"),
+    "nifti, truncated": (lambda d: cut(nifti(d / "a.nii.gz", NOISE)), "truncated"),
+    "nifti, not packed, truncated": (lambda d: cut(nifti(d / "a.nii", NOISE)), "truncated"),
+    "nifti, damaged": (lambda d: d / "damaged.nii.gz", "truncated or damaged"),
+    "nifti, constant": (lambda d: nifti(d / "a.nii.gz", np.full((8, 8, 2), 7.0)), r"constant \(every pixel is 7\)"),
+    "nifti, NaN": (lambda d: nifti(d / "a.nii.gz", with_nan()), "NaN or infinity in 1 pixels"),
+    "nifti, four axes": (lambda d: nifti(d / "a.nii.gz", NOISE.reshape(8, 8, 8, 8)), r"4 axes \(8, 8, 8, 8\)"),
+    "nifti, one axis": (lambda d: nifti(d / "a.nii.gz", NOISE[0]), "1 axes"),
+    "nifti, colours": (lambda d: nifti(d / "a.nii.gz", RGB), "colours or complex"),
+    "nifti, complex": (lambda d: nifti(d / "a.nii.gz", NOISE.astype(np.complex64)), "colours or complex"),
+    "picture, empty": (lambda d: empty(d / "a.png"), "the file is empty"),
+    "picture, text": (lambda d: text(d / "a.jpg"), "cannot identify"),
+    "picture, truncated": (lambda d: cut(picture(d / "a.png", NOISE)), "truncated"),
+    "picture, truncated JPEG": (lambda d: cut(picture(d / "a.jpg", NOISE)), "truncated"),
+    "picture, constant": (lambda d: picture(d / "a.png", np.zeros((8, 8), np.uint8)), "constant"),
+    "mat, empty": (lambda d: empty(d / "a.mat"), "the file is empty"),
+    "mat, text": (lambda d: text(d / "a.mat"), "not a readable .mat file"),
+    "mat, truncated": (lambda d: cut(write_mat(d / "a.mat", NOISE)), "truncated"),
+    "mat, constant": (lambda d: write_mat(d / "a.mat", np.ones((8, 8))), "constant"),
+    "dicom, empty": (lambda d: empty(d / "a.dcm"), "the file is empty"),
+    "dicom, text": (lambda d: text(d / "a.dcm"), "not a DICOM file"),
+    "dicom, truncated": (lambda d: cut(write_dicom(d / "a.dcm", IMAGE)), "truncated"),
+    "dicom, header only": (lambda d: cut(write_dicom(d / "a.dcm", IMAGE), 0.08), "no image|truncated"),
+    "dicom, report": (
+        lambda d: write_dicom(d / "a.dcm", IMAGE, Rows=None, Modality="SR"),
+        r"holds no image \(modality SR\)",
+    ),
+    "dicom, colours": (
+        lambda d: write_dicom(
+            d / "a.dcm",
+            np.dstack([NOISE] * 3),
+            SamplesPerPixel=3,
+            PhotometricInterpretation="RGB",
+            PlanarConfiguration=0,
+        ),
+        r"colour image \(RGB\)",
+    ),
+    "dicom, palette": (
+        lambda d: write_dicom(d / "a.dcm", NOISE, PhotometricInterpretation="PALETTE COLOR"),
+        "colour image",
+    ),
+    "dicom, frames": (
+        lambda d: write_dicom(d / "a.dcm", IMAGE, Rows=16, NumberOfFrames=4),
+        r"multi-frame \(4 frames\)",
+    ),
+    "dicom, segmentation": (lambda d: write_dicom(d / "a.dcm", IMAGE, Modality="SEG"), "a segmentation"),
+    "dicom, constant": (lambda d: write_dicom(d / "a.dcm", np.zeros((8, 8), np.int16)), "constant"),
+    "dicom, no orientation": (
+        lambda d: write_dicom(d / "a.dcm", IMAGE, orientation=(1, 0, 0, 1, 0, 0)),
+        "no orientation",
+    ),
+    "unknown": (lambda d: text(d / "a.txt"), "none of NIfTI, PNG"),
+}
+
+
+@pytest.mark.parametrize(("make", "reason"), BAD.values(), ids=BAD)
+def test_reason(tmp_path, make, reason):
+    content = bytearray(gzip.compress(bytes(8000) + NOISE.tobytes()))
+    content[60:90] = bytes(30)
+    (tmp_path / "damaged.nii.gz").write_bytes(content)
+    with pytest.raises(UnreadableImage, match=reason) as caught:
+        read_image(make(tmp_path))
+    assert PATIENT not in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)
+
+
+def series(folder: Path, positions: list[float], **changes: dict) -> list[Path]:
+    return [
+        write_dicom(folder / f"{i}.dcm", IMAGE, position=(0, 0, z), **changes.get(f"slice{i}", {}))
+        for i, z in enumerate(positions)
+    ]
+
+
+SERIES = {
+    "gap": ([0, 4, 12, 16], {}, "not evenly spaced"),
+    "same place": ([0, 4, 4, 8], {}, "several slices at one position"),
+    "no position": ([0, 4, 8], {"slice1": {"ImagePositionPatient": None}}, "no ImagePositionPatient"),
+    "other spacing": ([0, 4, 8], {"slice2": {"spacing": (0.4, 0.4)}}, "differ in PixelSpacing"),
+    "other view": ([0, 4, 8], {"slice0": {"orientation": (0, 1, 0, 0, 0, -1)}}, "differ in ImageOrientationPatient"),
+    "other size": ([0, 4, 8], {"slice0": {"Rows": 32}}, "differ in size"),
+    "other series": ([0, 4, 8], {"slice0": {"series": "1.2.4"}}, "holds 2 DICOM series"),
+}
+
+
+@pytest.mark.parametrize(("positions", "changes", "reason"), SERIES.values(), ids=SERIES)
+def test_slices_that_make_no_volume(tmp_path, positions, changes, reason):
+    series(tmp_path, positions, **changes)
+    with pytest.raises(UnreadableImage, match=reason):
+        read_image(tmp_path)
+
+
+def test_series_as_files_or_as_a_folder(tmp_path):
+    files = series(tmp_path, [8, 0, 4])
+    by_folder, by_files = read_image(tmp_path), read_image(files)
+    np.testing.assert_array_equal(by_folder[0], by_files[0])
+    np.testing.assert_array_equal(by_folder[1]["affine"], by_files[1]["affine"])
+    # Rows are 0.5 mm apart, columns 0.75 mm.
+    np.testing.assert_allclose(by_folder[1]["spacing"], [0.75, 0.5, 4])
+
+
+def test_spacing_that_is_not_told_is_nan(tmp_path):
+    _, meta = read_image(write_dicom(tmp_path / "a.dcm", IMAGE, spacing=None, position=None, orientation=None))
+    assert np.isnan(meta["spacing"][:2]).all()
+    _, meta = read_image(picture(tmp_path / "a.png", NOISE))
+    assert np.isnan(meta["spacing"]).all()
+
+
+def test_nifti_in_other_units(tmp_path):
+    image = nib.Nifti1Image(IMAGE, np.diag([500.0, 500.0, 5000.0, 1]))
+    image.header.set_xyzt_units("micron")
+    nib.save(image, tmp_path / "a.nii")
+    np.testing.assert_allclose(read_image(tmp_path / "a.nii")[1]["spacing"], [0.5, 0.5, 5])
+
+
+def test_rescaled_values(tmp_path):
+    image, _ = read_image(write_dicom(tmp_path / "a.dcm", IMAGE, RescaleSlope=2.5, RescaleIntercept=-300))
+    np.testing.assert_allclose(image[..., 0], IMAGE.T * 2.5 - 300)
+
+
+def test_no_other_reader_is_tried(tmp_path):
+    # MONAI's PILReader would make three channels of it, and its NumpyReader, ITKReader … would have a try.
+    Image.fromarray(np.dstack([NOISE] * 3)).save(tmp_path / "a.png")
+    assert LoadImage(reader=SliceReader, ensure_channel_first=True)(tmp_path / "a.png").shape == (1, 64, 64)
+    with pytest.raises(UnreadableImage):
+        LoadImage(reader=SliceReader)(text(tmp_path / "b.png"))
