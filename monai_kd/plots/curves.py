@@ -38,17 +38,20 @@ def plot_curves(rows: Sequence[Mapping[str, float]], path: str | Path, title: st
 
     draw(losses, "loss", "total", color="black")
     for name in names:
-        if name.startswith("weighted/"):
+        # A term of weight 0 has no place on a logarithmic axis.
+        if name.startswith("weighted/") and any(row.get(name) for row in rows):
             draw(losses, name, name.removeprefix("weighted/"))
         elif name.startswith("val/"):
             draw(metrics, name, name.removeprefix("val/"))
     losses.set(xlabel="epoch", ylabel="weighted training loss", yscale="log")
-    metrics.set(xlabel="epoch", ylabel="validation", ylim=(0, 1))
+    metrics.set(xlabel="epoch", ylabel="validation", ylim=(-0.02, 1.02))
     for axes in (losses, metrics):
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[1]:
-            axes.legend(fontsize=8)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+            # Beside the curves: there are often too many for a free corner.
+            axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+        axes.set_xlim(rows[0]["epoch"] - 0.5, rows[-1]["epoch"] + 0.5)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     figure.suptitle(title)
     with written_whole(path) as temporary:
         figure.savefig(temporary, dpi=110)

@@ -13,7 +13,10 @@ from ..atomic import written_whole
 
 __all__ = ["OverlayPanel", "plot_overlays"]
 
+# Bright on the slice, dark in the captions on white.
 TRUTH_COLOUR, PREDICTION_COLOUR = "#3ddc84", "#ff5252"
+TRUTH_CAPTION, PREDICTION_CAPTION = "#1b8a4b", "#c62828"
+_CELL = 1.9  # inches
 
 
 @dataclass
@@ -36,12 +39,19 @@ class OverlayPanel:
 def _outline(axes, mask: np.ndarray, colour: str) -> None:
     if mask.any():
         # Padded, so that a mask that touches the border has a closed outline.
-        axes.contour(np.pad(mask.T, 1), levels=[0.5], colors=[colour], linewidths=1.2, extent=_extent(mask))
+        width, height = mask.shape
+        lines = axes.contour(
+            np.pad(mask.T, 1), levels=[0.5], colors=[colour], linewidths=1.2, extent=(-1, width, -1, height)
+        )
+        lines.set_clip_on(False)
+        # The padding must not shrink the slice beside the one without an outline.
+        axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
 
 
-def _extent(mask: np.ndarray) -> tuple[float, float, float, float]:
-    width, height = mask.shape
-    return (-1, width, -1, height)
+def _fit(title: str, length: int = 32) -> str:
+    """Lines short enough to stay over their own slice; the middle gives way, since names differ at their ends."""
+    half = length // 2
+    return "\n".join(x if len(x) <= length else f"{x[: half - 1]}…{x[-half:]}" for x in title.split("\n"))
 
 
 def plot_overlays(panels: Sequence[OverlayPanel], path: str | Path, title: str = "", per_row: int = 2) -> None:
@@ -60,8 +70,10 @@ def plot_overlays(panels: Sequence[OverlayPanel], path: str | Path, title: str =
         raise ValueError("there are no slices to draw.")
     with_truth = any(panel.truth is not None for panel in panels)
     columns = 3 if with_truth else 2
+    per_row = min(per_row, len(panels))
     rows = -(-len(panels) // per_row)
-    figure = Figure(figsize=(1.9 * columns * per_row, 2.1 * rows + 0.5), layout="constrained")
+    tall = max(panel.image.shape[1] / panel.image.shape[0] for panel in panels)
+    figure = Figure(figsize=(_CELL * columns * per_row, (_CELL * tall + 0.3) * rows + 0.4), layout="constrained")
     grid = figure.subplots(rows, columns * per_row, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
@@ -70,12 +82,13 @@ def plot_overlays(panels: Sequence[OverlayPanel], path: str | Path, title: str =
         cells = grid[row, first : first + columns]
         for axes in cells:
             axes.imshow(panel.image.T, cmap="gray")
-        cells[0].set_title(panel.title, fontsize=7, loc="left")
+        cells[0].set_title(_fit(panel.title), fontsize=7, loc="left")
         if with_truth and panel.truth is not None:
             _outline(cells[1], panel.truth, TRUTH_COLOUR)
-            cells[1].set_title("truth", fontsize=7, color=TRUTH_COLOUR)
+            cells[1].set_title("truth", fontsize=7, color=TRUTH_CAPTION)
         _outline(cells[-1], panel.prediction, PREDICTION_COLOUR)
-        cells[-1].set_title("prediction" if panel.prediction.any() else "no tumour found", fontsize=7, color="#c62828")
+        found = "prediction" if panel.prediction.any() else "no tumour found"
+        cells[-1].set_title(found, fontsize=7, color=PREDICTION_CAPTION)
     figure.suptitle(title, fontsize=10)
     with written_whole(path) as temporary:
         figure.savefig(temporary, dpi=120)
