@@ -27,12 +27,15 @@ class EpochSeed:
         rank: process number under DDP; processes draw different augmentation.
 
     Raises:
-        ValueError: ``loader`` has no generator of its own, so that its order would depend on what ran before.
+        ValueError: ``loader`` has no generator of its own, or keeps its workers from one epoch to the next: its order,
+            or its augmentation, would depend on what ran before.
     """
 
     def __init__(self, seed: int, loader: DataLoader, rank: int = 0) -> None:
         if loader.generator is None:
             raise ValueError("EpochSeed needs a loader with a generator: DataLoader(..., generator=torch.Generator()).")
+        if loader.persistent_workers:
+            raise ValueError("EpochSeed can't seed workers that are running already: set persistent_workers to false.")
         self.seed, self.loader, self.rank = int(seed), loader, int(rank)
 
     def attach(self, engine: Engine) -> None:
