@@ -5,9 +5,12 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 from monai.transforms import LoadImage
 from PIL import Image
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGLSLossless, RLELossless
 from slices import PATIENT, grey, pattern, write_dicom, write_mat
 
 from monai_kd.inference import SliceReader, UnreadableImage, read_image
@@ -169,6 +172,19 @@ def test_nifti_in_other_units(tmp_path):
 def test_rescaled_values(tmp_path):
     image, _ = read_image(write_dicom(tmp_path / "a.dcm", IMAGE, RescaleSlope=2.5, RescaleIntercept=-300))
     np.testing.assert_allclose(image[..., 0], IMAGE.T * 2.5 - 300)
+
+
+def test_compressed_dicom(tmp_path):
+    path = write_dicom(tmp_path / "a.dcm", IMAGE)
+    data = pydicom.dcmread(path)
+    data.compress(RLELossless)
+    data.save_as(path)
+    np.testing.assert_array_equal(read_image(path)[0][..., 0], IMAGE.T)
+    data.file_meta.TransferSyntaxUID = JPEGLSLossless
+    data.PixelData = encapsulate([b"no JPEG at all"])
+    data.save_as(path)
+    with pytest.raises(UnreadableImage, match=r"compressed \(JPEG-LS Lossless"):
+        read_image(path)
 
 
 def test_no_other_reader_is_tried(tmp_path):

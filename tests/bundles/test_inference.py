@@ -1,0 +1,201 @@
+"""The inference configs of both segmentation bundles, as MONAI's commands and a user's shell use them."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser, ckpt_export, create_workflow, verify_net_in_out
+from monai.transforms import SaveImaged
+from tiny import BUNDLES, config
+
+from monai_kd.checkpoints import save_checkpoint
+
+SMALL = {
+    "seg_student": {"features": [4, 4, 8, 8, 8, 4], "norm": "batch", "image_size": 32},
+    "seg_teacher": {
+        **{"features": [4, 4, 8, 8, 8, 4], "norm": "batch", "image_size": 32},
+        **{"vit_name": "vit_tiny_patch16_224", "vit_image_size": 32},
+    },
+}
+IDS = ("bundle_root", "device", "network_def", "inferer", "preprocessing", "postprocessing", "handlers", "evaluator")
+
+
+def network(bundle: str, **overrides):
+    parser = ConfigParser()
+    parser.read_config(config(bundle, "inference"))
+    parser.update({"bundle_root": str(BUNDLES / bundle), **overrides})
+    return parser.get_parsed_content("network_def").eval()
+
+
+@pytest.fixture(scope="module", params=SMALL)
+def trained(request, tmp_path_factory) -> tuple[str, Path]:
+    """A bundle, and a checkpoint of it as training leaves it: with statistics of its own, settings beside it."""
+    folder = tmp_path_factory.mktemp(request.param)
+    torch.manual_seed(0)
+    net = network(request.param, **SMALL[request.param]).train()
+    with torch.no_grad():
+        for _ in range(3):
+            net(torch.randn(4, 3, 32, 32))
+    save_checkpoint(net.state_dict(), folder / "model.pt")
+    (folder / "settings.json").write_text(json.dumps(SMALL[request.param]))
+    return request.param, folder / "model.pt"
+
+
+def meta(bundle: str) -> str:
+    return str(BUNDLES / bundle / "configs" / "metadata.json")
+
+
+@pytest.mark.parametrize("bundle", SMALL)
+def test_can_be_looked_at_without_input_and_checkpoint(bundle, tmp_path):
+    # small, or the teacher's Vision Transformer takes its time
+    workflow = create_workflow(
+        config_file=config(bundle, "inference"),
+        workflow_type="infer",
+        **SMALL[bundle],
+        checkpoint=str(tmp_path / "none.pt"),
+    )
+    assert workflow.check_properties() == []
+    for name in IDS:
+        assert workflow.parser.get_parsed_content(name) is not None
+    with pytest.raises(RuntimeError) as caught:
+        workflow.run()
+    assert "give --input FILE_OR_FOLDER" in said(caught.value)
+
+
+def test_segments_with_the_settings_of_the_checkpoint(trained, disc_dataset, tmp_path):
+    bundle, checkpoint = trained
+    workflow = create_workflow(
+        config_file=config(bundle, "inference"),
+        workflow_type="infer",
+        input=str(disc_dataset / "images"),
+        output_dir=str(tmp_path),
+        checkpoint=str(checkpoint),
+        device="cpu",
+        overlays=False,
+        amp=True,
+        logging_file=False,
+    )
+    workflow.run()
+    with open(tmp_path / "findings.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["status"] for row in rows] == ["ok"] * 12
+    assert len({row["highest_probability"] for row in rows}) > 1
+    assert len(list(tmp_path.glob("*_mask.nii.gz"))) == 12
+
+
+def said(error: BaseException | None) -> str:
+    """The messages of an error and of all that led to it."""
+    return "" if error is None else f"{error}\n{said(error.__cause__)}"
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused(trained, disc_dataset, tmp_path):
+    bundle, checkpoint = trained
+    values = {
+        "input": str(disc_dataset / "images"),
+        "output_dir": str(tmp_path),
+        "logging_file": False,
+        **SMALL[bundle],
+    }
+    for wrong, message in (
+        ({"checkpoint": str(checkpoint), "features": [4, 4, 8, 8, 16, 4]}, "does not fit"),
+        ({"checkpoint": str(tmp_path / "absent.pt")}, "there is no checkpoint"),
+        ({"checkpoint": meta(bundle)}, "can't be read as a checkpoint"),
+    ):
+        workflow = create_workflow(config_file=config(bundle, "inference"), workflow_type="infer", **values | wrong)
+        with pytest.raises(RuntimeError) as caught:
+            workflow.run()
+        assert message in said(caught.value)
+        assert not list(tmp_path.glob("*_mask*"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"treshold": 0.3}, "--threshold"),
+        ({"threshold": 1.5}, "between 0 and 1"),
+        ({"image_size": 100}, "multiple of 16"),
+    ],
+)
+def test_wrong_values_are_refused_at_once(wrong, message):
+    with pytest.raises(RuntimeError) as caught:
+        create_workflow(config_file=config("seg_student", "inference"), workflow_type="infer", **wrong)
+    assert message in said(caught.value)
+
+
+def test_verify_net_in_out(trained):
+    bundle, checkpoint = trained
+    verify_net_in_out(
+        net_id="network_def",
+        meta_file=meta(bundle),
+        config_file=config(bundle, "inference"),
+        device="cpu",
+        checkpoint=str(checkpoint),
+    )
+
+
+def test_ckpt_export_gives_the_same_network(trained, tmp_path):
+    bundle, checkpoint = trained
+    ckpt_export(
+        net_id="network_def",
+        filepath=str(tmp_path / "model.ts"),
+        ckpt_file=str(checkpoint),
+        meta_file=meta(bundle),
+        config_file=config(bundle, "inference"),
+        checkpoint=str(checkpoint),  # whose settings give the widths
+    )
+    exported = torch.jit.load(tmp_path / "model.ts").eval()
+    net = network(bundle, **SMALL[bundle])
+    net.load_state_dict(torch.load(checkpoint))
+    image = torch.randn(2, 3, 48, 32)
+    with torch.no_grad():
+        expected = net(image)
+        assert expected.std() > 1e-3
+        torch.testing.assert_close(exported(image), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("trained", ["seg_student"], indirect=True)
+def test_from_the_shell(trained, tmp_path):
+    bundle, checkpoint = trained
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_text("no picture")
+    command = [sys.executable, "-m", "monai.bundle", "run", "inferring", "--config_file", *config(bundle, "inference")]
+    values = ["--input", str(tmp_path / "in"), "--output_dir", str(tmp_path / "out"), "--checkpoint", str(checkpoint)]
+    # From another working directory, where `bundle_root` would be wrong if it was relative.
+    done = subprocess.run(command + values, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode != 0
+    assert "none of the 1 files could be segmented" in done.stderr.splitlines()[-1]
+    assert "a.png: FAILED" in done.stdout
+
+
+@pytest.mark.parametrize("shape", [(40, 48), (40, 48, 1), (40, 48, 3)])
+def test_as_monai_label_takes_it_apart(tmp_path, shape):
+    # It sets bundle_root, asks LoadImaged for metadata too, leaves SaveImaged out, and wants the mask as the file is.
+    parser = ConfigParser()
+    parser.read_config(config("seg_student", "inference"))
+    parser.update({"bundle_root": str(BUNDLES / "seg_student"), **SMALL["seg_student"]})
+    before, after = (parser.get_parsed_content(name).transforms for name in ("preprocessing", "postprocessing"))
+    before[0]._loader.image_only = False
+    affine = np.array([[0.4, 0, 0, 3], [0, 0.5, 0, 4], [0, 0, 6, 5], [0, 0, 0, 1]])
+    nib.save(
+        nib.Nifti1Image(np.random.default_rng(0).integers(0, 900, shape).astype(np.int16), affine), tmp_path / "a.nii"
+    )
+    data = {"image": str(tmp_path / "a.nii"), "model": "seg_student"}
+    for transform in before:
+        data = transform(data)
+    net = parser.get_parsed_content("network_def").eval()
+    with torch.no_grad():
+        data["pred"] = parser.get_parsed_content("inferer")(data["image"][None], net)[0]
+    for transform in after:
+        if not isinstance(transform, SaveImaged):
+            data = transform(data)
+    assert data["pred"].shape == (1, *shape)
+    assert data["pred"].dtype == torch.uint8
+    np.testing.assert_allclose(data["pred"].affine, affine, atol=1e-6)
+    assert tuple(data["image"].meta["spatial_shape"]) == shape
+    np.testing.assert_allclose(data["image"].meta["original_affine"], affine)

@@ -1,0 +1,65 @@
+"""metadata.json of every bundle, checked without the internet that MONAI's verify_metadata needs."""
+
+import json
+from importlib.metadata import version
+
+import pytest
+from tiny import BUNDLES
+
+REQUIRED = {
+    **{"schema": str, "version": str, "changelog": dict, "monai_version": str, "pytorch_version": str, "task": str},
+    **{"numpy_version": str, "required_packages_version": dict, "description": str, "authors": str, "copyright": str},
+    **{"network_data_format": dict, "name": str, "intended_use": str, "data_source": str, "references": list},
+}
+TENSOR = {
+    **{"type": str, "format": str, "num_channels": int, "spatial_shape": list, "dtype": str, "value_range": list},
+    **{"is_patch_data": bool, "channel_def": dict},
+}
+FOLDERS = sorted(path.parents[1] for path in BUNDLES.glob("*/configs/metadata.json"))
+
+
+@pytest.fixture(params=FOLDERS, ids=lambda folder: folder.name)
+def metadata(request) -> dict:
+    return json.loads((request.param / "configs" / "metadata.json").read_text(encoding="utf-8"))
+
+
+def test_there_are_bundles():
+    assert {"seg_student", "seg_teacher"} <= {folder.name for folder in FOLDERS}
+
+
+def test_required_fields(metadata):
+    for name, kind in REQUIRED.items():
+        assert isinstance(metadata.get(name), kind), name
+        assert metadata[name], f"{name} is empty"
+    assert metadata["schema"].endswith("/meta_schema_20240725.json")
+    assert "optional_packages_version" not in metadata
+
+
+def test_every_version_has_its_change(metadata):
+    assert metadata["version"] in metadata["changelog"]
+    assert all(isinstance(change, str) and change for change in metadata["changelog"].values())
+
+
+def test_versions_are_numbers_of_packages(metadata):
+    assert metadata["required_packages_version"]["monai_kd"] == version("monai_kd")
+    for name in metadata["required_packages_version"]:
+        assert version(name)
+
+
+def test_tensors(metadata):
+    formats = metadata["network_data_format"]
+    # The names that MONAI's engines and MONAI Label look for.
+    assert next(iter(formats["inputs"])) == "image"
+    assert next(iter(formats["outputs"])) == "pred"
+    for tensor in (formats["inputs"]["image"], formats["outputs"]["pred"]):
+        for name, kind in TENSOR.items():
+            assert isinstance(tensor.get(name), kind), name
+        # As text, verify_net_in_out would fail on them.
+        assert all(type(length) is int for length in tensor["spatial_shape"])
+        assert all(number.isdecimal() and isinstance(text, str) for number, text in tensor["channel_def"].items())
+    image = formats["inputs"]["image"]
+    assert list(image["channel_def"]) == [str(number) for number in range(image["num_channels"])]
+
+
+def test_not_a_medical_device(metadata):
+    assert "not a medical device" in metadata["intended_use"].lower()
