@@ -12,7 +12,7 @@ __all__ = ["dataset_folder", "phantom_folder", "preset"]
 
 logger = logging.getLogger(__name__)
 
-PHANTOM_SLICES, PHANTOM_SEED = 480, 0
+PHANTOM_SLICES, PHANTOM_SEED = 240, 0
 
 
 def phantom_folder() -> Path:
@@ -48,7 +48,9 @@ def dataset_folder(dataset_dir: str | None) -> str:
         from data_prep.convert import convert
         from data_prep.phantom import write_phantoms
 
-        logger.warning("Making %d phantom slices in %s. Give --dataset_dir FOLDER for your own.", PHANTOM_SLICES, folder)
+        logger.warning(
+            "Making %d phantom slices in %s. Give --dataset_dir FOLDER for your own.", PHANTOM_SLICES, folder
+        )
         write_phantoms(folder / "raw", slices=PHANTOM_SLICES, seed=PHANTOM_SEED)
         convert(folder / "raw", data)
     return str(data)

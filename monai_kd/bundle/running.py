@@ -85,7 +85,9 @@ def check_overrides() -> None:
             hints = []
             for name in unknown:
                 near = difflib.get_close_matches(name, ids, n=3, cutoff=0.5)
-                hints.append(f"--{name}" + (f" (did you mean {' or '.join('--' + each for each in near)}?)" if near else ""))
+                hints.append(
+                    f"--{name}" + (f" (did you mean {' or '.join('--' + each for each in near)}?)" if near else "")
+                )
             raise ValueError(f"unknown override: {', '.join(hints)}. The config {_first(config_file)} has no such id.")
         return
 

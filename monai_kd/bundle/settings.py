@@ -42,10 +42,14 @@ def saved_settings(checkpoint: str | Path | None, defaults: Mapping[str, Any]) -
         return dict(defaults)
     path = _beside(checkpoint)
     if not path.is_file():
-        logger.warning("%s has no settings.json beside it: assuming it was trained with %s.", checkpoint, dict(defaults))
+        logger.warning(
+            "%s has no settings.json beside it: assuming it was trained with %s.", checkpoint, dict(defaults)
+        )
         return dict(defaults)
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); restore it, or delete it and give the values by hand.") from error
+        raise ValueError(
+            f"{path} is not JSON ({error}); restore it, or delete it and give the values by hand."
+        ) from error
     return {name: saved.get(name, value) for name, value in defaults.items()}

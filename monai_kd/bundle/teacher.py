@@ -80,7 +80,12 @@ def _trained_teacher(bundle: str, overrides: Mapping[str, Any], output_dir: str)
         folder,
     )
     workflow: ConfigWorkflow = create_workflow(
-        config_file=str(config), workflow_type="train", logging_file=False, output_dir=str(folder), resume=done > 0, **overrides
+        config_file=str(config),
+        workflow_type="train",
+        logging_file=False,
+        output_dir=str(folder),
+        resume=done > 0,
+        **overrides,
     )
     workflow.run()
     workflow.finalize()

@@ -41,34 +41,38 @@ def class_names(dataset_dir: str | Path) -> list[str]:
     return [labels[key] for key in sorted(labels, key=int)]
 
 
-def load_fold(dataset_dir: str | Path, fold: int, part: str, leave_out: Sequence[int] = ()) -> list[dict]:
-    """Entries of one side of a cross-validation split, with absolute paths.
+def load_fold(dataset_dir: str | Path, fold: int | None, part: str, leave_out: Sequence[int] = ()) -> list[dict]:
+    """Entries of one side of a cross-validation split, or of the whole data list, with absolute paths.
 
     Args:
         dataset_dir: folder with ``datalist.json``.
-        fold: the fold that validates, from 0; all others train.
-        part: ``"training"`` or ``"validation"``.
+        fold: the fold that validates, from 0; all others train. Without meaning for ``"all"``.
+        part: ``"training"``, ``"validation"`` or ``"all"``.
         leave_out: folds that take no part, kept for a final test say.
 
     Raises:
         FileNotFoundError: the folder, its data list or a listed file does not exist.
         ValueError: no such fold, or the asked part is empty.
     """
-    if part not in ("training", "validation"):
-        raise ValueError(f"part must be 'training' or 'validation', got '{part}'.")
+    if part not in ("training", "validation", "all"):
+        raise ValueError(f"part must be 'training', 'validation' or 'all', got '{part}'.")
     folder = Path(dataset_dir).expanduser().resolve()
     entries = read_datalist(folder)["training"]
     folds = sorted({entry["fold"] for entry in entries})
-    if fold not in folds or fold in leave_out:
+    if part != "all" and (fold not in folds or fold in leave_out):
         raise ValueError(f"fold: {folder} has the folds {folds} without {list(leave_out)}; {fold} is none of them.")
     chosen = [
         {**entry, "image": str(folder / entry["image"]), "label": str(folder / entry["label"])}
         for entry in entries
-        if (entry["fold"] == fold) == (part == "validation") and entry["fold"] not in leave_out
+        if (part == "all" or (entry["fold"] == fold) == (part == "validation")) and entry["fold"] not in leave_out
     ]
+    if not chosen and part == "all":
+        raise ValueError(f"no slices: {folder} has the folds {folds}, and all are left out.")
     if not chosen:
         raise ValueError(f"no {part} slices: {folder} has the folds {folds}, and fold {fold} validates.")
     absent = [entry[key] for entry in chosen for key in ("image", "label") if not Path(entry[key]).is_file()]
     if absent:
-        raise FileNotFoundError(f"{folder / 'datalist.json'} lists {len(absent)} files that are not there: {absent[0]} …")
+        raise FileNotFoundError(
+            f"{folder / 'datalist.json'} lists {len(absent)} files that are not there: {absent[0]} …"
+        )
     return chosen

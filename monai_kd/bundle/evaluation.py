@@ -1,0 +1,107 @@
+"""What an evaluation was made of, said aloud and kept beside its numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ..data import read_datalist
+
+__all__ = ["describe_evaluation"]
+
+logger = logging.getLogger(__name__)
+
+_PACKAGES = ("monai_kd", "monai", "torch", "numpy", "scipy", "nibabel", "timm")
+
+
+def describe_evaluation(
+    checkpoint: str | Path,
+    data_dir: str | Path,
+    data: Sequence[Mapping[str, Any]],
+    part: str,
+    fold: int,
+    leave_out: Sequence[int],
+    trained: Mapping[str, Any],
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Say which slices are evaluated and what must be known to read the numbers; return it for ``metrics.json``.
+
+    Warned of: synthetic slices; a checkpoint trained on another data set; slices that the checkpoint was trained on.
+
+    Args:
+        checkpoint: the weights.
+        data_dir: folder of the data set, absolute.
+        data: entries of the data list that are evaluated.
+        part: ``"validation"`` or ``"all"``.
+        fold: the evaluated fold, for ``"validation"``.
+        leave_out: folds without part in it.
+        trained: ``dataset_dir``, ``fold`` and ``leave_out`` of the training, ``dataset_dir`` and ``fold`` ``None``
+            where not known.
+        settings: other values, kept as they are.
+
+    Returns:
+        ``synthetic``, ``notes`` (the warnings), ``dataset``, ``checkpoint`` (path, SHA-256, what it was trained on),
+        ``settings`` and ``versions``.
+    """
+    datalist = read_datalist(data_dir)
+    # A data list that does not say so is not known to be synthetic: those that data_prep makes always say.
+    synthetic = bool(datalist.get("synthetic", False))
+    notes = []
+    if synthetic:
+        notes.append("SYNTHETIC phantom slices: these numbers say nothing about images of patients.")
+    if trained["dataset_dir"] is not None and not _same_folder(trained["dataset_dir"], data_dir):
+        notes.append(f"The checkpoint was trained on {trained['dataset_dir']}, and is evaluated on {data_dir}.")
+    elif trained["fold"] is not None:
+        unseen = {trained["fold"], *trained["leave_out"]}
+        seen = sum(entry["fold"] not in unseen for entry in data)
+        if seen:
+            notes.append(
+                f"{seen} of the {len(data)} slices were TRAINED ON: these numbers are better than on new ones."
+            )
+    for note in notes:
+        logger.warning(note)
+    if part != "validation":
+        which = "all slices" + (f" without the folds {list(leave_out)}" if leave_out else "")
+    elif trained["fold"] is None:
+        which = f"fold {fold} (which fold the checkpoint was trained without is not known)"
+    elif trained["fold"] == fold:
+        which = f"fold {fold}, which validated when the checkpoint was trained"
+    else:
+        which = f"fold {fold} (when the checkpoint was trained, fold {trained['fold']} validated)"
+    logger.info("evaluating %s: %d slices of %s", which, len(data), data_dir)
+    return {
+        "synthetic": synthetic,
+        "notes": notes,
+        "dataset": {
+            "folder": str(data_dir),
+            "name": datalist.get("name"),
+            "datalist_sha256": _sha256(Path(data_dir) / "datalist.json"),
+            "part": part,
+            "fold": fold if part == "validation" else None,
+            "leave_out": list(leave_out),
+        },
+        "checkpoint": {
+            "path": str(Path(checkpoint).expanduser().resolve()),
+            "sha256": _sha256(Path(checkpoint).expanduser()),
+            "trained": {name: trained[name] for name in ("dataset_dir", "fold", "leave_out")},
+        },
+        "settings": dict(settings),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+    }
+
+
+def _same_folder(one: str | Path, other: str | Path) -> bool:
+    return Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,38 @@
+"""How big a pixel is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from monai.data import MetaTensor
+
+__all__ = ["in_plane_spacing"]
+
+# Formats that do not record how big a pixel is.
+_PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
+
+
+def in_plane_spacing(image: MetaTensor, path: str | Path, listed: Sequence[float] | None) -> tuple[float, float]:
+    """Size of a pixel along the first two axes of a slice, in mm.
+
+    Args:
+        image: the slice in the geometry of its file, whose affine is used if the format records one (NIfTI).
+        path: the file it came from.
+        listed: ``spacing`` of the data list, used for pictures (PNG, JPEG), which record none.
+
+    Shape:
+        - image: (C, H, W), with a 4 × 4 affine.
+
+    Raises:
+        ValueError: the file is a picture and the data list has no spacing.
+    """
+    if Path(path).suffix.lower() not in _PICTURES:
+        # Lengths of the affine's columns: right for slices of any orientation, where its diagonal is not.
+        first, second = (float(length) for length in image.pixdim[:2])
+        return first, second
+    if listed is None or len(listed) < 2:
+        raise ValueError(
+            f'{path} does not record how big a pixel is, and datalist.json has no "spacing": add it, as [x, y, z] in mm.'
+        )
+    return float(listed[0]), float(listed[1])

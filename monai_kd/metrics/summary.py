@@ -1,0 +1,121 @@
+"""From one row a slice to one row a patient and to means with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .bootstrap import bootstrap_interval
+from .masks import METRICS
+
+__all__ = ["is_missed", "patient_rows", "summarise"]
+
+Row = Mapping[str, Any]
+
+
+def is_missed(row: Row) -> bool:
+    """Whether a slice has a tumour and nothing was predicted."""
+    return row["truth_area_mm2"] > 0 and row["predicted_area_mm2"] == 0
+
+
+def _by_group(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(str(row["group"]), []).append(row)
+    return groups
+
+
+def _defined(rows: Sequence[Row], metric: str) -> list[float]:
+    return [row[metric] for row in rows if row[metric] is not None]
+
+
+def _joined(rows: Sequence[Row], column: str) -> str:
+    return ";".join(sorted({str(row[column]) for row in rows}))
+
+
+def patient_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Mean of every metric over the slices of each patient on which it is defined.
+
+    A patient is a ``group`` of the data list: patient numbers that differ by a trailing letter only may be one person,
+    and are counted as one.
+
+    Args:
+        rows: one a slice, with ``group``, ``patient``, ``class_name``, ``fold`` and all of `METRICS`.
+
+    Returns:
+        One row a patient: ``group``, ``patients`` and ``class_names`` (joined by ``;`` when several), ``fold``,
+        ``slices``, ``missed_tumours``, and the metrics, ``None`` where no slice defines one.
+    """
+    result = []
+    for group, own in _by_group(rows).items():
+        row: dict[str, Any] = {
+            "group": group,
+            "patients": _joined(own, "patient"),
+            "class_names": _joined(own, "class_name"),
+            "fold": _joined(own, "fold"),
+            "slices": len(own),
+            "missed_tumours": sum(map(is_missed, own)),
+        }
+        for metric in METRICS:
+            values = _defined(own, metric)
+            row[metric] = float(np.mean(values)) if values else None
+        result.append(row)
+    return result
+
+
+def summarise(rows: Sequence[Row], resamples: int, seed: int) -> dict[str, Any]:
+    """Mean and 95 % bootstrap interval of every metric, over slices and over patients; overall and by class.
+
+    Args:
+        rows: one a slice, as for `patient_rows`.
+        resamples: of the bootstrap over patients, see `bootstrap_interval`; 0 for no intervals.
+        seed: of the bootstrap.
+
+    Returns:
+        ``{"overall": part, "classes": {class name: part}}``; a part has the numbers of ``slices``, ``patients`` and
+        ``missed_tumours``, and under ``metrics`` for each metric its ``unit``, ``over_slices`` and ``over_patients``.
+        Each of these has ``mean`` and ``interval_95`` (``None`` where there is none), ``defined`` and ``undefined``:
+        how many slices or patients the mean is taken over, and how many have no value.
+
+    Raises:
+        ValueError: there are no rows.
+    """
+    if not rows:
+        raise ValueError("there are no slices to summarise.")
+    names = [name for _, name in sorted({(row["class"], row["class_name"]) for row in rows})]
+    return {
+        "overall": _part(rows, resamples, seed),
+        "classes": {name: _part([row for row in rows if row["class_name"] == name], resamples, seed) for name in names},
+    }
+
+
+def _part(rows: Sequence[Row], resamples: int, seed: int) -> dict[str, Any]:
+    groups = list(_by_group(rows).values())
+    metrics = {}
+    for metric, unit in METRICS.items():
+        values = [own for own in (_defined(group, metric) for group in groups) if own]
+        totals, counts = [sum(own) for own in values], [len(own) for own in values]
+        means = [float(np.mean(own)) for own in values]
+        metrics[metric] = {
+            "unit": unit,
+            "over_slices": _mean(totals, counts, len(rows) - sum(counts), resamples, seed),
+            "over_patients": _mean(means, [1] * len(means), len(groups) - len(means), resamples, seed),
+        }
+    return {
+        "slices": len(rows),
+        "patients": len(groups),
+        "missed_tumours": sum(map(is_missed, rows)),
+        "metrics": metrics,
+    }
+
+
+def _mean(totals: list[float], weights: list[int], undefined: int, resamples: int, seed: int) -> dict[str, Any]:
+    interval = bootstrap_interval(totals, weights, resamples, seed)
+    return {
+        "mean": sum(totals) / sum(weights) if weights else None,
+        "interval_95": None if interval is None else list(interval),
+        "defined": sum(weights),
+        "undefined": undefined,
+    }

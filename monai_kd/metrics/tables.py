@@ -1,0 +1,54 @@
+"""Results as files and text for people."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..atomic import written_whole
+from .masks import METRICS
+
+__all__ = ["summary_table", "write_rows"]
+
+
+def write_rows(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
+    """Write rows of equal columns as CSV, whole or not at all; ``None`` becomes an empty cell.
+
+    Raises:
+        ValueError: there are no rows.
+    """
+    if not rows:
+        raise ValueError(f"there are no rows to write to {path}.")
+    with written_whole(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+
+
+def summary_table(summary: Mapping[str, Any]) -> str:
+    """Text table of what `monai_kd.metrics.summarise` returns: metrics down, all slices and each class across."""
+    parts = {"all": summary["overall"], **summary["classes"]}
+    lines = [["", *parts]]
+    for count in ("slices", "patients", "missed_tumours"):
+        lines.append([count.replace("_", " "), *(str(part[count]) for part in parts.values())])
+    for over in ("over_slices", "over_patients"):
+        lines.append([f"mean {over.replace('_', ' ')}", *("" for _ in parts)])
+        for metric in METRICS:
+            lines.append([f"  {metric}", *(_cell(part["metrics"][metric], over) for part in parts.values())])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    padded = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    legend = "[95 % bootstrap interval over patients]  (number of slices or patients without a value)"
+    return "\n".join([*padded, legend])
+
+
+def _cell(entry: Mapping[str, Any], over: str) -> str:
+    mean, interval, undefined = (entry[over][key] for key in ("mean", "interval_95", "undefined"))
+    if mean is None:
+        return f"undefined ({undefined})"
+    digits = 1 if entry["unit"] == "mm²" else 2 if entry["unit"] else 3
+    text = f"{mean:.{digits}f}"
+    if interval is not None:
+        text += f" [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
+    return text + (f" ({undefined})" if undefined else "")

@@ -1,0 +1,55 @@
+"""How the scores of single slices spread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..atomic import written_whole
+
+__all__ = ["plot_scores"]
+
+
+def plot_scores(groups: Mapping[str, Sequence[float]], path: str | Path, label: str = "Dice", title: str = "") -> None:
+    """Draw each group as a box (quartiles, whiskers to the extremes), its mean, and one dot a slice.
+
+    Args:
+        groups: name to its scores, between 0 and 1; groups without scores are left out.
+        path: the PNG to write.
+        label: of the axis of scores.
+        title: above the picture.
+
+    Raises:
+        ValueError: no group has a score.
+    """
+    drawn = {name: np.asarray(scores, dtype=float) for name, scores in groups.items() if len(scores)}
+    if not drawn:
+        raise ValueError("there are no scores to draw.")
+    figure = Figure(figsize=(1.6 + 1.5 * len(drawn), 4.6), layout="constrained")
+    axes = figure.subplots()
+    places = range(1, len(drawn) + 1)
+    # Spreads the dots; it carries no meaning, and equal data should give equal pictures.
+    generator = np.random.default_rng(0)
+    for place, scores in zip(places, drawn.values(), strict=True):
+        aside = generator.uniform(-0.28, 0.28, len(scores))
+        axes.scatter(place + aside, scores, s=9, alpha=0.35, linewidths=0, color="#1f77b4", zorder=1)
+    axes.boxplot(
+        list(drawn.values()),
+        positions=places,
+        widths=0.6,
+        whis=(0, 100),
+        showmeans=True,
+        medianprops={"color": "black"},
+        meanprops={"marker": "D", "markerfacecolor": "#d62728", "markeredgecolor": "white", "markersize": 7},
+        zorder=2,
+    )
+    names = [f"{name}\n{len(scores)} slices\nmean {scores.mean():.3f}" for name, scores in drawn.items()]
+    axes.set_xticks(list(places), names)
+    axes.set(ylabel=label, ylim=(-0.03, 1.03))
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_title(title, fontsize=10)
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=120)
