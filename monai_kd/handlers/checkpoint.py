@@ -34,7 +34,8 @@ class TrainingCheckpoint:
         save: whether this process writes; under DDP only the first one does.
 
     Raises:
-        ValueError: ``last.pt`` belongs to other networks or another loss, or has already run for all epochs.
+        ValueError: ``last.pt`` is something else, belongs to other networks or another loss, or has already run for
+            all epochs.
     """
 
     def __init__(
@@ -89,6 +90,8 @@ class TrainingCheckpoint:
             logger.info("resume: there is no %s, so training starts from the first epoch.", self.last)
             return
         content = read_checkpoint(self.last, engine.state.device)
+        if not isinstance(content, dict) or "epoch" not in content:
+            raise ValueError(f"{self.last} is no training checkpoint: it can't be resumed from.")
         if content["epoch"] >= engine.state.max_epochs:
             raise ValueError(
                 f"{self.last} has run {content['epoch']} of {engine.state.max_epochs} epochs already: raise `epochs` "

@@ -143,10 +143,8 @@ def test_resumed_run_equals_the_straight_one(tmp_path, schedule):
     for one, other in ((resumed.student, straight.student), (resumed.loss, straight.loss)):
         for name, value in other.state_dict().items():
             assert torch.equal(one.state_dict()[name], value), name
-    for name in ("last.pt", "model.pt"):
-        one, other = (torch.load(tmp_path / run_ / name, weights_only=True) for run_ in "ab")
-        for network_one, network_other in [(one.get("network", one), other.get("network", other))]:
-            assert all(torch.equal(network_one[key], network_other[key]) for key in network_one)
+    best = [torch.load(tmp_path / name / "model.pt", weights_only=True) for name in "ab"]
+    assert all(torch.equal(best[0][key], best[1][key]) for key in best[0])
     assert without_clock(table(tmp_path / "b")) == without_clock(table(tmp_path / "a"))
 
 
@@ -248,9 +246,10 @@ def test_checkpoint_without_a_schedule(tmp_path):
     ],
 )
 def test_file_that_is_no_training_checkpoint(tmp_path, content, message):
-    (tmp_path / "last.pt").write_bytes(content) if isinstance(content, bytes) else torch.save(
-        content, tmp_path / "last.pt"
-    )
+    if isinstance(content, bytes):
+        (tmp_path / "last.pt").write_bytes(content)
+    else:
+        torch.save(content, tmp_path / "last.pt")
     with pytest.raises(ValueError, match=message):
         run(tmp_path, 2, resume=True)
 
