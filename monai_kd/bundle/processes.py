@@ -15,8 +15,8 @@ __all__ = ["distributed", "local_rank", "rank", "start_processes", "stop_process
 def _from_torchrun(name: str) -> int:
     if name not in os.environ:
         raise RuntimeError(
-            f"{name} is not set: multi_gpu_train.json is for torchrun, as in `torchrun --nproc_per_node=2 -m monai.bundle "
-            "run training --config_file \"['.../train.json','.../multi_gpu_train.json']\"`."
+            f"{name} is not set: multi_gpu_train.json is for torchrun, as in `torchrun --nproc_per_node=2 "
+            "-m monai.bundle run training --config_file \"['.../train.json','.../multi_gpu_train.json']\"`."
         )
     return int(os.environ[name])
 

@@ -33,6 +33,6 @@ def in_plane_spacing(image: MetaTensor, path: str | Path, listed: Sequence[float
         return first, second
     if listed is None or len(listed) < 2:
         raise ValueError(
-            f'{path} does not record how big a pixel is, and datalist.json has no "spacing": add it, as [x, y, z] in mm.'
+            f"{path} does not record how big a pixel is, and datalist.json has no 'spacing': add it, [x, y, z] in mm."
         )
     return float(listed[0]), float(listed[1])

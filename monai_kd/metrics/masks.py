@@ -72,7 +72,7 @@ def mask_metrics(prediction: torch.Tensor, truth: torch.Tensor, spacing: Sequenc
     """
     if prediction.ndim != 2 or prediction.shape != truth.shape:
         raise ValueError(
-            f"prediction and truth must be (H, W) of the same size, got {tuple(prediction.shape)} and {tuple(truth.shape)}."
+            f"prediction and truth must be (H, W) of one size, got {tuple(prediction.shape)} and {tuple(truth.shape)}."
         )
     spacing = [float(length) for length in spacing]
     if len(spacing) != 2 or not all(math.isfinite(length) and length > 0 for length in spacing):
