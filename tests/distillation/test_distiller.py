@@ -80,7 +80,8 @@ def test_student_keeps_its_mode():
 
 def test_teacher_has_no_gradients():
     d = distiller()
-    outputs = d(image())
+    # Even for an image that has one, as in adversarial training.
+    outputs = d(image().requires_grad_())
     assert not outputs["teacher"].requires_grad
     assert not outputs["teacher_features"]["conv"].requires_grad
     assert outputs["student"].requires_grad

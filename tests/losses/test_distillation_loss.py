@@ -103,6 +103,16 @@ def test_weight_zero_is_reported_without_gradient():
     assert given["student"].grad.abs().sum() > 0
 
 
+def test_weight_zero_keeps_no_graph():
+    # Or its activations would fill the memory for nothing.
+    recording = []
+    term = FeatureLoss()
+    term.register_forward_hook(lambda _module, _inputs, value: recording.append(value.requires_grad))
+    for weight in (0.0, 1.0):
+        DistillationLoss({"kl": LogitKL(), "f": term}, {"kl": 1.0, "f": weight})(outputs())
+    assert recording == [False, True]
+
+
 def test_weight_zero_cannot_spoil_the_total():
     # 0 · ∞ is not a number: a term that is switched off must be left out, not multiplied.
     given = outputs()
