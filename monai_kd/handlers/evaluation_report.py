@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ class EvaluationReport:
         number = int(entry["class"])
         return {
             "source": entry["source"],
-            "image": str(Path(entry["image"]).relative_to(self.dataset_dir)),
+            "image": Path(os.path.relpath(entry["image"], self.dataset_dir)).as_posix(),
             "class": number,
             "class_name": self.class_names[number] if number < len(self.class_names) else f"class {number}",
             "patient": entry["patient"],
@@ -172,12 +173,8 @@ def _places(count: int, each: int) -> list[int]:
     """Places, from 1, of the first, the middle and the last of ``count``; all of them when they are few."""
     if count <= 3 * each:
         return list(range(1, count + 1))
-    middle = (count - each) // 2
-    return [
-        first + place + 1
-        for first in (0, min(max(middle, each), count - 2 * each), count - each)
-        for place in range(each)
-    ]
+    # Of more than 3 · each, the middle ones meet neither the first nor the last.
+    return [first + place for first in (1, (count - each) // 2 + 1, count - each + 1) for place in range(each)]
 
 
 def _shown(count: int, each: int) -> str:
