@@ -106,6 +106,7 @@ _CHECKS: dict[str, tuple[Any, str]] = {
         lambda v: len(v) == 6 and all(type(n) is int and n >= 1 for n in v),
         "six whole numbers: four encoder levels, the bridge, the last decoder level",
     ),
+    "part": (lambda v: v in ("validation", "all"), "'validation' or 'all'"),
     "bootstrap": (lambda v: type(v) is int and v >= 0, "a whole number from 0"),
     "threshold": (lambda v: isinstance(v, (int, float)) and 0 < v < 1, "a number between 0 and 1"),
     "temperature": (lambda v: isinstance(v, (int, float)) and v > 0, "a positive number"),
