@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from monai.data import MetaTensor
 
 __all__ = ["in_plane_spacing"]
@@ -28,8 +29,9 @@ def in_plane_spacing(image: MetaTensor, path: str | Path, listed: Sequence[float
         ValueError: the file is a picture and the data list has no spacing.
     """
     if Path(path).suffix.lower() not in _PICTURES:
-        # Lengths of the affine's columns: right for slices of any orientation, where its diagonal is not.
-        first, second = (float(length) for length in image.pixdim[:2])
+        # Lengths of the affine's whole columns: `pixdim` of a 2-D MetaTensor drops the third row, and with it the
+        # height of sagittal and coronal slices.
+        first, second = torch.as_tensor(image.affine)[:3, :2].double().norm(dim=0).tolist()
         return first, second
     if listed is None or len(listed) < 2:
         raise ValueError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,8 @@ class EvaluationReport:
         output_dir: where to write.
         dataset_dir: folder of the data set, for names of the classes, and the size of a pixel of pictures.
         data: entries of the data list, as the loader gives them.
-        description: what was evaluated, copied to ``metrics.json``; its ``synthetic`` is said in titles.
+        describe: called when the run starts; tells what is evaluated as `monai_kd.bundle.describe_evaluation` does,
+            which goes to ``metrics.json`` and into titles.
         bootstrap: number of resamples for the intervals, see `monai_kd.metrics.bootstrap_interval`.
         seed: of the bootstrap.
         panels: slices to show of the worst, the median and the best each.
@@ -55,13 +56,14 @@ class EvaluationReport:
         output_dir: str | Path,
         dataset_dir: str | Path,
         data: Sequence[Mapping[str, Any]],
-        description: Mapping[str, Any],
+        describe: Callable[[], Mapping[str, Any]],
         bootstrap: int = 2000,
         seed: int = 0,
         panels: int = 4,
     ) -> None:
         self.output_dir, self.dataset_dir = Path(output_dir), Path(dataset_dir)
-        self.data, self.description = list(data), dict(description)
+        self.data, self.describe = list(data), describe
+        self.description: dict[str, Any] = {}
         self.bootstrap, self.seed, self.panels = int(bootstrap), int(seed), int(panels)
         self.class_names = class_names(dataset_dir)
         self.listed_spacing = read_datalist(dataset_dir).get("spacing")
@@ -72,11 +74,12 @@ class EvaluationReport:
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self._begin)
         engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._check_finite)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        # After post-processing, which is attached first; before MONAI's metrics, which name no file when they fail.
+        engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._collect)
         engine.add_event_handler(Events.COMPLETED, self._write)
 
     def _begin(self, _engine: Engine) -> None:
-        self.rows, self._packed = [], []
+        self.rows, self._packed, self.description = [], [], dict(self.describe())
 
     def _check_finite(self, engine: Engine) -> None:
         # NaN is below every threshold: it would pass for "no tumour found".
@@ -142,10 +145,7 @@ class EvaluationReport:
         for dice, number in ranked:
             groups.setdefault(self.rows[number]["class_name"], []).append(dice)
         plot_scores(groups, self.output_dir / "dice.png", "Dice of a slice", self._title())
-        shown = [
-            (f"{place} of {len(ranked)}, worst first", ranked[place - 1][1])
-            for place in _places(len(ranked), self.panels)
-        ]
+        shown = [(f"{place}/{len(ranked)}", ranked[place - 1][1]) for place in _places(len(ranked), self.panels)]
         read = Compose(
             [
                 LoadImaged([Keys.IMAGE, Keys.LABEL], ensure_channel_first=True),
@@ -156,7 +156,7 @@ class EvaluationReport:
         plot_overlays(
             [self._panel(rank, number, read) for rank, number in shown],
             self.output_dir / "overlays.png",
-            f"{self._title()}: {_shown(len(ranked), self.panels)} slices by Dice, mean {np.mean(groups['all']):.3f}",
+            f"{self._title()}: {_shown(len(ranked), self.panels)} slices by Dice (mean {np.mean(groups['all']):.3f})",
         )
 
     def _panel(self, rank: str, number: int, read: Compose) -> OverlayPanel:
@@ -165,7 +165,7 @@ class EvaluationReport:
         image, truth = (np.asarray(content[key][0]) for key in (Keys.IMAGE, Keys.LABEL))
         prediction = np.unpackbits(self._packed[number], count=truth.size).reshape(truth.shape)
         distance = "" if row["hd95_mm"] is None else f", HD95 {row['hd95_mm']:.1f} mm"
-        title = f"{row['source']}  {row['class_name']}  ({rank})\nDice {row['dice']:.2f}{distance}"
+        title = f"{rank}  {row['source']}  {row['class_name']}\nDice {row['dice']:.2f}{distance}"
         return OverlayPanel(image, truth, prediction, title)
 
 
@@ -178,4 +178,8 @@ def _places(count: int, each: int) -> list[int]:
 
 
 def _shown(count: int, each: int) -> str:
-    return f"the {each} worst, {each} median and {each} best of {count}" if count > 3 * each else f"all {count}"
+    return (
+        f"the {each} worst, {each} median and {each} best of {count}"
+        if count > 3 * each
+        else f"from worst to best, all {count}"
+    )
