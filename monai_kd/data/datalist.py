@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["class_names", "load_fold", "read_datalist"]
+__all__ = ["class_name", "class_names", "load_fold", "read_datalist"]
 
 
 def read_datalist(dataset_dir: str | Path) -> dict:
@@ -39,6 +39,16 @@ def class_names(dataset_dir: str | Path) -> list[str]:
     """Names of the classes in the order of their numbers from 0, as ``labels`` of the data list has them from 1."""
     labels = read_datalist(dataset_dir)["labels"]
     return [labels[key] for key in sorted(labels, key=int)]
+
+
+def class_name(names: Sequence[str], number: int) -> str:
+    """The name of a class number from 0; a number beyond the named ones is called by itself.
+
+    Example:
+        >>> class_name(["meningioma", "glioma"], 1), class_name(["meningioma", "glioma"], 2)
+        ('glioma', 'class 2')
+    """
+    return names[number] if number < len(names) else f"class {number}"
 
 
 def load_fold(dataset_dir: str | Path, fold: int | None, part: str, leave_out: Sequence[int] = ()) -> list[dict]:

@@ -28,7 +28,7 @@ class PlanarInferer(Inferer):
         - output: (B, classes, H, W) or (B, classes, H, W, D)
 
     Raises:
-        ValueError: the input has another number of axes.
+        ValueError: the input has another number of axes, or the logits are not finite.
 
     Example:
         >>> PlanarInferer()(torch.zeros(1, 3, 8, 8, 5), torch.nn.Conv2d(3, 1, 1)).shape
@@ -42,12 +42,19 @@ class PlanarInferer(Inferer):
     def __call__(self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args, **kwargs) -> torch.Tensor:
         # Every operation on a MetaTensor is several times slower; the engines keep the metadata with the image.
         image = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        if image.ndim not in (4, 5):
+            raise ValueError(f"expected (B, C, H, W) or (B, C, H, W, D), got {tuple(image.shape)}.")
         with autocast(image.device, self.amp):
             if image.ndim == 4:
-                return network(image, *args, **kwargs).float()
-            if image.ndim != 5:
-                raise ValueError(f"expected (B, C, H, W) or (B, C, H, W, D), got {tuple(image.shape)}.")
-            batch, depth = image.shape[0], image.shape[-1]
-            slices = image.movedim(-1, 1).flatten(0, 1)
-            logits = [network(part, *args, **kwargs).float() for part in slices.split(self.slices_per_batch)]
-        return torch.cat(logits).unflatten(0, (batch, depth)).movedim(1, -1)
+                logits = network(image, *args, **kwargs).float()
+            else:
+                slices = image.movedim(-1, 1).flatten(0, 1).split(self.slices_per_batch)
+                logits = torch.cat([network(part, *args, **kwargs).float() for part in slices])
+        # NaN is below every threshold: it would pass for "no tumour found".
+        if not torch.isfinite(logits).all():
+            raise ValueError(
+                "the network gave logits that are not finite: its weights are broken, or amp=False is needed."
+            )
+        if image.ndim == 5:
+            logits = logits.unflatten(0, (image.shape[0], image.shape[-1])).movedim(1, -1)
+        return logits

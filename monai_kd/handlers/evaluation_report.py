@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 from monai.transforms import AsDiscreted, Compose, LoadImaged
 from monai.utils.enums import CommonKeys as Keys
 
 from ..atomic import written_whole
-from ..data import class_names, in_plane_spacing, read_datalist
+from ..data import class_name, class_names, in_plane_spacing, read_datalist
 from ..metrics import mask_metrics, patient_rows, summarise, summary_table, write_rows
 from ..plots import OverlayPanel, plot_overlays, plot_scores
 from ..transforms import SqueezeSliced
@@ -47,7 +46,7 @@ class EvaluationReport:
         panels: slices to show of the worst, the median and the best each.
 
     Raises:
-        ValueError: while running: logits are not finite; a prediction and its label differ in size; the loader gave
+        ValueError: while running: a prediction and its label differ in size; the loader gave
             another number of slices than ``data`` has.
     """
 
@@ -73,20 +72,12 @@ class EvaluationReport:
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self._begin)
-        engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._check_finite)
         # After post-processing, which is attached first; before MONAI's metrics, which name no file when they fail.
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._collect)
         engine.add_event_handler(Events.COMPLETED, self._write)
 
     def _begin(self, _engine: Engine) -> None:
         self.rows, self._packed, self.description = [], [], dict(self.describe())
-
-    def _check_finite(self, engine: Engine) -> None:
-        # NaN is below every threshold: it would pass for "no tumour found".
-        if not torch.isfinite(engine.state.output[Keys.PRED]).all():
-            raise ValueError(
-                "the network gave logits that are not finite: its weights are broken, or amp=False is needed."
-            )
 
     def _collect(self, engine: Engine) -> None:
         for output in engine.state.output:
@@ -107,7 +98,7 @@ class EvaluationReport:
             "source": entry["source"],
             "image": Path(os.path.relpath(entry["image"], self.dataset_dir)).as_posix(),
             "class": number,
-            "class_name": self.class_names[number] if number < len(self.class_names) else f"class {number}",
+            "class_name": class_name(self.class_names, number),
             "patient": entry["patient"],
             "group": entry["group"],
             "fold": entry["fold"],

@@ -10,6 +10,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.utils.enums import CommonKeys as Keys
 
+from ..data import class_name
 from ..plots import OverlayPanel, plot_overlays
 
 __all__ = ["OverlayGrid"]
@@ -70,9 +71,7 @@ class OverlayGrid:
             self._seen += 1
 
     def _caption(self, item: dict) -> str:
-        number = int(item["class"])
-        name = self.class_names[number] if number < len(self.class_names) else f"class {number}"
-        return f"{item['source']}  {name}"
+        return f"{item['source']}  {class_name(self.class_names, int(item['class']))}"
 
     def _write(self, engine: Engine) -> None:
         state = engine.state

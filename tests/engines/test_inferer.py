@@ -75,3 +75,12 @@ def test_arguments_reach_the_network():
 def test_other_numbers_of_axes(shape):
     with pytest.raises(ValueError, match=r"expected \(B, C, H, W\) or \(B, C, H, W, D\), got \("):
         PlanarInferer()(noise(*shape), network())
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 8, 8), (1, 3, 8, 8, 2)])
+def test_logits_that_are_not_finite_are_refused(shape):
+    # Below every threshold, NaN would be reported as a slice without a tumour.
+    network = torch.nn.Conv2d(3, 1, 1)
+    torch.nn.init.constant_(network.weight, float("nan"))
+    with pytest.raises(ValueError, match="not finite"):
+        PlanarInferer()(torch.zeros(shape), network)
