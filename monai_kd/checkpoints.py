@@ -32,7 +32,11 @@ def read_checkpoint(path: str | Path, map_location: torch.device | str = "cpu") 
     try:
         return torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:
-        raise ValueError(f"{path} can't be read as a checkpoint of tensors: {error}") from error
+        # Not torch's own words: they advise weights_only=False, which runs whatever code the file holds.
+        raise ValueError(
+            f"{path} can't be read as a checkpoint of tensors ({type(error).__name__}): it is damaged, is another kind "
+            "of file, or holds other objects, which are not loaded."
+        ) from error
 
 
 def load_weights(network: nn.Module, path: str | Path, map_location: torch.device | str = "cpu") -> nn.Module:
