@@ -16,8 +16,7 @@ __all__ = ["check_overrides", "check_settings", "choose", "root"]
 
 # Arguments of MONAI's commands that travel beside the overrides.
 _ARGUMENTS = frozenset(
-    inspect.signature(ConfigWorkflow.__init__).parameters.keys() - {"self", "override"}
-    | {"args_file", "workflow_name", "logging_file", "bundle_root"}
+    inspect.signature(ConfigWorkflow.__init__).parameters.keys() - {"self", "override"} | {"args_file", "workflow_name"}
 )
 
 

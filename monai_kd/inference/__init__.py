@@ -2,7 +2,6 @@ from .dataset import ReadableDataset
 from .evaluator import FileEvaluator
 from .findings import Findings, measure
 from .inputs import InputFiles
-from .loading import LoadWeights
 from .masks import MaskLayout, MaskWriter
 from .readers import SliceReader, UnreadableImage, read_image
 from .small_areas import DropSmallAreasd
@@ -13,7 +12,6 @@ __all__ = [
     "FileEvaluator",
     "Findings",
     "InputFiles",
-    "LoadWeights",
     "MaskLayout",
     "MaskWriter",
     "ReadableDataset",

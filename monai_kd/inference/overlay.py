@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..atomic import written_whole
+from ..plots import draw_outline
 from .upright import upright_turn
 
 __all__ = ["draw_overlay"]
@@ -61,13 +62,10 @@ def draw_overlay(
     tall = side * min(2.0, max(0.5, aspect * image.shape[1] / image.shape[0]))
     figure = Figure(figsize=(side * columns, tall * rows + 0.45), layout="constrained", facecolor="black")
     for axes, index in zip(figure.subplots(rows, columns, squeeze=False).flat, slices, strict=False):
-        picture, area = image[..., index].T, mask[..., index].T
+        picture = image[..., index].T
         low, high = np.percentile(picture, (0.5, 99.8))
         axes.imshow(picture, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=aspect)
-        if area.any():
-            height, width = area.shape
-            # Padded, so that a mask that touches the border has a closed outline.
-            axes.contour(np.pad(area, 1), [0.5], colors=[OUTLINE], linewidths=1.2, extent=(-1, width, -1, height))
+        draw_outline(axes, mask[..., index], OUTLINE)
         if image.shape[2] > 1:
             axes.set_title(f"slice {index}", fontsize=8, color="white", pad=2)
     for axes in figure.axes:

@@ -1,5 +1,5 @@
 from .curves import plot_curves
-from .overlays import OverlayPanel, plot_overlays
+from .overlays import OverlayPanel, draw_outline, plot_overlays
 from .scores import plot_scores
 
-__all__ = ["OverlayPanel", "plot_curves", "plot_overlays", "plot_scores"]
+__all__ = ["OverlayPanel", "draw_outline", "plot_curves", "plot_overlays", "plot_scores"]

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..atomic import written_whole
 
-__all__ = ["OverlayPanel", "plot_overlays"]
+__all__ = ["OverlayPanel", "draw_outline", "plot_overlays"]
 
 # Bright on the slice, dark in the captions on white.
 TRUTH_COLOUR, PREDICTION_COLOUR = "#3ddc84", "#ff5252"
@@ -36,7 +37,14 @@ class OverlayPanel:
     title: str = ""
 
 
-def _outline(axes, mask: np.ndarray, colour: str) -> None:
+def draw_outline(axes: Axes, mask: np.ndarray, colour: str) -> None:
+    """Draw the outline of a mask over ``axes.imshow(image.T)``, without changing what part of the image is seen.
+
+    Args:
+        axes: where the image of the same shape is.
+        mask: (X, Y), 0 or 1; nothing is drawn when it is empty.
+        colour: as matplotlib names it.
+    """
     if mask.any():
         # Padded, so that a mask that touches the border has a closed outline.
         width, height = mask.shape
@@ -84,9 +92,9 @@ def plot_overlays(panels: Sequence[OverlayPanel], path: str | Path, title: str =
             axes.imshow(panel.image.T, cmap="gray")
         cells[0].set_title(_fit(panel.title), fontsize=7, loc="left")
         if with_truth and panel.truth is not None:
-            _outline(cells[1], panel.truth, TRUTH_COLOUR)
+            draw_outline(cells[1], panel.truth, TRUTH_COLOUR)
             cells[1].set_title("truth", fontsize=7, color=TRUTH_CAPTION)
-        _outline(cells[-1], panel.prediction, PREDICTION_COLOUR)
+        draw_outline(cells[-1], panel.prediction, PREDICTION_COLOUR)
         found = "prediction" if panel.prediction.any() else "no tumour found"
         cells[-1].set_title(found, fontsize=7, color=PREDICTION_CAPTION)
     figure.suptitle(title, fontsize=10)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from monai_kd.handlers import OverlayGrid
 from monai_kd.plots import OverlayPanel, plot_curves, plot_overlays
-from monai_kd.plots.overlays import _outline
+from monai_kd.plots.overlays import draw_outline
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_outline_encloses_the_pixels_of_the_mask_and_no_others(shown):
     axes = Figure().subplots()
     axes.imshow(shown.T)
     limits = axes.get_xlim(), axes.get_ylim()
-    _outline(axes, shown, "red")
+    draw_outline(axes, shown, "red")
     path = axes.collections[0].get_paths()[0]
     # imshow draws pixel (x, y) around the point (x, y).
     inside = np.zeros(shown.shape, bool)
