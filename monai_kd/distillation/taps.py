@@ -43,10 +43,7 @@ class FeatureTaps:
                 )
         self.paths = dict(paths)
         self._recorded: dict[str, torch.Tensor] = {}
-        self._handles = [
-            modules[path].register_forward_hook(self._recorder(name))
-            for name, path in self.paths.items()
-        ]
+        self._handles = [modules[path].register_forward_hook(self._recorder(name)) for name, path in self.paths.items()]
 
     def _recorder(self, name: str):
         def record(_module: nn.Module, _inputs: tuple, output: torch.Tensor) -> None:

@@ -25,7 +25,7 @@ class PlanarInferer(Inferer):
 
     Shape:
         - input: (B, C, H, W) or (B, C, H, W, D)
-        - output: (B, classes, H, W) or (B, classes, H, W, D)
+        - output: (B, classes, H, W) or (B, classes, H, W, D); of a classifier (B, classes) or (B, classes, D)
 
     Raises:
         ValueError: the input has another number of axes, or the logits are not finite.

@@ -1,8 +1,21 @@
 from .checkpoint import TrainingCheckpoint
+from .class_report import ClassReport
+from .confusion_picture import ConfusionPicture
 from .epoch_log import EpochLog
 from .epoch_seed import EpochSeed
 from .evaluation_report import EvaluationReport
 from .load_weights import LoadWeights
+from .mask_report import MaskReport
 from .overlay_grid import OverlayGrid
 
-__all__ = ["EpochLog", "EpochSeed", "EvaluationReport", "LoadWeights", "OverlayGrid", "TrainingCheckpoint"]
+__all__ = [
+    "ClassReport",
+    "ConfusionPicture",
+    "EpochLog",
+    "EpochSeed",
+    "EvaluationReport",
+    "LoadWeights",
+    "MaskReport",
+    "OverlayGrid",
+    "TrainingCheckpoint",
+]

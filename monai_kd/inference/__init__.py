@@ -1,3 +1,4 @@
+from .classifications import Classifications, rank_classes
 from .dataset import ReadableDataset
 from .evaluator import FileEvaluator
 from .findings import Findings, measure
@@ -8,6 +9,7 @@ from .small_areas import DropSmallAreasd
 from .upright import UprightInPlane, UprightInPlaned
 
 __all__ = [
+    "Classifications",
     "DropSmallAreasd",
     "FileEvaluator",
     "Findings",
@@ -20,5 +22,6 @@ __all__ = [
     "UprightInPlane",
     "UprightInPlaned",
     "measure",
+    "rank_classes",
     "read_image",
 ]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
 from monai.utils.enums import CommonKeys as Keys
 
-from ..atomic import written_whole
+from .file_report import FileReport
 from .inputs import InputFiles
 from .masks import mask_path
 from .overlay import draw_overlay
@@ -19,13 +17,11 @@ from .readers import read_image
 
 __all__ = ["COLUMNS", "Findings", "measure"]
 
-logger = logging.getLogger(__name__)
-
 COLUMNS = (
     *("file", "status", "reason", "tumour", "slices", "slices_with_tumour", "largest_slice", "area_px", "area_mm2"),
     *("volume_mm3", "x0", "y0", "x1", "y1", "z0", "z1", "mean_probability", "highest_probability", "mask", "overlay"),
 )
-NO_SPACING, UNSUPPORTED = "spacing not known: no mm", "unsupported kind of file"
+NO_SPACING = "spacing not known: no mm"
 
 
 def measure(mask: np.ndarray, probability: np.ndarray, spacing: np.ndarray) -> dict[str, Any]:
@@ -72,8 +68,8 @@ def measure(mask: np.ndarray, probability: np.ndarray, spacing: np.ndarray) -> d
     return found
 
 
-class Findings:
-    """Write ``findings.csv`` and an overlay for each file; attach it to a `FileEvaluator`.
+class Findings(FileReport):
+    """`FileReport` of a segmentation: ``findings.csv``, and an overlay for each file.
 
     The evaluator's post-processing leaves the mask under ``pred`` and the probability under ``probability``, both in
     the geometry of the file.
@@ -81,41 +77,15 @@ class Findings:
     Args:
         inputs: the images that are being segmented.
         overlays: draw ``<name>_overlay.png``.
-
-    Raises:
-        ValueError: at the end of the run, when no file could be segmented.
     """
 
+    table, done, columns = "findings.csv", "segmented", COLUMNS
+
     def __init__(self, inputs: InputFiles, overlays: bool = True) -> None:
-        self.inputs, self.overlays = inputs, bool(overlays)
-        self.rows: list[dict[str, Any]] = []
+        super().__init__(inputs)
+        self.overlays = bool(overlays)
 
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, self._begin)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
-        engine.add_event_handler(Events.COMPLETED, self._finish)
-        engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
-
-    def _begin(self, _engine: Engine) -> None:
-        self.rows = [{"file": file, "status": "skipped", "reason": UNSUPPORTED} for file in self.inputs.skipped]
-        for file in self.inputs.skipped:
-            logger.warning("%s: skipped, %s", file, UNSUPPORTED)
-
-    def _add(self, engine: Engine) -> None:
-        batch = engine.state.batch
-        if isinstance(batch, dict):
-            rows = [
-                {"file": file, "status": "failed", "reason": reason}
-                for file, reason in zip(batch["file"], batch["reason"], strict=True)
-            ]
-        else:
-            rows = [self._row(item["file"], output) for item, output in zip(batch, engine.state.output, strict=True)]
-        for row in rows:
-            self.rows.append(row)
-            done, level = engine.state.iteration, logging.WARNING if row["status"] == "failed" else logging.INFO
-            logger.log(level, "[%d/%d] %s: %s", done, len(self.inputs.images), row["file"], _said(row))
-
-    def _row(self, file: str, output: dict[str, torch.Tensor]) -> dict[str, Any]:
+    def rows_of(self, file: str, output: Mapping[str, Any]) -> list[dict[str, Any]]:
         mask, probability = (np.asarray(torch.as_tensor(output[key])[0].cpu()) for key in (Keys.PRED, "probability"))
         spacing = np.asarray(output[Keys.PRED].meta["spacing"], dtype=float)
         found = measure(mask, probability, spacing)
@@ -129,37 +99,16 @@ class Findings:
             # Read once more, rather than kept: volumes would travel through the network's pipeline twice.
             draw_overlay(*read_image(image.paths), mask, probability, picture, title=f"{file}\n{_said(row)}")
             row["overlay"] = picture.relative_to(self.inputs.output_dir).as_posix()
-        return row
+        return [row]
 
-    def _write(self) -> None:
-        path = self.inputs.output_dir / "findings.csv"
-        with written_whole(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, COLUMNS)
-            table.writeheader()
-            table.writerows(sorted(self.rows, key=lambda row: row["file"]))
+    def said(self, rows: Sequence[Mapping[str, Any]]) -> str:
+        return _said(rows[0])
 
-    def _finish(self, _engine: Engine) -> None:
-        self._write()
-        count = {status: sum(row["status"] == status for row in self.rows) for status in ("ok", "failed", "skipped")}
-        tumours = sum(row.get("tumour") == "yes" for row in self.rows)
-        path = self.inputs.output_dir / "findings.csv"
-        if count["ok"] == 0:
-            raise ValueError(f"none of the {count['failed']} files could be segmented; {path} says why.")
-        logger.info(
-            "%d segmented, %d with a tumour; %d failed, %d skipped: %s",
-            *(count["ok"], tumours, count["failed"], count["skipped"], path),
-        )
-
-    def _fail(self, _engine: Engine, error: BaseException) -> None:
-        # What was found before a full disk, say, stays known.
-        if self.rows:
-            self._write()
-        raise error
+    def summary(self) -> str:
+        return f", {sum(row.get('tumour') == 'yes' for row in self.rows)} with a tumour"
 
 
-def _said(row: dict[str, Any]) -> str:
-    if row["status"] != "ok":
-        return f"FAILED, {row['reason']}"
+def _said(row: Mapping[str, Any]) -> str:
     if row["tumour"] == "no":
         return f"no tumour found (highest probability {row['highest_probability']:.2f})"
     size = f"{row['area_mm2']:.0f} mm²" if "area_mm2" in row else f"{row['area_px']} pixels"

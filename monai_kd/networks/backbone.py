@@ -1,70 +1,160 @@
-"""Backbones by their timm name, with weights from a hub, from a file, or none."""
+"""Backbones by their timm or torchvision name, with weights from a hub, from a file, or none."""
 
 from __future__ import annotations
 
+import difflib
+import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import timm
+import torch
+import torchvision
 from timm.models import load_state_dict
 from torch import nn
 
-__all__ = ["create_backbone"]
+from .efficientnet_layout import is_efficientnet_pytorch, to_timm_layout
+
+__all__ = ["classifier_of", "create_backbone"]
+
+logger = logging.getLogger(__name__)
 
 
-def create_backbone(name: str, pretrained: bool | str = False, num_classes: int = 0, **kwargs) -> nn.Module:
-    """Build a timm model, and say plainly what to do when its pretrained weights cannot be had.
+def create_backbone(
+    name: str,
+    pretrained: bool | str = False,
+    num_classes: int = 0,
+    image_size: int | None = None,
+    **kwargs: Any,
+) -> nn.Module:
+    """Build a model of timm, or else of torchvision, and say plainly what to do when its weights cannot be had.
+
+    A local file brings its classifier along when that has ``num_classes`` outputs; when it has another number, the
+    classifier starts from random weights, and it is said.
 
     Args:
-        name: a model name that ``timm.list_models()`` knows, such as ``"vit_base_patch16_224"``.
-        pretrained: ``False`` for random weights; ``True`` for timm's own, downloaded once; a path for a local
-            ``.safetensors``, ``.pth`` or ``.bin`` file in timm's layout.
-        num_classes: outputs of the classifier; 0 for pooled features, shape (B, ``model.num_features``).
-        kwargs: passed to ``timm.create_model``, such as ``img_size``.
+        name: a model name that ``timm.list_models()`` knows, such as ``"vit_base_patch16_224"``; or one that only
+            ``torchvision.models.list_models()`` knows, such as ``"shufflenet_v2_x1_0"``.
+        pretrained: ``False`` for random weights; ``True`` for the library's own, downloaded once; a path for a local
+            ``.safetensors``, ``.pth`` or ``.bin`` file in the library's layout. EfficientNets may also come in the
+            layout of the EfficientNet-PyTorch package (keys that begin with ``_conv_stem``, ``_blocks``).
+        num_classes: outputs of the classifier; 0, of timm models, for pooled features (B, ``model.num_features``).
+        image_size: side of the square that it will see, in pixels, for the transformers that are built for one size;
+            other models take any and ignore it.
+        kwargs: passed to the model, such as ``drop_rate``.
 
     Raises:
-        ValueError: ``name`` is unknown to timm.
+        ValueError: no library knows ``name``, or a torchvision model is asked for no classes.
         FileNotFoundError: ``pretrained`` is a path and no such file exists.
         RuntimeError: the weights can't be downloaded, or don't fit the model.
 
     Example:
-        >>> create_backbone("vit_tiny_patch16_224", img_size=32).num_features
+        >>> create_backbone("vit_tiny_patch16_224", image_size=32).num_features
         192
     """
-    if not timm.is_model(name):
+    known = timm.is_model(name)
+    if not known and name not in torchvision.models.list_models(module=torchvision.models):
         close = timm.list_models(f"*{name.split('_')[0]}*")[:8]
+        close = close or difflib.get_close_matches(name, torchvision.models.list_models(module=torchvision.models))
         raise ValueError(f"timm has no model '{name}'; models with a similar name: {', '.join(close) or 'none'}.")
+    if not known and num_classes < 1:
+        raise ValueError(f"'{name}' is a model of torchvision, which always classifies: num_classes must be 1 or more.")
+    if known and image_size is not None and timm.get_pretrained_cfg(name, allow_unregistered=True).fixed_input_size:
+        kwargs["img_size"] = int(image_size)
+    build = _timm if known else _torchvision
     if pretrained is False:
-        return timm.create_model(name, num_classes=num_classes, **kwargs)
-    if pretrained is not True:
-        path = Path(pretrained).expanduser()
-        if not path.is_file():
-            raise FileNotFoundError(f"pretrained weights for '{name}': there is no file {path}.")
-        kwargs["pretrained_cfg_overlay"] = {"file": str(path)}
-    try:
-        model = timm.create_model(name, pretrained=True, num_classes=num_classes, **kwargs)
-        if pretrained is not True:
-            _check_complete(model, path)
-        return model
-    except Exception as error:
-        if pretrained is True:
+        return build(name, num_classes, **kwargs)
+    if pretrained is True:
+        try:
+            return _downloaded(name, num_classes, known, kwargs)
+        except Exception as error:
             raise RuntimeError(
                 f"the pretrained weights of '{name}' could not be downloaded ({type(error).__name__}). Two ways to do "
                 "without a connection: give the path of a local weights file as `pretrained`, or set `pretrained` to "
                 "false to start from random weights."
             ) from error
+    path = Path(pretrained).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"pretrained weights for '{name}': there is no file {path}.")
+    try:
+        state = load_state_dict(str(path), weights_only=True)
+        if is_efficientnet_pytorch(state):
+            state = to_timm_layout(state)
+        return build(name, num_classes, state=state, **kwargs)
+    except Exception as error:
         raise RuntimeError(f"the weights in {path} do not fit '{name}': {error}") from error
 
 
-def _check_complete(model: nn.Module, path: Path) -> None:
+def classifier_of(model: nn.Module) -> nn.Module:
+    """The last linear layer of a classifier of timm or torchvision.
+
+    Raises:
+        ValueError: the model ends in something else.
+    """
+    if hasattr(model, "get_classifier"):
+        last = model.get_classifier()
+    else:
+        last = [module for module in model.modules() if not list(module.children())][-1]
+    if not isinstance(last, (nn.Linear, nn.Conv2d)):
+        raise ValueError(f"{type(model).__name__} has no single linear classifier, but {type(last).__name__}.")
+    return last
+
+
+def _timm(name: str, num_classes: int, state: Mapping[str, torch.Tensor] | None = None, **kwargs: Any) -> nn.Module:
+    if state is None:
+        return timm.create_model(name, num_classes=num_classes, **kwargs)
+    classifiers = timm.get_pretrained_cfg(name, allow_unregistered=True).classifier or ()
+    classifiers = (classifiers,) if isinstance(classifiers, str) else tuple(classifiers)
+    outputs = {len(state[f"{each}.weight"]) for each in classifiers if f"{each}.weight" in state}
+    # timm drops the classifier when the numbers differ; by itself it takes a file's for that of ImageNet.
+    in_file = outputs.pop() if outputs else -1
+    overlay = {"state_dict": dict(state), "num_classes": in_file, "label_offset": 0}
+    model = timm.create_model(name, pretrained=True, num_classes=num_classes, pretrained_cfg_overlay=overlay, **kwargs)
+    optional = tuple(f"{each}." for each in classifiers) if in_file != num_classes else ()
+    _check_complete(model, state, optional)
+    _say_dropped(name, in_file, num_classes)
+    return model
+
+
+def _torchvision(
+    name: str, num_classes: int, state: Mapping[str, torch.Tensor] | None = None, **kwargs: Any
+) -> nn.Module:
+    model = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **kwargs)
+    if state is None:
+        return model
+    last = classifier_of(model)
+    prefix = next(key for key, module in model.named_modules() if module is last)
+    in_file = len(state[f"{prefix}.weight"]) if f"{prefix}.weight" in state else -1
+    if in_file != num_classes:
+        own = model.state_dict()
+        state = {**state, **{key: own[key] for key in (f"{prefix}.weight", f"{prefix}.bias")}}
+    model.load_state_dict(state, strict=True)
+    _say_dropped(name, in_file, num_classes)
+    return model
+
+
+def _downloaded(name: str, num_classes: int, known_to_timm: bool, kwargs: dict[str, Any]) -> nn.Module:
+    if known_to_timm:
+        return timm.create_model(name, pretrained=True, num_classes=num_classes, **kwargs)
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    return _torchvision(name, num_classes, state=weights.get_state_dict(progress=True), **kwargs)
+
+
+def _say_dropped(name: str, in_file: int, num_classes: int) -> None:
+    if num_classes and in_file != num_classes:
+        had = "has no classifier" if in_file < 0 else f"has a classifier of {in_file} classes"
+        logger.warning(
+            "the weights file of '%s' %s: that of %d classes starts from random weights.", name, had, num_classes
+        )
+
+
+def _check_complete(model: nn.Module, given: Mapping[str, torch.Tensor], optional: tuple[str, ...]) -> None:
     """timm loads leniently when the classifier differs, and keeps random weights for whatever a file lacks."""
-    classifiers = model.pretrained_cfg.get("classifier") or ()
-    classifiers = (classifiers,) if isinstance(classifiers, str) else classifiers
-    optional = tuple(f"{classifier}." for classifier in classifiers)
-    given = load_state_dict(str(path))
     missing = [
         key
         for key in model.state_dict()
-        if key not in given and not key.startswith(optional) and not key.endswith("num_batches_tracked")
+        if key not in given and not key.startswith(optional or ("\0",)) and not key.endswith("num_batches_tracked")
     ]
     if missing:
         raise ValueError(f"{len(missing)} keys are missing ({', '.join(missing[:3])}{', …' if missing[3:] else ''}).")

@@ -65,7 +65,7 @@ class HybridUNet(nn.Module):
             act=("relu", {"inplace": True}),
             norm=norm,
         )
-        self.vit = create_backbone(vit_name, pretrained, num_classes=0, img_size=vit_image_size, scriptable=True)
+        self.vit = create_backbone(vit_name, pretrained, num_classes=0, image_size=vit_image_size, scriptable=True)
         self.vit_image_size = int(vit_image_size)
         self.projection = nn.Linear(self.vit.num_features, features[4])
 

@@ -1,5 +1,14 @@
+from .classes import plot_confusion, plot_reliability
 from .curves import plot_curves
 from .overlays import OverlayPanel, draw_outline, plot_overlays
 from .scores import plot_scores
 
-__all__ = ["OverlayPanel", "draw_outline", "plot_curves", "plot_overlays", "plot_scores"]
+__all__ = [
+    "OverlayPanel",
+    "draw_outline",
+    "plot_confusion",
+    "plot_curves",
+    "plot_overlays",
+    "plot_reliability",
+    "plot_scores",
+]

@@ -1,0 +1,85 @@
+"""Slices by what kind of tumour they show."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from .datalist import class_names, load_fold
+
+__all__ = ["class_weights", "load_classes"]
+
+logger = logging.getLogger(__name__)
+
+
+def load_classes(dataset_dir: str | Path, fold: int | None, part: str, leave_out: Sequence[int] = ()) -> list[dict]:
+    """`load_fold` for classification: entries whose class is named, with all classes where a network trains on them.
+
+    A class that is missing elsewhere is said aloud: metrics over all classes are undefined then.
+
+    Args:
+        dataset_dir, fold, part, leave_out: as for `load_fold`.
+
+    Raises:
+        FileNotFoundError, ValueError: as for `load_fold`.
+        ValueError: a slice has a class that ``labels`` of the data list does not name, fewer than two classes are
+            named, or a class has no training slice.
+    """
+    entries, names = load_fold(dataset_dir, fold, part, leave_out), class_names(dataset_dir)
+    path = Path(dataset_dir).expanduser() / "datalist.json"
+    if len(names) < 2:
+        raise ValueError(f"{path} names {len(names)} class in 'labels'; there must be two at least to tell apart.")
+    for entry in entries:
+        number = entry.get("class")
+        if type(number) is not int or not 0 <= number < len(names):
+            raise ValueError(
+                f"{path}: {entry['image']} has the class {number!r}; 'labels' names {len(names)}, so that classes are "
+                f"0 to {len(names) - 1}. Correct the entry, or name the class."
+            )
+    present = {entry["class"] for entry in entries}
+    missing = [name for number, name in enumerate(names) if number not in present]
+    if missing and part == "training":
+        raise ValueError(
+            f"no training slice shows {', '.join(missing)}: choose another fold, leave out fewer folds, or take the "
+            f"class out of 'labels' in {path}."
+        )
+    if missing:
+        logger.warning(
+            "No slice of the %s part shows %s: balanced accuracy, F1 and AUC are undefined.", part, ", ".join(missing)
+        )
+    return entries
+
+
+def class_weights(entries: Sequence[dict], num_classes: int, how: str | Sequence[float] | None) -> torch.Tensor | None:
+    r"""Weights of the classes for a cross-entropy.
+
+    Args:
+        entries: the training slices.
+        num_classes: C.
+        how: ``None`` for none; ``"balanced"`` for :math:`w_c = N / (C \, N_c)`, so that each class weighs as much as
+            any other; or one number a class.
+
+    Returns:
+        (C,), float32; or ``None``.
+
+    Raises:
+        ValueError: ``how`` is something else, or a class has no slices.
+
+    Example:
+        >>> class_weights([{"class": 0}, {"class": 0}, {"class": 0}, {"class": 1}], 2, "balanced")
+        tensor([0.6667, 2.0000])
+    """
+    if how is None:
+        return None
+    if how == "balanced":
+        counts = torch.bincount(torch.tensor([entry["class"] for entry in entries]), minlength=num_classes)
+        if (counts == 0).any():
+            raise ValueError(f"class_weights 'balanced': the classes have {counts.tolist()} slices; each needs one.")
+        return len(entries) / (num_classes * counts.float())
+    numbers = isinstance(how, Sequence) and not isinstance(how, str)
+    if not numbers or len(how) != num_classes or not all(isinstance(w, (int, float)) and w > 0 for w in how):
+        raise ValueError(f"class_weights must be None, 'balanced' or {num_classes} positive numbers, got {how!r}.")
+    return torch.tensor([float(weight) for weight in how])

@@ -1,0 +1,135 @@
+"""Metrics of every predicted class."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from monai.utils.enums import CommonKeys as Keys
+from scipy.special import softmax
+
+from ..atomic import written_whole
+from ..metrics import (
+    class_patient_rows,
+    class_summary_table,
+    cross_fitted_temperatures,
+    fit_temperature,
+    summarise_classes,
+    write_rows,
+)
+from ..plots import plot_confusion, plot_reliability
+from .evaluation_report import EvaluationReport
+
+__all__ = ["ClassReport"]
+
+logger = logging.getLogger(__name__)
+
+
+class ClassReport(EvaluationReport):
+    """`EvaluationReport` of a classification: `monai_kd.metrics.class_metrics` over slices and over patients.
+
+    Attach it to an evaluator that leaves logits (C,) under ``pred``.
+
+    Written: ``slices.csv``, ``patients.csv`` (mean probabilities of a patient's slices), ``confusion.csv`` (rows are
+    true classes), ``confusion.png``, ``reliability.png``, ``metrics.json``; with ``calibrate`` also
+    ``temperature.json``.
+
+    Args:
+        args, kwargs: as for `EvaluationReport`.
+        trained_names: classes that the network was trained to tell, in their order.
+        temperature: logits are divided by it.
+        calibrate: fit a temperature to these slices, see `monai_kd.metrics.fit_temperature`, and keep it in
+            ``temperature.json``. What it does to the metrics is told under ``calibrated`` by temperatures that are
+            each fitted to other patients, see `monai_kd.metrics.cross_fitted_temperatures`. Where none can be fitted,
+            ``calibrated`` says why.
+
+    Raises:
+        ValueError: the classes of the network are not those of the data set, or the temperature is not positive; while
+            running, the network gives another number of logits; or as `EvaluationReport`.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        trained_names: Sequence[str] | None = None,
+        temperature: float = 1.0,
+        calibrate: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        if trained_names is not None and list(trained_names) != self.class_names:
+            raise ValueError(
+                f"the network was trained to tell {', '.join(trained_names)}; {self.dataset_dir} has the classes "
+                f"{', '.join(self.class_names)}, in this order. Evaluate it on a data set with its own classes."
+            )
+        if temperature <= 0:
+            raise ValueError(f"temperature must be positive, got {temperature}.")
+        self.temperature, self.calibrate = float(temperature), bool(calibrate)
+        self._logits: list[np.ndarray] = []
+
+    def begin(self) -> None:
+        super().begin()
+        self._logits = []
+
+    def measure(self, output: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+        logits = np.asarray(output[Keys.PRED], dtype=np.float64)
+        if logits.shape != (len(self.class_names),):
+            raise ValueError(
+                f"the network gives {logits.shape} logits for {entry['image']}; the data list names "
+                f"{len(self.class_names)} classes: {', '.join(self.class_names)}."
+            )
+        self._logits.append(logits)
+        return self._answer(logits, self.temperature, int(entry["class"]))
+
+    def _answer(self, logits: np.ndarray, temperature: float, true: int) -> dict[str, Any]:
+        probabilities = softmax(logits / temperature)
+        predicted = int(probabilities.argmax())
+        return {
+            "predicted": predicted,
+            "predicted_name": self.class_names[predicted],
+            "correct": predicted == true,
+            **{f"p_{name}": float(p) for name, p in zip(self.class_names, probabilities, strict=True)},
+        }
+
+    def write(self) -> tuple[dict[str, Any], str, Sequence[str]]:
+        summary = summarise_classes(self.rows, self.class_names, self.bootstrap, self.seed)
+        write_rows(self.rows, self.output_dir / "slices.csv")
+        write_rows(class_patient_rows(self.rows), self.output_dir / "patients.csv")
+        matrix = summary["over_slices"]["confusion"]
+        confusion = [
+            {"true": name, **dict(zip(self.class_names, row, strict=True))}
+            for name, row in zip(self.class_names, matrix, strict=True)
+        ]
+        write_rows(confusion, self.output_dir / "confusion.csv")
+        plot_confusion(matrix, self.class_names, self.output_dir / "confusion.png", self.title)
+        top = [max(row[f"p_{name}"] for name in self.class_names) for row in self.rows]
+        plot_reliability(top, [row["correct"] for row in self.rows], self.output_dir / "reliability.png", self.title)
+        files = ["slices.csv", "patients.csv", "confusion.csv", "confusion.png", "reliability.png"]
+        found = {"temperature": self.temperature, **summary}
+        if self.calibrate:
+            found["calibrated"] = self._calibrated(files)
+        return found, class_summary_table(summary), files
+
+    def _calibrated(self, files: list[str]) -> dict[str, Any]:
+        logits, classes = np.stack(self._logits), np.array([row["class"] for row in self.rows])
+        try:
+            temperature = fit_temperature(logits, classes)
+            others = cross_fitted_temperatures(logits, classes, [str(row["group"]) for row in self.rows], self.seed)
+        except ValueError as error:
+            logger.warning("no temperature could be fitted: %s", error)
+            return {"undefined": str(error)}
+        rows = [
+            {**row, **self._answer(own, other, row["class"])}
+            for row, own, other in zip(self.rows, logits, others, strict=True)
+        ]
+        summary = summarise_classes(rows, self.class_names, self.bootstrap, self.seed)
+        with written_whole(self.output_dir / "temperature.json") as temporary:
+            content = {"temperature": temperature, "slices": len(rows), "checkpoint": self.description["checkpoint"]}
+            temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        files.append("temperature.json")
+        ece = summary["over_slices"]["metrics"]["ece"]["value"]
+        logger.info("temperature %.3f; calibration error with temperatures of other patients: %.3f", temperature, ece)
+        return {"temperature": temperature, "cross_fitted": summary}

@@ -1,0 +1,53 @@
+"""Which classes the network takes for which, on validation slices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ignite.engine import Engine, Events
+from monai.utils.enums import CommonKeys as Keys
+
+from ..metrics import confusion_matrix
+from ..plots import plot_confusion
+
+__all__ = ["ConfusionPicture"]
+
+
+class ConfusionPicture:
+    """Draw the confusion matrix whenever validation finds a new best.
+
+    Attach it to the validation engine, whose output has logits or probabilities (C,) under ``pred`` and the class
+    number under ``label``.
+
+    Args:
+        path: the PNG to write.
+        class_names: name of each class number.
+        save: whether this process writes; under DDP it shows the slices of this process.
+    """
+
+    def __init__(self, path: str | Path, class_names: Sequence[str], save: bool = True) -> None:
+        self.path, self.class_names, self.save = Path(path), list(class_names), bool(save)
+        self._true: list[int] = []
+        self._predicted: list[int] = []
+
+    def attach(self, engine: Engine) -> None:
+        if self.save:
+            engine.add_event_handler(Events.STARTED, self._begin)
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+            engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _begin(self, _engine: Engine) -> None:
+        self._true, self._predicted = [], []
+
+    def _collect(self, engine: Engine) -> None:
+        for output in engine.state.output:
+            self._true.append(int(output[Keys.LABEL]))
+            self._predicted.append(int(output[Keys.PRED].argmax()))
+
+    def _write(self, engine: Engine) -> None:
+        state = engine.state
+        if state.best_metric_epoch == state.epoch:
+            matrix = confusion_matrix(self._true, self._predicted, len(self.class_names))
+            title = f"epoch {state.epoch}: accuracy {float(state.best_metric):.3f}"
+            plot_confusion(matrix, self.class_names, self.path, title)

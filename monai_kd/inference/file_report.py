@@ -1,0 +1,110 @@
+"""A row for each file that a network was run on, whatever came of it."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+from ..atomic import written_whole
+from .inputs import InputFiles
+
+__all__ = ["FileReport"]
+
+logger = logging.getLogger(__name__)
+
+UNSUPPORTED = "unsupported kind of file"
+
+
+class FileReport(ABC):
+    """Write a table with a row for each file; attach it to a `FileEvaluator`.
+
+    Files that can't be read, or are of no supported kind, have rows too, with the reason.
+
+    Args:
+        inputs: the images that the network is run on.
+
+    Raises:
+        ValueError: at the end of the run, when no file could be used.
+    """
+
+    table = "files.csv"
+    done = "done"
+
+    def __init__(self, inputs: InputFiles) -> None:
+        self.inputs = inputs
+        self.rows: list[dict[str, Any]] = []
+
+    @property
+    @abstractmethod
+    def columns(self) -> Sequence[str]:
+        """Of the table."""
+
+    @abstractmethod
+    def rows_of(self, file: str, output: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """What was found in one file: a row, or one for each of its slices."""
+
+    @abstractmethod
+    def said(self, rows: Sequence[Mapping[str, Any]]) -> str:
+        """The rows of one file in a line."""
+
+    @property
+    def path(self) -> Path:
+        return self.inputs.output_dir / self.table
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self._begin)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
+
+    def _begin(self, _engine: Engine) -> None:
+        self.rows = [{"file": file, "status": "skipped", "reason": UNSUPPORTED} for file in self.inputs.skipped]
+        for file in self.inputs.skipped:
+            logger.warning("%s: skipped, %s", file, UNSUPPORTED)
+
+    def _add(self, engine: Engine) -> None:
+        batch, where = engine.state.batch, f"[{engine.state.iteration}/{len(self.inputs.images)}]"
+        if isinstance(batch, dict):
+            for file, reason in zip(batch["file"], batch["reason"], strict=True):
+                self.rows.append({"file": file, "status": "failed", "reason": reason})
+                logger.warning("%s %s: FAILED, %s", where, file, reason)
+            return
+        for item, output in zip(batch, engine.state.output, strict=True):
+            rows = self.rows_of(item["file"], output)
+            self.rows += rows
+            logger.info("%s %s: %s", where, item["file"], self.said(rows))
+
+    def write(self) -> None:
+        with written_whole(self.path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, self.columns)
+            table.writeheader()
+            table.writerows(sorted(self.rows, key=lambda row: (row["file"], row.get("slice", 0))))
+
+    def count(self, status: str) -> int:
+        """Number of files with a status: ``ok``, ``failed`` or ``skipped``."""
+        return len({row["file"] for row in self.rows if row["status"] == status})
+
+    def _finish(self, _engine: Engine) -> None:
+        self.write()
+        if self.count("ok") == 0:
+            raise ValueError(f"none of the {self.count('failed')} files could be {self.done}; {self.path} says why.")
+        logger.info(
+            "%d %s%s; %d failed, %d skipped: %s",
+            *(self.count("ok"), self.done, self.summary(), self.count("failed"), self.count("skipped"), self.path),
+        )
+
+    def summary(self) -> str:
+        """What the last line of a run adds to the number of files."""
+        return ""
+
+    def _fail(self, _engine: Engine, error: BaseException) -> None:
+        # What was found before a full disk, say, stays known.
+        if self.rows:
+            self.write()
+        raise error

@@ -1,0 +1,205 @@
+"""From the classes of single slices to one row a patient, and to metrics with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .classes import (
+    CLASS_METRICS,
+    PER_CLASS_METRICS,
+    class_metrics,
+    confusion_matrix,
+    per_class_metrics,
+    weighted_class_metrics,
+)
+
+__all__ = ["class_patient_rows", "class_summary_table", "summarise_classes"]
+
+Row = Mapping[str, Any]
+
+# Bounds the memory for the weights of the slices, whatever the number of resamples.
+_WEIGHTS_AT_ONCE = 2_000_000
+_PREFIX = "p_"
+
+
+def _names(row: Row) -> list[str]:
+    return [column.removeprefix(_PREFIX) for column in row if column.startswith(_PREFIX)]
+
+
+def _probabilities(rows: Sequence[Row], names: Sequence[str]) -> NDArray[np.float64]:
+    return np.array([[row[_PREFIX + name] for name in names] for row in rows], dtype=np.float64)
+
+
+def class_patient_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Mean probabilities over the slices of each patient, and the class that is most probable by them.
+
+    A patient is a ``group`` of the data list. A group with slices of several true classes gives a row for each, over
+    the slices of that class: no single answer could be right for all of them.
+
+    Args:
+        rows: one a slice, with ``group``, ``patient``, ``fold``, ``class``, ``class_name`` and a column
+            ``p_<class name>`` for each class in the order of their numbers.
+
+    Returns:
+        One row a group and class, in the order of the slices: ``group``, ``patients`` (joined by ``;`` when several),
+        ``fold``, ``class``, ``class_name``, ``slices``, ``predicted``, ``predicted_name``, ``correct`` and the mean of
+        every ``p_<class name>``.
+
+    Example:
+        >>> slices = [
+        ...     {"group": "7", "patient": "7", "fold": 0, "class": 0, "class_name": "a", "p_a": p, "p_b": 1 - p}
+        ...     for p in (0.25, 1.0)
+        ... ]
+        >>> row = class_patient_rows(slices)[0]
+        >>> row["slices"], row["p_a"], row["predicted_name"], row["correct"]
+        (2, 0.625, 'a', True)
+    """
+    patients: dict[tuple[str, int], list[Row]] = {}
+    for row in rows:
+        patients.setdefault((str(row["group"]), int(row["class"])), []).append(row)
+    result = []
+    for (group, number), own in patients.items():
+        names = _names(own[0])
+        mean = _probabilities(own, names).mean(axis=0)
+        predicted = int(mean.argmax())
+        result.append(
+            {
+                "group": group,
+                **{
+                    column: ";".join(sorted({str(row[key]) for row in own}))
+                    for column, key in (("patients", "patient"), ("fold", "fold"))
+                },
+                "class": number,
+                "class_name": own[0]["class_name"],
+                "slices": len(own),
+                "predicted": predicted,
+                "predicted_name": names[predicted],
+                "correct": predicted == number,
+                **{_PREFIX + name: float(value) for name, value in zip(names, mean, strict=True)},
+            }
+        )
+    return result
+
+
+def summarise_classes(rows: Sequence[Row], class_names: Sequence[str], resamples: int, seed: int) -> dict[str, Any]:
+    """Metrics of a classifier with 95 % bootstrap intervals, over slices and over patients.
+
+    Slices of one patient resemble each other: whole groups are drawn with replacement, for both parts the same ones,
+    and the same that `bootstrap_interval` draws of as many patients. A resample in which a metric is undefined takes
+    no part in its interval. The interval of ``ece`` tends to lie above its value, since drawing adds noise to every
+    bin and the error counts noise of either sign.
+
+    Args:
+        rows: one a slice, as for `class_patient_rows`.
+        class_names: in the order of the class numbers, including classes without slices.
+        resamples: of the bootstrap over groups; 0 for no intervals.
+        seed: equal seeds give equal intervals.
+
+    Returns:
+        ``{"over_slices": part, "over_patients": part}``; the second is taken over the rows of `class_patient_rows`.
+        A part has ``count``, the number of slices or patients; ``metrics``, for each of `CLASS_METRICS` its ``value``,
+        ``interval_95`` (both ``None`` where there is none), ``undefined`` (the reason, or ``None``) and
+        ``resamples_undefined`` (how many); ``classes``, for each name its ``count`` and `PER_CLASS_METRICS`; and
+        ``confusion``, whose rows are true and whose columns predicted classes.
+
+    Raises:
+        ValueError: there are no rows, their columns ``p_<class name>`` are not those of ``class_names`` in that order,
+            or as for `class_metrics`.
+    """
+    if not rows:
+        raise ValueError("there are no slices to summarise.")
+    if _names(rows[0]) != list(class_names):
+        raise ValueError(
+            f"the rows have probabilities of {_names(rows[0])}, which are not the classes {list(class_names)} in order."
+        )
+    return {
+        "over_slices": _part(rows, class_names, resamples, seed),
+        "over_patients": _part(class_patient_rows(rows), class_names, resamples, seed),
+    }
+
+
+def _part(rows: Sequence[Row], names: Sequence[str], resamples: int, seed: int) -> dict[str, Any]:
+    probabilities = _probabilities(rows, names)
+    classes = np.array([row["class"] for row in rows])
+    values = class_metrics(probabilities, classes)
+    drawn = _resampled(probabilities, classes, [str(row["group"]) for row in rows], resamples, seed)
+    confusion = confusion_matrix(classes, probabilities.argmax(axis=1), len(names))
+    each = per_class_metrics(probabilities, classes)
+    return {
+        "count": len(rows),
+        "metrics": {
+            name: {
+                "value": value,
+                # Resamples that miss what makes the metric undefined say nothing about these data.
+                "interval_95": None if value is None else _interval(drawn[name]),
+                "undefined": CLASS_METRICS[name] if value is None else None,
+                "resamples_undefined": int(np.isnan(drawn[name]).sum()),
+            }
+            for name, value in values.items()
+        },
+        "classes": {
+            name: {"count": int(count), **metrics}
+            for name, count, metrics in zip(names, confusion.sum(axis=1), each, strict=True)
+        },
+        "confusion": confusion.tolist(),
+    }
+
+
+def _resampled(
+    probabilities: NDArray, classes: NDArray, groups: Sequence[str], resamples: int, seed: int
+) -> dict[str, NDArray[np.float64]]:
+    """Every metric over all classes in each resample; empty where fewer than two groups say nothing about others."""
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    group_of = np.array([numbers[group] for group in groups])
+    count = len(numbers)
+    generator = np.random.default_rng(seed)
+    found: dict[str, list[NDArray]] = {name: [np.empty(0)] for name in CLASS_METRICS}
+    for first in range(0, resamples if count > 1 else 0, step := max(1, _WEIGHTS_AT_ONCE // len(groups))):
+        drawn = generator.integers(count, size=(min(step, resamples - first), count))
+        weights = np.stack([np.bincount(row, minlength=count)[group_of] for row in drawn])
+        overall, _ = weighted_class_metrics(probabilities, classes, weights)
+        for name, values in overall.items():
+            found[name].append(values)
+    return {name: np.concatenate(values) for name, values in found.items()}
+
+
+def _interval(values: NDArray[np.float64]) -> list[float] | None:
+    defined = values[~np.isnan(values)]
+    return np.quantile(defined, [0.025, 0.975]).tolist() if len(defined) else None
+
+
+def class_summary_table(summary: Mapping[str, Any]) -> str:
+    """Text table of what `summarise_classes` returns: metrics down, then each class; slices and patients across."""
+    parts = {name.replace("_", " "): summary[name] for name in ("over_slices", "over_patients")}
+    lines = [["", *parts], ["count", *(str(part["count"]) for part in parts.values())]]
+    lines += [[name, *(_cell(part["metrics"][name]) for part in parts.values())] for name in CLASS_METRICS]
+    names = list(summary["over_slices"]["classes"])
+    for row, name in enumerate(names):
+        own = [part["classes"][name] for part in parts.values()]
+        lines.append([name, "", ""])
+        lines.append(["  count", *(str(each["count"]) for each in own)])
+        lines += [["  " + metric, *(_number(each[metric]) for each in own)] for metric in PER_CLASS_METRICS]
+        for column, other in enumerate(names):
+            counts = [str(part["confusion"][row][column]) for part in parts.values()]
+            lines.append([f"  predicted as {other}", *counts])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    padded = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    legend = "[95 % bootstrap interval over patients]  (number of resamples without a value)"
+    return "\n".join([*padded, legend])
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def _cell(entry: Mapping[str, Any]) -> str:
+    text = _number(entry["value"])
+    if entry["undefined"]:
+        return f"{text}: {entry['undefined']}"
+    if entry["interval_95"]:
+        text += " [{:.3f}, {:.3f}]".format(*entry["interval_95"])
+    return text + (f" ({entry['resamples_undefined']})" if entry["resamples_undefined"] else "")

@@ -1,0 +1,108 @@
+"""Several backbones that vote by one linear layer: the classification teacher."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .backbone import classifier_of, create_backbone
+
+__all__ = ["LateFusionClassifier"]
+
+logger = logging.getLogger(__name__)
+
+
+class LateFusionClassifier(nn.Module):
+    r"""Backbones side by side, each giving logits of all classes, fused by one linear layer.
+
+    .. math:: z = W \, [z_1, …, z_K] + b, \qquad z_k = \mathrm{backbone}_k(\mathrm{resize}_k(x))
+
+    ``["vgg19", "vit_base_patch16_224"]`` is the hybrid teacher of the report, ``["vgg19", "vgg19"]`` and
+    ``["vit_base_patch16_224", "vit_base_patch16_224"]`` its dual ones. Modules for taps are ``backbones.<k>.…``.
+
+    Args:
+        backbones: for each its name (see `create_backbone`); or a mapping with ``name`` and, as needed,
+            ``image_size`` (side of the square that it sees, in pixels; the size its weights were made for when not
+            given), ``pretrained``, ``freeze``, and arguments of the model itself.
+        num_classes: C.
+        pretrained: ``False``, ``True`` (downloaded) or a local file, for all backbones that don't say themselves.
+        freeze: train only the last layer of each backbone, and the fusion; the rest stays as loaded, in eval mode.
+
+    Shape:
+        - input: (B, 3, H, W)
+        - output: (B, C), logits
+
+    Raises:
+        ValueError: there are no backbones, fewer than two classes, or a backbone is not described as above.
+
+    Example:
+        >>> small = {"name": "vit_tiny_patch16_224", "image_size": 32}
+        >>> LateFusionClassifier([small, small], num_classes=3)(torch.zeros(2, 3, 40, 40)).shape
+        torch.Size([2, 3])
+    """
+
+    def __init__(
+        self,
+        backbones: Sequence[str | Mapping[str, Any]],
+        num_classes: int,
+        pretrained: bool | str = False,
+        freeze: bool = False,
+    ) -> None:
+        super().__init__()
+        if isinstance(backbones, str) or not backbones:
+            raise ValueError(f"backbones must be a list of at least one name, got {backbones!r}.")
+        if num_classes < 2:
+            raise ValueError(f"num_classes must be 2 or more, got {num_classes}.")
+        self.backbones = nn.ModuleList()
+        self.image_sizes: list[int] = []
+        self._frozen: list[bool] = []
+        for number, described in enumerate(backbones):
+            entry = {"name": described} if isinstance(described, str) else dict(described)
+            if not isinstance(entry.get("name"), str):
+                raise ValueError(f"backbones[{number}] must be a name, or a mapping with a name, got {described!r}.")
+            weights, frozen = entry.pop("pretrained", pretrained), bool(entry.pop("freeze", freeze))
+            name, size = entry.pop("name"), entry.pop("image_size", None)
+            size = _native_size(name) if size is None else int(size)
+            network = create_backbone(name, weights, num_classes, image_size=size, **entry)
+            if frozen:
+                _freeze(network)
+                if weights is False:
+                    logger.warning("backbones[%d], %s, is frozen with RANDOM weights.", number, name)
+            self.backbones.append(network)
+            self.image_sizes.append(size)
+            self._frozen.append(frozen)
+        self.fusion = nn.Linear(len(self.backbones) * num_classes, num_classes)
+
+    def train(self, mode: bool = True) -> LateFusionClassifier:
+        super().train(mode)
+        for network, frozen in zip(self.backbones, self._frozen, strict=True):
+            if frozen:
+                # BatchNorm statistics and dropout belong to what is frozen.
+                network.eval()
+        return self
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits = []
+        for network, size in zip(self.backbones, self.image_sizes, strict=True):
+            seen = x
+            if tuple(x.shape[2:]) != (size, size):
+                seen = F.interpolate(x, size=[size, size], mode="bilinear", align_corners=False)
+            logits.append(network(seen))
+        return self.fusion(torch.cat(logits, dim=1))
+
+
+def _native_size(name: str) -> int:
+    """The side of the images that the weights of a model were made for."""
+    config = timm.get_pretrained_cfg(name, allow_unregistered=True) if timm.is_model(name) else None
+    return 224 if config is None else int(config.input_size[-1])
+
+
+def _freeze(network: nn.Module) -> None:
+    network.requires_grad_(False)
+    classifier_of(network).requires_grad_(True)
