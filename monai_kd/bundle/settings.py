@@ -10,7 +10,19 @@ from typing import Any
 
 from ..atomic import written_whole
 
-__all__ = ["save_settings", "saved_settings"]
+__all__ = ["save_settings", "saved_settings", "training_settings"]
+
+# What training writes, see docs/training.md.
+_OF_A_RUN = (
+    "settings.json",
+    "model.pt",
+    "last.pt",
+    "log.csv",
+    "curves.png",
+    "overlays.png",
+    "confusion.png",
+    "tensorboard",
+)
 
 logger = logging.getLogger(__name__)
 
@@ -20,9 +32,29 @@ def _beside(checkpoint: str | Path) -> Path:
 
 
 def save_settings(settings: Mapping[str, Any], output_dir: str | Path) -> None:
-    """Write the values a run was made with to ``settings.json`` in its folder."""
+    """Write the values a run was made with to ``settings.json`` in its folder.
+
+    What an earlier run left there is moved into ``earlier-<n>/``, said aloud, unless ``settings["resume"]``.
+    """
+    if not settings.get("resume", False):
+        _put_aside(Path(output_dir))
     with written_whole(Path(output_dir) / "settings.json") as temporary:
         temporary.write_text(json.dumps(settings, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def _put_aside(folder: Path) -> None:
+    # An earlier run has taken hours; whoever starts another in its folder may not have meant to lose it.
+    found = [folder / name for name in _OF_A_RUN if (folder / name).exists()]
+    if not any(path.name in ("model.pt", "last.pt") for path in found):
+        return
+    number = 1
+    while (folder / f"earlier-{number}").exists():
+        number += 1
+    aside = folder / f"earlier-{number}"
+    aside.mkdir()
+    for path in found:
+        path.rename(aside / path.name)
+    logger.warning("%s holds an earlier run: moved to %s. To go on with it instead, set --resume True.", folder, aside)
 
 
 def saved_settings(checkpoint: str | Path | None, defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,16 +72,27 @@ def saved_settings(checkpoint: str | Path | None, defaults: Mapping[str, Any]) -
     """
     if checkpoint is None or not Path(checkpoint).expanduser().is_file():
         return dict(defaults)
-    path = _beside(checkpoint)
-    if not path.is_file():
+    saved = training_settings(checkpoint)
+    if saved is None:
         logger.warning(
             "%s has no settings.json beside it: assuming it was trained with %s.", checkpoint, dict(defaults)
         )
         return dict(defaults)
+    return {name: saved.get(name, value) for name, value in defaults.items()}
+
+
+def training_settings(checkpoint: str | Path) -> dict[str, Any] | None:
+    """All values that a checkpoint was trained with, or ``None`` when there is no ``settings.json`` beside it.
+
+    Raises:
+        ValueError: ``settings.json`` can't be read.
+    """
+    path = _beside(checkpoint)
+    if not path.is_file():
+        return None
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(
             f"{path} is not JSON ({error}); restore it, or delete it and give the values by hand."
         ) from error
-    return {name: saved.get(name, value) for name, value in defaults.items()}

@@ -23,6 +23,7 @@ class FeatureTaps:
 
     Raises:
         ValueError: a path does not exist in the network; the message holds the nearest existing ones.
+        TypeError: when the network runs: a tapped module puts out something other than a tensor.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU())
@@ -46,7 +47,12 @@ class FeatureTaps:
         self._handles = [modules[path].register_forward_hook(self._recorder(name)) for name, path in self.paths.items()]
 
     def _recorder(self, name: str):
-        def record(_module: nn.Module, _inputs: tuple, output: torch.Tensor) -> None:
+        def record(module: nn.Module, _inputs: tuple, output: torch.Tensor) -> None:
+            if not isinstance(output, torch.Tensor):
+                raise TypeError(
+                    f"tap '{name}': {self.paths[name]} ({type(module).__name__}) puts out a {type(output).__name__}, "
+                    "not a tensor; tap a module inside or after it."
+                )
             self._recorded[name] = output
 
         return record

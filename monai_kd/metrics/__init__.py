@@ -2,6 +2,7 @@ from .bootstrap import bootstrap_interval
 from .class_summary import class_patient_rows, class_summary_table, summarise_classes
 from .classes import CLASS_METRICS, PER_CLASS_METRICS, class_metrics, confusion_matrix, per_class_metrics
 from .masks import METRICS, mask_metrics
+from .paired import paired_differences, paired_table, read_slices
 from .summary import patient_rows, summarise
 from .tables import summary_table, write_rows
 from .temperature import cross_fitted_temperatures, fit_temperature
@@ -18,8 +19,11 @@ __all__ = [
     "cross_fitted_temperatures",
     "fit_temperature",
     "mask_metrics",
+    "paired_differences",
+    "paired_table",
     "patient_rows",
     "per_class_metrics",
+    "read_slices",
     "summarise",
     "summarise_classes",
     "summary_table",

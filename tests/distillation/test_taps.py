@@ -165,3 +165,10 @@ def test_under_compile():
             torch.testing.assert_close(found[name], expected[name])
     # Tracing again for each batch would take minutes each time with a real backend.
     assert counter.frame_count == 1
+
+
+def test_a_module_without_a_tensor_is_named():
+    network = nn.Sequential(nn.LSTM(3, 3))
+    FeatureTaps(network, {"memory": "0"})
+    with pytest.raises(TypeError, match=r"tap 'memory': 0 \(LSTM\) puts out a tuple"):
+        network(torch.zeros(2, 3))

@@ -1,0 +1,125 @@
+"""Whether one network is better than another on the same slices."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .bootstrap import bootstrap_interval
+from .masks import METRICS
+
+__all__ = ["paired_differences", "paired_table", "read_slices"]
+
+_AREAS = ("truth_area_mm2", "predicted_area_mm2")
+COMPARED: tuple[str, ...] = (*(name for name in METRICS if name not in _AREAS), "correct")
+"""Columns of ``slices.csv`` that are compared: of a segmentation its metrics, of a classification ``correct``."""
+
+_YES_NO = {"True": 1.0, "False": 0.0}
+
+
+def read_slices(evaluation: str | Path) -> list[dict[str, Any]]:
+    """The slices of an evaluation, with the compared columns as numbers, ``None`` where undefined.
+
+    Args:
+        evaluation: folder that ``evaluate.json`` wrote, or its ``slices.csv``.
+
+    Raises:
+        FileNotFoundError: there is no such table.
+        ValueError: the table lacks a column, or holds no slices.
+    """
+    path = Path(evaluation).expanduser()
+    path = path / "slices.csv" if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {path}: give a folder that evaluate.json wrote.")
+    with open(path, newline="", encoding="utf-8") as file:
+        rows: list[dict[str, Any]] = list(csv.DictReader(file))
+    missing = [name for name in ("image", "group") if not rows or name not in rows[0]]
+    if missing:
+        raise ValueError(f"{path} is no table of slices: it has no {' and no '.join(missing)}.")
+    for row in rows:
+        for name in COMPARED:
+            if name in row:
+                row[name] = _YES_NO[row[name]] if row[name] in _YES_NO else float(row[name]) if row[name] else None
+    return rows
+
+
+def paired_differences(
+    first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]], resamples: int = 2000, seed: int = 0
+) -> dict[str, dict[str, Any]]:
+    r"""Mean difference of every metric, second minus first, slice by slice.
+
+    Most of what varies between slices is common to both networks and cancels, so that the interval is much narrower
+    than those of the two means. With the difference :math:`d_i` of slice i it is that of the mean of d under the
+    bootstrap over patients, see `bootstrap_interval`.
+
+    Args:
+        first, second: slices of two evaluations, as `read_slices` gives them, of the same images.
+        resamples, seed: of the bootstrap.
+
+    Returns:
+        For each metric that both have: ``slices`` (on which both define it), ``first`` and ``second`` (their means
+        over these), ``difference``, ``interval_95`` (or ``None``), and ``better``, the share of slices on which the
+        second is better; for distances that means smaller.
+
+    Raises:
+        ValueError: the evaluations are of different images, or have no metric in common.
+
+    Example:
+        >>> a = [{"image": str(i), "group": str(i), "dice": 0.5} for i in range(4)]
+        >>> b = [{**row, "dice": 0.75} for row in a]
+        >>> found = paired_differences(a, b)["dice"]
+        >>> found["difference"], found["interval_95"], found["better"]
+        (0.25, [0.25, 0.25], 1.0)
+    """
+    one, other = ({row["image"]: row for row in rows} for rows in (first, second))
+    if one.keys() != other.keys():
+        apart = sorted(one.keys() ^ other.keys())
+        raise ValueError(f"the evaluations are of different slices: {len(apart)} are in one only, such as {apart[0]}.")
+    found = {}
+    for metric in COMPARED:
+        pairs = [
+            (one[image]["group"], one[image].get(metric), other[image].get(metric))
+            for image in one
+            if one[image].get(metric) is not None and other[image].get(metric) is not None
+        ]
+        if not pairs:
+            continue
+        groups: dict[str, list[float]] = {}
+        for group, a, b in pairs:
+            groups.setdefault(str(group), []).append(b - a)
+        differences = np.array([b - a for _, a, b in pairs])
+        interval = bootstrap_interval(
+            [sum(own) for own in groups.values()], [len(own) for own in groups.values()], resamples, seed
+        )
+        towards = -1 if METRICS.get(metric) else 1
+        found[metric] = {
+            "slices": len(pairs),
+            "first": float(np.mean([a for _, a, _ in pairs])),
+            "second": float(np.mean([b for _, _, b in pairs])),
+            "difference": float(differences.mean()),
+            "interval_95": None if interval is None else list(interval),
+            "better": float((differences * towards > 0).mean()),
+        }
+    if not found:
+        raise ValueError(f"the evaluations have no metric in common; compared are {', '.join(COMPARED)}.")
+    return found
+
+
+def paired_table(differences: Mapping[str, Mapping[str, Any]]) -> str:
+    """Text table of what `paired_differences` returns."""
+    lines = [["", "slices", "first", "second", "difference [95 % over patients]", "second better on"]]
+    for metric, entry in differences.items():
+        interval = entry["interval_95"]
+        text = f"{entry['difference']:+.3f}"
+        if interval is not None:
+            text += f" [{interval[0]:+.3f}, {interval[1]:+.3f}]"
+        means = [f"{entry[name]:.3f}" for name in ("first", "second")]
+        lines.append([metric, str(entry["slices"]), *means, text, f"{100 * entry['better']:.0f} %"])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )

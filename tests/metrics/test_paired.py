@@ -1,0 +1,105 @@
+"""Two networks on the same slices."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from monai_kd.metrics import bootstrap_interval, paired_differences, paired_table, read_slices, write_rows
+
+
+def slices(seed: int, shift: float = 0.0, patients: int = 8, each: int = 5) -> list[dict]:
+    # A slice is hard or easy for any network (common), and each network has its own luck (own).
+    common, own = np.random.default_rng(0), np.random.default_rng(seed)
+    rows = []
+    for patient in range(patients):
+        for number in range(each):
+            dice = 0.5 + 0.2 * common.standard_normal() + 0.01 * own.standard_normal() + shift
+            image = f"images/{patient}-{number}.nii.gz"
+            rows.append({"image": image, "group": str(patient), "dice": dice, "hd95_mm": 20 - 10 * dice})
+    return rows
+
+
+def test_difference_is_that_of_the_means_and_its_interval_is_narrow():
+    first, second = slices(1), slices(2, shift=0.05)
+    found = paired_differences(first, second)["dice"]
+    means = [np.mean([row["dice"] for row in rows]) for rows in (first, second)]
+    assert found["difference"] == pytest.approx(means[1] - means[0])
+    low, high = found["interval_95"]
+    assert 0 < low < found["difference"] < high
+    totals = [sum(row["dice"] for row in first if row["group"] == str(p)) for p in range(8)]
+    alone = bootstrap_interval(totals, [5] * 8, 2000, 0)
+    assert high - low < 0.2 * (alone[1] - alone[0])
+
+
+def test_interval_is_the_bootstrap_of_the_differences():
+    first, second = slices(1), slices(2)
+    totals = np.zeros(8)
+    for a, b in zip(first, second, strict=True):
+        totals[int(a["group"])] += b["dice"] - a["dice"]
+    assert paired_differences(first, second, 500, 3)["dice"]["interval_95"] == pytest.approx(
+        bootstrap_interval(totals, [5] * 8, 500, 3)
+    )
+
+
+def test_swapping_changes_the_sign():
+    one, other = (paired_differences(*pair)["dice"] for pair in ((slices(1), slices(2)), (slices(2), slices(1))))
+    assert one["difference"] == pytest.approx(-other["difference"])
+    assert one["interval_95"] == pytest.approx([-end for end in reversed(other["interval_95"])])
+    assert one["better"] == pytest.approx(1 - other["better"])
+
+
+def test_smaller_distances_are_better():
+    found = paired_differences(slices(1), slices(1, shift=0.1))
+    assert found["dice"]["better"] == found["hd95_mm"]["better"] == 1
+    assert found["hd95_mm"]["difference"] == pytest.approx(-1)
+
+
+def test_a_network_and_itself():
+    found = paired_differences(slices(1), slices(1))["dice"]
+    assert (found["difference"], found["interval_95"], found["better"]) == (0, [0, 0], 0)
+
+
+def test_slices_are_matched_by_image_not_by_place():
+    found = paired_differences(slices(1), slices(1)[::-1])["dice"]
+    assert found["difference"] == 0
+    assert found["interval_95"] == [0, 0]
+
+
+def test_undefined_values_leave_the_pair_out():
+    second = slices(1, shift=0.1)
+    second[0]["dice"] = None
+    assert paired_differences(slices(1), second)["dice"]["slices"] == 39
+
+
+def test_other_slices_are_refused():
+    with pytest.raises(ValueError, match=r"different slices: 1 are in one only, such as images/0-0"):
+        paired_differences(slices(1), slices(1)[1:])
+
+
+def test_nothing_in_common():
+    rows = [{"image": "a", "group": "1", "correct": 1.0}]
+    with pytest.raises(ValueError, match="no metric in common"):
+        paired_differences(rows, [{"image": "a", "group": "1", "dice": 0.5}])
+
+
+def test_tables_come_back_from_files(tmp_path):
+    rows = [
+        {"image": "a", "group": "1", "dice": 0.5, "hd95_mm": None, "correct": True},
+        {"image": "b", "group": "2", "dice": 0.25, "hd95_mm": 4.0, "correct": False},
+    ]
+    write_rows(rows, tmp_path / "slices.csv")
+    found = read_slices(tmp_path)
+    assert [row["dice"] for row in found] == [0.5, 0.25]
+    assert [row["hd95_mm"] for row in found] == [None, 4.0]
+    assert [row["correct"] for row in found] == [1.0, 0.0]
+    table = paired_table(paired_differences(found, read_slices(tmp_path / "slices.csv")))
+    assert [line.split()[0] for line in table.splitlines()[1:]] == ["dice", "hd95_mm", "correct"]
+
+
+def test_missing_and_foreign_tables(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"evaluate\.json"):
+        read_slices(tmp_path)
+    (tmp_path / "slices.csv").write_text("file,status\na,ok\n")
+    with pytest.raises(ValueError, match="no image and no group"):
+        read_slices(tmp_path)
