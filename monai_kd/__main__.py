@@ -6,8 +6,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from .demo import run_demo
-
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m monai_kd", description=__doc__)
@@ -16,8 +14,30 @@ def main(arguments: list[str] | None = None) -> int:
         "demo", help="train, distil, evaluate and segment on generated phantom slices, by the bundles, in some minutes"
     )
     demo.add_argument("output_dir", nargs="?", default="demo", type=Path, help="where everything goes (default: demo)")
-    given = parser.parse_args(arguments)
-    return run_demo(given.output_dir)
+    report = commands.add_parser("report", help="segment and classify new slices, into one page for reading")
+    report.add_argument("input", type=Path, help="a slice, a volume, or a folder of them")
+    report.add_argument("--output_dir", type=Path, required=True, help="for report.html, report.csv and the masks")
+    report.add_argument("--segmentation", type=Path, required=True, metavar="CHECKPOINT", help="of seg_student")
+    report.add_argument("--classification", type=Path, required=True, metavar="CHECKPOINT", help="of cls_student")
+    report.add_argument("--threshold", type=float, help="on the probability of tumour (default: the bundle's, 0.5)")
+    report.add_argument("--device", help="cpu, cuda, cuda:1 … (default: a GPU if there is one)")
+    compare = commands.add_parser("compare", help="say whether one network is better than another on the same slices")
+    compare.add_argument("first", type=Path, help="folder that evaluate.json wrote")
+    compare.add_argument("second", type=Path, help="another one, of the same slices")
+    compare.add_argument("--resamples", type=int, default=2000, help="of the bootstrap over patients (default: 2000)")
+    compare.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    for command in (demo, report):
+        command.add_argument("--bundles", type=Path, metavar="FOLDER", help="default: bundles/ of this checkout")
+    given = vars(parser.parse_args(arguments))
+    # Imported when needed: torch takes seconds, and --help should not.
+    command = given.pop("command")
+    if command == "demo":
+        from .demo import run_demo as run
+    elif command == "report":
+        from .report import run_report as run
+    else:
+        from .compare import run_compare as run
+    return run(**given)
 
 
 if __name__ == "__main__":

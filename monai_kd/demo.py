@@ -9,6 +9,7 @@ from pathlib import Path
 
 from data_prep.phantom import write_phantoms
 
+from .bundle import find_bundle
 from .bundle.data import phantom_folder
 
 __all__ = ["run_demo"]
@@ -23,33 +24,35 @@ def _bundle(*arguments: str) -> None:
     subprocess.run([command[0], "-W", "ignore", *command[1:]], check=True)
 
 
-def run_demo(output_dir: Path) -> int:
+def run_demo(output_dir: Path, bundles: Path | None = None) -> int:
     """Run the commands of the README one after another on generated phantoms, and say what was made.
 
     The same bundles, with the same code, as for real slices; only without ``dataset_dir``, so that phantoms are made.
 
     Args:
         output_dir: folder for checkpoints, metrics, masks and pictures.
+        bundles: folder of the bundles, see `find_bundle`.
 
     Returns:
         the exit code: that of the first command that failed, or 0.
     """
-    bundles = Path(__file__).resolve().parents[1] / "bundles" / "seg_student" / "configs"
-    if not bundles.is_dir():
-        print(f"the bundles are not at {bundles}: run the demo from a checkout of the repository.", file=sys.stderr)
+    try:
+        configs = find_bundle("seg_student", bundles) / "configs"
+    except FileNotFoundError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
     output_dir = Path(output_dir).resolve()
     began = time.monotonic()
     model, new = output_dir / "model", output_dir / "new_slices"
     try:
-        _bundle("training", "--config_file", str(bundles / "train.json"), "--output_dir", str(model))
+        _bundle("training", "--config_file", str(configs / "train.json"), "--output_dir", str(model))
         checkpoint = ["--checkpoint", str(model / "model.pt")]
         evaluated = ["--output_dir", str(output_dir / "evaluation")]
-        _bundle("evaluating", "--config_file", str(bundles / "evaluate.json"), *checkpoint, *evaluated)
+        _bundle("evaluating", "--config_file", str(configs / "evaluate.json"), *checkpoint, *evaluated)
         if not new.is_dir():
             write_phantoms(new, slices=NEW_SLICES, seed=NEW_SEED)
         found = ["--input", str(new), "--output_dir", str(output_dir / "masks")]
-        _bundle("inferring", "--config_file", str(bundles / "inference.json"), *checkpoint, *found)
+        _bundle("inferring", "--config_file", str(configs / "inference.json"), *checkpoint, *found)
     except subprocess.CalledProcessError as error:
         print(f"\nThe command above failed with exit code {error.returncode}.", file=sys.stderr)
         return error.returncode

@@ -1,8 +1,9 @@
 from .data import dataset_folder, preset
 from .evaluation import describe_evaluation
+from .folder import find_bundle
 from .processes import distributed, local_rank, rank, start_processes, stop_processes
 from .running import check_overrides, check_settings, choose, root
-from .settings import save_settings, saved_settings
+from .settings import save_settings, saved_settings, training_settings
 from .teacher import provide_teacher
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "dataset_folder",
     "describe_evaluation",
     "distributed",
+    "find_bundle",
     "local_rank",
     "preset",
     "provide_teacher",
@@ -21,4 +23,5 @@ __all__ = [
     "saved_settings",
     "start_processes",
     "stop_processes",
+    "training_settings",
 ]

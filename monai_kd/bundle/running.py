@@ -5,14 +5,14 @@ from __future__ import annotations
 import difflib
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-__all__ = ["check_overrides", "check_settings", "choose", "root"]
+__all__ = ["cause_of", "check_overrides", "check_settings", "choose", "refuse_unknown", "root"]
 
 # Arguments of MONAI's commands that travel beside the overrides.
 _ARGUMENTS = frozenset(
@@ -78,17 +78,25 @@ def check_overrides() -> None:
             continue
         known = ConfigParser()
         known.read_config(config_file)
-        unknown = [name for name in overrides if name not in _ARGUMENTS and name not in known]
-        if unknown:
-            ids = [name for name in known.config if not name.startswith("_")]
-            hints = []
-            for name in unknown:
-                near = difflib.get_close_matches(name, ids, n=3, cutoff=0.5)
-                hints.append(
-                    f"--{name}" + (f" (did you mean {' or '.join('--' + each for each in near)}?)" if near else "")
-                )
-            raise ValueError(f"unknown override: {', '.join(hints)}. The config {_first(config_file)} has no such id.")
+        refuse_unknown([name for name in overrides if name not in _ARGUMENTS], known, _first(config_file))
         return
+
+
+def refuse_unknown(names: Iterable[str], known: ConfigParser, config_file: Any) -> None:
+    """Refuse names that are no ids of a config that was read.
+
+    Raises:
+        ValueError: naming the unknown ids and the nearest known ones.
+    """
+    unknown = [name for name in names if name not in known]
+    if not unknown:
+        return
+    ids = [name for name in known.config if not name.startswith("_")]
+    hints = []
+    for name in unknown:
+        near = difflib.get_close_matches(name, ids, n=3, cutoff=0.5)
+        hints.append(f"--{name}" + (f" (did you mean {' or '.join('--' + each for each in near)}?)" if near else ""))
+    raise ValueError(f"unknown override: {', '.join(hints)}. The config {config_file} has no such id.")
 
 
 _POSITIVE_INTEGERS = ("epochs", "batch_size", "val_interval")
@@ -139,6 +147,13 @@ def choose(name: str, options: Mapping[str, Any], what: str) -> Any:
     return options[name]
 
 
+def cause_of(error: BaseException) -> BaseException:
+    """What led to an error that MONAI wrapped into ``RuntimeError``, once or several times; otherwise the error."""
+    while error.__cause__ is not None and isinstance(error, RuntimeError):
+        error = error.__cause__
+    return error
+
+
 def install_short_errors() -> None:
     """Print the cause of a failed config expression last and plainly, below MONAI's chain of wrapped errors."""
     if sys.excepthook is sys.__excepthook__:
@@ -146,9 +161,7 @@ def install_short_errors() -> None:
 
 
 def _short_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    cause = error
-    while cause.__cause__ is not None and isinstance(cause, RuntimeError):
-        cause = cause.__cause__
+    cause = cause_of(error)
     if cause is error or isinstance(cause, (AttributeError, TypeError, NameError)):
         sys.__excepthook__(kind, error, trace)
     else:

@@ -71,7 +71,7 @@ def _trained_teacher(bundle: str, overrides: Mapping[str, Any], output_dir: str)
         return best
     if dist.is_available() and dist.is_initialized():
         raise RuntimeError(
-            "no teacher_checkpoint was given. Train the teacher first (bundle seg_teacher, also with "
+            f"no teacher_checkpoint was given. Train the teacher first (bundle {Path(bundle).name}, also with "
             "multi_gpu_train.json), then give --teacher_checkpoint FILE to the multi-process run."
         )
     logger.warning(

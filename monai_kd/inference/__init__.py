@@ -4,11 +4,13 @@ from .evaluator import FileEvaluator
 from .findings import Findings, measure
 from .inputs import InputFiles
 from .masks import MaskLayout, MaskWriter
+from .predictor import BundlePredictor
 from .readers import SliceReader, UnreadableImage, read_image
 from .small_areas import DropSmallAreasd
 from .upright import UprightInPlane, UprightInPlaned
 
 __all__ = [
+    "BundlePredictor",
     "Classifications",
     "DropSmallAreasd",
     "FileEvaluator",

@@ -146,8 +146,9 @@ def draw_gradcam(
         # Pictures have x to the right.
         picture = volume[0, ..., number].cpu().numpy().T
         with torch.enable_grad():
-            # MONAI's map is 0 where the evidence is strongest.
-            heat = 1 - np.asarray(gradcam(x=volume[None, ..., number]))[0, 0].T
+            found = np.asarray(gradcam(x=volume[None, ..., number]))[0, 0].T
+        # MONAI's map is 0 where the evidence is strongest, and also everywhere when there is none.
+        heat = 1 - found if np.ptp(found) > 0 else np.zeros_like(found)
         for axes in (plain, mapped):
             axes.imshow(picture, cmap="gray")
         mapped.imshow(heat, cmap="inferno", alpha=0.5, vmin=0, vmax=1)

@@ -9,7 +9,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from monai.data import FolderLayoutBase, ImageWriter
+from monai.data import FolderLayoutBase, ImageWriter, MetaTensor
 from monai.utils import convert_to_numpy
 from PIL import Image
 
@@ -17,7 +17,7 @@ from ..atomic import written_whole
 from .inputs import InputFiles
 from .readers import kind_of
 
-__all__ = ["MaskLayout", "MaskWriter", "mask_path"]
+__all__ = ["MaskLayout", "MaskWriter", "mask_path", "write_mask"]
 
 TUMOUR_IN_PICTURE = 255  # so that any picture viewer shows it
 GEOMETRY = (
@@ -32,6 +32,19 @@ def mask_path(inputs: InputFiles, label: str) -> Path:
     source = image.paths[0]
     suffix = ".png" if kind_of(source) == "picture" else ".nii" if source.name.lower().endswith(".nii") else ".nii.gz"
     return inputs.output_dir / f"{image.name}_mask{suffix}"
+
+
+def write_mask(mask: MetaTensor, path: str | Path) -> None:
+    """Write what ``SaveImage`` writes with `MaskWriter`, for a mask that no config saves.
+
+    Args:
+        mask: (1, X, Y) or (1, X, Y, Z), 0 or 1, with ``filename_or_obj`` and ``original_affine`` in its metadata.
+        path: where to; the suffix chooses the format.
+    """
+    writer = MaskWriter()
+    writer.set_data_array(mask)
+    writer.set_metadata(mask.meta)
+    writer.write(path)
 
 
 class MaskLayout(FolderLayoutBase):

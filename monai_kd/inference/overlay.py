@@ -13,37 +13,36 @@ from ..atomic import written_whole
 from ..plots import draw_outline
 from .upright import upright_turn
 
-__all__ = ["draw_overlay"]
+__all__ = ["draw_overlay", "overlay_figure"]
 
 OUTLINE = "#ff5252"
 MOST_SLICES, PER_ROW = 12, 4
 
 
 def _shown(volume: np.ndarray, probability: np.ndarray) -> list[int]:
-    """Slices with tumour, evenly chosen when there are many; without tumour the slice that came nearest to one."""
-    with_tumour = np.flatnonzero(volume.any(axis=(0, 1)))
+    """Slices with tumour, when there are many evenly chosen and the largest; without, the one that came nearest."""
+    areas = (volume > 0).sum(axis=(0, 1))
+    with_tumour = np.flatnonzero(areas)
     if with_tumour.size == 0:
         return [int(probability.max(axis=(0, 1)).argmax())]
-    chosen = np.linspace(0, with_tumour.size - 1, min(MOST_SLICES, with_tumour.size)).round().astype(int)
-    return [int(index) for index in with_tumour[chosen]]
+    even = np.linspace(0, with_tumour.size - 1, min(MOST_SLICES, with_tumour.size)).round().astype(int)
+    chosen, largest = with_tumour[even], areas.argmax()
+    chosen[np.abs(chosen - largest).argmin()] = largest
+    return [int(index) for index in chosen]
 
 
-def draw_overlay(
-    image: np.ndarray,
-    meta: Mapping[str, Any],
-    mask: np.ndarray,
-    probability: np.ndarray,
-    path: str | Path,
-    title: str = "",
-) -> None:
+def overlay_figure(
+    image: np.ndarray, meta: Mapping[str, Any], mask: np.ndarray, probability: np.ndarray, title: str = ""
+) -> Figure:
     """Draw a slice, or the slices of a volume with tumour (at most 12), upright and in true proportions.
+
+    Without tumour, the slice whose probability came highest is drawn.
 
     Args:
         image: (X, Y) or (X, Y, Z), as `read_image` gives it.
         meta: its metadata, of which ``affine`` and ``spacing`` are used.
         mask, probability: of the same shape.
-        path: the PNG to write.
-        title: above the picture.
+        title: above the picture; without one there is no room for it.
     """
     swap, flips = upright_turn(meta["affine"])
 
@@ -60,7 +59,9 @@ def draw_overlay(
     rows = -(-len(slices) // columns)
     side = 6.0 if len(slices) == 1 else 3.0
     tall = side * min(2.0, max(0.5, aspect * image.shape[1] / image.shape[0]))
-    figure = Figure(figsize=(side * columns, tall * rows + 0.45), layout="constrained", facecolor="black")
+    figure = Figure(
+        figsize=(side * columns, tall * rows + (0.45 if title else 0)), layout="constrained", facecolor="black"
+    )
     for axes, index in zip(figure.subplots(rows, columns, squeeze=False).flat, slices, strict=False):
         picture = image[..., index].T
         low, high = np.percentile(picture, (0.5, 99.8))
@@ -70,6 +71,20 @@ def draw_overlay(
             axes.set_title(f"slice {index}", fontsize=8, color="white", pad=2)
     for axes in figure.axes:
         axes.axis("off")
-    figure.suptitle(title, fontsize=9, color="white")
+    if title:
+        figure.suptitle(title, fontsize=9, color="white")
+    return figure
+
+
+def draw_overlay(
+    image: np.ndarray,
+    meta: Mapping[str, Any],
+    mask: np.ndarray,
+    probability: np.ndarray,
+    path: str | Path,
+    title: str = "",
+) -> None:
+    """Write `overlay_figure` to the PNG ``path``."""
+    figure = overlay_figure(image, meta, mask, probability, title)
     with written_whole(path) as temporary:
         figure.savefig(temporary, dpi=110)

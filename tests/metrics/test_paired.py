@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from monai_kd.__main__ import main
 from monai_kd.metrics import bootstrap_interval, paired_differences, paired_table, read_slices, write_rows
 
 
@@ -103,3 +104,13 @@ def test_missing_and_foreign_tables(tmp_path):
     (tmp_path / "slices.csv").write_text("file,status\na,ok\n")
     with pytest.raises(ValueError, match="no image and no group"):
         read_slices(tmp_path)
+
+
+def test_command(tmp_path, capsys):
+    for name, seed in (("a", 1), ("b", 2)):
+        write_rows(slices(seed), tmp_path / name / "slices.csv")
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--resamples", "100"]) == 0
+    expected = paired_differences(slices(1), slices(2), resamples=100)["dice"]
+    assert f"{expected['difference']:+.3f}" in capsys.readouterr().out
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "absent")]) == 2
+    assert "there is no" in capsys.readouterr().err

@@ -1,0 +1,29 @@
+"""Two evaluations beside each other, on the terminal."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from .metrics import paired_differences, paired_table, read_slices
+
+__all__ = ["run_compare"]
+
+
+def run_compare(first: Path, second: Path, resamples: int = 2000, seed: int = 0) -> int:
+    """Print `monai_kd.metrics.paired_table` of two evaluations.
+
+    Args:
+        first, second: folders that ``evaluate.json`` wrote, of the same slices.
+        resamples, seed: of the bootstrap over patients.
+
+    Returns:
+        the exit code: 0, or 2 when they can't be compared, for the reason on stderr.
+    """
+    try:
+        found = paired_differences(read_slices(first), read_slices(second), resamples, seed)
+    except (FileNotFoundError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"first: {first}\nsecond: {second}\n\n{paired_table(found)}")
+    return 0

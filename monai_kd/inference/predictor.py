@@ -1,0 +1,117 @@
+"""A bundle's inference.json as a function in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.bundle import ConfigParser
+from monai.data import ImageReader
+from monai.transforms import LoadImaged, SaveImaged
+from monai.utils.enums import CommonKeys as Keys
+
+from ..bundle.running import cause_of, check_settings, refuse_unknown
+from ..checkpoints import load_weights
+
+__all__ = ["BundlePredictor"]
+
+
+class _ReadAlready(ImageReader):
+    """Hands ``LoadImage`` what was read before, so that it makes of it what it makes of a file."""
+
+    def __init__(self, image: np.ndarray, meta: Mapping[str, Any]) -> None:
+        self.image, self.meta = image, meta
+
+    def verify_suffix(self, filename: Any) -> bool:
+        return True
+
+    def read(self, data: Any, **kwargs: Any) -> Any:
+        return data
+
+    def get_data(self, img: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        # LoadImage writes the file's name into it.
+        return self.image, dict(self.meta)
+
+
+class BundlePredictor:
+    """The pipeline of ``<bundle>/configs/inference.json`` on images that were read by `read_image`; nothing is written.
+
+    Transforms, network and inferer are those of the config, so the results are those of ``monai.bundle run inferring``.
+
+    Args:
+        bundle: folder that holds ``configs/``.
+        checkpoint: weights of the bundle's network, loaded strictly; ``settings.json`` beside it gives widths and size.
+        overrides: other values of the config by their ids, as on the command line: ``threshold=0.3``, ``device="cpu"``.
+
+    Raises:
+        FileNotFoundError: there is no such config or checkpoint.
+        ValueError: the checkpoint does not fit the network, an override names nothing in the config or has a value
+            that is not allowed, or the config does not begin with loading the image.
+
+    Example::
+
+        segment = BundlePredictor("bundles/seg_student", "runs/student/model.pt", threshold=0.3)
+        mask = segment(*read_image("slice.dcm"))["pred"]
+    """
+
+    def __init__(self, bundle: str | Path, checkpoint: str | Path, **overrides: Any) -> None:
+        self.bundle, self.checkpoint = Path(bundle).expanduser().resolve(), Path(checkpoint).expanduser()
+        config_file = self.bundle / "configs" / "inference.json"
+        if not config_file.is_file():
+            raise FileNotFoundError(f"bundle: there is no {config_file}.")
+        self._parser = ConfigParser()
+        self._parser.read_config(str(config_file))
+        refuse_unknown(overrides, self._parser, config_file)
+        self._parser.update({"bundle_root": str(self.bundle), "checkpoint": str(self.checkpoint), **overrides})
+        check_settings(self.value("settings"))
+        self.network = load_weights(self.value("network"), self.checkpoint).eval()
+        self.device = torch.device(self.value("device"))
+        self._inferer = self.value("inferer")
+        before, after = self.value("preprocessing").transforms, self.value("postprocessing").transforms
+        if not before or not isinstance(before[0], LoadImaged):
+            raise ValueError(f"preprocessing of {config_file} must begin with LoadImaged.")
+        self._load, self._before = before[0], before[1:]
+        self._after = [transform for transform in after if not isinstance(transform, SaveImaged)]
+
+    def value(self, name: str) -> Any:
+        """What stands in the config under an id, with references and expressions resolved.
+
+        Raises:
+            ValueError: it can't be resolved; the message is that of the first cause.
+        """
+        try:
+            return self._parser.get_parsed_content(name)
+        except RuntimeError as error:
+            # MONAI wraps whatever an expression or a constructor raises.
+            cause = cause_of(error)
+            if isinstance(cause, ValueError):
+                raise ValueError(str(cause)) from error
+            raise
+
+    def __call__(self, image: np.ndarray, meta: Mapping[str, Any]) -> dict[str, Any]:
+        """Predict one slice or volume.
+
+        Args:
+            image: (X, Y) or (X, Y, slices), as `read_image` gives it; it is not changed.
+            meta: its metadata; with ``filename_or_obj`` in it, results can be saved beside the file's own geometry.
+
+        Returns:
+            What the post-processing leaves. Segmentation: ``pred``, (1, X, Y) or (1, X, Y, slices), 0 or 1 as uint8,
+            and ``probability`` of the same shape, both in the geometry of the file. Classification: ``pred``,
+            probabilities (C,) or (C, slices). And ``image``, as the network got it.
+
+        Raises:
+            ValueError: the network's logits are not finite.
+        """
+        name = str(meta.get("filename_or_obj", "image"))
+        data = self._load({Keys.IMAGE: name}, reader=_ReadAlready(image, meta))
+        for transform in self._before:
+            data = transform(data)
+        with torch.no_grad():
+            data[Keys.PRED] = self._inferer(data[Keys.IMAGE][None].to(self.device), self.network)[0]
+            for transform in self._after:
+                data = transform(data)
+        return data

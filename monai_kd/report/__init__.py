@@ -1,0 +1,3 @@
+from .command import run_report
+
+__all__ = ["run_report"]

@@ -1,0 +1,111 @@
+"""Both networks on every file, each file read once."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from monai.utils.enums import CommonKeys as Keys
+
+from ..inference import BundlePredictor, Classifications, Findings, InputFiles, UnreadableImage, read_image
+from ..inference.file_report import UNSUPPORTED
+from ..inference.findings import COLUMNS
+from ..inference.masks import mask_path, write_mask
+from ..inference.overlay import overlay_figure
+
+__all__ = ["Examined", "columns", "examine"]
+
+DPI, JPEG_QUALITY = 90, 88
+
+
+@dataclass
+class Examined:
+    """One file of the input, whatever came of it.
+
+    Attributes:
+        row: of the table; `columns` names what it may hold, and ``status`` and ``reason`` are always there.
+        picture: the overlay, as a ``data:`` address.
+        probabilities: of the classes by name, of the slice that ``row["slice"]`` numbers.
+        votes: of a volume: how many of its slices with tumour look most like each class, most frequent first.
+    """
+
+    row: dict[str, Any]
+    picture: str = ""
+    probabilities: dict[str, float] = field(default_factory=dict)
+    votes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def said(self) -> str:
+        """What came of it, in a line."""
+        row = self.row
+        if row["status"] != "ok":
+            return f"{row['status'].upper()}, {row['reason']}"
+        if row["tumour"] == "no":
+            return f"no tumour found (highest probability {row['highest_probability']:.2f})"
+        size = f"{row['area_mm2']:.0f} mm²" if "area_mm2" in row else f"{row['area_px']} pixels"
+        return f"tumour, {size}; {row['class']}, probability {row['probability']:.2f}"
+
+
+def columns(class_names: Sequence[str]) -> list[str]:
+    """Of ``report.csv``: what `Classifications` and `Findings` say of a file, in one row."""
+    names = [f"p_{name}" for name in class_names]
+    found = [name for name in COLUMNS[COLUMNS.index("reason") + 1 :] if name != "overlay"]
+    return ["file", "status", "reason", "slice", "class", "probability", *names, *found]
+
+
+def examine(inputs: InputFiles, segment: BundlePredictor, classify: BundlePredictor) -> Iterator[Examined]:
+    """Read each file, segment it, write its mask, classify it, draw it.
+
+    A volume has the class of its slice with the largest area; without any tumour, of the slice whose probability of
+    tumour came highest, which is the one that is drawn.
+
+    Args:
+        inputs: the images; masks go where `mask_path` says.
+        segment: predictor of a segmentation bundle.
+        classify: predictor of a classification bundle.
+
+    Yields:
+        one `Examined` for each image, then one for each file of an unsupported kind.
+    """
+    findings, classes = Findings(inputs, overlays=False), Classifications(inputs, classify.value("class_names"))
+    for image in inputs.images:
+        try:
+            pixels, meta = read_image(image.paths)
+        except UnreadableImage as error:
+            yield Examined({"file": image.label, "status": "failed", "reason": str(error)})
+            continue
+        meta["filename_or_obj"] = str(image.paths[0])
+        segmented = segment(pixels, meta)
+        (found,) = findings.rows_of(image.label, segmented)
+        slices = classes.rows_of(image.label, classify(pixels, meta))
+        write_mask(segmented[Keys.PRED], mask_path(inputs, image.label))
+        mask, probability = (_array(segmented[key]) for key in (Keys.PRED, "probability"))
+        with_tumour = np.flatnonzero(mask.reshape(*mask.shape[:2], -1).any(axis=(0, 1)))
+        nearest = probability.reshape(*mask.shape[:2], -1).max(axis=(0, 1)).argmax()
+        chosen = slices[found.get("largest_slice", int(nearest))]
+        votes = Counter(slices[index]["class"] for index in with_tumour) if len(slices) > 1 else {}
+        yield Examined(
+            {**chosen, **found},
+            _embedded(overlay_figure(pixels, meta, mask, probability)),
+            {name: chosen[f"p_{name}"] for name in classes.class_names},
+            dict(sorted(votes.items(), key=lambda vote: -vote[1])),
+        )
+    for file in inputs.skipped:
+        yield Examined({"file": file, "status": "skipped", "reason": UNSUPPORTED})
+
+
+def _array(output: torch.Tensor) -> np.ndarray:
+    return np.asarray(torch.as_tensor(output)[0].cpu())
+
+
+def _embedded(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=DPI, format="jpeg", pil_kwargs={"quality": JPEG_QUALITY})
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

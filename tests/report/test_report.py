@@ -1,0 +1,445 @@
+"""The report: one command, one page, nothing in it that must not be."""
+
+import base64
+import csv
+import hashlib
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+from monai.bundle import create_workflow
+from PIL import Image
+from students import CLASS_NAMES, SIZE, classification_student, segmentation_student
+
+from monai_kd.__main__ import main
+from monai_kd.checkpoints import save_checkpoint
+from monai_kd.inference import read_image
+from monai_kd.inference.overlay import overlay_figure
+from monai_kd.networks import create_backbone
+from monai_kd.report import examine
+
+BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
+MARKUP = "<b>x&y.png"
+SECRETS = ("DOE^JANE", "ID-4711", "19700102")
+
+
+def square(*shape: int, side: int = 8, seed: int = 0) -> np.ndarray:
+    """Columns and rows from 8 on are bright; noise makes the class of each slice its own."""
+    image = np.random.default_rng(seed).normal(100, 30, (SIZE, SIZE, *shape)).clip(0)
+    image[8 : 8 + side, 8 : 8 + side] = 900
+    return image.astype(np.int16)
+
+
+def save_nifti(path: Path, image: np.ndarray) -> None:
+    nib.save(nib.Nifti1Image(image, np.diag([-0.5, -0.75, 4.0, 1.0])), path)
+
+
+def save_dicom(path: Path, image: np.ndarray) -> None:
+    data = pydicom.Dataset()
+    data.file_meta = pydicom.dataset.FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = pydicom.uid.MRImageStorage
+    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = pydicom.uid.generate_uid()
+    data.PatientName, data.PatientID, data.PatientBirthDate = SECRETS
+    data.Modality, data.PixelSpacing, data.PhotometricInterpretation = "MR", [0.5, 0.5], "MONOCHROME2"
+    data.Rows, data.Columns, data.SamplesPerPixel = *image.shape, 1
+    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 16, 15, 1
+    data.PixelData = image.tobytes()
+    data.save_as(path, enforce_file_format=True)
+
+
+@pytest.fixture(scope="module")
+def students(tmp_path_factory) -> dict[str, Path]:
+    return {
+        "segmentation": segmentation_student(tmp_path_factory.mktemp("segmentation")),
+        "classification": classification_student(tmp_path_factory.mktemp("classification")),
+    }
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("scans")
+    save_nifti(folder / "slice.nii.gz", square())
+    volume = square(5, seed=1)
+    volume[8:18, 8:18, 3] = 900  # the largest
+    volume[8:16, 8:16, 4], volume[20, 20, 4] = 100, 900  # one pixel
+    save_nifti(folder / "volume.nii.gz", volume)
+    Image.fromarray((square().T / 4).astype(np.uint8)).save(folder / MARKUP)
+    # Twice the size the network sees: the only bright pixel is averaged away.
+    nothing = np.random.default_rng(2).integers(0, 100, (2 * SIZE, 2 * SIZE, 3)).astype(np.int16)
+    nothing[5, 5] = 1000
+    save_nifti(folder / "nothing.nii.gz", nothing)
+    save_dicom(folder / "dicom", square().T)
+    (folder / "empty.nii.gz").write_bytes(b"")
+    (folder / "bad<script>.png").write_text("no picture")
+    (folder / "notes.txt").write_text("of a doctor")
+    return folder
+
+
+def command(scans: Path, out: Path, students: dict[str, Path], *more: str) -> list[str]:
+    checkpoints = [text for what, path in students.items() for text in (f"--{what}", str(path))]
+    return ["report", str(scans), "--output_dir", str(out), "--device", "cpu", *checkpoints, *more]
+
+
+@dataclass
+class Page(HTMLParser):
+    """What a browser makes of the page."""
+
+    source: str
+    tags: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
+    open: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    articles: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self.feed(self.source)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+        if tag == "article":
+            self.articles.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.texts.append(data)
+        if "article" in self.open:
+            self.articles[-1] += data
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self.texts).split())
+
+    def about(self, file: str) -> str:
+        """The words about one file."""
+        (words,) = [" ".join(words.split()) for words in self.articles if words.strip().startswith(file)]
+        return words
+
+
+def rows_of(path: Path) -> dict[str, dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return {row["file"]: row for row in csv.DictReader(file)}
+
+
+@pytest.fixture(scope="module")
+def out(scans, students, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("out")
+    assert main(command(scans, folder, students)) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(out) -> Page:
+    return Page((out / "report.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def rows(out) -> dict[str, dict[str, str]]:
+    return rows_of(out / "report.csv")
+
+
+def test_the_page_needs_nothing_from_outside(page):
+    assert page.open == []
+    assert not {"script", "link", "iframe", "object", "embed", "form", "base"} & {tag for tag, _ in page.tags}
+    assert not re.search(r"https?:|//|url\(|@import|\son\w+=", re.sub(r'src="data:[^"]*"', "", page.source))
+    identifiers = {attributes.get("id") for _, attributes in page.tags}
+    for _, attributes in page.tags:
+        assert attributes.get("href", "#file1")[1:] in identifiers
+        assert attributes.get("src", "data:").startswith("data:")
+    (policy,) = [a["content"] for _, a in page.tags if a.get("http-equiv") == "Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+
+
+def test_pictures_can_be_seen(page):
+    pictures = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert len(pictures) == 5
+    for attributes in pictures:
+        kind, content = attributes["src"].split(",")
+        assert kind == "data:image/jpeg;base64"
+        with Image.open(io.BytesIO(base64.b64decode(content, validate=True))) as picture:
+            picture.load()
+            array = np.asarray(picture.convert("RGB")).astype(int)
+        assert min(picture.size) > 200
+        assert array.std() > 10
+        assert "exif" not in picture.info
+        red = (array[..., 0] - array[..., 2] > 60).sum()
+        assert (red > 50) == (attributes["alt"] == "Outline of the tumour")
+    assert sum(attributes["alt"] == "Outline of the tumour" for attributes in pictures) == 4
+
+
+def test_names_are_text_and_not_markup(page):
+    assert MARKUP in page.text
+    assert "bad<script>.png" in page.text
+    assert "&lt;b&gt;x&amp;y.png" in page.source
+    assert CLASS_NAMES[2] in page.text
+    assert not {"i>pituitary", "script"} & {tag for tag, _ in page.tags}
+    assert all(name not in page.source for name in (MARKUP, "<i>pituitary", "<script>"))
+
+
+def test_every_file_has_a_row_and_a_place(page, rows, scans):
+    assert {name: row["status"] for name, row in rows.items()} == {
+        **dict.fromkeys(("slice.nii.gz", "volume.nii.gz", "nothing.nii.gz", MARKUP, "dicom"), "ok"),
+        **dict.fromkeys(("empty.nii.gz", "bad<script>.png"), "failed"),
+        "notes.txt": "skipped",
+    }
+    assert len(page.articles) == len(rows)
+    assert "the file is empty" in page.about("empty.nii.gz")
+    assert rows["empty.nii.gz"]["reason"] == "the file is empty"
+    assert "can't be read as a picture" in page.about("bad<script>.png")
+    assert "unsupported kind of file" in page.about("notes.txt")
+    assert "8: 5 used, 4 of them with a tumour outlined; 2 unreadable, 1 of another kind" in page.text
+    assert "Not a medical device; research only." in page.text
+
+
+def test_what_is_said_of_a_slice(page, rows):
+    row, words = rows["slice.nii.gz"], page.about("slice.nii.gz")
+    assert (row["area_px"], row["area_mm2"]) == ("64", "24.0")
+    assert "Tumour: 24.0 mm²" in words
+    assert f"Class: {row['class']}" in words
+    assert "slice_mask.nii.gz" in words
+    probabilities = [float(row[f"p_{name}"]) for name in CLASS_NAMES]
+    assert sum(probabilities) == pytest.approx(1, abs=2e-4)
+    assert float(row["probability"]) == max(probabilities)
+    for name, p in zip(CLASS_NAMES, probabilities, strict=True):
+        assert re.search(rf"{re.escape(name)} ?{100 * p:.1f}\s%", words)
+    widths = re.findall(r"width: ([\d.]+)%\"", page.source)
+    assert len(widths) == 5 * 3
+    assert sum(map(float, widths)) == pytest.approx(500, abs=1)
+
+
+def test_a_picture_has_no_millimetres(page, rows):
+    words = page.about(MARKUP)
+    assert "Tumour: 64 pixels" in words
+    assert "not known" in words
+    assert "mm²" not in words
+    assert (rows[MARKUP]["area_px"], rows[MARKUP]["area_mm2"]) == ("64", "")
+
+
+def test_a_volume_has_the_class_of_its_largest_slice(page, rows):
+    row, words = rows["volume.nii.gz"], page.about("volume.nii.gz")
+    assert (row["slice"], row["largest_slice"], row["slices_with_tumour"]) == ("3", "3", "5")
+    assert f"Class: {row['class']} (slice 3)" in words
+    assert "slice 3 of 0 to 4" in words
+    votes = re.search(r"Of the 5 slices with tumour: (.*?)\.", words)
+    assert sum(int(count) for count in re.findall(r"\d+", votes[1])) == 5
+
+
+def test_no_tumour_greys_the_class(page, rows):
+    row, words = rows["nothing.nii.gz"], page.about("nothing.nii.gz")
+    assert (row["tumour"], row["area_px"]) == ("no", "")
+    assert "No tumour found" in words
+    assert f"in slice {row['slice']}" in words
+    assert "The classifier assumes a tumour" in words
+    assert [a["class"] for tag, a in page.tags if "greyed" in (a.get("class") or "")] == ["class greyed"]
+    assert page.text.count("The classifier assumes a tumour") == 1
+
+
+def test_the_same_as_the_bundles_say(out, rows, scans, students, tmp_path):
+    for bundle, what in (("seg_student", "segmentation"), ("cls_student", "classification")):
+        workflow = create_workflow(
+            config_file=str(BUNDLES / bundle / "configs" / "inference.json"),
+            workflow_type="infer",
+            input=str(scans),
+            output_dir=str(tmp_path / what),
+            checkpoint=str(students[what]),
+            device="cpu",
+            logging_file=False,
+        )
+        workflow.run()
+        workflow.finalize()
+    found = rows_of(tmp_path / "segmentation" / "findings.csv")
+    assert found.keys() == rows.keys()
+    for name, expected in found.items():
+        expected.pop("overlay")
+        assert expected.items() <= rows[name].items()
+        if expected["mask"]:
+            mask = (tmp_path / "segmentation" / expected["mask"]).read_bytes()
+            assert (out / rows[name]["mask"]).read_bytes() == mask
+    with open(tmp_path / "classification" / "classes.csv", newline="") as file:
+        classes = {(row.pop("file"), row["slice"]): row for row in csv.DictReader(file)}
+    for name, row in rows.items():
+        expected = classes[name, row["slice"]]
+        assert {k: v for k, v in expected.items() if k not in ("gradcam", "reason")}.items() <= row.items()
+
+
+def test_each_file_is_read_once(scans, students, tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr("monai_kd.report.examine.read_image", lambda paths: read.append(paths) or read_image(paths))
+
+    def again(*_):
+        raise AssertionError("read once more")
+
+    monkeypatch.setattr("monai_kd.inference.findings.read_image", again)
+    monkeypatch.setattr("monai_kd.inference.readers.SliceReader.get_data", again)
+    assert main(command(scans, tmp_path, students)) == 0
+    assert sorted(path.name for paths in read for path in paths) == sorted(
+        path.name for path in scans.iterdir() if path.name != "notes.txt"
+    )
+
+
+def test_nothing_of_a_dicom_header_or_of_folders(out, scans, students):
+    written = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
+    for secret in (*SECRETS, str(scans), str(out), str(students["segmentation"].parent)):
+        assert secret.encode() not in written
+    assert not list(out.rglob("*.partial*"))
+
+
+def test_checkpoints_and_threshold_are_named(page, scans, students, tmp_path):
+    for path in students.values():
+        assert hashlib.sha256(path.read_bytes()).hexdigest()[:12] in page.text
+    assert "0.5 on the probability of tumour" in page.text
+    more = command(scans / "slice.nii.gz", tmp_path, students, "--threshold", "0.25")
+    assert main(more) == 0
+    assert "0.25 on the probability of tumour" in Page((tmp_path / "report.html").read_text()).text
+
+
+SYNTHETIC: dict[str, tuple[Callable[[Path], dict | None], str | None]] = {
+    "demo": (lambda data: {"preset": "demo"}, "SYNTHETIC"),
+    "phantoms by name": (lambda data: {"preset": "full", "dataset_dir": str(data)}, "SYNTHETIC"),
+    "folder is gone": (lambda data: {"preset": "full", "dataset_dir": str(data / "gone")}, None),
+    "no settings": (lambda data: None, "learnt from is not known"),
+}
+
+
+@pytest.mark.parametrize(("settings", "said"), SYNTHETIC.values(), ids=SYNTHETIC)
+def test_synthetic_is_said_aloud(settings, said, scans, students, disc_dataset, tmp_path, capsys):
+    classifier = classification_student(tmp_path)
+    values = settings(disc_dataset)
+    if values is None:
+        # Weights that fit what is assumed without settings.
+        save_checkpoint(create_backbone("efficientnet_b0", num_classes=3).state_dict(), classifier)
+        (tmp_path / "settings.json").unlink()
+    else:
+        classification_student(tmp_path, **values)
+    given = {**students, "classification": classifier}
+    assert main(command(scans / "slice.nii.gz", tmp_path / "out", given)) == 0
+    text = Page((tmp_path / "out" / "report.html").read_text()).text
+    if said is None:
+        assert "SYNTHETIC" not in text
+        assert "not known" not in text
+    else:
+        assert said in text
+        assert "classification network" in text
+        assert "segmentation network" not in text
+    assert ("SYNTHETIC" in capsys.readouterr().out) == (said == "SYNTHETIC")
+
+
+WRONG = {
+    "segmentation": (
+        lambda good, d: {**good, "segmentation": good["classification"]},
+        [],
+        "is a checkpoint for --classification",
+    ),
+    "classification": (
+        lambda good, d: {**good, "classification": good["segmentation"]},
+        [],
+        "is a checkpoint for --segmentation",
+    ),
+    "absent": (lambda good, d: {**good, "segmentation": d / "absent.pt"}, [], "there is no checkpoint"),
+    "no checkpoint": (lambda good, d: {**good, "segmentation": Path(__file__)}, [], "can't be read as a checkpoint"),
+    "threshold": (lambda good, d: good, ["--threshold", "1.5"], "threshold must be a number between 0 and 1"),
+    "device": (lambda good, d: good, ["--device", "toaster"], "--device toaster can't be used"),
+    "bundles": (lambda good, d: good, ["--bundles", "nowhere"], "there is no bundle seg_student in"),
+}
+
+
+@pytest.mark.parametrize(("given", "more", "message"), WRONG.values(), ids=WRONG)
+def test_one_clear_error(given, more, message, scans, students, tmp_path, capsys):
+    assert main(command(scans, tmp_path / "out", given(students, tmp_path), *more)) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert said[-1].startswith("error: ")
+    assert message in said[-1]
+    assert not any("Traceback" in line for line in said)
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_input(students, tmp_path, capsys):
+    assert main(command(tmp_path / "absent", tmp_path / "out", students)) == 2
+    assert "there is no file or folder" in capsys.readouterr().err
+    (tmp_path / "in").mkdir()
+    assert main(command(tmp_path / "in", tmp_path / "out", students)) == 2
+    assert "holds no file" in capsys.readouterr().err
+
+
+def test_nothing_could_be_used(scans, students, tmp_path, capsys):
+    assert main(command(scans / "empty.nii.gz", tmp_path, students)) == 1
+    assert "none of the 1 files could be used" in capsys.readouterr().err
+    assert "the file is empty" in Page((tmp_path / "report.html").read_text()).about("empty.nii.gz")
+
+
+def test_what_was_found_before_an_error_is_kept(scans, students, tmp_path, monkeypatch, capsys):
+    write, written = examine.write_mask, []
+
+    def disk(*arguments):
+        if written:
+            raise OSError("No space left on device")
+        written.append(write(*arguments))
+
+    monkeypatch.setattr(examine, "write_mask", disk)
+    assert main(command(scans, tmp_path, students)) == 2
+    assert "error: No space left" in capsys.readouterr().err
+    assert [row["status"] for row in rows_of(tmp_path / "report.csv").values()].count("ok") == 1
+
+
+def test_from_the_shell_elsewhere(scans, students, tmp_path):
+    arguments = command(scans / "slice.nii.gz", Path("out"), students, "--bundles", str(BUNDLES))
+    done = subprocess.run([sys.executable, "-m", "monai_kd", *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "[1/1] slice.nii.gz: tumour, 24 mm²" in done.stdout
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_help_is_quick():
+    code = "import sys; from monai_kd.__main__ import main\ntry: main(['report', '--help'])\n"
+    code += "finally: print({'torch', 'monai', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip().endswith("set()")
+    assert "--classification" in done.stdout
+
+
+def test_the_largest_slice_is_drawn():
+    mask = np.zeros((8, 8, 40), np.uint8)
+    mask[2:4, 2:4, 3:] = 1
+    mask[2:6, 2:6, 7] = 1
+    meta = {"affine": np.diag([-1.0, -1.0, 1.0, 1.0]), "spacing": np.ones(3)}
+    figure = overlay_figure(np.random.default_rng(0).random(mask.shape), meta, mask, mask.astype(float))
+    drawn = [int(axes.get_title().removeprefix("slice ")) for axes in figure.axes]
+    assert len(drawn) == len(set(drawn)) == 12
+    assert drawn == sorted(drawn)
+    assert {3, 7, 39} <= set(drawn)
+
+
+def test_a_name_that_is_no_text(students, tmp_path, capsys):
+    source = tmp_path / "in" / os.fsdecode(b"M\xfcller.nii.gz")
+    source.parent.mkdir()
+    try:
+        save_nifti(source, square())
+    except OSError:
+        pytest.skip("the file system takes no such names")
+    assert main(command(source.parent, tmp_path / "out", students)) == 0
+    assert "M?ller.nii.gz: tumour" in capsys.readouterr().out
+    assert rows_of(tmp_path / "out" / "report.csv")["M?ller.nii.gz"]["tumour"] == "yes"
+
+
+def test_settings_that_are_no_json_are_named(scans, students, tmp_path, capsys):
+    classifier = classification_student(tmp_path)
+    (tmp_path / "settings.json").write_text(json.dumps({"a": 1})[:-1])
+    assert main(command(scans, tmp_path / "out", {**students, "classification": classifier})) == 2
+    assert "settings.json is not JSON" in capsys.readouterr().err
