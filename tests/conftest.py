@@ -1,6 +1,7 @@
 """Data that several test folders share."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -12,7 +13,13 @@ torch.set_num_threads(1)  # tests run side by side
 SPACING = (0.5, 0.5, 6.0)
 
 
-def write_disc_slices(folder: Path, count: int = 12, size: int = 64, folds: int = 3) -> Path:
+def write_disc_slices(
+    folder: Path,
+    count: int = 12,
+    size: int = 64,
+    folds: int = 3,
+    class_of: Callable[[int], int] = lambda patient: patient % 3,
+) -> Path:
     """A data set folder of NIfTI slices with a bright disc as the tumour, two slices a patient."""
     for name in ("images", "labels"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -31,7 +38,7 @@ def write_disc_slices(folder: Path, count: int = 12, size: int = 64, folds: int 
             {
                 "image": f"images/{number:04d}.nii.gz",
                 "label": f"labels/{number:04d}.nii.gz",
-                "class": patient % 3,
+                "class": class_of(patient),
                 "patient": f"P{patient}",
                 "group": f"P{patient}",
                 "fold": patient % folds,
@@ -47,3 +54,9 @@ def write_disc_slices(folder: Path, count: int = 12, size: int = 64, folds: int 
 @pytest.fixture(scope="session")
 def disc_dataset(tmp_path_factory) -> Path:
     return write_disc_slices(tmp_path_factory.mktemp("discs"))
+
+
+@pytest.fixture(scope="session")
+def class_dataset(tmp_path_factory) -> Path:
+    """Every class in each of the three folds, one patient of it; in `disc_dataset` each fold has one class."""
+    return write_disc_slices(tmp_path_factory.mktemp("classes"), count=18, class_of=lambda patient: patient // 3)

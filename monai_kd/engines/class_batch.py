@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
+from monai.data import MetaTensor
 from monai.transforms import MixUp
 
 __all__ = ["ClassBatch"]
@@ -58,6 +59,8 @@ class ClassBatch:
         if self.mixup > 0:
             blend = MixUp(batch_size=len(image), alpha=self.mixup)
             blend.set_random_state(seed=int(torch.randint(2**31, (1,))))
+            # A batch of MetaTensors refuses the permutation, an array; random transforms make them.
+            image = image.as_tensor() if isinstance(image, MetaTensor) else image
             # MixUp takes images: classes as images of one pixel.
             image, mixed = blend(image, F.one_hot(target, self.num_classes).float()[:, :, None, None])
             target = mixed[:, :, 0, 0]

@@ -15,6 +15,7 @@ from timm.models import load_state_dict
 from torch import nn
 
 from .efficientnet_layout import is_efficientnet_pytorch, to_timm_layout
+from .vgg_layout import is_torchvision_vgg, vgg_to_timm_layout
 
 __all__ = ["classifier_of", "create_backbone"]
 
@@ -30,6 +31,8 @@ def create_backbone(
 ) -> nn.Module:
     """Build a model of timm, or else of torchvision, and say plainly what to do when its weights cannot be had.
 
+    A classifier without weights of its own begins near zero, so that all classes are equally probable at first.
+
     A local file brings its classifier along when that has ``num_classes`` outputs; when it has another number, the
     classifier starts from random weights, and it is said.
 
@@ -38,7 +41,9 @@ def create_backbone(
             ``torchvision.models.list_models()`` knows, such as ``"shufflenet_v2_x1_0"``.
         pretrained: ``False`` for random weights; ``True`` for the library's own, downloaded once; a path for a local
             ``.safetensors``, ``.pth`` or ``.bin`` file in the library's layout. EfficientNets may also come in the
-            layout of the EfficientNet-PyTorch package (keys that begin with ``_conv_stem``, ``_blocks``).
+            layout of the EfficientNet-PyTorch package (keys that begin with ``_conv_stem``, ``_blocks``): it pads and
+            normalises as timm's ``tf_efficientnet_…`` do, so that these give the very same logits, and
+            ``efficientnet_…`` others. VGGs may come in torchvision's layout.
         num_classes: outputs of the classifier; 0, of timm models, for pooled features (B, ``model.num_features``).
         image_size: side of the square that it will see, in pixels, for the transformers that are built for one size;
             other models take any and ignore it.
@@ -81,6 +86,8 @@ def create_backbone(
         state = load_state_dict(str(path), weights_only=True)
         if is_efficientnet_pytorch(state):
             state = to_timm_layout(state)
+        elif known and is_torchvision_vgg(state):
+            state = vgg_to_timm_layout(state)
         return build(name, num_classes, state=state, **kwargs)
     except Exception as error:
         raise RuntimeError(f"the weights in {path} do not fit '{name}': {error}") from error
@@ -95,7 +102,8 @@ def classifier_of(model: nn.Module) -> nn.Module:
     if hasattr(model, "get_classifier"):
         last = model.get_classifier()
     else:
-        last = [module for module in model.modules() if not list(module.children())][-1]
+        # SqueezeNet pools what its classifier gives.
+        last = [module for module in model.modules() if list(module.parameters(recurse=False))][-1]
     if not isinstance(last, (nn.Linear, nn.Conv2d)):
         raise ValueError(f"{type(model).__name__} has no single linear classifier, but {type(last).__name__}.")
     return last
@@ -103,7 +111,7 @@ def classifier_of(model: nn.Module) -> nn.Module:
 
 def _timm(name: str, num_classes: int, state: Mapping[str, torch.Tensor] | None = None, **kwargs: Any) -> nn.Module:
     if state is None:
-        return timm.create_model(name, num_classes=num_classes, **kwargs)
+        return _with_quiet_classifier(timm.create_model(name, num_classes=num_classes, **kwargs), num_classes)
     classifiers = timm.get_pretrained_cfg(name, allow_unregistered=True).classifier or ()
     classifiers = (classifiers,) if isinstance(classifiers, str) else tuple(classifiers)
     outputs = {len(state[f"{each}.weight"]) for each in classifiers if f"{each}.weight" in state}
@@ -114,7 +122,7 @@ def _timm(name: str, num_classes: int, state: Mapping[str, torch.Tensor] | None 
     optional = tuple(f"{each}." for each in classifiers) if in_file != num_classes else ()
     _check_complete(model, state, optional)
     _say_dropped(name, in_file, num_classes)
-    return model
+    return model if in_file == num_classes else _with_quiet_classifier(model, num_classes)
 
 
 def _torchvision(
@@ -136,9 +144,21 @@ def _torchvision(
 
 def _downloaded(name: str, num_classes: int, known_to_timm: bool, kwargs: dict[str, Any]) -> nn.Module:
     if known_to_timm:
-        return timm.create_model(name, pretrained=True, num_classes=num_classes, **kwargs)
+        model = timm.create_model(name, pretrained=True, num_classes=num_classes, **kwargs)
+        kept = num_classes == timm.get_pretrained_cfg(name, allow_unregistered=True).num_classes
+        return model if kept else _with_quiet_classifier(model, num_classes)
     weights = torchvision.models.get_model_weights(name).DEFAULT
     return _torchvision(name, num_classes, state=weights.get_state_dict(progress=True), **kwargs)
+
+
+def _with_quiet_classifier(model: nn.Module, num_classes: int) -> nn.Module:
+    # timm draws the classifier of an EfficientNet from ±1/√classes: meant for a thousand classes, with three it begins
+    # with logits of ±5, a loss several times that of guessing, and a teacher's soft targets far out of reach.
+    if num_classes and isinstance(last := model.get_classifier(), nn.Linear):
+        nn.init.normal_(last.weight, std=0.01)
+        if last.bias is not None:
+            nn.init.zeros_(last.bias)
+    return model
 
 
 def _say_dropped(name: str, in_file: int, num_classes: int) -> None:

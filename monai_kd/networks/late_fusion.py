@@ -33,6 +33,8 @@ class LateFusionClassifier(nn.Module):
         num_classes: C.
         pretrained: ``False``, ``True`` (downloaded) or a local file, for all backbones that don't say themselves.
         freeze: train only the last layer of each backbone, and the fusion; the rest stays as loaded, in eval mode.
+        bare: leave out every ``pretrained`` and ``freeze``: a checkpoint is loaded next, and the files that its
+            training began with need not be there.
 
     Shape:
         - input: (B, 3, H, W)
@@ -53,6 +55,7 @@ class LateFusionClassifier(nn.Module):
         num_classes: int,
         pretrained: bool | str = False,
         freeze: bool = False,
+        bare: bool = False,
     ) -> None:
         super().__init__()
         if isinstance(backbones, str) or not backbones:
@@ -60,13 +63,14 @@ class LateFusionClassifier(nn.Module):
         if num_classes < 2:
             raise ValueError(f"num_classes must be 2 or more, got {num_classes}.")
         self.backbones = nn.ModuleList()
-        self.image_sizes: list[int] = []
-        self._frozen: list[bool] = []
+        sizes, all_frozen = [], []
         for number, described in enumerate(backbones):
-            entry = {"name": described} if isinstance(described, str) else dict(described)
+            entry = dict(described) if isinstance(described, Mapping) else {"name": described}
             if not isinstance(entry.get("name"), str):
                 raise ValueError(f"backbones[{number}] must be a name, or a mapping with a name, got {described!r}.")
             weights, frozen = entry.pop("pretrained", pretrained), bool(entry.pop("freeze", freeze))
+            if bare:
+                weights, frozen = False, False
             name, size = entry.pop("name"), entry.pop("image_size", None)
             size = _native_size(name) if size is None else int(size)
             network = create_backbone(name, weights, num_classes, image_size=size, **entry)
@@ -75,8 +79,10 @@ class LateFusionClassifier(nn.Module):
                 if weights is False:
                     logger.warning("backbones[%d], %s, is frozen with RANDOM weights.", number, name)
             self.backbones.append(network)
-            self.image_sizes.append(size)
-            self._frozen.append(frozen)
+            sizes.append(size)
+            all_frozen.append(frozen)
+        # Assigned whole: TorchScript reads the types off the values.
+        self.image_sizes, self._frozen = sizes, all_frozen
         self.fusion = nn.Linear(len(self.backbones) * num_classes, num_classes)
 
     def train(self, mode: bool = True) -> LateFusionClassifier:
@@ -89,9 +95,9 @@ class LateFusionClassifier(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         logits = []
-        for network, size in zip(self.backbones, self.image_sizes, strict=True):
-            seen = x
-            if tuple(x.shape[2:]) != (size, size):
+        for number, network in enumerate(self.backbones):
+            seen, size = x, self.image_sizes[number]
+            if x.shape[2] != size or x.shape[3] != size:
                 seen = F.interpolate(x, size=[size, size], mode="bilinear", align_corners=False)
             logits.append(network(seen))
         return self.fusion(torch.cat(logits, dim=1))

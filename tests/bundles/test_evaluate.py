@@ -1,4 +1,4 @@
-"""evaluate.json of both segmentation bundles, end to end."""
+"""evaluate.json of the bundles, mostly of the segmentation ones, end to end."""
 
 import csv
 import json
@@ -11,18 +11,11 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, create_workflow
 from PIL import Image
-from tiny import BUNDLES, config
+from tiny import BUNDLES, SEGMENTATION, SMALL, cause, config
 
 from monai_kd.checkpoints import save_checkpoint
 from monai_kd.metrics import METRICS
 
-SMALL = {
-    "seg_student": {"features": [4, 4, 8, 8, 8, 4], "norm": "batch", "image_size": 32},
-    "seg_teacher": {
-        **{"features": [4, 4, 8, 8, 8, 4], "norm": "batch", "image_size": 32},
-        **{"vit_name": "vit_tiny_patch16_224", "vit_image_size": 32},
-    },
-}
 QUIET = {"device": "cpu", "amp": False, "logging_file": False}
 WRITTEN = {"metrics.json", "slices.csv", "patients.csv", "dice.png", "overlays.png"}
 
@@ -80,26 +73,22 @@ def evaluate(output_dir: Path, bundle: str = "seg_student", **overrides) -> tupl
         return metrics, list(csv.DictReader(file))
 
 
-def cause(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return f"{type(error).__name__}: {error}"
-
-
 @pytest.fixture(scope="module", params=SMALL)
 def trained(request, disc_dataset, tmp_path_factory) -> tuple[str, str]:
     """A bundle, and an untrained checkpoint of it that says to have been trained on two folds of the discs."""
     folder = tmp_path_factory.mktemp(request.param)
     parser = ConfigParser()
     parser.read_config(config(request.param, "evaluate"))
-    parser.update({"bundle_root": str(BUNDLES / request.param), **SMALL[request.param]})
+    overrides = {"dataset_dir": str(disc_dataset), **SMALL[request.param]}
+    parser.update({"bundle_root": str(BUNDLES / request.param), **overrides})
     torch.manual_seed(0)
     save_checkpoint(parser.get_parsed_content("network_def").state_dict(), folder / "model.pt")
-    settings = {**SMALL[request.param], "dataset_dir": str(disc_dataset), "fold": 1, "leave_out": []}
+    settings = {**overrides, "fold": 1, "leave_out": []}
     (folder / "settings.json").write_text(json.dumps(settings))
     return request.param, str(folder / "model.pt")
 
 
+@pytest.mark.parametrize("trained", SEGMENTATION, indirect=True)
 def test_end_to_end(trained, disc_dataset, tmp_path, caplog):
     bundle, checkpoint = trained
     with caplog.at_level(logging.INFO):
@@ -140,7 +129,7 @@ def test_preprocessing_is_that_of_training(bundle, disc_dataset):
         parser.update({"bundle_root": str(BUNDLES / bundle), "image_size": 48})
         images[name] = torch.as_tensor(parser.get_parsed_content(key)(dict(item))["image"])
     assert images["train"].shape == (3, 48, 48)
-    torch.testing.assert_close(images["evaluate"].as_tensor(), images["train"], rtol=0, atol=0)
+    torch.testing.assert_close(images["evaluate"].as_subclass(torch.Tensor), images["train"], rtol=0, atol=0)
 
 
 def test_known_prediction_comes_back_to_the_geometry_of_the_file(bright_checkpoint, tmp_path):
@@ -223,6 +212,7 @@ def test_all_slices_need_no_fold_and_seen_ones_are_said(trained, disc_dataset, t
     assert "TRAINED ON" in caplog.text
 
 
+@pytest.mark.parametrize("trained", SEGMENTATION, indirect=True)
 def test_another_data_set_than_in_training_is_said(trained, tmp_path, caplog):
     bundle, checkpoint = trained
     mask = block((32, 32), (8, 8), (16, 16))
@@ -243,6 +233,7 @@ def test_same_seed_same_files(bright_checkpoint, tmp_path):
     assert one != three
 
 
+@pytest.mark.parametrize("trained", SEGMENTATION, indirect=True)
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -1,4 +1,4 @@
-"""The inference configs of both segmentation bundles, as MONAI's commands and a user's shell use them."""
+"""The inference configs of the bundles, as MONAI's commands and a user's shell use them."""
 
 import csv
 import json
@@ -12,17 +12,10 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ckpt_export, create_workflow, verify_net_in_out
 from monai.transforms import SaveImaged
-from tiny import BUNDLES, config
+from tiny import BUNDLES, SEGMENTATION, SMALL, config
 
 from monai_kd.checkpoints import save_checkpoint
 
-SMALL = {
-    "seg_student": {"features": [4, 4, 8, 8, 8, 4], "norm": "batch", "image_size": 32},
-    "seg_teacher": {
-        **{"features": [4, 4, 8, 8, 8, 4], "norm": "batch", "image_size": 32},
-        **{"vit_name": "vit_tiny_patch16_224", "vit_image_size": 32},
-    },
-}
 IDS = ("bundle_root", "device", "network_def", "inferer", "preprocessing", "postprocessing", "handlers", "evaluator")
 
 
@@ -68,6 +61,7 @@ def test_can_be_looked_at_without_input_and_checkpoint(bundle, tmp_path):
     assert "give --input FILE_OR_FOLDER" in said(caught.value)
 
 
+@pytest.mark.parametrize("trained", SEGMENTATION, indirect=True)
 def test_segments_with_the_settings_of_the_checkpoint(trained, disc_dataset, tmp_path):
     bundle, checkpoint = trained
     workflow = create_workflow(
@@ -94,6 +88,7 @@ def said(error: BaseException | None) -> str:
     return "" if error is None else f"{error}\n{said(error.__cause__)}"
 
 
+@pytest.mark.parametrize("trained", SEGMENTATION, indirect=True)
 def test_a_checkpoint_that_does_not_fit_is_refused(trained, disc_dataset, tmp_path):
     bundle, checkpoint = trained
     values = {

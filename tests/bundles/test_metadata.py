@@ -24,7 +24,14 @@ def metadata(request) -> dict:
 
 
 def test_there_are_bundles():
-    assert {"seg_student", "seg_teacher"} <= {folder.name for folder in FOLDERS}
+    assert {"seg_student", "seg_teacher", "cls_student", "cls_teacher"} <= {folder.name for folder in FOLDERS}
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_files_of_a_bundle(folder):
+    configs = [f"configs/{name}.json" for name in ("metadata", "train", "evaluate", "inference", "multi_gpu_train")]
+    for name in [*configs, "configs/logging.conf", "docs/README.md", "docs/data_license.txt", "LICENSE"]:
+        assert (folder / name).stat().st_size > 0, name
 
 
 def test_required_fields(metadata):

@@ -1,6 +1,5 @@
 """Training through the bundles, as a user starts it."""
 
-import csv
 import json
 import os
 import re
@@ -13,23 +12,9 @@ import torch
 from ignite.engine import Events
 from monai.bundle import create_workflow
 from monai.networks.nets import BasicUNet
-from tiny import TINY_STUDENT, TINY_TEACHER, config
+from tiny import OVERRIDES, TINY_STUDENT, cause, config, prepare, rows, train
 
 from monai_kd.checkpoints import load_weights
-
-
-def train(bundle: str, dataset: Path, output_dir: Path, **overrides):
-    small = TINY_STUDENT if bundle == "seg_student" else TINY_TEACHER
-    values = {**small, "dataset_dir": str(dataset), "output_dir": str(output_dir), **overrides}
-    workflow = create_workflow(config_file=config(bundle, "train"), workflow_type="train", **values)
-    workflow.run()
-    workflow.finalize()
-    return workflow
-
-
-def rows(output_dir: Path) -> list[dict[str, float]]:
-    with open(output_dir / "log.csv", newline="") as file:
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +22,22 @@ def teacher(disc_dataset, tmp_path_factory) -> Path:
     output_dir = tmp_path_factory.mktemp("teacher")
     train("seg_teacher", disc_dataset, output_dir, epochs=1, features=TINY_STUDENT["teacher_features"])
     return output_dir / "model.pt"
+
+
+@pytest.fixture(scope="module")
+def class_teacher(class_dataset, tmp_path_factory) -> Path:
+    output_dir = tmp_path_factory.mktemp("class_teacher")
+    train("cls_teacher", class_dataset, output_dir, epochs=1)
+    return output_dir / "model.pt"
+
+
+@pytest.fixture(params=["seg_student", "cls_student"])
+def taught(request) -> tuple[str, Path, dict]:
+    """A student's bundle, its data, and the overrides of a recipe with a trained teacher."""
+    kind = "class_" if request.param == "cls_student" else ""
+    more = {"recipe": "msgff", "mixup": 0.4} if kind else {}
+    given = {"teacher_checkpoint": str(request.getfixturevalue(f"{kind}teacher")), **more}
+    return request.param, request.getfixturevalue(f"{kind or 'disc_'}dataset"), given
 
 
 def test_student_trains_its_teacher_once_and_leaves_a_bare_network(disc_dataset, tmp_path, caplog):
@@ -82,24 +83,14 @@ def test_teacher_widths_come_from_beside_its_checkpoint(disc_dataset, teacher, t
     assert workflow.parser.get_parsed_content("teacher").vit_image_size == TINY_STUDENT["vit_image_size"]
     with pytest.raises(RuntimeError) as caught:
         train("seg_student", disc_dataset, tmp_path, teacher_checkpoint=str(teacher), teacher_features=[4] * 6)
-    assert "does not fit HybridUNet" in str(_cause(caught.value))
+    assert "does not fit HybridUNet" in cause(caught.value)
 
 
-def _cause(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
-def test_resumed_run_has_the_losses_of_an_uninterrupted_one(disc_dataset, teacher, tmp_path):
-    common = {"teacher_checkpoint": str(teacher), "epochs": 4, "workers": 0}
-    train("seg_student", disc_dataset, tmp_path / "whole", **common)
-    interrupted = create_workflow(
-        config_file=config("seg_student", "train"),
-        workflow_type="train",
-        **{**TINY_STUDENT, **common, "dataset_dir": str(disc_dataset), "output_dir": str(tmp_path / "parts")},
-    )
-    trainer = interrupted.trainer
+def test_resumed_run_has_the_losses_of_an_uninterrupted_one(taught, tmp_path):
+    bundle, dataset, given = taught
+    common = {**given, "epochs": 4, "workers": 0}
+    train(bundle, dataset, tmp_path / "whole", **common)
+    trainer = prepare(bundle, dataset, tmp_path / "parts", **common).trainer
 
     def stop(engine):
         if engine.state.epoch == 2:
@@ -109,7 +100,7 @@ def test_resumed_run_has_the_losses_of_an_uninterrupted_one(disc_dataset, teache
     trainer.add_event_handler(Events.EPOCH_COMPLETED, stop)
     with pytest.raises(KeyboardInterrupt):
         trainer.run()
-    train("seg_student", disc_dataset, tmp_path / "parts", resume=True, **common)
+    train(bundle, dataset, tmp_path / "parts", resume=True, **common)
     whole, parts = rows(tmp_path / "whole"), rows(tmp_path / "parts")
     assert len(whole) == len(parts) == 4
     for expected, found in zip(whole, parts, strict=True):
@@ -138,7 +129,7 @@ def test_resumed_run_has_the_losses_of_an_uninterrupted_one(disc_dataset, teache
 def test_bad_override_is_one_clear_error(disc_dataset, tmp_path, overrides, message):
     with pytest.raises((RuntimeError, ValueError)) as caught:
         train("seg_student", disc_dataset, tmp_path, **overrides)
-    assert re.search(message, str(_cause(caught.value)))
+    assert re.search(message, cause(caught.value))
 
 
 def test_command_from_another_folder_finds_its_bundle_and_says_the_error_last(tmp_path):
@@ -153,14 +144,16 @@ def test_command_from_another_folder_finds_its_bundle_and_says_the_error_last(tm
     assert run.stderr.strip().splitlines()[-1].startswith("ValueError: unknown override: --epoch")
 
 
-def _torchrun(processes: int, dataset: Path, output_dir: Path, batch_size: int, *more: str) -> list[dict[str, float]]:
-    files = config("seg_student", "train", "multi_gpu_train")
-    small = {**TINY_STUDENT, "batch_size": batch_size, "norm": "instance", "flip_probability": 0.0, "epochs": 2}
+def _torchrun(
+    processes: int, bundle: str, dataset: Path, output_dir: Path, batch_size: int, **more
+) -> list[dict[str, float]]:
+    files = config(bundle, "train", "multi_gpu_train")
+    small = {**OVERRIDES[bundle], "batch_size": batch_size, "flip_probability": 0.0, "epochs": 2, **more}
     overrides = [f"--{name}={value}" for name, value in small.items()]
     run = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
         + ["-m", "monai.bundle", "run", "training", "--config_file", json.dumps(files)]
-        + [*overrides, f"--dataset_dir={dataset}", f"--output_dir={output_dir}", *more],
+        + [*overrides, f"--dataset_dir={dataset}", f"--output_dir={output_dir}"],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
@@ -171,11 +164,24 @@ def _torchrun(processes: int, dataset: Path, output_dir: Path, batch_size: int, 
 
 def test_two_gloo_processes_train_as_one(disc_dataset, teacher, tmp_path):
     """Half the batch in each of two processes gives the losses of one; instance norm, since batch norm sees halves."""
-    given = f"--teacher_checkpoint={teacher}"
-    one = _torchrun(1, disc_dataset, tmp_path / "one", 4, given)
-    two = _torchrun(2, disc_dataset, tmp_path / "two", 2, given)
+    given = {"norm": "instance", "teacher_checkpoint": teacher}
+    one = _torchrun(1, "seg_student", disc_dataset, tmp_path / "one", 4, **given)
+    two = _torchrun(2, "seg_student", disc_dataset, tmp_path / "two", 2, **given)
     for expected, found in zip(one, two, strict=True):
         assert found["loss"] == pytest.approx(expected["loss"], rel=1e-3)
         assert found["val/dice"] == pytest.approx(expected["val/dice"], abs=1e-3)
     state = torch.load(tmp_path / "two" / "model.pt", weights_only=True)
     assert not any(key.startswith("module.") for key in state)
+
+
+def test_two_gloo_processes_train_a_classifier_as_one_without_torchrun(class_dataset, class_teacher, tmp_path):
+    # All 12 slices are one batch, so that their order does not matter.
+    given = {"recipe": "msgff", "teacher_checkpoint": str(class_teacher)}
+    train("cls_student", class_dataset, tmp_path / "one", batch_size=12, flip_probability=0.0, **given)
+    _torchrun(2, "cls_student", class_dataset, tmp_path / "two", 6, **given)
+    for expected, found in zip(rows(tmp_path / "one"), rows(tmp_path / "two"), strict=True):
+        assert found["loss"] == pytest.approx(expected["loss"], rel=1e-3)
+        assert found["weighted/msgff"] == pytest.approx(expected["weighted/msgff"], rel=1e-3)
+        assert found["val/accuracy"] == pytest.approx(expected["val/accuracy"], abs=1e-3)
+    one, two = (torch.load(tmp_path / name / "model.pt", weights_only=True) for name in ("one", "two"))
+    assert one.keys() == two.keys()

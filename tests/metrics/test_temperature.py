@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
-from monai_kd.metrics import class_metrics, fit_temperature
+from monai_kd.metrics import class_metrics, cross_fitted_temperatures, fit_temperature
 
 
 def drawn(temperature: float, size: int = 400, number: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -87,3 +87,56 @@ def test_where_no_temperature_can_be_found(logits, classes, match, recwarn):
     with pytest.raises(ValueError, match=match):
         fit_temperature(logits, classes)
     assert not recwarn.list
+
+
+def patients(size: int, each: int = 10) -> list[str]:
+    return [f"P{number // each}" for number in range(size)]
+
+
+@pytest.mark.parametrize("parts", [2, 5])
+def test_no_temperature_is_fitted_to_its_own_patient(parts):
+    logits, classes = drawn(2.0, size=200)
+    groups = patients(200)
+    found = cross_fitted_temperatures(logits, classes, groups, seed=0, parts=parts)
+    # Every slice of P3 is made surer: its own temperatures stay, bit for bit, and others move.
+    own = np.array(groups) == "P3"
+    surer = np.where(own[:, None], 4 * logits, logits)
+    moved = cross_fitted_temperatures(surer, classes, groups, seed=0, parts=parts)
+    assert (moved[own] == found[own]).all()
+    assert (moved != found).any()
+    assert len(set(found)) == parts
+    # one temperature a part, and a patient is in one part
+    assert all(len(set(found[np.array(groups) == name])) == 1 for name in set(groups))
+    for temperature in set(found):
+        part = found == temperature
+        assert fit_temperature(logits[~part], classes[~part]) == temperature
+
+
+def test_as_many_parts_as_patients_leave_one_out():
+    logits, classes = drawn(2.0, size=60)
+    groups = patients(60, each=20)
+    found = cross_fitted_temperatures(logits, classes, groups, seed=3, parts=10)
+    for name in ("P0", "P1", "P2"):
+        own = np.array(groups) == name
+        assert set(found[own]) == {fit_temperature(logits[~own], classes[~own])}
+
+
+def test_the_dealing_is_even_and_depends_on_the_seed_alone():
+    logits, classes = drawn(2.0, size=120)
+    groups = patients(120)
+    found = [cross_fitted_temperatures(logits, classes, groups, seed) for seed in (0, 0, 1)]
+    assert (found[0] == found[1]).all()
+    assert (found[0] != found[2]).any()
+    sizes = np.unique(found[0], return_counts=True)[1]  # 12 patients of 10 slices in 5 parts
+    assert sorted(sizes) == [20, 20, 20, 30, 30]
+    renamed = [f"P{100 - int(name[1:])}" for name in groups]
+    assert len(set(cross_fitted_temperatures(logits, classes, renamed, 0))) == 5
+
+
+def test_cross_fitting_has_its_bounds():
+    logits, classes = drawn(2.0, size=20)
+    with pytest.raises(ValueError, match="there is only one"):
+        cross_fitted_temperatures(logits, classes, ["P"] * 20, seed=0)
+    # the others of P1 are of one class
+    with pytest.raises(ValueError, match="two classes at least"):
+        cross_fitted_temperatures(np.eye(2)[[0, 0, 1, 0]], [0, 0, 1, 1], ["P0", "P0", "P1", "P1"], seed=0)

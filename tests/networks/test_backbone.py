@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from monai_kd.networks import create_backbone
+from monai_kd.networks import classifier_of, create_backbone
 
 VIT = {"name": "vit_tiny_patch16_224", "img_size": 32}
 
@@ -49,6 +50,70 @@ def test_file_with_a_classifier_serves_without_and_with_another(tmp_path):
         body = [name for name in found if not name.startswith("head.")]
         assert len(body) > 100
         assert all(torch.equal(found[name], weights[name]) for name in body)
+
+
+# (name, its classifier, arguments); the last two only torchvision has
+CLASSIFIERS = [
+    ("vit_tiny_patch16_224", "head", {"img_size": 32}),
+    ("test_efficientnet", "classifier", {}),
+    ("squeezenet1_1", "classifier.1", {}),
+    ("shufflenet_v2_x0_5", "fc", {}),
+]
+
+
+@pytest.mark.parametrize(("name", "classifier", "kwargs"), CLASSIFIERS)
+def test_classifier_of_a_file_is_kept_when_it_has_as_many_classes(name, classifier, kwargs, tmp_path, caplog):
+    torch.manual_seed(0)
+    source = create_backbone(name, num_classes=3, **kwargs)
+    assert classifier_of(source) is source.get_submodule(classifier)
+    torch.save(source.state_dict(), tmp_path / "w.pth")
+    found = create_backbone(name, tmp_path / "w.pth", num_classes=3, **kwargs)
+    assert found.state_dict().keys() == source.state_dict().keys()
+    assert all(torch.equal(value, source.state_dict()[key]) for key, value in found.state_dict().items())
+    assert caplog.text == ""
+    with torch.no_grad():
+        image = torch.randn(2, 3, 32, 32)
+        assert torch.equal(found.eval()(image), source.eval()(image))
+
+
+@pytest.mark.parametrize(("name", "classifier", "kwargs"), CLASSIFIERS)
+@pytest.mark.parametrize("has", [True, False])
+def test_classifier_starts_afresh_when_it_has_not(name, classifier, kwargs, has, tmp_path, caplog):
+    source = create_backbone(name, num_classes=5, **kwargs).state_dict()
+    given = {key: value for key, value in source.items() if has or not key.startswith(f"{classifier}.")}
+    torch.save(given, tmp_path / "w.pth")
+    network = create_backbone(name, tmp_path / "w.pth", num_classes=3, **kwargs)
+    found = network.state_dict()
+    own = {f"{classifier}.weight", f"{classifier}.bias"}
+    assert all(torch.equal(found[key], source[key]) for key in found.keys() - own)
+    assert len(found[f"{classifier}.weight"]) == 3
+    assert not torch.equal(found[f"{classifier}.weight"], source[f"{classifier}.weight"][:3])
+    said = "has a classifier of 5 classes" if has else "has no classifier"
+    assert f"the weights file of '{name}' {said}: that of 3 classes starts from random weights" in caplog.text
+
+
+def test_torchvision_always_classifies():
+    with pytest.raises(ValueError, match="'squeezenet1_1' is a model of torchvision, which always classifies"):
+        create_backbone("squeezenet1_1")
+
+
+def test_incomplete_file_of_torchvision_is_refused(tmp_path):
+    state = create_backbone("squeezenet1_1", num_classes=3).state_dict()
+    torch.save({key: value for key, value in state.items() if "features.3" not in key}, tmp_path / "w.pth")
+    with pytest.raises(RuntimeError, match=r"do not fit 'squeezenet1_1'(?s:.*)features\.3"):
+        create_backbone("squeezenet1_1", tmp_path / "w.pth", num_classes=3)
+
+
+def test_no_single_classifier():
+    with pytest.raises(ValueError, match="has no single linear classifier, but Identity"):
+        classifier_of(create_backbone("test_resnet"))
+    with pytest.raises(ValueError, match="Sequential has no single linear classifier, but LayerNorm"):
+        classifier_of(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.LayerNorm(2)))
+
+
+def test_image_size_is_for_those_that_need_it():
+    assert create_backbone("vit_tiny_patch16_224", image_size=32).pos_embed.shape == (1, 5, 192)
+    assert create_backbone("test_resnet", num_classes=2, image_size=48)(torch.zeros(2, 3, 40, 40)).shape == (2, 2)
 
 
 def test_file_for_another_image_size_is_interpolated(tmp_path):
@@ -102,3 +167,12 @@ def test_offline_names_both_ways_out(monkeypatch, tmp_path):
     with pytest.raises(RuntimeError, match=r"could not be downloaded.*local weights file.*`pretrained` to\s+false"):
         create_backbone(**VIT, pretrained=True)
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "vit_tiny_patch16_224", "resnet10t"])
+def test_a_new_classifier_begins_by_guessing(name):
+    # In training mode: with few classes timm's own EfficientNet begins with a loss of 3 to 7 there.
+    torch.manual_seed(0)
+    network = create_backbone(name, num_classes=3, image_size=64).train()
+    loss = torch.nn.functional.cross_entropy(network(torch.randn(8, 3, 64, 64)), torch.arange(8) % 3)
+    assert loss.item() == pytest.approx(math.log(3), abs=0.1)

@@ -1,0 +1,223 @@
+"""Training of the classification bundles, and the losses as their configs build them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from monai.bundle import ConfigParser, create_workflow
+from scipy.special import log_softmax, softmax
+from tiny import CLASSIFICATION, OVERRIDES, TINY_BACKBONES, cause, config, prepare, rows, train
+
+from monai_kd.checkpoints import load_weights
+from monai_kd.networks import LateFusionClassifier
+
+
+@pytest.fixture(scope="module")
+def teacher(class_dataset, tmp_path_factory) -> str:
+    output_dir = tmp_path_factory.mktemp("class_teacher")
+    workflow = train("cls_teacher", class_dataset, output_dir, mixup=0.2, class_weights="balanced")
+    assert workflow.check_properties() == []
+    return str(output_dir / "model.pt")
+
+
+def test_teacher_leaves_a_bare_network(teacher):
+    load_weights(LateFusionClassifier(TINY_BACKBONES, num_classes=3), teacher)
+    folder = Path(teacher).parent
+    for name in ("log.csv", "curves.png", "confusion.png", "last.pt", "settings.json"):
+        assert (folder / name).stat().st_size > 0
+    found = rows(folder)
+    assert len(found) == 2
+    assert all({"loss", "val/accuracy"} <= row.keys() for row in found)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "terms"), [("none", {"ce"}), ("kd", {"ce", "logit"}), ("msgff", {"ce", "logit", "msgff"})]
+)
+def test_recipes(class_dataset, teacher, tmp_path, recipe, terms):
+    before = torch.load(teacher, weights_only=True)
+    workflow = train("cls_student", class_dataset, tmp_path, recipe=recipe, teacher_checkpoint=teacher, epochs=1)
+    assert workflow.check_properties() == []
+    (row,) = rows(tmp_path)
+    assert {name.removeprefix("loss/") for name in row if name.startswith("loss/")} == terms
+    weighted = [value for name, value in row.items() if name.startswith("weighted/")]
+    assert sum(weighted) == pytest.approx(row["loss"], rel=1e-4)
+    # no projection, and nothing of the teacher
+    load_weights(timm.create_model("test_efficientnet_ln", num_classes=3), tmp_path / "model.pt")
+    if recipe != "none":
+        used = workflow.parser.get_parsed_content("teacher")
+        assert not used.training
+        assert all(torch.equal(value, before[name]) for name, value in used.state_dict().items())
+        assert not any(parameter.requires_grad for parameter in used.parameters())
+
+
+def test_teacher_is_trained_first_and_once(class_dataset, tmp_path, caplog):
+    train("cls_student", class_dataset, tmp_path, epochs=1)
+    assert "training the teacher FIRST" in caplog.text
+    (folder,) = tmp_path.glob("teacher-*")
+    trained = (folder / "model.pt").stat().st_mtime_ns
+    train("cls_student", class_dataset, tmp_path, epochs=1)
+    assert "using the teacher trained earlier" in caplog.text
+    assert (folder / "model.pt").stat().st_mtime_ns == trained
+
+
+def test_frozen_teacher_trains_its_classifiers_alone(class_dataset, tmp_path):
+    workflow = prepare("cls_teacher", class_dataset, tmp_path, freeze=True, epochs=1)
+    network = workflow.parser.get_parsed_content("network")
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    workflow.run()
+    moved = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {
+        f"{layer}.{what}" for layer in ("backbones.0.fc", "backbones.1.head", "fusion") for what in ("weight", "bias")
+    }
+
+
+def test_files_that_training_began_with_are_not_needed_afterwards(class_dataset, tmp_path, caplog):
+    weights = tmp_path / "resnet.pth"
+    torch.save(timm.create_model("test_resnet", num_classes=3).state_dict(), weights)
+    backbones = [{**TINY_BACKBONES[0], "pretrained": str(weights), "freeze": True}]
+    train("cls_teacher", class_dataset, tmp_path / "run", backbones=backbones, epochs=1)
+    weights.unlink()
+    checkpoint = str(tmp_path / "run" / "model.pt")
+    quiet = {"checkpoint": checkpoint, "device": "cpu", "logging_file": False, "dataset_dir": str(class_dataset)}
+    for name in ("evaluate", "inference"):
+        workflow = create_workflow(config_file=config("cls_teacher", name), workflow_type="infer", **quiet)
+        load_weights(workflow.parser.get_parsed_content("network"), checkpoint)
+    small = {key: value for key, value in OVERRIDES["cls_student"].items() if key != "teacher_backbones"}
+    values = {
+        **small,
+        "dataset_dir": str(class_dataset),
+        "teacher_checkpoint": checkpoint,
+        "output_dir": str(tmp_path / "student"),
+    }
+    workflow = create_workflow(config_file=config("cls_student", "train"), workflow_type="train", **values)
+    assert len(workflow.parser.get_parsed_content("teacher").backbones) == 1
+    assert "RANDOM" not in caplog.text
+
+
+@pytest.mark.parametrize("bundle", CLASSIFICATION)
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"mixupp": 0.4}, "unknown override: --mixupp (did you mean --mixup"),
+        ({"mixup": -1}, "mixup must be 0 or more"),
+        ({"class_weights": "inverse"}, "class_weights must be None, 'balanced' or 3 positive numbers"),
+        ({"fold": 9}, "9 is none of them"),
+        ({"image_size": 100}, "image_size must be a multiple of 16"),
+    ],
+)
+def test_bad_override_is_one_clear_error(bundle, class_dataset, tmp_path, overrides, message):
+    with pytest.raises((RuntimeError, ValueError)) as caught:
+        train(bundle, class_dataset, tmp_path, **{"recipe": "none"} if bundle == "cls_student" else {}, **overrides)
+    assert message in cause(caught.value)
+    assert not (tmp_path / "model.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"recipe": "kd_plus_plus"}, "recipe must be one of kd, msgff, none"),
+        ({"recipe": "msgff", "teacher_tap": "backbones.0.layer9"}, "has no module 'backbones.0.layer9'; nearest: back"),
+        ({"teacher_checkpoint": "nowhere.pt"}, "there is no checkpoint nowhere.pt"),
+        ({"teacher_backbones": TINY_BACKBONES[:1]}, "does not fit LateFusionClassifier"),
+    ],
+)
+def test_bad_override_of_the_student(class_dataset, teacher, tmp_path, overrides, message):
+    with pytest.raises((RuntimeError, ValueError)) as caught:
+        train("cls_student", class_dataset, tmp_path, **{"teacher_checkpoint": teacher, **overrides})
+    assert message in cause(caught.value)
+
+
+@pytest.mark.parametrize("bundle", CLASSIFICATION)
+def test_a_class_without_training_slices_is_an_error(bundle, disc_dataset, tmp_path):
+    # in these slices each fold has one class
+    with pytest.raises(RuntimeError) as caught:
+        train(bundle, disc_dataset, tmp_path, **{"recipe": "none"} if bundle == "cls_student" else {})
+    assert "no training slice shows meningioma" in cause(caught.value)
+
+
+def student(dataset: Path, teacher: str, tmp_path: Path, **overrides) -> ConfigParser:
+    """The parts of a run, as the config builds them when they are asked for."""
+    return prepare("cls_student", dataset, tmp_path, teacher_checkpoint=teacher, **overrides).parser
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("balanced", [False, True])
+def test_kd_is_its_equation(class_dataset, teacher, tmp_path, smoothing, balanced):
+    weights = [0.5, 1.0, 3.0]
+    more = {"label_smoothing": smoothing, "class_weights": weights if balanced else None}
+    loss = student(class_dataset, teacher, tmp_path, recipe="kd", **more).get_parsed_content("loss")
+    assert loss.weights == {"ce": 0.1, "logit": 0.9}
+    assert loss.terms["logit"].temperature == 4.0
+    generator = np.random.default_rng(0)
+    s, t, y = 5 * generator.normal(size=(7, 3)), 5 * generator.normal(size=(7, 3)), generator.integers(0, 3, 7)
+    w = np.array(weights) if balanced else np.ones(3)
+    each = -log_softmax(s, axis=1)
+    own = each[np.arange(7), y] * w[y]
+    ce = (1 - smoothing) * own.sum() / w[y].sum() + smoothing / 3 * (each * w).sum() / w[y].sum()
+    p = softmax(t / 4, axis=1)
+    kl = (p * (np.log(p) - log_softmax(s / 4, axis=1))).sum() / 7
+    z = {"student": torch.tensor(s).float(), "teacher": torch.tensor(t).float()}
+    report = loss(z, torch.tensor(y))
+    found = float(report.total)
+    assert found == pytest.approx(0.1 * ce + 0.9 * 16 * kl, rel=1e-4)
+    assert float(report.terms["logit"]) == pytest.approx(16 * kl, rel=1e-4)
+    same = loss({**z, "student": z["teacher"]}, torch.tensor(y))
+    assert float(same.terms["logit"]) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("side", ["teacher", "student"])
+def test_msgff_reaches_the_student_and_the_projection_alone(class_dataset, teacher, tmp_path, side):
+    parser = student(class_dataset, teacher, tmp_path, recipe="msgff", projection_side=side)
+    loss, distiller = parser.get_parsed_content("loss"), parser.get_parsed_content("distiller")
+    outputs = distiller(torch.randn(2, 3, 64, 64))
+    s, t = outputs["student_features"]["msgff"], outputs["teacher_features"]["msgff"]
+    assert (s.shape, t.shape) == ((2, 32, 8, 8), (2, 48, 4, 4))
+    report = loss(outputs, torch.tensor([0, 1]))
+    # independently: the projection is a matrix over channels; of 8 × 8 and 4 × 4, means of 2 × 2 of the former
+    layer = loss.projections["teacher"].layers["msgff"]
+    matrix, bias = layer.weight.detach()[:, :, 0, 0].numpy(), layer.bias.detach().numpy()[None, :, None, None]
+    fs, ft = s.detach().numpy(), t.numpy()
+    projected = np.einsum("oc,bchw->bohw", matrix, ft if side == "teacher" else fs) + bias
+    fs, ft = (fs, projected) if side == "teacher" else (projected, ft)
+    pooled = fs.reshape(*fs.shape[:2], 4, 2, 4, 2).mean(axis=(3, 5))
+    assert float(report.terms["msgff"]) == pytest.approx(float(((pooled - ft) ** 2).mean()), rel=1e-4)
+    features = loss.projections["teacher"](outputs["student_features"], outputs["teacher_features"])
+    loss.terms["msgff"](*features).backward()
+    reached = {name for name, p in distiller.student.named_parameters() if p.grad is not None and p.grad.any()}
+    assert reached
+    assert all(name.startswith(("conv_stem", "bn1", "blocks.0", "blocks.1", "blocks.2")) for name in reached)
+    assert {"conv_stem.weight"} <= reached
+    assert any(name.startswith("blocks.2.") for name in reached)
+    assert layer.weight.grad.abs().sum() > 0
+    network = parser.get_parsed_content("teacher")
+    assert all(p.grad is None for p in network.parameters())
+    # the optimiser moves the projection too
+    held = {id(p) for group in parser.get_parsed_content("optimizer").param_groups for p in group["params"]}
+    assert {id(p) for p in loss.parameters()} <= held
+    assert {id(p) for p in distiller.student.parameters()} <= held
+    assert not held & {id(p) for p in network.parameters()}
+
+
+def test_full_taps_have_the_shapes_of_the_report():
+    """Third MBConv stage of EfficientNet-B0, 40 × 28², and the last convolution of VGG19, 512 × 14²."""
+    own = json.loads(Path(config("cls_student", "train")[0]).read_text())
+    values, seen = own["presets"]["full"], {}
+    assert (own["student_tap_channels"], own["teacher_tap_channels"]) == (40, 512)
+    # on the meta device: shapes without the arithmetic
+    with torch.device("meta"):
+        net = timm.create_model(own["network_name"], num_classes=3)
+        vgg = LateFusionClassifier([values["teacher_backbones"][0]], num_classes=3)
+        net.get_submodule(own["student_tap"]).register_forward_hook(
+            lambda _m, _i, out: seen.update(student=tuple(out.shape))
+        )
+        vgg.get_submodule(values["teacher_tap"]).register_forward_hook(
+            lambda _m, _i, out: seen.update(teacher=tuple(out.shape))
+        )
+        net(torch.zeros(1, 3, 224, 224))
+        vgg(torch.zeros(1, 3, 224, 224))
+    assert seen == {"student": (1, 40, 28, 28), "teacher": (1, 512, 14, 14)}

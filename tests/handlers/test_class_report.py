@@ -1,0 +1,209 @@
+"""What an evaluation of classes writes, from logits that are given."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from monai.engines.utils import IterationEvents
+from PIL import Image
+from scipy.special import softmax
+
+from monai_kd.handlers import ClassReport, ConfusionPicture
+from monai_kd.metrics import class_metrics, cross_fitted_temperatures, fit_temperature
+
+NAMES = ["meningioma", "glioma", "pituitary"]
+DESCRIPTION = {
+    "synthetic": True,
+    "dataset": {"fold": 0, "name": "numbers", "folder": "numbers"},
+    "checkpoint": {"path": "model.pt"},
+}
+
+
+def drawn(size: int = 60, temperature: float = 2.5) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (N, 3) that are too sure of themselves by ``temperature``, and classes (N,)."""
+    generator = np.random.default_rng(0)
+    logits = 4 * generator.normal(size=(size, 3))
+    return logits, np.array([generator.choice(3, p=softmax(row / temperature)) for row in logits])
+
+
+def entries(folder: Path, classes: np.ndarray, each: int = 4) -> list[dict]:
+    """A data list of ``each`` slices a patient."""
+    found = [
+        {"image": str(folder / f"{n}.png"), "class": int(number), "source": f"{n}.mat", "fold": 0}
+        | {"patient": f"P{n // each}", "group": f"P{n // each}"}
+        for n, number in enumerate(classes)
+    ]
+    labels = {str(number + 1): name for number, name in enumerate(NAMES)}
+    (folder / "datalist.json").write_text(json.dumps({"labels": labels, "training": found}))
+    return found
+
+
+def report(folder: Path, logits: np.ndarray, classes: np.ndarray, batch: int = 7, drop: int = 0, **kwargs) -> dict:
+    """Run the logits through, in batches; gives metrics.json."""
+    data = entries(folder, classes)
+    kwargs = {"bootstrap": 20, "trained_names": NAMES, **kwargs}
+    handler = ClassReport(folder / "out", folder, data, lambda: DESCRIPTION, **kwargs)
+
+    def step(engine: Engine, rows: np.ndarray) -> None:
+        engine.state.output = [{"pred": torch.tensor(row)} for row in rows]
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        return engine.state.output
+
+    engine = Engine(step)
+    engine.register_events(*IterationEvents)
+    handler.attach(engine)
+    kept = logits[: len(logits) - drop]
+    engine.run([kept[start : start + batch] for start in range(0, len(kept), batch)])
+    text = (folder / "out" / "metrics.json").read_text()
+    return json.loads(text, parse_constant=lambda token: pytest.fail(f"{token} is not JSON"))
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def values(part: dict) -> dict[str, float]:
+    return {name: entry["value"] for name, entry in part["metrics"].items()}
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_tables_and_metrics_are_those_of_the_logits(tmp_path, temperature):
+    logits, classes = drawn()
+    metrics = report(tmp_path, logits, classes, temperature=temperature)
+    expected = np.exp(logits / temperature) / np.exp(logits / temperature).sum(axis=1, keepdims=True)
+    slices = table(tmp_path / "out" / "slices.csv")
+    found = np.array([[float(row[f"p_{name}"]) for name in NAMES] for row in slices])
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert [row["class_name"] for row in slices] == [NAMES[number] for number in classes]
+    assert [row["predicted_name"] for row in slices] == [NAMES[number] for number in logits.argmax(axis=1)]
+    assert [row["image"] for row in slices][:2] == ["0.png", "1.png"]
+    own = values(metrics["over_slices"])
+    for name, value in class_metrics(expected, classes).items():
+        assert own[name] == pytest.approx(value), name
+    assert own["accuracy"] == pytest.approx((logits.argmax(axis=1) == classes).mean())
+    confusion = table(tmp_path / "out" / "confusion.csv")
+    assert [row["true"] for row in confusion] == NAMES
+    for true, row in enumerate(confusion):
+        counts = [int(((classes == true) & (logits.argmax(axis=1) == number)).sum()) for number in range(3)]
+        assert [int(row[name]) for name in NAMES] == counts
+    patients = table(tmp_path / "out" / "patients.csv")
+    assert len({row["group"] for row in patients}) == 15
+    assert metrics["temperature"] == temperature
+    assert "calibrated" not in metrics
+    for name in ("confusion.png", "reliability.png"):
+        assert min(Image.open(tmp_path / "out" / name).size) > 100
+    assert not (tmp_path / "out" / "temperature.json").exists()
+
+
+def test_calibrated_numbers_come_from_temperatures_of_other_patients(tmp_path):
+    logits, classes = drawn()
+    metrics = report(tmp_path, logits, classes, calibrate=True, seed=4)
+    groups = [f"P{number // 4}" for number in range(60)]
+    others = cross_fitted_temperatures(logits, classes, groups, seed=4)
+    assert len(set(others)) == 5
+    expected = class_metrics(softmax(logits / others[:, None], axis=1), classes)
+    found = values(metrics["calibrated"]["cross_fitted"]["over_slices"])
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value), name
+    # Not those of the one temperature that was fitted to these very slices, which is what is kept.
+    whole = fit_temperature(logits, classes)
+    assert metrics["calibrated"]["temperature"] == whole
+    assert found["nll"] > class_metrics(softmax(logits / whole, axis=1), classes)["nll"]
+    kept = json.loads((tmp_path / "out" / "temperature.json").read_text())
+    assert kept == {"temperature": whole, "slices": 60, "checkpoint": {"path": "model.pt"}}
+    # the plain numbers stay those of the network
+    plain = values(metrics["over_slices"])
+    assert plain["nll"] == pytest.approx(class_metrics(softmax(logits, axis=1), classes)["nll"])
+    assert plain["accuracy"] == found["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("logits", "classes", "reason"),
+    [
+        (np.eye(3)[[0, 1, 2] * 4] * 9, [0, 1, 2] * 4, "classified correctly"),
+        (drawn(12)[0], [1] * 12, "two classes at least"),
+        (np.eye(3)[[0, 1, 2, 0]], [0, 1, 2, 1], "only one"),
+    ],
+)
+def test_where_no_temperature_can_be_fitted_it_is_said(tmp_path, caplog, logits, classes, reason):
+    metrics = report(tmp_path, logits, np.array(classes), calibrate=True)
+    assert list(metrics["calibrated"]) == ["undefined"]
+    assert reason in metrics["calibrated"]["undefined"]
+    assert reason in caplog.text
+    assert not (tmp_path / "out" / "temperature.json").exists()
+
+
+def test_one_class_leaves_metrics_undefined_and_says_why(tmp_path):
+    metrics = report(tmp_path, drawn(12)[0], np.ones(12, dtype=int))
+    for name in ("balanced_accuracy", "macro_f1", "auc"):
+        entry = metrics["over_slices"]["metrics"][name]
+        assert (entry["value"], entry["interval_95"]) == (None, None)
+        assert isinstance(entry["undefined"], str)
+        assert entry["undefined"]
+    accuracy = metrics["over_slices"]["metrics"]["accuracy"]
+    assert accuracy["value"] is not None
+    assert accuracy["undefined"] is None
+
+
+def test_runs_do_not_add_up(tmp_path):
+    logits, classes = drawn(12)
+    assert report(tmp_path, logits, classes)["over_slices"] == report(tmp_path, logits, classes)["over_slices"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"trained_names": NAMES[:2]}, "trained to tell meningioma, glioma; .* has the classes meningioma, gl"),
+        ({"trained_names": [NAMES[1], NAMES[0], NAMES[2]]}, "trained to tell glioma, meningioma, pituitary; .*in this"),
+        ({"temperature": 0.0}, "temperature must be positive"),
+        ({"logits": np.zeros((12, 4))}, r"gives \(4,\) logits for .*0\.png; the data list names 3 classes: menin"),
+        ({"drop": 2}, "10 slices were evaluated, and 12 were to be"),
+    ],
+)
+def test_errors(tmp_path, change, message):
+    logits, classes = drawn(12)
+    with pytest.raises(ValueError, match=message):
+        report(tmp_path, **{"logits": logits, "classes": classes, **change})
+    assert not (tmp_path / "out" / "metrics.json").exists()
+
+
+def confusion_run(path: Path, best: list[bool], monkeypatch, save: bool = True) -> list[tuple]:
+    """Validations of 4 slices each; gives what was drawn."""
+    drawn_now = []
+    monkeypatch.setattr(
+        "monai_kd.handlers.confusion_picture.plot_confusion",
+        lambda matrix, names, file, title: drawn_now.append((np.asarray(matrix).tolist(), names, file, title)),
+    )
+
+    def step(_engine: Engine, number: int) -> list[dict]:
+        return [{"label": torch.tensor(n % 3), "pred": torch.eye(3)[(n + number) % 3]} for n in range(4)]
+
+    for epoch, new_best in enumerate(best, 1):
+        engine = Engine(step)
+        ConfusionPicture(path, NAMES, save=save).attach(engine)
+        engine.add_event_handler(
+            Events.STARTED,
+            lambda e, epoch=epoch, new_best=new_best: (
+                setattr(e.state, "best_metric_epoch", 1 if new_best else 0),
+                setattr(e.state, "best_metric", 0.25 * epoch),
+            ),
+        )
+        engine.run([epoch - 1])
+    return drawn_now
+
+
+def test_confusion_picture_follows_the_best(tmp_path, monkeypatch):
+    found = confusion_run(tmp_path / "c.png", [True, False, True], monkeypatch)
+    assert [matrix for matrix, *_ in found] == [
+        [[2, 0, 0], [0, 1, 0], [0, 0, 1]],
+        [[0, 0, 2], [1, 0, 0], [0, 1, 0]],
+    ]
+    assert found[0][1:] == (NAMES, tmp_path / "c.png", "epoch 1: accuracy 0.250")
+    assert confusion_run(tmp_path / "c.png", [True], monkeypatch, save=False) == []
