@@ -14,8 +14,9 @@ from monai.bundle import ConfigWorkflow, create_workflow
 from torch import nn
 
 from ..checkpoints import load_weights, read_checkpoint
+from ..distillation import TeacherStore
 
-__all__ = ["provide_teacher"]
+__all__ = ["provide_teacher", "teacher_store"]
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,27 @@ def provide_teacher(
         checkpoint = str(_trained_teacher(bundle, overrides, output_dir))
     logger.info("teacher: %s", checkpoint)
     return load_weights(build(), checkpoint)
+
+
+def teacher_store(folder: str | None, images_never_repeat: bool) -> TeacherStore | None:
+    """Where the teacher's outputs are kept between epochs and runs; nowhere without a folder.
+
+    Args:
+        folder: of a `TeacherStore`, or ``None``.
+        images_never_repeat: whether random augmentation makes every image a new one.
+
+    Raises:
+        ValueError: a folder is given and images never repeat: it would fill the disk and never be read.
+    """
+    if folder is None:
+        return None
+    if images_never_repeat:
+        raise ValueError(
+            "teacher_store keeps what the teacher says of each image, and with `augmentation` or `mixup` no image comes "
+            "twice: leave teacher_store at null, or train with flips alone."
+        )
+    logger.info("teacher_store: outputs of the teacher are kept in %s; delete it when no run needs it.", folder)
+    return TeacherStore(folder)
 
 
 def _trained_teacher(bundle: str, overrides: Mapping[str, Any], output_dir: str) -> Path:

@@ -1,4 +1,5 @@
 from .distiller import Distiller
+from .store import TeacherStore
 from .taps import FeatureTaps
 
-__all__ = ["Distiller", "FeatureTaps"]
+__all__ = ["Distiller", "FeatureTaps", "TeacherStore"]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from .store import TeacherStore, fingerprint
 from .taps import FeatureTaps
 
 __all__ = ["Distiller"]
@@ -24,6 +25,7 @@ class Distiller(nn.Module):
         student_taps: name to module path in the student, see `FeatureTaps`.
         teacher_taps: name to module path, the same for each teacher; or, for several teachers, name of the teacher
             to such a mapping.
+        store: where the teachers' outputs are kept, so that each image is shown to a teacher once.
 
     Returns of ``forward(image)``:
         a dict with ``student`` (logits) and ``student_features`` (name to tensor), and for one teacher ``teacher`` and
@@ -44,6 +46,7 @@ class Distiller(nn.Module):
         teacher: nn.Module | Mapping[str, nn.Module] | None = None,
         student_taps: Mapping[str, str] | None = None,
         teacher_taps: Mapping[str, str] | Mapping[str, Mapping[str, str]] | None = None,
+        store: TeacherStore | None = None,
     ) -> None:
         super().__init__()
         self.student = student
@@ -62,6 +65,8 @@ class Distiller(nn.Module):
         if unknown:
             known = ", ".join(suffix[1:] for suffix in teachers if suffix) or "none with a name"
             raise ValueError(f"teacher_taps name {', '.join(unknown)}; teachers are {known}.")
+        self._store = store
+        self._fingerprints: dict[str, str] = {}
         self._teacher_taps: dict[str, FeatureTaps] = {}
         for suffix, network in teachers.items():
             network.eval().requires_grad_(False)
@@ -83,21 +88,35 @@ class Distiller(nn.Module):
             network._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
+    def _ask(self, suffix: str, image: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Logits and tapped features of one teacher, by running it or from the store."""
+        network, taps = self._teachers[suffix], self._teacher_taps[suffix]
+
+        def run(images: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+            return network(images), taps.take()
+
+        if self._store is None:
+            return run(image)
+        if suffix not in self._fingerprints:
+            # Not before the first image: weights may be moved or loaded until then.
+            self._fingerprints[suffix] = fingerprint(network, taps.paths)
+        return self._store.answer(self._fingerprints[suffix], image, run)
+
     def forward(self, image: torch.Tensor, teacher_outputs: Mapping[str, object] | None = None) -> dict:
         """Run student and teachers.
 
         Args:
             image: (B, C, H, W) or with any number of spatial axes.
-            teacher_outputs: ``teacher``/``teacher_features`` items computed elsewhere, from a store say, for this very
-                image as it was flipped here; the teachers are then not run.
+            teacher_outputs: ``teacher``/``teacher_features`` items computed elsewhere, for this very image as it was
+                flipped here; the teachers are then not run.
         """
         outputs: dict = {}
         if teacher_outputs is None:
             for suffix, network in self._teachers.items():
                 network.eval()
                 with torch.no_grad():
-                    outputs[f"teacher{suffix}"] = network(image)
-                outputs[f"teacher_features{suffix}"] = self._teacher_taps[suffix].take()
+                    logits, features = self._ask(suffix, image)
+                outputs[f"teacher{suffix}"], outputs[f"teacher_features{suffix}"] = logits, features
         else:
             outputs.update(teacher_outputs)
         outputs["student"] = self.student(image)

@@ -113,6 +113,41 @@ def test_resumed_run_has_the_losses_of_an_uninterrupted_one(taught, tmp_path):
         assert all(torch.equal(expected[key], found[key]) for key in expected)
 
 
+def test_store_of_the_teacher_changes_no_loss_and_serves_the_next_run(taught, tmp_path):
+    bundle, dataset, given = taught
+    common = {**given, "mixup": 0.0} if "mixup" in given else given
+    train(bundle, dataset, tmp_path / "plain", **common)
+    stored = {**common, "teacher_store": str(tmp_path / "store")}
+    train(bundle, dataset, tmp_path / "filling", **stored)
+    entries = list((tmp_path / "store").rglob("*.pt"))
+    trainer = prepare(bundle, dataset, tmp_path / "filled", **stored).trainer
+    seen = []
+    trainer.network.teachers["teacher"].register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    trainer.run()
+    assert sorted((tmp_path / "store").rglob("*.pt")) == sorted(entries)
+    assert seen == []
+    for plain, *others in zip(*(rows(tmp_path / name) for name in ("plain", "filling", "filled")), strict=True):
+        for found in others:
+            assert found.keys() == plain.keys()
+            for name in plain.keys() - {"seconds"}:
+                # A teacher asked about part of a batch rounds otherwise.
+                assert found[name] == pytest.approx(plain[name], rel=1e-4, abs=1e-6), name
+
+
+@pytest.mark.parametrize("overrides", [{"augmentation": [{"_target_": "RandRotated", "keys": "image"}]}, {"mixup": 0.4}])
+def test_store_is_refused_when_no_image_comes_twice(class_dataset, class_teacher, tmp_path, overrides):
+    with pytest.raises((RuntimeError, ValueError)) as caught:
+        train(
+            "cls_student",
+            class_dataset,
+            tmp_path,
+            teacher_checkpoint=str(class_teacher),
+            teacher_store=str(tmp_path / "store"),
+            **overrides,
+        )
+    assert "no image comes twice" in cause(caught.value)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

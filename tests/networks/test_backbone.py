@@ -70,7 +70,7 @@ def test_classifier_of_a_file_is_kept_when_it_has_as_many_classes(name, classifi
     found = create_backbone(name, tmp_path / "w.pth", num_classes=3, **kwargs)
     assert found.state_dict().keys() == source.state_dict().keys()
     assert all(torch.equal(value, source.state_dict()[key]) for key, value in found.state_dict().items())
-    assert caplog.text == ""
+    assert "random weights" not in caplog.text
     with torch.no_grad():
         image = torch.randn(2, 3, 32, 32)
         assert torch.equal(found.eval()(image), source.eval()(image))

@@ -1,0 +1,102 @@
+"""What a teacher said of an image, kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..checkpoints import read_checkpoint, save_checkpoint
+
+__all__ = ["TeacherStore", "fingerprint"]
+
+Answer = tuple[torch.Tensor, dict[str, torch.Tensor]]
+
+
+def fingerprint(network: nn.Module, paths: Mapping[str, str]) -> str:
+    """Twelve hexadecimal digits that tell what a network answers, and what is tapped of it.
+
+    They change with any weight, any statistic, and any plain value that a module holds, such as a stride or the size to
+    which it resizes its image.
+
+    Example:
+        >>> net = nn.Conv2d(1, 1, 1)
+        >>> before = fingerprint(net, {})
+        >>> _ = nn.init.zeros_(net.weight)
+        >>> before == fingerprint(net, {})
+        False
+    """
+    digest = hashlib.sha256(repr(sorted(paths.items())).encode())
+    for name, module in network.named_modules():
+        plain = {key: value for key, value in vars(module).items() if isinstance(value, (int, float, str, list, tuple))}
+        digest.update(repr((name, type(module).__name__, sorted(plain.items()))).encode())
+    for name, value in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(_bytes(value))
+    return digest.hexdigest()[:12]
+
+
+def _bytes(tensor: torch.Tensor) -> memoryview:
+    # By way of uint8: numpy has no bfloat16.
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+class TeacherStore:
+    """Outputs of frozen teachers on disk, found again by the content of the image.
+
+    A teacher says the same of the same image in every epoch and in every run that it teaches. The key is the image
+    itself, as the network gets it: a flipped slice is another image with its own entry, and nothing has to be told
+    which flip it was. Beside the image, the weights of the teacher, its taps and the precision decide; none of them
+    can be mixed up. Outputs are kept in the precision in which they came, so that losses are those of a teacher that
+    runs, up to rounding where its batch is composed otherwise.
+
+    It pays when images come again, that is with flips as the only augmentation: two entries a slice. Entries are never
+    removed; delete the folder when its runs are done.
+
+    Args:
+        folder: made when needed; processes may share it.
+
+    Example:
+        >>> import tempfile
+        >>> store, net = TeacherStore(tempfile.mkdtemp()), nn.Conv2d(1, 1, 1)
+        >>> with torch.no_grad():
+        ...     image = torch.ones(2, 1, 4, 4)
+        ...     first, _ = store.answer("net", image, lambda x: (net(x), {}))
+        ...     again, _ = store.answer("net", image, lambda x: 1 / 0)
+        >>> torch.equal(first, again)
+        True
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder).expanduser()
+
+    def answer(self, teacher: str, image: torch.Tensor, ask: Callable[[torch.Tensor], Answer]) -> Answer:
+        """Logits and features of a batch; the teacher is asked about the images that are not there yet.
+
+        Args:
+            teacher: its `fingerprint`.
+            image: (B, C, spatial axes …).
+            ask: the teacher: a batch of images to logits (B, …) and name to features (B, …), without gradients.
+
+        Raises:
+            ValueError: an entry of the store can't be read; delete it.
+        """
+        kind = image.device.type
+        precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else image.dtype
+        folder = self.folder / f"{teacher}-{str(precision).removeprefix('torch.')}"
+        names = [hashlib.sha256(repr(tuple(each.shape)).encode() + _bytes(each)).hexdigest()[:32] for each in image]
+        files = [folder / f"{name}.pt" for name in names]
+        absent = [row for row, file in enumerate(files) if not file.is_file()]
+        fresh: dict[int, dict[str, torch.Tensor]] = {}
+        if absent:
+            logits, features = ask(image[absent])
+            for place, row in enumerate(absent):
+                # A row of a batch would be saved with the whole batch behind it.
+                fresh[row] = {name: value[place].clone() for name, value in {"": logits, **features}.items()}
+                save_checkpoint(fresh[row], files[row])
+        rows = [fresh[row] if row in fresh else read_checkpoint(files[row], image.device) for row in range(len(files))]
+        stacked = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+        return stacked.pop(""), stacked
