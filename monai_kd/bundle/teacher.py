@@ -69,8 +69,8 @@ def teacher_store(folder: str | None, images_never_repeat: bool) -> TeacherStore
         return None
     if images_never_repeat:
         raise ValueError(
-            "teacher_store keeps what the teacher says of each image, and with `augmentation` or `mixup` no image comes "
-            "twice: leave teacher_store at null, or train with flips alone."
+            "teacher_store keeps what the teacher says of each image, and with `augmentation` or `mixup` no image "
+            "comes twice: leave teacher_store at null, or train with flips alone."
         )
     logger.info("teacher_store: outputs of the teacher are kept in %s; delete it when no run needs it.", folder)
     return TeacherStore(folder)

@@ -134,7 +134,9 @@ def test_store_of_the_teacher_changes_no_loss_and_serves_the_next_run(taught, tm
                 assert found[name] == pytest.approx(plain[name], rel=1e-4, abs=1e-6), name
 
 
-@pytest.mark.parametrize("overrides", [{"augmentation": [{"_target_": "RandRotated", "keys": "image"}]}, {"mixup": 0.4}])
+@pytest.mark.parametrize(
+    "overrides", [{"augmentation": [{"_target_": "RandRotated", "keys": "image"}]}, {"mixup": 0.4}]
+)
 def test_store_is_refused_when_no_image_comes_twice(class_dataset, class_teacher, tmp_path, overrides):
     with pytest.raises((RuntimeError, ValueError)) as caught:
         train(
