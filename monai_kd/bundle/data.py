@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from ..data import read_datalist
+from .processes import first_alone
 
 __all__ = ["dataset_folder", "phantom_folder", "preset"]
 
@@ -41,16 +42,17 @@ def dataset_folder(dataset_dir: str | None) -> str:
     folder = phantom_folder()
     data = folder / "dataset"
     logger.warning("No dataset_dir was given: using SYNTHETIC phantom slices, which look like head MRI and are none.")
-    if (data / "datalist.json").is_file():
-        logger.warning("Phantoms made earlier are in %s. Give --dataset_dir FOLDER for your own slices.", data)
-    else:
-        # Raw-file readers are of no use to a run on real data or to a server.
-        from data_prep.convert import convert
-        from data_prep.phantom import write_phantoms
+    with first_alone():
+        if (data / "datalist.json").is_file():
+            logger.warning("Phantoms made earlier are in %s. Give --dataset_dir FOLDER for your own slices.", data)
+        else:
+            # Raw-file readers are of no use to a run on real data or to a server.
+            from data_prep.convert import convert
+            from data_prep.phantom import write_phantoms
 
-        logger.warning(
-            "Making %d phantom slices in %s. Give --dataset_dir FOLDER for your own.", PHANTOM_SLICES, folder
-        )
-        write_phantoms(folder / "raw", slices=PHANTOM_SLICES, seed=PHANTOM_SEED)
-        convert(folder / "raw", data)
+            logger.warning(
+                "Making %d phantom slices in %s. Give --dataset_dir FOLDER for your own.", PHANTOM_SLICES, folder
+            )
+            write_phantoms(folder / "raw", slices=PHANTOM_SLICES, seed=PHANTOM_SEED)
+            convert(folder / "raw", data)
     return str(data)

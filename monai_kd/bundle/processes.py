@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-__all__ = ["distributed", "local_rank", "rank", "start_processes", "stop_processes"]
+__all__ = ["distributed", "first_alone", "in_processes", "local_rank", "rank", "start_processes", "stop_processes"]
 
 
 def _from_torchrun(name: str) -> int:
@@ -40,9 +42,12 @@ def local_rank() -> int:
 
 
 def start_processes(device: torch.device | str) -> None:
-    """Join the process group: NCCL for CUDA devices, gloo for CPUs."""
+    """Join the process group, unless that is done: NCCL for CUDA devices, gloo for CPUs."""
     device = torch.device(device)
     rank()
+    if in_processes():
+        # A student's run that trains its teacher first.
+        return
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group(backend="nccl" if device.type == "cuda" else "gloo")
@@ -50,8 +55,28 @@ def start_processes(device: torch.device | str) -> None:
 
 def stop_processes() -> None:
     """Leave the process group."""
-    if dist.is_initialized():
+    if in_processes():
         dist.destroy_process_group()
+
+
+def in_processes() -> bool:
+    """Whether this process is one of a group."""
+    return dist.is_available() and dist.is_initialized()
+
+
+@contextmanager
+def first_alone() -> Iterator[None]:
+    """A block that the first process of a group runs before the others, which then find done what it did.
+
+    Example:
+        >>> with first_alone():  # no group, nothing to wait for
+        ...     done = True
+    """
+    if in_processes() and dist.get_rank() > 0:
+        dist.barrier()
+    yield
+    if in_processes() and dist.get_rank() == 0:
+        dist.barrier()
 
 
 def distributed(module: nn.Module, device: torch.device | str, find_unused: bool = False) -> nn.Module:

@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch.distributed as dist
 from monai.bundle import ConfigWorkflow, create_workflow
 from torch import nn
 
 from ..checkpoints import load_weights, read_checkpoint
 from ..distillation import TeacherStore
+from .processes import in_processes
 
 __all__ = ["provide_teacher", "teacher_store"]
 
@@ -43,7 +45,6 @@ def provide_teacher(
     Raises:
         FileNotFoundError: a checkpoint was given and is not there, or the teacher's bundle is not.
         ValueError: the checkpoint does not fit the network.
-        RuntimeError: a teacher would have to be trained inside a multi-process run.
     """
     if not needed:
         if checkpoint is not None:
@@ -76,6 +77,24 @@ def teacher_store(folder: str | None, images_never_repeat: bool) -> TeacherStore
     return TeacherStore(folder)
 
 
+def _fingerprint(overrides: Mapping[str, Any]) -> str:
+    """Ten hexadecimal digits that tell with which settings, and on which data, a teacher is trained."""
+    # Not on which device: of several processes, each has its own.
+    told = {name: value for name, value in overrides.items() if name != "device"}
+    data = (Path(overrides["dataset_dir"]) / "datalist.json").read_bytes()
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=_plain).encode() + data).hexdigest()[:10]
+
+
+def _plain(value: Any) -> Any:
+    """A transform, say, by its class and parameters: its ``repr`` holds an address, which differs in every run."""
+    if hasattr(value, "__qualname__"):
+        return value.__qualname__
+    if not hasattr(value, "__dict__"):
+        return str(value)
+    parameters = {k: v for k, v in vars(value).items() if not isinstance(v, np.random.RandomState)}
+    return [type(value).__qualname__, parameters]
+
+
 def _trained_teacher(bundle: str, overrides: Mapping[str, Any], output_dir: str) -> Path:
     config = Path(bundle) / "configs" / "train.json"
     if not config.is_file():
@@ -83,26 +102,19 @@ def _trained_teacher(bundle: str, overrides: Mapping[str, Any], output_dir: str)
             f"no teacher_checkpoint was given, and the teacher's bundle is not in {Path(bundle).resolve()}: give "
             "--teacher_checkpoint FILE, or --teacher_bundle FOLDER."
         )
-    data = (Path(overrides["dataset_dir"]) / "datalist.json").read_bytes()
-    fingerprint = hashlib.sha256(json.dumps(dict(overrides), sort_keys=True, default=str).encode() + data)
-    folder = Path(output_dir) / f"teacher-{fingerprint.hexdigest()[:10]}"
+    folder = Path(output_dir) / f"teacher-{_fingerprint(overrides)}"
     best, last = folder / "model.pt", folder / "last.pt"
     done = read_checkpoint(last)["epoch"] if last.is_file() else 0
     if done >= overrides["epochs"] and best.is_file():
         logger.warning("No teacher_checkpoint was given: using the teacher trained earlier in %s.", folder)
         return best
-    if dist.is_available() and dist.is_initialized():
-        raise RuntimeError(
-            f"no teacher_checkpoint was given. Train the teacher first (bundle {Path(bundle).name}, also with "
-            "multi_gpu_train.json), then give --teacher_checkpoint FILE to the multi-process run."
-        )
     logger.warning(
         "No teacher_checkpoint was given: training the teacher FIRST, once, on the same data (%s), into %s.",
         overrides["dataset_dir"],
         folder,
     )
     workflow: ConfigWorkflow = create_workflow(
-        config_file=str(config),
+        config_file=[str(config), str(config.with_name("multi_gpu_train.json"))] if in_processes() else str(config),
         workflow_type="train",
         logging_file=False,
         output_dir=str(folder),
@@ -110,6 +122,10 @@ def _trained_teacher(bundle: str, overrides: Mapping[str, Any], output_dir: str)
         **overrides,
     )
     workflow.run()
-    workflow.finalize()
+    if in_processes():
+        # The first process has written the checkpoint when it gets here. Finalizing would end the group.
+        dist.barrier()
+    else:
+        workflow.finalize()
     logger.warning("The teacher is trained: %s. Now the student.", best)
     return best

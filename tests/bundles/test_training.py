@@ -61,6 +61,17 @@ def test_student_trains_its_teacher_once_and_leaves_a_bare_network(disc_dataset,
     assert (folder / "model.pt").stat().st_mtime_ns == trained
 
 
+def test_augmented_teacher_is_found_again(disc_dataset, tmp_path, caplog):
+    def augmentation(degrees):
+        return [{"_target_": "RandRotated", "keys": ["image", "label"], "range_x": degrees, "prob": 1.0}]
+
+    train("seg_student", disc_dataset, tmp_path, epochs=1, augmentation=augmentation(0.1))
+    train("seg_student", disc_dataset, tmp_path, epochs=1, augmentation=augmentation(0.1))
+    assert "using the teacher trained earlier" in caplog.text
+    train("seg_student", disc_dataset, tmp_path, epochs=1, augmentation=augmentation(0.2))
+    assert len(list(tmp_path.glob("teacher-*"))) == 2
+
+
 @pytest.mark.parametrize(
     ("recipe", "terms"),
     [
@@ -208,6 +219,16 @@ def test_two_gloo_processes_train_as_one(disc_dataset, teacher, tmp_path):
         assert found["loss"] == pytest.approx(expected["loss"], rel=1e-3)
         assert found["val/dice"] == pytest.approx(expected["val/dice"], abs=1e-3)
     state = torch.load(tmp_path / "two" / "model.pt", weights_only=True)
+    assert not any(key.startswith("module.") for key in state)
+
+
+def test_two_gloo_processes_train_their_teacher_first(disc_dataset, tmp_path):
+    given = {"norm": "instance", "epochs": 1}
+    (row,) = _torchrun(2, "seg_student", disc_dataset, tmp_path, 2, **given)
+    assert row["loss/logit"] > 0
+    (folder,) = tmp_path.glob("teacher-*")
+    assert len(rows(folder)) == TINY_STUDENT["teacher_epochs"]
+    state = torch.load(folder / "model.pt", weights_only=True)
     assert not any(key.startswith("module.") for key in state)
 
 
