@@ -26,7 +26,11 @@ def main(arguments: list[str] | None = None) -> int:
     compare.add_argument("second", type=Path, help="another one, of the same slices")
     compare.add_argument("--resamples", type=int, default=2000, help="of the bootstrap over patients (default: 2000)")
     compare.add_argument("--seed", type=int, default=0, help="of the bootstrap")
-    for command in (demo, report):
+    export = commands.add_parser("export", help="a folder with the network as ONNX that runs without torch or MONAI")
+    export.add_argument("bundle", help="seg_student or cls_student, say, or the folder of a bundle")
+    export.add_argument("checkpoint", type=Path, help="weights of its network")
+    export.add_argument("output_dir", type=Path, help="new folder")
+    for command in (demo, report, export):
         command.add_argument("--bundles", type=Path, metavar="FOLDER", help="default: bundles/ of this checkout")
     given = vars(parser.parse_args(arguments))
     # Imported when needed: torch takes seconds, and --help should not.
@@ -35,6 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
         from .demo import run_demo as run
     elif command == "report":
         from .report import run_report as run
+    elif command == "export":
+        from .export import run_export as run
     else:
         from .compare import run_compare as run
     return run(**given)

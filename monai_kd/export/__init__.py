@@ -1,0 +1,3 @@
+from .package import export_package, run_export
+
+__all__ = ["export_package", "run_export"]

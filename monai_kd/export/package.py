@@ -1,0 +1,186 @@
+"""One folder with all that a prediction needs, and no torch: for edge boxes, services, other languages."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import shutil
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import EnsureTyped, NormalizeIntensityd, RepeatChanneld
+from torch import nn
+
+from ..bundle import find_bundle
+from ..inference import BundlePredictor, UprightInPlaned
+from ..report.checkpoint import describe_checkpoint
+from ..transforms import ResizeInPlaned, ScaleSliceIntensityd
+
+__all__ = ["export_package", "run_export"]
+
+PREDICT = Path(__file__).with_name("predict.py")
+# In this order; what else a config does to an image, predict.py does not know.
+KNOWN = [UprightInPlaned, ScaleSliceIntensityd, ResizeInPlaned, RepeatChanneld, NormalizeIntensityd, EnsureTyped]
+TOLERANCE = 1e-3
+OPSET = 18
+
+
+def export_package(bundle: str | Path, checkpoint: str | Path, output_dir: str | Path) -> float:
+    """Write the network of a bundle as ONNX with its preprocessing as data and a script that runs it.
+
+    The folder holds ``model.onnx``, ``settings.json`` (size, normalisation, threshold, classes, where it comes from),
+    ``predict.py`` (numpy and onnxruntime alone), ``requirements.txt``, ``MODEL_CARD.md``, ``LICENSE`` and
+    ``data_license.txt``. It appears whole or not at all. Before it does, its probabilities are compared with those of
+    the bundle on an image of noise.
+
+    Args:
+        bundle: folder that holds ``configs/``, of seg_student or cls_student, say.
+        checkpoint: weights of its network.
+        output_dir: must not exist, or be empty.
+
+    Returns:
+        the largest difference of a probability that was found.
+
+    Raises:
+        FileExistsError: ``output_dir`` holds something.
+        ImportError: onnx, onnxscript or onnxruntime is not installed.
+        ValueError: the config prepares images in a way that ``predict.py`` does not know, the checkpoint does not fit,
+            or the package gives other probabilities than the bundle.
+    """
+    absent = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if absent:
+        raise ImportError(f"export needs {', '.join(absent)}: pip install 'monai_kd[export]'.")
+    bundle, output_dir = Path(bundle).expanduser().resolve(), Path(output_dir).expanduser().resolve()
+    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
+        raise FileExistsError(f"{output_dir} is not empty: choose another --output_dir, or remove it.")
+    predictor = BundlePredictor(bundle, checkpoint, device="cpu", amp=False)
+    settings = _settings(predictor, bundle, checkpoint)
+    output_dir.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output_dir.parent, prefix=".package-") as temporary:
+        folder = Path(temporary) / output_dir.name
+        folder.mkdir()
+        _write_onnx(predictor.network, settings["image_size"], folder / "model.onnx")
+        (folder / "settings.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        (folder / "requirements.txt").write_text("numpy\nonnxruntime\n", encoding="utf-8")
+        for source, name in (
+            (PREDICT, "predict.py"),
+            (bundle / "docs" / "README.md", "MODEL_CARD.md"),
+            (bundle / "docs" / "data_license.txt", "data_license.txt"),
+            (bundle / "LICENSE", "LICENSE"),
+        ):
+            shutil.copyfile(source, folder / name)
+        difference = _difference(predictor, folder, settings)
+        if not difference <= TOLERANCE:
+            raise ValueError(
+                f"the exported network gives probabilities that differ by {difference:.2g} from the bundle's: the "
+                "export went wrong, and nothing was written."
+            )
+        if output_dir.is_dir():
+            output_dir.rmdir()
+        folder.rename(output_dir)
+    return difference
+
+
+def run_export(bundle: str, checkpoint: Path, output_dir: Path, bundles: Path | None = None) -> int:
+    """``python -m monai_kd export``; the exit code: 0, or 2 after saying what is wrong.
+
+    Args:
+        bundle: its name, see `find_bundle`, or its folder.
+        checkpoint, output_dir: see `export_package`.
+        bundles: folder of the bundles.
+    """
+    try:
+        folder = Path(bundle) if (Path(bundle) / "configs").is_dir() else find_bundle(bundle, bundles)
+        difference = export_package(folder, checkpoint, output_dir)
+    except (OSError, ValueError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{output_dir}: probabilities of model.onnx and of the bundle agree to {difference:.1g}. To use it:")
+    print(f"  pip install -r {output_dir}/requirements.txt\n  python {output_dir}/predict.py SLICE.nii.gz")
+    return 0
+
+
+def _settings(predictor: BundlePredictor, bundle: Path, checkpoint: str | Path) -> dict[str, Any]:
+    # The first one loads, which predict.py does in its own way.
+    prepared = predictor.value("preprocessing").transforms[1:]
+    kinds = [type(each) for each in prepared]
+    upright = UprightInPlaned in kinds
+    if kinds != (KNOWN if upright else KNOWN[1:]):
+        raise ValueError(
+            f"preprocessing of {bundle.name} is {', '.join(kind.__name__ for kind in kinds)}; predict.py knows "
+            f"{', '.join(kind.__name__ for kind in KNOWN)} in this order, and would give other results."
+        )
+    normalizer = prepared[kinds.index(NormalizeIntensityd)].normalizer
+    facts = describe_checkpoint(checkpoint)
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    classifies = metadata["network_data_format"]["outputs"]["pred"]["format"] != "segmentation"
+    if classifies:
+        own = {"class_names": predictor.value("class_names"), "temperature": predictor.value("temperature")}
+    else:
+        own = {"threshold": predictor.value("threshold"), "labels": {"0": "background", "1": "tumour"}}
+    return {
+        "task": "classification" if classifies else "segmentation",
+        "image_size": predictor.value("image_size"),
+        "upright": upright,
+        "mean": [float(value) for value in normalizer.subtrahend],
+        "std": [float(value) for value in normalizer.divisor],
+        **own,
+        "input": "image: float32 (1, 3, columns, rows), a slice scaled to 0 … 1, resized, repeated, (x - mean) / std",
+        "output": "logits",
+        "bundle": {"name": bundle.name, "version": metadata["version"]},
+        "checkpoint": {"file": facts.file, "sha256": facts.sha256, "trained_on_synthetic_slices": facts.synthetic},
+        "intended_use": metadata["intended_use"],
+    }
+
+
+def _write_onnx(network: nn.Module, image_size: int, path: Path) -> None:
+    image = torch.zeros(1, 3, image_size, image_size)
+    log = logging.getLogger("torch.onnx")
+    before = log.level
+    try:
+        log.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                network.to(memory_format=torch.contiguous_format),
+                (image,),
+                path,
+                input_names=["image"],
+                output_names=["logits"],
+                opset_version=OPSET,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+    finally:
+        log.setLevel(before)
+        network.to(memory_format=torch.channels_last)
+
+
+def _difference(predictor: BundlePredictor, folder: Path, settings: dict[str, Any]) -> float:
+    """The largest difference between the probabilities of bundle and package, on noise in a geometry to be turned."""
+    import onnxruntime
+
+    image = np.random.default_rng(0).normal(size=(75, 60, 2)).astype(np.float32)
+    affine = np.diag([0.9, 0.8, 5.0, 1.0])
+    meta = {"affine": affine, "original_affine": affine, "spatial_shape": np.asarray(image.shape), "space": "RAS"}
+    meta |= {"original_channel_dim": float("nan"), "spacing": np.asarray([0.9, 0.8, 5.0])}
+    output = predictor(image, meta)
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    found = _script().predict(image, affine[:3, :3], session, settings)
+    expected = output["pred"].T if settings["task"] == "classification" else output["probability"][0]
+    return float(np.abs(np.asarray(expected, dtype=float) - found).max())
+
+
+def _script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("predict", PREDICT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

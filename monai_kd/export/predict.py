@@ -1,0 +1,149 @@
+"""Segment or classify head slices, with numpy and onnxruntime alone. Research only: this is not a medical device.
+
+A SLICE is NIfTI (a slice or a volume), a .npy array (rows, columns) as a viewer shows it, or, with Pillow, PNG or JPEG.
+"""
+
+import argparse
+import gzip
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+HERE = Path(__file__).resolve().parent
+NIFTI_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
+PICTURE_AFFINE = np.diag([-1.0, -1.0, 1.0])  # columns run to the patient's left, rows to the back or to the feet
+
+
+def read_nifti(path):
+    """The image, (X, Y) or (X, Y, Z); the 3 × 3 part of its affine, indices to RAS+; and the header."""
+    raw = path.read_bytes()
+    raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+    order = "<" if raw[:4] == (348).to_bytes(4, "little") else ">"
+    if len(raw) < 352 or raw[344:347] != b"n+1":
+        raise ValueError("it is no NIfTI-1 file in one piece")
+
+    def get(kind, start, count=1):
+        return np.frombuffer(raw, order + kind, count, start)
+
+    dimensions, kind = get("i2", 40, 8), int(get("i2", 70)[0])
+    shape = tuple(int(n) for n in dimensions[1 : 1 + dimensions[0]])
+    if len(shape) not in (2, 3) or kind not in NIFTI_TYPES:
+        raise ValueError(f"it has axes {shape} and data type {kind}; a slice or a volume of plain numbers is expected")
+    image = get(NIFTI_TYPES[kind], int(get("f4", 108)[0]), int(np.prod(shape))).reshape(shape, order="F")
+    slope, intercept = get("f4", 112, 2).astype(float)
+    image = image * slope + intercept if np.isfinite(slope) and slope != 0 else image
+    size = get("f4", 76, 4).astype(float)
+    if get("i2", 254)[0] > 0:
+        affine = get("f4", 280, 12).astype(float).reshape(3, 4)[:, :3]
+    elif get("i2", 252)[0] > 0:
+        v, unit = get("f4", 256, 3).astype(float), np.eye(3)
+        a = np.sqrt(max(0.0, 1 - v @ v))
+        rotation = (2 * a * a - 1) * unit + 2 * np.outer(v, v) + 2 * a * np.cross(v, unit).T
+        affine = rotation * size[1:] * [1, 1, -1 if size[0] < 0 else 1]
+    else:
+        affine = np.diag([-1.0, 1.0, 1.0])
+    return image, affine, (raw[:352], order)
+
+
+def write_nifti(path, mask, header):
+    """A mask in the geometry of the file that ``header`` is of."""
+    raw, order = bytearray(header[0]), header[1]
+    for start, kind, values in ((70, "i2", [2, 8]), (108, "f4", [352, 1, 0]), (124, "f4", [1, 0])):
+        raw[start : start + len(values) * int(kind[1])] = np.array(values, order + kind).tobytes()
+    raw[348:352] = bytes(4)  # no extensions
+    path.write_bytes(gzip.compress(bytes(raw) + mask.tobytes(order="F"), mtime=0))
+
+
+def read(path):
+    if path.name.endswith((".nii", ".nii.gz")):
+        return read_nifti(path)
+    if path.suffix == ".npy":
+        return np.load(path, allow_pickle=False).T, PICTURE_AFFINE, None
+    from PIL import Image, ImageOps
+
+    picture = ImageOps.exif_transpose(Image.open(path))
+    if picture.mode not in ("L", "I", "F") and not picture.mode.startswith("I;16"):
+        picture = picture.convert("RGB").convert("L")
+    return np.asarray(picture).T, PICTURE_AFFINE, None
+
+
+def turn(affine):
+    """Whether to swap the first two axes, and which to flip, so that the slice stands upright."""
+    first = int(np.abs(affine[:, 0]).argmax())
+    rest = np.abs(affine[:, 1])
+    rest[first] = -1
+    second = int(rest.argmax())
+    flips, swap = [affine[first, 0] > 0, affine[second, 1] > 0], first > second
+    return swap, [axis + 1 for axis, flip in enumerate(flips[::-1] if swap else flips) if flip]
+
+
+def bilinear(old, new):
+    """(new, old): the weights of each old pixel in each new one, along an axis."""
+    position = np.maximum((np.arange(new) + 0.5) * old / new - 0.5, 0)
+    low = np.minimum(position.astype(int), old - 1)
+    unit, part = np.eye(old), (position - low)[:, None]
+    return unit[low] * (1 - part) + unit[np.minimum(low + 1, old - 1)] * part
+
+
+def predict(image, affine, session, settings):
+    """Probabilities: of tumour, in the shape of the image; or of each class, (slices, classes)."""
+    if image.ndim not in (2, 3) or not np.isfinite(image).all() or image.size == 0 or image.min() == image.max():
+        raise ValueError("it is no grey slice or volume, is constant, or holds NaN or infinity")
+    slices = np.moveaxis(image[..., None] if image.ndim == 2 else image, 2, 0).astype(np.float32)
+    low, high = slices.min((1, 2), keepdims=True), slices.max((1, 2), keepdims=True)
+    slices = (slices - low) / np.where(high > low, high - low, 1)
+    swap, flips = turn(affine) if settings["upright"] else (False, [])
+    slices = np.flip(slices.swapaxes(1, 2) if swap else slices, flips)
+    side = settings["image_size"]
+    mean, std = (np.reshape(settings[name], (1, 3, 1, 1)) for name in ("mean", "std"))
+    small = bilinear(slices.shape[1], side) @ slices @ bilinear(slices.shape[2], side).T
+    inputs = ((small[:, None] - mean) / std).astype(np.float32)
+    logits = np.concatenate([session.run(None, {"image": each[None]})[0] for each in inputs]).astype(float)
+    if settings["task"] == "classification":
+        odds = np.exp((logits - logits.max(axis=1, keepdims=True)) / settings["temperature"])
+        return odds / odds.sum(axis=1, keepdims=True)
+    found = 1 / (1 + np.exp(-logits[:, 0]))
+    found = np.flip(bilinear(side, slices.shape[1]) @ found @ bilinear(side, slices.shape[2]).T, flips)
+    return np.moveaxis(found.swapaxes(1, 2) if swap else found, 0, 2).reshape(image.shape)
+
+
+def main():
+    settings = json.loads((HERE / "settings.json").read_text(encoding="utf-8"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("slices", type=Path, nargs="+", metavar="SLICE")
+    parser.add_argument("--output_dir", type=Path, default=Path(), help="for masks (default: the working directory)")
+    parser.add_argument("--threshold", type=float, default=settings.get("threshold"), help="on the probability")
+    given = parser.parse_args()
+    names = [path.name.removesuffix(".gz").rsplit(".", 1)[0] + "_mask" for path in given.slices]
+    if len(set(names)) < len(names):
+        parser.error("two files would get a mask of the same name: give them one by one, with an --output_dir each")
+    session = onnxruntime.InferenceSession(str(HERE / "model.onnx"), providers=["CPUExecutionProvider"])
+    failed = 0
+    for path, name in zip(given.slices, names, strict=True):
+        try:
+            image, affine, header = read(path)
+            found = predict(image, affine, session, settings)
+        except (OSError, ValueError, EOFError, ImportError) as error:
+            print(f"{path.name}: left out: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        if settings["task"] == "classification":
+            for number, row in enumerate(found):
+                named = dict(zip(settings["class_names"], row.round(4).tolist(), strict=True))
+                print(json.dumps({"file": path.name, "slice": number, "class": max(named, key=named.get), **named}))
+            continue
+        mask = (found >= given.threshold).astype(np.uint8)
+        given.output_dir.mkdir(parents=True, exist_ok=True)
+        if header is None:
+            np.save(given.output_dir / f"{name}.npy", mask.T)
+        else:
+            write_nifti(given.output_dir / f"{name}.nii.gz", mask, header)
+        print(json.dumps({"file": path.name, "tumour": bool(mask.any()), "pixels": int(mask.sum())}))
+    return int(failed == len(given.slices))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,261 @@
+"""The exported folder gives what the bundle gives, with numpy and onnxruntime alone."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.networks.nets import BasicUNet
+from PIL import Image
+
+from monai_kd.__main__ import main
+from monai_kd.checkpoints import save_checkpoint
+from monai_kd.export import export_package
+from monai_kd.export.package import PREDICT
+from monai_kd.inference import BundlePredictor, read_image
+from monai_kd.networks import create_backbone
+
+BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
+FEATURES = [4, 4, 8, 8, 8, 4]
+CLASSES = ["oval", "round", "square"]
+
+# As on a machine where none of these is installed.
+ALONE = """
+import runpy, sys
+for name in ("torch", "monai", "nibabel", "scipy", "skimage", "monai_kd", "timm", "pydicom", "PIL"):
+    sys.modules[name] = None
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("segmenter")
+    torch.manual_seed(0)
+    network = BasicUNet(2, 3, 1, FEATURES, act=("relu", {"inplace": True}), norm="batch").train()
+    with torch.no_grad():
+        for _ in range(5):  # statistics that are not those of a new network
+            network(torch.rand(4, 3, 48, 48) * 3)
+        network.final_conv.weight.mul_(20)
+        image = torch.as_tensor(blobs(48, 48) / np.ptp(blobs(48, 48)), dtype=torch.float32)
+        network.final_conv.bias -= network.eval()((image - image.min() - 0.45).expand(1, 3, 48, 48) / 0.225).median()
+    save_checkpoint(network.state_dict(), folder / "model.pt")
+    (folder / "settings.json").write_text(json.dumps({"features": FEATURES, "norm": "batch", "image_size": 48}))
+    return folder / "model.pt"
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("classifier")
+    torch.manual_seed(0)
+    network = create_backbone("test_efficientnet", num_classes=3)
+    with torch.no_grad():
+        network.classifier.weight.mul_(100)
+    save_checkpoint(network.state_dict(), folder / "model.pt")
+    settings = {"network_name": "test_efficientnet", "image_size": 32, "class_names": CLASSES}
+    (folder / "settings.json").write_text(json.dumps(settings))
+    return folder / "model.pt"
+
+
+@pytest.fixture(scope="module")
+def package(segmenter, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("exported") / "package"
+    assert export_package(BUNDLES / "seg_student", segmenter, folder) < 1e-3
+    return folder
+
+
+def blobs(*shape: int) -> np.ndarray:
+    """Smooth noise, so that masks have large parts."""
+    image = np.random.default_rng(1).normal(size=shape)
+    for axis in range(2):
+        image = sum(np.roll(image, shift, axis) for shift in range(9))
+    return image
+
+
+def alone(package: Path, *arguments: str | Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", ALONE, package / "predict.py", *arguments]
+    return subprocess.run([str(each) for each in command], capture_output=True, text=True)
+
+
+SAGITTAL = np.array([[0, 0, 6, 0], [-0.5, 0, 0, 0], [0, -0.5, 0, 0], [0, 0, 0, 1.0]])
+OBLIQUE = np.array([[0.1, 0.49, 0, 3], [-0.48, 0.1, 0.3, 4], [0.05, 0, 6, 5], [0, 0, 0, 1.0]])
+
+
+def nifti(path: Path, shape: tuple[int, ...], affine, dtype="<i2", form="s", scale=None) -> Path:
+    kind = np.dtype(dtype)
+    image = blobs(*shape)
+    image = (1000 * (image - image.min()) / np.ptp(image)).astype(kind)
+    header = nib.Nifti1Header(endianness=kind.byteorder if kind.byteorder in "<>" else "<")
+    header.set_data_dtype(kind)
+    file = nib.Nifti1Image(image, affine, header)
+    file.set_sform(affine if form == "s" else None, code=1 if form == "s" else 0)
+    file.set_qform(affine if form == "q" else None, code=1 if form == "q" else 0)
+    if scale is not None:
+        file.header.set_slope_inter(*scale)
+    nib.save(file, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        pytest.param({"shape": (70, 60, 1), "affine": np.diag([-0.5, -0.5, 6, 1])}, id="as-data-prep-writes"),
+        pytest.param({"shape": (70, 60), "affine": np.eye(4)}, id="two-axes-upside-down"),
+        pytest.param({"shape": (64, 80, 3), "affine": SAGITTAL}, id="sagittal-volume"),
+        pytest.param({"shape": (64, 80, 2), "affine": OBLIQUE}, id="oblique-axes-swapped"),
+        pytest.param({"shape": (64, 50, 2), "affine": SAGITTAL, "form": "q"}, id="qform-left-handed"),
+        pytest.param({"shape": (64, 50, 2), "affine": np.diag([2, -3, 4, 1.0]), "form": "q"}, id="qform-turned"),
+        pytest.param({"shape": (64, 50, 1), "affine": np.eye(4), "form": "neither"}, id="no-form"),
+        pytest.param({"shape": (64, 50, 1), "affine": np.eye(4), "dtype": ">i2"}, id="big-endian"),
+        pytest.param({"shape": (64, 50, 1), "affine": np.eye(4), "dtype": "<f4"}, id="float"),
+        pytest.param({"shape": (40, 40, 1), "affine": np.eye(4), "scale": (-2.0, 7.0)}, id="scaled"),
+    ],
+)
+def test_masks_are_those_of_the_bundle(package, segmenter, tmp_path, described):
+    path = nifti(tmp_path / "slice.nii.gz", **described)
+    done = alone(package, path, "--output_dir", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    written = nib.load(tmp_path / "out" / "slice_mask.nii.gz")
+    image, meta = read_image(path)
+    expected = BundlePredictor(BUNDLES / "seg_student", segmenter, device="cpu")(image, meta)["pred"][0]
+    expected, mask = np.asarray(expected, dtype=bool), np.asarray(written.dataobj).astype(bool)
+    assert mask.shape == nib.load(path).shape
+    assert 0.02 < mask.mean() < 0.98
+    assert 2 * (mask & expected).sum() / (mask.sum() + expected.sum()) >= 0.999
+    np.testing.assert_array_equal(written.affine, nib.load(path).affine)
+    assert written.get_data_dtype() == np.uint8
+    assert json.loads(done.stdout) == {"file": "slice.nii.gz", "tumour": True, "pixels": int(mask.sum())}
+
+
+def test_array_is_the_picture(package, segmenter, tmp_path):
+    rows = blobs(60, 72)
+    rows = (255 * (rows - rows.min()) / np.ptp(rows)).astype(np.uint8)
+    Image.fromarray(rows).save(tmp_path / "a.png")
+    np.save(tmp_path / "a.npy", rows)
+    assert alone(package, tmp_path / "a.npy", "--output_dir", tmp_path).returncode == 0
+    image, meta = read_image(tmp_path / "a.png")
+    expected = BundlePredictor(BUNDLES / "seg_student", segmenter, device="cpu")(image, meta)["pred"][0]
+    np.testing.assert_array_equal(np.load(tmp_path / "a_mask.npy").T, np.asarray(expected))
+    # With Pillow, the picture itself.
+    command = [sys.executable, package / "predict.py", tmp_path / "a.png", "--output_dir", tmp_path / "png"]
+    assert subprocess.run([str(each) for each in command]).returncode == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "png" / "a_mask.npy").T, np.asarray(expected))
+
+
+def test_classes_are_those_of_the_bundle(classifier, tmp_path):
+    folder = tmp_path / "package"
+    export_package(BUNDLES / "cls_student", classifier, folder)
+    path = nifti(tmp_path / "volume.nii.gz", (50, 40, 3), np.eye(4))
+    done = alone(folder, path)
+    assert done.returncode == 0, done.stderr
+    expected = np.asarray(BundlePredictor(BUNDLES / "cls_student", classifier, device="cpu")(*read_image(path))["pred"])
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [each["slice"] for each in found] == [0, 1, 2]
+    for number, each in enumerate(found):
+        np.testing.assert_allclose([each[name] for name in CLASSES], expected[:, number], atol=1e-3)
+        assert each["class"] == CLASSES[expected[:, number].argmax()]
+
+
+def test_threshold_is_on_the_probability(package, tmp_path):
+    path = nifti(tmp_path / "slice.nii.gz", (50, 40, 1), np.eye(4))
+    counts = []
+    for threshold in (0.49, 0.51, 1.1):
+        done = alone(package, path, "--output_dir", tmp_path / str(threshold), "--threshold", threshold)
+        counts.append(json.loads(done.stdout)["pixels"])
+    assert counts[0] > counts[1] > counts[2] == 0
+
+
+def test_bad_files_are_named_and_the_rest_done(package, tmp_path):
+    good = nifti(tmp_path / "good.nii.gz", (50, 40, 1), np.eye(4))
+    cut = tmp_path / "cut.nii.gz"
+    cut.write_bytes(good.read_bytes()[:200])
+    constant = tmp_path / "constant.npy"
+    np.save(constant, np.ones((8, 8)))
+    picture = tmp_path / "picture.png"
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(picture)
+    done = alone(package, cut, constant, picture, tmp_path / "nowhere.nii", good, "--output_dir", tmp_path / "out")
+    assert done.returncode == 0
+    lines = done.stderr.strip().splitlines()
+    assert [line.split(":")[0] for line in lines] == ["cut.nii.gz", "constant.npy", "picture.png", "nowhere.nii"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good_mask.nii.gz"]
+    assert alone(package, cut, "--output_dir", tmp_path / "out").returncode == 1
+
+
+def test_two_masks_of_one_name_are_refused(package, tmp_path):
+    paths = [nifti(tmp_path / f"a.{suffix}", (50, 40, 1), np.eye(4)) for suffix in ("nii", "nii.gz")]
+    done = alone(package, *paths, "--output_dir", tmp_path / "out")
+    assert done.returncode == 2
+    assert "of the same name" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_script_is_short_and_imports_little():
+    text = PREDICT.read_text()
+    assert len(text.splitlines()) < 150
+    imported = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            imported |= {name.name.split(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(node.module.split(".")[0])
+    assert imported - set(sys.stdlib_module_names) == {"numpy", "onnxruntime", "PIL"}
+
+
+def test_folder_says_what_it_is(package, segmenter):
+    assert {path.name for path in package.iterdir()} == {
+        *("model.onnx", "settings.json", "predict.py", "requirements.txt"),
+        *("MODEL_CARD.md", "LICENSE", "data_license.txt"),
+    }
+    settings = json.loads((package / "settings.json").read_text())
+    assert settings["task"] == "segmentation"
+    assert settings["image_size"] == 48
+    assert settings["threshold"] == 0.5
+    assert settings["mean"] == [0.485, 0.456, 0.406]
+    assert "Not a medical device" in settings["intended_use"]
+
+
+def test_nothing_is_overwritten_or_half_written(segmenter, classifier, tmp_path, monkeypatch):
+    (tmp_path / "mine.txt").write_text("kept")
+    with pytest.raises(FileExistsError, match="is not empty"):
+        export_package(BUNDLES / "seg_student", segmenter, tmp_path)
+    with pytest.raises(ValueError, match="does not fit"):
+        export_package(BUNDLES / "seg_student", classifier, tmp_path / "package")
+    monkeypatch.setattr("monai_kd.export.package._difference", lambda *_: float("nan"))
+    with pytest.raises(ValueError, match="nothing was written"):
+        export_package(BUNDLES / "seg_student", segmenter, tmp_path / "package")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_preparation_that_the_script_does_not_know_is_refused(segmenter, tmp_path):
+    bundle = tmp_path / "bundle"
+    shutil.copytree(BUNDLES / "seg_student", bundle, ignore=shutil.ignore_patterns("models"))
+    path = bundle / "configs" / "inference.json"
+    config = json.loads(path.read_text())
+    config["preprocessing"]["transforms"].insert(3, {"_target_": "HistogramNormalized", "keys": "image"})
+    path.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"HistogramNormalized.*would give other results"):
+        export_package(bundle, segmenter, tmp_path / "package")
+
+
+def test_missing_package_is_named(segmenter, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxscript" else object())
+    with pytest.raises(ImportError, match="export needs onnxscript: pip install"):
+        export_package(BUNDLES / "seg_student", segmenter, tmp_path / "package")
+
+
+def test_command(segmenter, tmp_path, capsys):
+    assert main(["export", "seg_student", str(segmenter), str(tmp_path / "package")]) == 0
+    assert "predict.py SLICE.nii.gz" in capsys.readouterr().out
+    assert main(["export", "seg_student", str(segmenter), str(tmp_path / "package")]) == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert main(["export", "seg_pupil", str(segmenter), str(tmp_path / "other")]) == 2
+    assert "no bundle seg_pupil" in capsys.readouterr().err
