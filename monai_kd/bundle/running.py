@@ -147,9 +147,14 @@ def choose(name: str, options: Mapping[str, Any], what: str) -> Any:
     return options[name]
 
 
+# How MONAI's wrappers begin, in `monai.bundle.config_item` and `monai.utils.module`. Other errors that have a cause are
+# meant to be read themselves.
+_WRAPPERS = ("Failed to evaluate ", "Failed to instantiate component ")
+
+
 def cause_of(error: BaseException) -> BaseException:
     """What led to an error that MONAI wrapped into ``RuntimeError``, once or several times; otherwise the error."""
-    while error.__cause__ is not None and isinstance(error, RuntimeError):
+    while error.__cause__ is not None and type(error) is RuntimeError and str(error).startswith(_WRAPPERS):
         error = error.__cause__
     return error
 

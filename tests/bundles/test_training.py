@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 from ignite.engine import Events
-from monai.bundle import create_workflow
+from monai.bundle import ConfigParser, create_workflow
 from monai.networks.nets import BasicUNet
-from tiny import OVERRIDES, TINY_STUDENT, cause, config, prepare, rows, train
+from tiny import OVERRIDES, TINY_STUDENT, TINY_TEACHER, cause, config, prepare, rows, train
 
+from monai_kd.bundle.running import cause_of
 from monai_kd.checkpoints import load_weights
 
 
@@ -190,6 +191,38 @@ def test_command_from_another_folder_finds_its_bundle_and_says_the_error_last(tm
     )
     assert run.returncode != 0
     assert run.stderr.strip().splitlines()[-1].startswith("ValueError: unknown override: --epoch")
+
+
+def test_weights_that_cannot_be_downloaded_end_in_the_two_ways_out(disc_dataset, tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", config("seg_teacher", "train")[0]]
+        + [f"--{name}={value}" for name, value in {**TINY_TEACHER, "pretrained": True}.items()]
+        + [f"--dataset_dir={disc_dataset}", f"--output_dir={tmp_path}"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "hub")},
+    )
+    assert run.returncode != 0
+    last = run.stderr.strip().splitlines()[-1]
+    assert last.startswith("RuntimeError: the pretrained weights of 'vit_tiny_patch16_224' could not be downloaded")
+    assert "Two ways" in last
+
+
+@pytest.mark.parametrize("own", [RuntimeError("our sentence"), ValueError("our sentence")])
+def test_only_the_wrappers_of_monai_are_taken_off(own):
+    own.__cause__ = KeyError("inner")
+
+    def fail():
+        raise own
+
+    parser = ConfigParser({"built": {"_target_": fail}, "given": "$[@built]"})
+    with pytest.raises(RuntimeError, match="Failed to instantiate") as caught:
+        parser.get_parsed_content("given")
+    assert cause_of(caught.value) is own
+    parser = ConfigParser({"raised": "$fail()"}, globals={"fail": fail})
+    with pytest.raises(RuntimeError, match="Failed to evaluate") as caught:
+        parser.get_parsed_content("raised")
+    assert cause_of(caught.value) is own
 
 
 def _torchrun(
