@@ -28,7 +28,7 @@ def classifier(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     network = create_backbone(CLASSIFIER["network_name"], num_classes=2, image_size=32)
     with torch.no_grad():
-        network.classifier.weight.mul_(20)  # or all slices look alike to it
+        network.classifier.weight.mul_(200)  # or all slices look alike to it
     save_checkpoint(network.state_dict(), folder / "model.pt")
     (folder / "settings.json").write_text(json.dumps(CLASSIFIER))
     return folder / "model.pt"
