@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from ignite.engine import Engine
-from matplotlib.figure import Figure
 from monai.utils.enums import CommonKeys as Keys
 from monai.visualize import GradCAM
 from torch import nn
 
 from ..atomic import written_whole
 from .file_report import FileReport
+from .gradcam import draw_gradcam, gradcam_of
 from .inputs import InputFiles
 
-__all__ = ["Classifications", "draw_gradcam", "rank_classes"]
-
-MOST_SLICES, PER_ROW = 12, 4
+__all__ = ["Classifications", "rank_classes"]
 
 
 def rank_classes(probabilities: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
@@ -57,11 +54,11 @@ class Classifications(FileReport):
     Args:
         inputs: the images that are being classified.
         class_names: C names.
-        network: draws Grad-CAM (Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391) into ``<name>_gradcam.png``.
-        gradcam_layer: module of the network whose activations are weighed; ``None`` for no pictures.
+        network: draws Grad-CAM into ``<name>_gradcam.png``.
+        gradcam_layer: module of the network whose activations are weighed, see `gradcam_of`; ``None`` for no pictures.
 
     Raises:
-        ValueError: the network has no module of that name.
+        ValueError: there is a layer and no network, or as for `gradcam_of`.
     """
 
     table, done = "classes.csv", "classified"
@@ -77,10 +74,9 @@ class Classifications(FileReport):
         self.class_names = list(class_names)
         self.gradcam: GradCAM | None = None
         if gradcam_layer is not None:
-            if network is None or gradcam_layer not in dict(network.named_modules()):
-                name = type(network).__name__
-                raise ValueError(f"gradcam_layer: {name} has no module '{gradcam_layer}'.")
-            self.gradcam = GradCAM(nn_module=network, target_layers=gradcam_layer)
+            if network is None:
+                raise ValueError(f"gradcam_layer: '{gradcam_layer}' is a module of a network, and there is none.")
+            self.gradcam = gradcam_of(network, gradcam_layer)
 
     @property
     def columns(self) -> Sequence[str]:
@@ -96,7 +92,8 @@ class Classifications(FileReport):
         ]
         if self.gradcam is not None:
             picture = self.inputs.output_dir / f"{self.inputs.labelled(file).name}_gradcam.png"
-            draw_gradcam(self.gradcam, torch.as_tensor(output[Keys.IMAGE]), rows, picture, title=file)
+            image = torch.as_tensor(output[Keys.IMAGE])
+            draw_gradcam(self.gradcam, image, probabilities, self.class_names, picture, title=file)
             for row in rows:
                 row["gradcam"] = picture.relative_to(self.inputs.output_dir).as_posix()
         return rows
@@ -119,42 +116,3 @@ class Classifications(FileReport):
         with written_whole(self.inputs.output_dir / "classes.json") as temporary:
             content = {"classes": self.class_names, "files": list(files.values())}
             temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def draw_gradcam(
-    gradcam: GradCAM, image: torch.Tensor, rows: Sequence[Mapping[str, Any]], path: str | Path, title: str = ""
-) -> None:
-    """Draw what the network sees, and beside it where the evidence for its most probable class lies.
-
-    Args:
-        gradcam: MONAI's, of the network.
-        image: (3, H, W) or (3, H, W, slices), as the network gets it.
-        rows: `rank_classes` of each slice.
-        path: the PNG to write; at most 12 slices, evenly chosen.
-        title: above the picture.
-    """
-    volume = image if image.ndim == 4 else image[..., None]
-    count = volume.shape[-1]
-    slices = np.linspace(0, count - 1, min(MOST_SLICES, count)).round().astype(int).tolist()
-    columns = min(PER_ROW, len(slices))
-    grid = (-(-len(slices) // columns), 2 * columns)
-    figure = Figure(figsize=(2.6 * grid[1], 2.9 * grid[0] + 0.4), layout="constrained", facecolor="black")
-    cells = figure.subplots(*grid, squeeze=False).reshape(-1, 2)
-    for axes in cells.flat:
-        axes.axis("off")
-    for (plain, mapped), number in zip(cells, slices, strict=False):
-        # Pictures have x to the right.
-        picture = volume[0, ..., number].cpu().numpy().T
-        with torch.enable_grad():
-            found = np.asarray(gradcam(x=volume[None, ..., number]))[0, 0].T
-        # MONAI's map is 0 where the evidence is strongest, and also everywhere when there is none.
-        heat = 1 - found if np.ptp(found) > 0 else np.zeros_like(found)
-        for axes in (plain, mapped):
-            axes.imshow(picture, cmap="gray")
-        mapped.imshow(heat, cmap="inferno", alpha=0.5, vmin=0, vmax=1)
-        row = rows[number]
-        said = f"{row['class']} {row['probability']:.2f}"
-        mapped.set_title(said if count == 1 else f"slice {number}: {said}", fontsize=8, color="white")
-    figure.suptitle(title, fontsize=9, color="white")
-    with written_whole(path) as temporary:
-        figure.savefig(temporary, dpi=110)

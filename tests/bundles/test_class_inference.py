@@ -20,7 +20,7 @@ from monai_kd.checkpoints import save_checkpoint
 NAMES = ["meningioma", "glioma", "pituitary"]
 QUIET = {"device": "cpu", "amp": False, "logging_file": False}
 # A module of each tiny network, before the mean over positions.
-LAYER = {"cls_student": "conv_head", "cls_teacher": "backbones.0.layer2"}
+LAYER = {"cls_student": "bn2", "cls_teacher": "backbones.0.layer2"}
 
 
 def build(bundle: str, **overrides) -> torch.nn.Module:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
-from monai.visualize import GradCAM
 from torch import nn
 
-from monai_kd.inference.classifications import draw_gradcam, rank_classes
+from monai_kd.inference import Classifications, InputFiles, rank_classes
+from monai_kd.inference.gradcam import draw_gradcam, gradcam_of
+from monai_kd.networks import LateFusionClassifier, create_backbone
+
+BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
+VGG = {"name": "vgg11", "image_size": 32, "mlp_ratio": 1 / 32}
+
+
+def default_layer(bundle: str) -> str:
+    return json.loads((BUNDLES / bundle / "configs" / "inference.json").read_text())["gradcam_layer"]
 
 
 class Corner(nn.Module):
@@ -40,12 +51,12 @@ def test_ranks():
 
 
 def test_evidence_is_hot_where_it_lies(tmp_path, monkeypatch, figures):
-    monkeypatch.setattr("monai_kd.inference.classifications.written_whole", _nowhere)
+    monkeypatch.setattr("monai_kd.inference.gradcam.written_whole", _nowhere)
     image = torch.zeros(3, 16, 12)
     image[:, 10:14, 2:5] = 1  # x to the right, 10 to 13; y down, 2 to 4
     net = Corner().eval()
     with torch.no_grad():  # as the evaluator runs it
-        draw_gradcam(GradCAM(net, "seen"), image, [{"class": "a", "probability": 1.0}], tmp_path / "p.png")
+        draw_gradcam(gradcam_of(net, "seen"), image, np.array([[1.0], [0.0]]), "ab", tmp_path / "p.png")
     plain, mapped = figures[0].axes
     assert np.array_equal(plain.images[0].get_array(), image[0].numpy().T)
     heat = np.asarray(mapped.images[1].get_array())
@@ -56,11 +67,11 @@ def test_evidence_is_hot_where_it_lies(tmp_path, monkeypatch, figures):
 
 
 def test_nothing_is_hot_where_nothing_speaks_for_the_class(tmp_path, monkeypatch, figures):
-    monkeypatch.setattr("monai_kd.inference.classifications.written_whole", _nowhere)
+    monkeypatch.setattr("monai_kd.inference.gradcam.written_whole", _nowhere)
     net = nn.Sequential(Corner(), nn.Linear(2, 2, bias=False)).eval()
     net[1].weight.data = torch.tensor([[-1.0, 0.0], [-2.0, 0.0]])  # what is bright speaks against both
     image = torch.rand(3, 16, 12)
-    draw_gradcam(GradCAM(net, "0.seen"), image, [{"class": "a", "probability": 0.6}], tmp_path / "p.png")
+    draw_gradcam(gradcam_of(net, "0.seen"), image, np.array([[0.6], [0.4]]), "ab", tmp_path / "p.png")
     assert not np.asarray(figures[0].axes[1].images[1].get_array()).any()
 
 
@@ -68,15 +79,70 @@ def test_nothing_is_hot_where_nothing_speaks_for_the_class(tmp_path, monkeypatch
     ("slices", "shown"), [(1, [0]), (3, [0, 1, 2]), (30, [0, 3, 5, 8, 11, 13, 16, 18, 21, 24, 26, 29])]
 )
 def test_at_most_twelve_slices(tmp_path, monkeypatch, figures, slices, shown):
-    monkeypatch.setattr("monai_kd.inference.classifications.written_whole", _nowhere)
+    monkeypatch.setattr("monai_kd.inference.gradcam.written_whole", _nowhere)
     image = torch.arange(float(slices)).expand(3, 6, 4, slices).clone()
     image[:, 0, 0] += 1
-    rows = [{"class": "ab"[number % 2], "probability": 0.5} for number in range(slices)]
-    draw_gradcam(GradCAM(Corner().eval(), "seen"), image, rows, tmp_path / "p.png", title="t")
+    first = np.array([0.75, 0.25] * slices)[:slices]
+    draw_gradcam(gradcam_of(Corner().eval(), "seen"), image, np.stack([first, 1 - first]), "ab", tmp_path / "p.png")
     titles = [axes.get_title() for axes in figures[0].axes if axes.get_title()]
-    expected = [f"slice {number}: {'ab'[number % 2]} 0.50" for number in shown]
-    assert titles == (expected if slices > 1 else ["a 0.50"])
+    expected = [f"slice {number}: {'ab'[number % 2]} 0.75" for number in shown]
+    assert titles == (expected if slices > 1 else ["a 0.75"])
     assert [float(axes.images[0].get_array()[1, 1]) for axes in figures[0].axes[: 2 * len(shown) : 2]] == shown
+
+
+def test_the_map_is_of_the_class_in_the_caption(tmp_path, monkeypatch, figures):
+    monkeypatch.setattr("monai_kd.inference.gradcam.written_whole", _nowhere)
+    image = torch.zeros(3, 16, 12)
+    image[:, 10:14, 2:5] = 1  # speaks for class 0, and against class 1
+    for probabilities, hot in (([[0.9], [0.1]], True), ([[0.1], [0.9]], False)):
+        draw_gradcam(gradcam_of(Corner().eval(), "seen"), image, np.array(probabilities), "ab", tmp_path / "p.png")
+        mapped = figures[-1].axes[1]
+        assert np.asarray(mapped.images[1].get_array()).any() == hot
+        assert mapped.get_title() == ("a 0.90" if hot else "b 0.90")
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnet_lite0"])
+def test_the_students_default_layer_is_the_last_before_the_mean_over_positions(name):
+    net = create_backbone(name, num_classes=3).eval()
+    seen = {}
+    net.get_submodule(default_layer("cls_student")).register_forward_hook(lambda *call: seen.update(layer=call[2]))
+    net.global_pool.register_forward_pre_hook(lambda *call: seen.update(pooled=call[1][0]))
+    with torch.no_grad():
+        net(torch.randn(1, 3, 64, 64))
+    assert torch.equal(seen["layer"], seen["pooled"])
+
+
+@pytest.mark.parametrize("layer", [default_layer("cls_teacher"), "backbones.0.features.18", "backbones.0.features.19"])
+def test_layers_of_a_vgg_teacher(layer):
+    torch.manual_seed(0)
+    net = LateFusionClassifier([VGG], num_classes=3).eval()
+    image = torch.randn(1, 3, 64, 64)
+    before = net(image)
+    found = gradcam_of(net, layer)(x=image, class_idx=1)
+    assert found.shape == (1, 1, 64, 64)
+    assert torch.equal(net(image), before)
+
+
+@pytest.mark.parametrize(
+    ("layer", "match"),
+    [
+        ("backbones.0.blocks.0", r"puts out \(1, 5, 64\), not \(batch, channels, height, width\)"),
+        ("fusion", r"'fusion' of LateFusionClassifier puts out \(1, 3\)"),
+    ],
+)
+def test_layers_without_height_and_width_are_refused(layer, match):
+    net = LateFusionClassifier([{"name": "test_vit", "image_size": 32}], num_classes=3).eval()
+    gradcam = gradcam_of(net, layer)
+    with pytest.raises(ValueError, match=match):
+        gradcam(x=torch.zeros(1, 3, 32, 32), class_idx=0)
+
+
+def test_an_unknown_layer_names_its_neighbours(tmp_path):
+    inputs = InputFiles(None, tmp_path)
+    with pytest.raises(ValueError, match=r"gradcam_layer: Corner has no module 'sen'; nearest: seen\."):
+        Classifications(inputs, "ab", Corner(), "sen")
+    with pytest.raises(ValueError, match="and there is none"):
+        Classifications(inputs, "ab", None, "seen")
 
 
 class _nowhere:
