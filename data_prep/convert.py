@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_prep import dataset, folds, journal, pool
-from data_prep.sources import Reader, Source, SourceError, scan, slice_id, stamp_of
+from data_prep.sources import UNREADABLE, Reader, Source, SourceError, scan, slice_id, stamp_of
 from data_prep.worker import BAD, DUPLICATE, FOLDS, OK, Job, Row, convert_file, output_files
 from data_prep.writers import SUFFIXES, remove_temporary
 
@@ -128,27 +126,42 @@ def _convert(
     for folder in ("images", "labels"):
         remove_temporary(dst / folder)
 
-    rows: dict[str, Row] = {}
+    rows: dict[str, Row] = {
+        source.name: {"file": source.name, "status": BAD, "reason": source.problem}
+        for source in sources
+        if source.problem is not None
+    }
+    left = [source for source in sources if source.problem is None]
+    taken: dict[str, Row] = {}
     cvinds: dict[str, tuple[float, ...]] = {}
     reused: list[str] = []
-    workers = min(workers or pool.available_cores(), -(-len(sources) // SLICES_PER_WORKER))
+    workers = workers or pool.available_cores()
     with Reader() as reader, tqdm(total=len(sources), unit="slice", disable=not progress, mininterval=0.5) as bar:
-        jobs = _jobs(sources, reader, dst, str(settings["format"]), earlier, rows, reused)
-        for done in pool.run(convert_file, jobs, workers):
-            row = done.row
-            rows[row["file"]] = row
-            if row["status"] == OK:
-                log.add(row)
-            elif done.cvind is not None:
-                cvinds[row["file"]] = done.cvind
-            bar.update(len(rows) - bar.n)
+        # Of several files with one number the first usable one is taken, whatever finishes first: the next is tried
+        # only when the one before has turned out bad.
+        while left:
+            now = _first_of_each(left)
+            jobs = _jobs(now, reader, dst, str(settings["format"]), earlier, rows, reused)
+            for done in pool.run(convert_file, jobs, min(workers, -(-len(now) // SLICES_PER_WORKER))):
+                row = done.row
+                rows[row["file"]] = row
+                if row["status"] == OK:
+                    log.add(row)
+                elif done.cvind is not None:
+                    cvinds[row["file"]] = done.cvind
+                bar.update(len(rows) - bar.n)
+            taken = {row["id"]: row for row in rows.values() if row["status"] == OK}
+            left = [source for source in left if source.name not in rows and slice_id(source.name) not in taken]
+        for source in sources:
+            if source.name not in rows:
+                rows[source.name] = _duplicate(source, taken[slice_id(source.name)], reader)
         bar.update(len(rows) - bar.n)
 
     ordered = [rows[source.name] for source in sources]
     cvind = _one_cvind(ordered, cvinds)
     slices = [row for row in ordered if row["status"] == OK]
     bad = [(row["file"], row["reason"]) for row in ordered if row["status"] in (BAD, DUPLICATE)]
-    for row in (row for row in ordered if row["status"] == BAD and row["file"] in earlier):
+    for row in (row for row in ordered if row["status"] != OK and row["file"] in earlier):
         _remove_outputs(dst, earlier[row["file"]]["id"], slices, str(settings["format"]))
     synthetic = {row["synthetic"] for row in slices}
     if len(synthetic) > 1:
@@ -185,7 +198,9 @@ def _convert(
 
 def _earlier(dst: Path, sources: list[Source], log: journal.Journal) -> dict[str, Row]:
     """Rows of slices that an earlier run converted into `dst`, by file name."""
-    rows = {row["file"]: row for row in dataset.read_manifest(dst) if row["status"] == OK} | log.done
+    # By number first: of several files with one number, only that which was converted last is in the output.
+    last = {row["id"]: row for row in dataset.read_manifest(dst) if row["status"] == OK} | log.done
+    rows = {row["file"]: row for row in last.values()}
     foreign = sorted(rows.keys() - {source.name for source in sources})
     if foreign:
         raise ConvertError(
@@ -205,30 +220,51 @@ def _jobs(
     reused: list[str],
 ) -> Iterator[Job]:
     """Jobs for what is still to do. Fills `rows` for files that need no work, and `reused` with names of kept ones."""
-    taken: dict[str, str] = {}
     for source in sources:
         identity = slice_id(source.name)
-        if source.problem is not None:
-            rows[source.name] = {"file": source.name, "status": BAD, "reason": source.problem}
-            continue
-        if identity in taken:
-            reason = f"slice {identity} was already found in {taken[identity]}: only that one is used"
-            rows[source.name] = {"file": source.name, "status": DUPLICATE, "reason": reason}
-            continue
-        taken[identity] = source.name
         old = earlier.get(source.name)
         try:
-            stamp = source.stamp or (stamp_of(reader.read(source.chain)) if old else None)
+            stamp = _stamp(source, reader) if old else None
             if old and old["stamp"] == stamp and _complete(dst, identity, format):
                 rows[source.name] = _as_converted(old)
                 reused.append(source.name)
                 continue
             content = Path(source.chain[0]) if len(source.chain) == 1 else reader.read(source.chain)
-        except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
-            reason = f"cannot be read ({error}): copy or download it again"
-            rows[source.name] = {"file": source.name, "status": BAD, "reason": reason}
+        except UNREADABLE as error:
+            rows[source.name] = _unreadable(source, error)
             continue
         yield Job(source.name, identity, content, dst, format)
+
+
+def _first_of_each(sources: list[Source]) -> list[Source]:
+    """The first file of each number, in the order of `sources`."""
+    firsts: dict[str, Source] = {}
+    for source in sources:
+        firsts.setdefault(slice_id(source.name), source)
+    return list(firsts.values())
+
+
+def _duplicate(source: Source, taken: Row, reader: Reader) -> Row:
+    """Row of a file whose number a usable file before it has."""
+    try:
+        stamp = _stamp(source, reader)
+    except UNREADABLE as error:
+        return _unreadable(source, error)
+    found = f"slice {taken['id']} was already found in {taken['file']}"
+    if stamp == taken["stamp"]:
+        reason = f"{found}, with the same content: only that one is used"
+    else:
+        reason = f"{found}, with other content: only that one is used; give this file another name to keep both"
+    return {"file": source.name, "status": DUPLICATE, "reason": reason, "stamp": stamp}
+
+
+def _unreadable(source: Source, error: Exception) -> Row:
+    reason = f"cannot be read ({error}): copy or download it again"
+    return {"file": source.name, "status": BAD, "reason": reason}
+
+
+def _stamp(source: Source, reader: Reader) -> str:
+    return source.stamp or stamp_of(reader.read(source.chain))
 
 
 def _complete(dst: Path, identity: str, format: str) -> bool:

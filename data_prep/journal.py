@@ -18,7 +18,10 @@ class JournalError(Exception):
 
 
 class Journal:
-    """Append-only file with one line for the settings and one for each finished slice."""
+    """Append-only file with one line for the settings and one for each finished slice.
+
+    `done` has the rows of an interrupted conversion by id, the last one where an id was written twice.
+    """
 
     def __init__(self, file: IO[str], done: dict[str, Row]) -> None:
         self._file = file
@@ -38,7 +41,7 @@ class Journal:
 
 @contextlib.contextmanager
 def open_journal(dst: Path, settings: dict[str, object]) -> Iterator[Journal]:
-    """The journal in `dst`, locked against a second conversion. `journal.done` has the rows of an interrupted one.
+    """The journal in `dst`, locked against a second conversion.
 
     The file stays for the next try unless the conversion was finished, or has recorded nothing.
 
@@ -61,7 +64,7 @@ def open_journal(dst: Path, settings: dict[str, object]) -> Iterator[Journal]:
                 file.truncate(sum(len(line.encode()) for line in whole))
             check_settings(json.loads(whole[0]), settings, dst)
         rows = [json.loads(line) for line in whole[1:]]
-        log = Journal(file, {row["file"]: row for row in rows})
+        log = Journal(file, {row["id"]: row for row in rows})
         try:
             yield log
         finally:

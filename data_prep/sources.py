@@ -10,6 +10,9 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+# What reading a damaged, encrypted or unsupported archive raises.
+UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError)
+
 
 class SourceError(Exception):
     """SRC as a whole cannot be used."""
@@ -57,7 +60,7 @@ class Reader:
         self._open: list[tuple[str, zipfile.ZipFile]] = []
 
     def read(self, chain: tuple[str, ...]) -> bytes:
-        """Content of the file. Raises OSError, zipfile.BadZipFile, RuntimeError (encrypted), NotImplementedError."""
+        """Content of the file. Raises what `UNREADABLE` lists."""
         if len(chain) == 1:
             return Path(chain[0]).read_bytes()
         return self.archive(chain[:-1]).read(chain[-1])
@@ -131,7 +134,7 @@ def _expand(name: str, chain: tuple[str, ...], stamp: str | None, reader: Reader
         return [Source(name, chain, stamp)]
     try:
         members = {member.filename: member for member in reader.archive(chain).infolist()}
-    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, zlib.error) as error:
+    except UNREADABLE as error:
         return [Source(name, chain, stamp, f"not a readable zip archive ({error}): copy or download it again")]
     found = []
     for inner in sorted(filter(_wanted, members), key=_order):

@@ -181,6 +181,65 @@ def test_bad_files_are_named_and_the_rest_converted(tmp_path: Path, make_slices:
     assert tree(tmp_path / "strict") == tree(tmp_path / "out"), "strict converts the rest all the same"
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_first_usable_file_of_a_number_is_taken(tmp_path: Path, make_slices: Make, workers: int) -> None:
+    pids = [str(number) for number in range(20)]
+    good = make_slices(pids)
+    parts = {"part1.zip": b"truncated", "part2.zip": b"", "part3.zip": b""}
+    parts["part2.zip"] = (good / "12.mat").read_bytes()
+    parts["part3.zip"] = write_v73(tmp_path / "12.mat", slice_fields(PID="other")).read_bytes()
+    for name, content in parts.items():
+        with zipfile.ZipFile(good / name, "w") as archive:
+            archive.writestr("12.mat", content)
+            archive.writestr("13.mat", (good / "13.mat").read_bytes())
+    (good / "12.mat").unlink()
+    summary = quick(good, tmp_path / "out", workers=workers)
+    rows = manifest(tmp_path / "out")
+    assert summary.converted == 20
+    assert [rows[f"{name}/12.mat"]["status"] for name in parts] == ["bad", "ok", "duplicate"]
+    assert "already found in part2.zip/12.mat, with other content" in rows["part3.zip/12.mat"]["reason"]
+    assert "already found in 13.mat, with the same content" in rows["part3.zip/13.mat"]["reason"]
+    assert len(datalist(tmp_path / "out")["training"]) == 20
+    before = tree(tmp_path / "out")
+    assert quick(good, tmp_path / "out", workers=workers).reused == 20
+    assert tree(tmp_path / "out") == before
+
+
+def test_names_that_give_one_number(tmp_path: Path) -> None:
+    write_v73(tmp_path / "raw/a b.mat", slice_fields())
+    write_v73(tmp_path / "raw/a_b.mat", slice_fields(PID="2"))
+    summary = quick(tmp_path / "raw", tmp_path / "out")
+    assert [file for file, _ in summary.bad] == ["a_b.mat"]
+    assert (
+        "found in a b.mat, with other content: only that one is used; give this file another name"
+        in (summary.bad[0][1])
+    )
+
+
+def test_another_file_of_a_number_is_not_taken_for_the_one_in_the_folder(tmp_path: Path, make_slices: Make) -> None:
+    """The output always is that of the file named in the manifest, whichever of two was usable when."""
+    src, out = make_slices(["1", "2"]), tmp_path / "out"
+    first, second = src / "1.mat", src / "again/1.mat"
+    good = first.read_bytes()
+    write_v73(second, slice_fields(PID="other", image=slice_fields()["image"] + 5))
+    first.write_bytes(b"spoilt")
+    quick(src, out)
+    assert manifest(out)["again/1.mat"]["status"] == "ok"
+    # Mended, converted, and killed before the lists are written: the manifest names one file, the journal the other.
+    first.write_bytes(good)
+    quick(src, tmp_path / "other")
+    for folder in ("images", "labels"):
+        shutil.copy(tmp_path / f"other/{folder}/0001.nii.gz", out / folder)
+    log = [{"format": "nifti", "layout": 1}, {k: v for k, v in manifest(tmp_path / "other")["1.mat"].items() if v}]
+    (out / journal.NAME).write_text("".join(json.dumps(line) + "\n" for line in log))
+    first.write_bytes(b"spoilt")
+    assert quick(src, out).reused == 1
+    assert np.min(nib.load(out / "images/0001.nii.gz").dataobj) == 5
+    first.write_bytes(good)
+    quick(src, out)
+    assert tree(out) == tree(tmp_path / "other")
+
+
 def test_two_cvinds(tmp_path: Path, make_slices: Make) -> None:
     src = make_slices(["1", "2"])
     write_cvind(src / "a_cvind.mat", [2, 1])
@@ -290,6 +349,10 @@ def lines_of(path: Path) -> int:
 def test_killed_and_started_again_gives_the_same_bytes(tmp_path: Path) -> None:
     src = many_slices(tmp_path / "raw", 150)
     (src / "151.mat").write_bytes(b"no slice")
+    (src / "again").mkdir()
+    for number in (7, 90):
+        (src / f"{number}.mat").rename(src / f"again/{number}.mat")
+        (src / f"{number}.mat").write_bytes(b"spoilt")
     out, log = tmp_path / "out", tmp_path / "out" / journal.NAME
     command = [sys.executable, "-m", "data_prep", "figshare", str(src), str(out), "--workers", "2"]
     process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
