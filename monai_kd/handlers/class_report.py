@@ -34,8 +34,8 @@ class ClassReport(EvaluationReport):
     Attach it to an evaluator that leaves logits (C,) under ``pred``.
 
     Written: ``slices.csv``, ``patients.csv`` (mean probabilities of a patient's slices), ``confusion.csv`` (rows are
-    true classes), ``confusion.png``, ``reliability.png``, ``metrics.json``; with ``calibrate`` also
-    ``temperature.json``.
+    true classes), ``confusion.png``, ``reliability.png``, the same three of patients with ``_patients`` in their name,
+    ``metrics.json``; with ``calibrate`` also ``temperature.json``.
 
     Args:
         args, kwargs: as for `EvaluationReport`.
@@ -97,21 +97,29 @@ class ClassReport(EvaluationReport):
     def write(self) -> tuple[dict[str, Any], str, Sequence[str]]:
         summary = summarise_classes(self.rows, self.class_names, self.bootstrap, self.seed)
         write_rows(self.rows, self.output_dir / "slices.csv")
-        write_rows(class_patient_rows(self.rows), self.output_dir / "patients.csv")
-        matrix = summary["over_slices"]["confusion"]
-        confusion = [
-            {"true": name, **dict(zip(self.class_names, row, strict=True))}
-            for name, row in zip(self.class_names, matrix, strict=True)
-        ]
-        write_rows(confusion, self.output_dir / "confusion.csv")
-        plot_confusion(matrix, self.class_names, self.output_dir / "confusion.png", self.title)
-        top = [max(row[f"p_{name}"] for name in self.class_names) for row in self.rows]
-        plot_reliability(top, [row["correct"] for row in self.rows], self.output_dir / "reliability.png", self.title)
-        files = ["slices.csv", "patients.csv", "confusion.csv", "confusion.png", "reliability.png"]
+        patients = class_patient_rows(self.rows)
+        write_rows(patients, self.output_dir / "patients.csv")
+        over_slices, over_patients = (summary[name]["confusion"] for name in ("over_slices", "over_patients"))
+        files = ["slices.csv", "patients.csv"]
+        files += self._confusion_and_reliability(self.rows, "slices", over_slices)
+        files += self._confusion_and_reliability(patients, "patients", over_patients, ending="_patients")
         found = {"temperature": self.temperature, **summary}
         if self.calibrate:
             found["calibrated"] = self._calibrated(files)
         return found, class_summary_table(summary), files
+
+    def _confusion_and_reliability(
+        self, rows: Sequence[Mapping[str, Any]], counted: str, confusion: Sequence[Sequence[int]], ending: str = ""
+    ) -> list[str]:
+        files = [f"confusion{ending}.csv", f"confusion{ending}.png", f"reliability{ending}.png"]
+        table, matrix, reliability = (self.output_dir / name for name in files)
+        names, title = self.class_names, f"{self.title}: {counted}"
+        counts = [dict(zip(names, row, strict=True)) for row in confusion]
+        write_rows([{"true": name, **own} for name, own in zip(names, counts, strict=True)], table)
+        plot_confusion(confusion, names, matrix, title)
+        top, correct = [max(row[f"p_{name}"] for name in names) for row in rows], [row["correct"] for row in rows]
+        plot_reliability(top, correct, reliability, title, counted=counted)
+        return files
 
     def _calibrated(self, files: list[str]) -> dict[str, Any]:
         logits, classes = np.stack(self._logits), np.array([row["class"] for row in self.rows])

@@ -65,7 +65,12 @@ def plot_confusion(matrix: ArrayLike, class_names: Sequence[str], path: str | Pa
 
 
 def plot_reliability(
-    confidence: ArrayLike, correct: ArrayLike, path: str | Path, title: str = "", bins: int = CALIBRATION_BINS
+    confidence: ArrayLike,
+    correct: ArrayLike,
+    path: str | Path,
+    title: str = "",
+    bins: int = CALIBRATION_BINS,
+    counted: str = "slices",
 ) -> None:
     """Draw how often predictions of each confidence are right, and below it how many of them there are.
 
@@ -73,11 +78,12 @@ def plot_reliability(
     and mean confidence of a bin, weighted by the counts, as in `monai_kd.metrics.class_metrics`.
 
     Args:
-        confidence: probability of the most probable class, one a slice.
+        confidence: probability of the most probable class, one a slice or patient.
         correct: whether that class is the true one.
         path: the PNG to write.
         title: above the picture.
         bins: of equal width.
+        counted: what each prediction is about, for the captions.
 
     Shape:
         - confidence and correct: (N,)
@@ -107,9 +113,9 @@ def plot_reliability(
     upper.plot(means, hits[filled] / counts[filled], "o", color="#d62728", markersize=4, label="at the mean confidence")
     upper.set(ylabel="accuracy", ylim=(-0.02, 1.02))
     upper.legend(fontsize=8, loc="upper left")
-    upper.set_title(f"expected calibration error {error:.3f}, {sure.size} slices", fontsize=9)
+    upper.set_title(f"expected calibration error {error:.3f}, {sure.size} {counted}", fontsize=9)
     lower.bar(middles, counts[filled], color="#7f7f7f", **style)
-    lower.set(xlabel="confidence", ylabel="slices", xlim=(0, 1))
+    lower.set(xlabel="confidence", ylabel=counted, xlim=(0, 1))
     lower.yaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     for axes in (upper, lower):
         axes.grid(alpha=0.3)

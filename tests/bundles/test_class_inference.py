@@ -84,6 +84,7 @@ def test_evaluation_end_to_end(trained, class_dataset, tmp_path, caplog):
     assert {path.name for path in tmp_path.iterdir()} == {
         *("metrics.json", "slices.csv", "patients.csv"),
         *("confusion.csv", "confusion.png", "reliability.png"),
+        *("confusion_patients.csv", "confusion_patients.png", "reliability_patients.png"),
     }
     # fold, size and network come from beside the checkpoint
     assert {row["fold"] for row in slices} == {"1"}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine, Events
+from matplotlib.figure import Figure
 from monai.engines.utils import IterationEvents
 from PIL import Image
 from scipy.special import softmax
@@ -73,6 +74,22 @@ def values(part: dict) -> dict[str, float]:
     return {name: entry["value"] for name, entry in part["metrics"].items()}
 
 
+def test_pictures_say_what_they_count(tmp_path, monkeypatch):
+    saved = {}
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: (saved.update({path.name: self}), path.touch()))
+    report(tmp_path, *drawn())
+    groups = len(table(tmp_path / "out" / "patients.csv"))
+    figures = {name.split(".")[1]: figure for name, figure in saved.items()}
+    for stem, counted, number in (("", "slices", 60), ("_patients", "patients", groups)):
+        for kind in ("confusion", "reliability"):
+            assert figures[kind + stem].get_suptitle().endswith(f"fold 0: {counted}")
+        upper, lower = figures["reliability" + stem].axes
+        assert upper.get_title().endswith(f", {number} {counted}")
+        assert lower.get_ylabel() == counted
+        cells = [int(text.get_text().split()[0]) for text in figures["confusion" + stem].axes[0].texts]
+        assert sum(cells) == number
+
+
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
 def test_tables_and_metrics_are_those_of_the_logits(tmp_path, temperature):
     logits, classes = drawn()
@@ -97,8 +114,13 @@ def test_tables_and_metrics_are_those_of_the_logits(tmp_path, temperature):
     assert len({row["group"] for row in patients}) == 15
     assert metrics["temperature"] == temperature
     assert "calibrated" not in metrics
-    for name in ("confusion.png", "reliability.png"):
-        assert min(Image.open(tmp_path / "out" / name).size) > 100
+    own = table(tmp_path / "out" / "confusion_patients.csv")
+    assert [row["true"] for row in own] == NAMES
+    for row, true in zip(own, NAMES, strict=True):
+        of_class = [patient["predicted_name"] for patient in patients if patient["class_name"] == true]
+        assert [int(row[name]) for name in NAMES] == [of_class.count(name) for name in NAMES]
+    for name in ("confusion", "reliability", "confusion_patients", "reliability_patients"):
+        assert min(Image.open(tmp_path / "out" / f"{name}.png").size) > 100
     assert not (tmp_path / "out" / "temperature.json").exists()
 
 
