@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_prep import dataset, folds, journal, pool
-from data_prep.sources import UNREADABLE, Reader, Source, SourceError, scan, slice_id, stamp_of
+from data_prep.sources import UNREADABLE, Reader, Source, SourceError, reason_of, scan, slice_id, stamp_of
 from data_prep.worker import BAD, DUPLICATE, FOLDS, OK, Job, Row, convert_file, output_files
 from data_prep.writers import SUFFIXES, remove_temporary
 
@@ -259,7 +259,7 @@ def _duplicate(source: Source, taken: Row, reader: Reader) -> Row:
 
 
 def _unreadable(source: Source, error: Exception) -> Row:
-    reason = f"cannot be read ({error}): copy or download it again"
+    reason = f"cannot be read ({reason_of(error)}): copy or download it again"
     return {"file": source.name, "status": BAD, "reason": reason}
 
 

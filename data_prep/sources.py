@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import lzma
 import os
 import re
 import zipfile
@@ -10,8 +11,11 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-# What reading a damaged, encrypted or unsupported archive raises.
-UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError)
+# What zipfile raises on a damaged, encrypted or unsupported archive; ValueError for offsets and names that cannot be.
+UNREADABLE = (
+    *(OSError, EOFError, ValueError, RuntimeError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+)
 
 
 class SourceError(Exception):
@@ -48,6 +52,11 @@ def slice_id(name: str) -> str:
     """File name for a slice's output: `0012` for `a/12.mat`; other names are kept, less what is unsafe in a path."""
     stem = name.rsplit("/", 1)[-1].rsplit(".", 1)[0]
     return f"{int(stem):04d}" if re.fullmatch(r"[0-9]{1,9}", stem) else re.sub(r"[^A-Za-z0-9_-]", "_", stem)
+
+
+def reason_of(error: Exception) -> str:
+    """What an error says, its type where it says nothing, as the end of a stream in an archive does."""
+    return str(error) or type(error).__name__
 
 
 class Reader:
@@ -135,7 +144,9 @@ def _expand(name: str, chain: tuple[str, ...], stamp: str | None, reader: Reader
     try:
         members = {member.filename: member for member in reader.archive(chain).infolist()}
     except UNREADABLE as error:
-        return [Source(name, chain, stamp, f"not a readable zip archive ({error}): copy or download it again")]
+        return [
+            Source(name, chain, stamp, f"not a readable zip archive ({reason_of(error)}): copy or download it again")
+        ]
     found = []
     for inner in sorted(filter(_wanted, members), key=_order):
         member_stamp = _stamp(members[inner].file_size, members[inner].CRC)

@@ -205,6 +205,21 @@ def test_the_first_usable_file_of_a_number_is_taken(tmp_path: Path, make_slices:
     assert tree(tmp_path / "out") == before
 
 
+def test_a_damaged_file_in_an_archive_does_not_stop_the_others(tmp_path: Path, make_slices: Make) -> None:
+    src = make_slices(["1", "2", "3"])
+    with zipfile.ZipFile(src / "part.zip", "w", zipfile.ZIP_LZMA) as archive:
+        for number in (4, 5, 6):
+            archive.write(src / "1.mat", f"{number}.mat")
+        places = [info.header_offset for info in archive.infolist()]
+    blob = bytearray((src / "part.zip").read_bytes())
+    blob[places[0] + 60 : places[0] + 90] = bytes(30)
+    (src / "part.zip").write_bytes(blob)
+    summary = quick(src, tmp_path / "out")
+    assert summary.converted == 5
+    assert [file for file, _ in summary.bad] == ["part.zip/4.mat"]
+    assert "cannot be read (" in summary.bad[0][1]
+
+
 def test_names_that_give_one_number(tmp_path: Path) -> None:
     write_v73(tmp_path / "raw/a b.mat", slice_fields())
     write_v73(tmp_path / "raw/a_b.mat", slice_fields(PID="2"))
