@@ -22,7 +22,8 @@ class FeatureTaps:
         paths: name to module path, such as ``{"d4": "upcat_4"}``, paths as in ``network.named_modules()``.
 
     Raises:
-        ValueError: a path does not exist in the network; the message holds the nearest existing ones.
+        ValueError: a path does not exist in the network; the message holds the nearest existing ones. From `take`: what
+            was recorded has been changed in place since.
         TypeError: when the network runs: a tapped module puts out something other than a tensor.
 
     Example:
@@ -44,6 +45,7 @@ class FeatureTaps:
                 )
         self.paths = dict(paths)
         self._recorded: dict[str, torch.Tensor] = {}
+        self._versions: dict[str, int] = {}
         self._handles = [modules[path].register_forward_hook(self._recorder(name)) for name, path in self.paths.items()]
 
     def _recorder(self, name: str):
@@ -53,7 +55,7 @@ class FeatureTaps:
                     f"tap '{name}': {self.paths[name]} ({type(module).__name__}) puts out a {type(output).__name__}, "
                     "not a tensor; tap a module inside or after it."
                 )
-            self._recorded[name] = output
+            self._recorded[name], self._versions[name] = output, _version(output)
 
         return record
 
@@ -69,6 +71,13 @@ class FeatureTaps:
                 f"tap(s) {', '.join(silent)} recorded nothing: run the network first; if it did run, it never calls "
                 f"{', '.join(self.paths[name] for name in silent)}."
             )
+        # ReLU(inplace=True) right behind a convolution, say: the features would be those after it, under a wrong name.
+        changed = [name for name in self.paths if _version(self._recorded[name]) != self._versions[name]]
+        if changed:
+            raise ValueError(
+                f"tap(s) {', '.join(changed)}: the output of {', '.join(self.paths[name] for name in changed)} was "
+                "overwritten by an in-place layer behind it; tap that layer, often the activation that follows."
+            )
         recorded, self._recorded = self._recorded, {}
         return {name: recorded[name] for name in self.paths}
 
@@ -78,3 +87,8 @@ class FeatureTaps:
             handle.remove()
         self._handles.clear()
         self._recorded.clear()
+
+
+def _version(tensor: torch.Tensor) -> int:
+    """How often a tensor was changed in place; tensors of inference mode do not count it."""
+    return 0 if tensor.is_inference() else tensor._version

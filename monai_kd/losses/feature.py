@@ -26,7 +26,7 @@ def aligned_pairs(
     """Pair the layers of both sides by name; of two sizes, the larger is pooled to the smaller.
 
     Raises:
-        ValueError: the names differ, none is given, or the channels of a pair differ.
+        ValueError: the names differ, none is given, or the channels or axes of a pair differ.
     """
     if not student or set(student) != set(teacher):
         raise ValueError(
@@ -36,6 +36,11 @@ def aligned_pairs(
     pairs = []
     for name, s in student.items():
         t = teacher[name]
+        if s.ndim != t.ndim or not 3 <= s.ndim <= 5:
+            raise ValueError(
+                f"layer '{name}': student {tuple(s.shape)} and teacher {tuple(t.shape)} must be (B, C, spatial axes …) "
+                "with the same one to three axes; tokens of a transformer, (B, N, C), are no such map."
+            )
         if s.shape[1] != t.shape[1]:
             raise ValueError(
                 f"layer '{name}': student has {s.shape[1]} channels, teacher {t.shape[1]}; give it a projection."

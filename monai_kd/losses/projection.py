@@ -51,11 +51,20 @@ class Projections(nn.Module):
 
         Args:
             student, teacher: layer name to features (B, C, spatial axes …).
+
+        Raises:
+            ValueError: a layer to project is not there, or has other channels or axes than its projection takes.
         """
         student, teacher = dict(student), dict(teacher)
         moved = teacher if self.side == "teacher" else student
         for name, layer in self.layers.items():
             if name not in moved:
                 raise ValueError(f"no features of layer '{name}' to project; tapped: {', '.join(moved) or 'none'}.")
+            axes, found, wanted = layer.weight.ndim, moved[name].ndim, layer.in_channels
+            if found != axes or moved[name].shape[1] != wanted:
+                raise ValueError(
+                    f"layer '{name}' of the {self.side} is {tuple(moved[name].shape)}; its projection takes (B, "
+                    f"{wanted}, {axes - 2} spatial axes): set its channels to the tapped module's, or tap another."
+                )
             moved[name] = layer(moved[name])
         return student, teacher

@@ -172,3 +172,33 @@ def test_a_module_without_a_tensor_is_named():
     FeatureTaps(network, {"memory": "0"})
     with pytest.raises(TypeError, match=r"tap 'memory': 0 \(LSTM\) puts out a tuple"):
         network(torch.zeros(2, 3))
+
+
+class InPlace(nn.Module):
+    """A convolution whose output is overwritten by the activation behind it, as in the VGGs of timm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(inplace=True), nn.MaxPool2d(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)
+
+
+@pytest.mark.parametrize("gradients", [True, False])
+def test_overwritten_output_is_refused_and_the_one_behind_it_taken(gradients):
+    net = InPlace()
+    overwritten, behind = FeatureTaps(net, {"conv": "layers.0"}), FeatureTaps(net, {"relu": "layers.1"})
+    with torch.set_grad_enabled(gradients):
+        net(image())
+    with pytest.raises(ValueError, match=r"tap\(s\) conv: the output of layers.0 was overwritten"):
+        overwritten.take()
+    assert torch.equal(behind.take()["relu"], net.layers[0](image()).relu())
+
+
+def test_inference_mode_can_be_tapped():
+    net = network()
+    taps = FeatureTaps(net, PATHS)
+    with torch.inference_mode():
+        net(image())
+        assert set(taps.take()) == set(PATHS)

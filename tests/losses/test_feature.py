@@ -106,6 +106,12 @@ def test_gradients(loss, student_shape, teacher_shape):
             {"d1": (1, 3, 4, 4)},
             "layer 'd1': student has 2 channels, teacher 3; give it a projection",
         ),
+        (
+            {"d1": (1, 2, 4, 4)},
+            {"d1": (1, 16, 2)},  # tokens
+            r"layer 'd1': student \(1, 2, 4, 4\) and teacher \(1, 16, 2\) must be .* tokens of a transformer",
+        ),
+        ({"d1": (1, 2)}, {"d1": (1, 2)}, r"layer 'd1': student \(1, 2\) and teacher \(1, 2\) must be"),
     ],
 )
 def test_layers_that_do_not_pair(loss, student, teacher, message):

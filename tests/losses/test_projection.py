@@ -108,3 +108,16 @@ def test_untapped_layer(side):
     student, teacher = sides()
     with pytest.raises(ValueError, match="no features of layer 'd3' to project; tapped: d2, d1"):
         Projections({"d3": (1, 1)}, side=side)(student, teacher)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((1, 5, 8, 8), r"layer 'd1' of the teacher is \(1, 5, 8, 8\); its projection takes \(B, 3, 2 spatial axes\)"),
+        ((1, 3, 8), r"layer 'd1' of the teacher is \(1, 3, 8\); its projection takes \(B, 3, 2 spatial axes\)"),
+    ],
+)
+def test_features_that_do_not_fit_are_named(shape, message):
+    projections = Projections({"d1": (2, 3)}, side="teacher")
+    with pytest.raises(ValueError, match=message):
+        projections({"d1": torch.zeros(1, 2, 8, 8)}, {"d1": torch.zeros(shape)})

@@ -192,6 +192,8 @@ def test_full_sizes():
         reference = [torchvision.models.vgg19(num_classes=3), torchvision.models.vit_b_16(num_classes=3)]
     expected = sum(p.numel() for each in reference for p in each.parameters()) + 6 * 3 + 3
     assert sum(p.numel() for p in net.parameters()) == expected
+    # The MSGFF tap of cls_student: the last convolution, after its activation.
+    assert isinstance(net.get_submodule("backbones.0.features.35"), nn.ReLU)
     last = net.get_submodule("backbones.0.features.34")
     assert isinstance(last, nn.Conv2d)
     assert last.out_channels == 512
