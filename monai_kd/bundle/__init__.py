@@ -4,7 +4,7 @@ from .folder import find_bundle
 from .processes import distributed, local_rank, rank, start_processes, stop_processes
 from .running import check_overrides, check_settings, choose, root
 from .settings import save_settings, saved_settings, training_settings
-from .teacher import provide_teacher, teacher_store
+from .teacher import provide_teacher, teacher_settings, teacher_store
 
 __all__ = [
     "check_overrides",
@@ -23,6 +23,7 @@ __all__ = [
     "saved_settings",
     "start_processes",
     "stop_processes",
+    "teacher_settings",
     "teacher_store",
     "training_settings",
 ]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from ..data import read_datalist
+from .data import same_folder
 
 __all__ = ["describe_evaluation"]
 
@@ -31,7 +32,8 @@ def describe_evaluation(
 ) -> dict[str, Any]:
     """Say which slices are evaluated and what must be known to read the numbers; return it for ``metrics.json``.
 
-    Warned of: synthetic slices; a checkpoint trained on another data set; slices that the checkpoint was trained on.
+    Warned of: synthetic slices; a checkpoint trained on another data set; slices that the checkpoint, or the teacher
+    of a student, was trained on.
 
     Args:
         checkpoint: the weights.
@@ -41,7 +43,7 @@ def describe_evaluation(
         fold: the evaluated fold, for ``"validation"``.
         leave_out: folds without part in it.
         trained: ``dataset_dir``, ``fold`` and ``leave_out`` of the training, ``dataset_dir`` and ``fold`` ``None``
-            where not known.
+            where not known; of a student also those of its ``teacher``, or ``None``.
         settings: other values, kept as they are.
 
     Returns:
@@ -54,15 +56,16 @@ def describe_evaluation(
     notes = []
     if synthetic:
         notes.append("SYNTHETIC phantom slices: these numbers say nothing about images of patients.")
-    if trained["dataset_dir"] is not None and not _same_folder(trained["dataset_dir"], data_dir):
+    if trained["dataset_dir"] is not None and not same_folder(trained["dataset_dir"], data_dir):
         notes.append(f"The checkpoint was trained on {trained['dataset_dir']}, and is evaluated on {data_dir}.")
-    elif trained["fold"] is not None:
-        unseen = {trained["fold"], *trained["leave_out"]}
-        seen = sum(entry["fold"] not in unseen for entry in data)
-        if seen:
-            notes.append(
-                f"{seen} of the {len(data)} slices were TRAINED ON: these numbers are better than on new ones."
-            )
+    by_itself, by_teacher = (_trained_on(run, data_dir) for run in (trained, trained.get("teacher") or {}))
+    if seen := sum(map(by_itself, data)):
+        notes.append(f"{seen} of the {len(data)} slices were TRAINED ON: these numbers are better than on new ones.")
+    if taught := sum(by_teacher(entry) and not by_itself(entry) for entry in data):
+        notes.append(
+            f"{taught} of the {len(data)} slices were TRAINED ON BY THE TEACHER of this checkpoint: through it, these "
+            "numbers are better than on new ones."
+        )
     for note in notes:
         logger.warning(note)
     if part != "validation":
@@ -95,8 +98,13 @@ def describe_evaluation(
     }
 
 
-def _same_folder(one: str | Path, other: str | Path) -> bool:
-    return Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
+def _trained_on(trained: Mapping[str, Any], data_dir: str | Path) -> Callable[[Mapping[str, Any]], bool]:
+    """Whether an entry is known to be among those that a network was trained on."""
+    folder, fold = trained.get("dataset_dir"), trained.get("fold")
+    if fold is None or (folder is not None and not same_folder(folder, data_dir)):
+        return lambda entry: False
+    unseen = {fold, *trained.get("leave_out", [])}
+    return lambda entry: entry["fold"] not in unseen
 
 
 def _sha256(path: Path) -> str:

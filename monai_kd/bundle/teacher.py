@@ -15,12 +15,21 @@ from monai.bundle import ConfigWorkflow, create_workflow
 from torch import nn
 
 from ..checkpoints import load_weights, read_checkpoint
+from ..data import class_names
 from ..distillation import TeacherStore
+from .data import same_folder
 from .processes import in_processes
+from .settings import training_settings
 
-__all__ = ["provide_teacher", "teacher_store"]
+__all__ = ["provide_teacher", "teacher_settings", "teacher_store"]
 
 logger = logging.getLogger(__name__)
+
+# What a student's settings.json keeps of its teacher.
+_KEPT = (
+    *("dataset_dir", "fold", "leave_out", "epochs", "learning_rate", "image_size"),
+    *("features", "norm", "vit_name", "vit_image_size", "backbones"),
+)
 
 
 def provide_teacher(
@@ -33,18 +42,20 @@ def provide_teacher(
 ) -> nn.Module | None:
     """Build the teacher and load its weights; train it first when no checkpoint is given.
 
+    Warned of: a teacher that was trained on slices which validate the student or are left out of its training.
+
     Args:
         build: makes the network, without arguments.
         checkpoint: its weights; ``None`` trains the teacher once by the teacher's bundle, on the same data, into
             ``<output_dir>/teacher-<fingerprint of the settings and the data>/``.
         needed: whether any loss term listens to a teacher; if not, there is none.
         bundle: folder of the teacher's bundle.
-        overrides: settings for its training.
+        overrides: settings for its training; data set and folds are those of the student.
         output_dir: folder of the student's run.
 
     Raises:
         FileNotFoundError: a checkpoint was given and is not there, or the teacher's bundle is not.
-        ValueError: the checkpoint does not fit the network.
+        ValueError: the checkpoint does not fit the network, or was trained for other classes than those of the data.
     """
     if not needed:
         if checkpoint is not None:
@@ -52,8 +63,33 @@ def provide_teacher(
         return None
     if checkpoint is None:
         checkpoint = str(_trained_teacher(bundle, overrides, output_dir))
+    elif Path(checkpoint).expanduser().is_file():
+        trained = training_settings(checkpoint) or {}
+        _check_classes(checkpoint, trained, overrides["dataset_dir"])
+        _warn_of_leaks(checkpoint, trained, overrides)
     logger.info("teacher: %s", checkpoint)
     return load_weights(build(), checkpoint)
+
+
+def teacher_settings(
+    checkpoint: str | None, needed: bool, overrides: Mapping[str, Any], output_dir: str
+) -> dict[str, Any] | None:
+    """Who teaches, for the student's ``settings.json``; of a teacher that is trained first, who will have taught.
+
+    Args:
+        checkpoint, needed, overrides, output_dir: as for `provide_teacher`.
+
+    Returns:
+        ``checkpoint``, absolute, and what is known of ``dataset_dir``, ``fold``, ``leave_out``, ``epochs``,
+        ``learning_rate`` and the network; ``None`` when nobody teaches.
+    """
+    if not needed:
+        return None
+    if checkpoint is None:
+        path, values = _folder(overrides, output_dir) / "model.pt", overrides
+    else:
+        path, values = Path(checkpoint).expanduser(), training_settings(checkpoint) or {}
+    return {"checkpoint": str(path.resolve()), **{name: values[name] for name in _KEPT if name in values}}
 
 
 def teacher_store(folder: str | None, images_never_repeat: bool) -> TeacherStore | None:
@@ -75,6 +111,45 @@ def teacher_store(folder: str | None, images_never_repeat: bool) -> TeacherStore
         )
     logger.info("teacher_store: outputs of the teacher are kept in %s; delete it when no run needs it.", folder)
     return TeacherStore(folder)
+
+
+def _check_classes(checkpoint: str, trained: Mapping[str, Any], dataset_dir: str) -> None:
+    """In another order the same number of classes would load, and teach the wrong ones."""
+    theirs = trained.get("class_names")
+    if theirs is not None and list(theirs) != (own := class_names(dataset_dir)):
+        raise ValueError(
+            f"teacher_checkpoint {checkpoint} was trained for the classes {', '.join(theirs)}, and {dataset_dir} has "
+            f"{', '.join(own)}: give a teacher of these classes in this order."
+        )
+
+
+def _warn_of_leaks(checkpoint: str, trained: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
+    folder, fold = trained.get("dataset_dir"), trained.get("fold")
+    if folder is None or fold is None:
+        logger.warning(
+            "What the teacher %s was trained on is not known: if it saw slices that validate the student, the "
+            "student's numbers are better than on new ones.",
+            checkpoint,
+        )
+    elif not same_folder(folder, overrides["dataset_dir"]):
+        logger.warning(
+            "The teacher was trained on %s, the student is on %s: if the teacher saw patients that validate the "
+            "student, the student's numbers are better than on new ones.",
+            folder,
+            overrides["dataset_dir"],
+        )
+    elif seen := sorted({overrides["fold"], *overrides["leave_out"]} - {fold, *trained.get("leave_out", [])}):
+        logger.warning(
+            "The teacher was TRAINED ON the folds %s, which the student is kept from: through it they leak into the "
+            "student, whose numbers on them are better than on new slices. Take a teacher trained with the same "
+            "`fold` and `leave_out`.",
+            seen,
+        )
+
+
+def _folder(overrides: Mapping[str, Any], output_dir: str) -> Path:
+    """Where a teacher is trained, named after its settings and its data."""
+    return Path(output_dir) / f"teacher-{_fingerprint(overrides)}"
 
 
 def _fingerprint(overrides: Mapping[str, Any]) -> str:
@@ -102,7 +177,7 @@ def _trained_teacher(bundle: str, overrides: Mapping[str, Any], output_dir: str)
             f"no teacher_checkpoint was given, and the teacher's bundle is not in {Path(bundle).resolve()}: give "
             "--teacher_checkpoint FILE, or --teacher_bundle FOLDER."
         )
-    folder = Path(output_dir) / f"teacher-{_fingerprint(overrides)}"
+    folder = _folder(overrides, output_dir)
     best, last = folder / "model.pt", folder / "last.pt"
     done = read_checkpoint(last)["epoch"] if last.is_file() else 0
     if done >= overrides["epochs"] and best.is_file():

@@ -53,6 +53,8 @@ def test_recipes(class_dataset, teacher, tmp_path, recipe, terms):
         assert not used.training
         assert all(torch.equal(value, before[name]) for name, value in used.state_dict().items())
         assert not any(parameter.requires_grad for parameter in used.parameters())
+    told = json.loads((tmp_path / "settings.json").read_text())["teacher"]
+    assert told is None if recipe == "none" else (told["checkpoint"], told["epochs"]) == (teacher, 2)
 
 
 def test_teacher_is_trained_first_and_once(class_dataset, tmp_path, caplog):
@@ -60,6 +62,8 @@ def test_teacher_is_trained_first_and_once(class_dataset, tmp_path, caplog):
     assert "training the teacher FIRST" in caplog.text
     (folder,) = tmp_path.glob("teacher-*")
     trained = (folder / "model.pt").stat().st_mtime_ns
+    told = json.loads((tmp_path / "settings.json").read_text())["teacher"]
+    assert (told["checkpoint"], told["epochs"], told["backbones"]) == (str(folder / "model.pt"), 1, TINY_BACKBONES)
     train("cls_student", class_dataset, tmp_path, epochs=1)
     assert "using the teacher trained earlier" in caplog.text
     assert (folder / "model.pt").stat().st_mtime_ns == trained

@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -210,6 +211,21 @@ def test_all_slices_need_no_fold_and_seen_ones_are_said(trained, disc_dataset, t
     assert (len(slices), metrics["dataset"]["fold"]) == (12, None)
     assert any("8 of the 12 slices were TRAINED ON" in note for note in metrics["notes"])
     assert "TRAINED ON" in caplog.text
+
+
+@pytest.mark.parametrize("trained", ["seg_student", "cls_student"], indirect=True)
+@pytest.mark.parametrize(("fold", "said"), [(1, 0), (2, 4)])
+def test_slices_that_the_teacher_was_trained_on_are_said(trained, disc_dataset, tmp_path, fold, said):
+    bundle, checkpoint = trained
+    settings = json.loads((Path(checkpoint).parent / "settings.json").read_text())
+    settings["teacher"] = {"checkpoint": "t.pt", "dataset_dir": str(disc_dataset), "fold": fold, "leave_out": []}
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    shutil.copy(checkpoint, tmp_path)
+    metrics, _ = evaluate(
+        tmp_path / "eval", bundle, dataset_dir=str(disc_dataset), checkpoint=str(tmp_path / "model.pt")
+    )
+    notes = [note for note in metrics["notes"] if "BY THE TEACHER" in note]
+    assert [note.split(" were ")[0] for note in notes] == ([f"{said} of the 4 slices"] if said else [])
 
 
 @pytest.mark.parametrize("trained", SEGMENTATION, indirect=True)

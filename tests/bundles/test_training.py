@@ -51,6 +51,10 @@ def test_student_trains_its_teacher_once_and_leaves_a_bare_network(disc_dataset,
     load_weights(student, tmp_path / "model.pt")
     for name in ("log.csv", "curves.png", "overlays.png", "last.pt", "settings.json"):
         assert (tmp_path / name).stat().st_size > 0
+    told = json.loads((tmp_path / "settings.json").read_text())["teacher"]
+    assert told.items() >= {"checkpoint": str(folder / "model.pt"), "dataset_dir": str(disc_dataset), "fold": 0}.items()
+    assert (told["epochs"], told["features"]) == (1, TINY_STUDENT["teacher_features"])
+    assert (told["learning_rate"], told["vit_name"]) == (0.0005, "vit_tiny_patch16_224")
     assert any((tmp_path / "tensorboard").iterdir())
     (row,) = rows(tmp_path)
     weighted = [value for name, value in row.items() if name.startswith("weighted/")]
