@@ -7,6 +7,7 @@ from .evaluation_report import EvaluationReport
 from .load_weights import LoadWeights
 from .mask_report import MaskReport
 from .overlay_grid import OverlayGrid
+from .run_settings import RunSettings
 
 __all__ = [
     "ClassReport",
@@ -17,5 +18,6 @@ __all__ = [
     "LoadWeights",
     "MaskReport",
     "OverlayGrid",
+    "RunSettings",
     "TrainingCheckpoint",
 ]

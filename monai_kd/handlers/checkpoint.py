@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ class TrainingCheckpoint:
 
     ``model.pt`` is the bare state dict of the student. ``last.pt`` holds all that the next epoch depends on: student,
     projections of the loss, optimiser, schedule, gradient scaler, epoch, best metric so far, and the log.
+
+    Resumed with more epochs, the learning rate goes on as in a run that was to have as many from the beginning.
 
     Args:
         output_dir: folder of the run.
@@ -54,8 +58,11 @@ class TrainingCheckpoint:
         self.evaluator, self.log, self.resume, self.save = evaluator, log, bool(resume), bool(save)
         self.network = network
         self._stateful = {"network": network, "loss": loss, "optimizer": optimizer}
+        self._fresh_schedule = None
         if lr_scheduler is not None:
             self._stateful["lr_scheduler"] = lr_scheduler
+            self._fresh_schedule = copy.deepcopy(lr_scheduler.state_dict())
+            self._fresh_rates = [group["lr"] for group in optimizer.param_groups]
 
     @property
     def last(self) -> Path:
@@ -79,6 +86,7 @@ class TrainingCheckpoint:
         if engine.scaler is not None:
             content["scaler"] = engine.scaler.state_dict()
         content["epoch"], content["iteration"] = engine.state.epoch, engine.state.iteration
+        content["max_epochs"] = engine.state.max_epochs
         content["best_metric"], content["best_metric_epoch"] = float(state.best_metric), int(state.best_metric_epoch)
         content["log"] = self.log.rows
         save_checkpoint(content, self.last)
@@ -105,6 +113,7 @@ class TrainingCheckpoint:
                     f"{self.last} does not fit this run ({name}): it was trained with other settings. Set them as they "
                     f"were, or choose another output_dir. {error}"
                 ) from error
+        self._stretch(content, engine.state.max_epochs)
         if engine.scaler is not None and "scaler" in content:
             engine.scaler.load_state_dict(content["scaler"])
         engine.state.epoch, engine.state.iteration = content["epoch"], content["iteration"]
@@ -112,3 +121,23 @@ class TrainingCheckpoint:
         self.evaluator.state.best_metric_epoch = content["best_metric_epoch"]
         self.log.rows[:] = content["log"]
         logger.info("resuming from %s after epoch %d.", self.last, content["epoch"])
+
+    def _stretch(self, content: dict[str, Any], epochs: int) -> None:
+        """Put the schedule where it would be after the epochs that were run, had ``epochs`` been the number all along.
+
+        A restored schedule keeps its old length: a cosine rises again behind its end.
+        """
+        planned = content.get("max_epochs", epochs)
+        if planned == epochs or self._fresh_schedule is None:
+            return
+        schedule, optimizer = self._stateful["lr_scheduler"], self._stateful["optimizer"]
+        for group, rate in zip(optimizer.param_groups, self._fresh_rates, strict=True):
+            group["lr"] = rate
+        schedule.load_state_dict(self._fresh_schedule)
+        with warnings.catch_warnings():
+            # torch would have the optimiser step first.
+            warnings.simplefilter("ignore", UserWarning)
+            for _ in range(content["epoch"]):
+                schedule.step()
+        line = "resume: epochs was %d and is %d: the learning rate goes on as in a run of %d epochs."
+        logger.warning(line, planned, epochs, epochs)

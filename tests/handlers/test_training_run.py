@@ -43,7 +43,7 @@ def run(
     init: int = 0,
     width: int = 3,
     projected: bool = True,
-    schedule: bool = True,
+    schedule: bool | str = True,
     workers: int = 0,
     val_interval: int = 1,
     save: bool = True,
@@ -56,7 +56,10 @@ def run(
     projections = Projections({"conv": (width, 5)}, side="student") if projected else None
     loss = DistillationLoss(terms, dict.fromkeys(terms, 0.5), projections)
     optimizer = torch.optim.Adam([*student.parameters(), *loss.parameters()], lr=0.05)
-    lr_scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5) if schedule else None
+    if schedule == "cosine":
+        lr_scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs, eta_min=0.001)
+    else:
+        lr_scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5) if schedule else None
     data = Dataset(items(6, 1), RandFlipd(["image", "label"], prob=0.5, spatial_axis=0))
     loader = DataLoader(data, batch_size=2, shuffle=True, num_workers=workers, generator=torch.Generator())
     evaluator = SupervisedEvaluator(
@@ -153,6 +156,21 @@ def test_resumed_run_with_workers(tmp_path):
     run(tmp_path / "b", 2, workers=1)
     resumed = run(tmp_path / "b", 3, resume=True, init=77, workers=1)
     assert [float(r.total) for _, r in resumed.reports] == [float(r.total) for _, r in straight.reports[6:]]
+
+
+@pytest.mark.parametrize("schedule", [True, "cosine", False])
+def test_more_epochs_follow_the_longer_schedule(tmp_path, schedule, caplog):
+    whole = run(tmp_path / "whole", 5, schedule=schedule)
+    run(tmp_path / "parts", 2, schedule=schedule)
+    assert caplog.text == ""
+    resumed = run(tmp_path / "parts", 5, schedule=schedule, resume=True)
+    assert set(resumed.rates) == {3, 4, 5}
+    for epoch, rate in resumed.rates.items():
+        assert rate == pytest.approx(whole.rates[epoch], rel=1e-9)
+    # The log has the rates of the first part as they were.
+    logged = [float(row["learning_rate"]) for row in table(tmp_path / "parts")]
+    assert logged[2:] == pytest.approx([whole.rates[epoch] for epoch in (3, 4, 5)], rel=1e-9)
+    assert ("epochs was 2 and is 5" in caplog.text) == bool(schedule)
 
 
 def test_crash_in_the_middle_of_an_epoch(tmp_path):

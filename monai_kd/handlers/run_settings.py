@@ -1,0 +1,106 @@
+"""What a run is made with, kept beside its checkpoints."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+from ..atomic import written_whole
+
+__all__ = ["RunSettings"]
+
+# What training writes, see docs/training.md.
+_OF_A_RUN = (
+    "settings.json",
+    "model.pt",
+    "last.pt",
+    "log.csv",
+    "curves.png",
+    "overlays.png",
+    "confusion.png",
+    "tensorboard",
+)
+# What may differ between the parts of a run that was interrupted; all else would make another run of it.
+_FREE = frozenset({"bundle_root", "epochs", "resume", "teacher_store", "val_interval", "workers"})
+
+logger = logging.getLogger(__name__)
+
+
+class RunSettings:
+    """Write ``settings.json`` when training begins; put an earlier run aside, or check that it is the one gone on with.
+
+    Attach it behind `TrainingCheckpoint`: then nothing on disk is touched before all of the run has been built and,
+    when resuming, restored. A misspelt value does not cost an earlier run its place.
+
+    Args:
+        output_dir: folder of the run.
+        settings: name to value; what is no JSON is written as text.
+        resume: go on with the run in the folder, which must have been made with the same settings, those apart that
+            leave the losses alone, and ``epochs``.
+        save: whether this process writes; under DDP only the first one does.
+
+    Raises:
+        ValueError: when training begins: the run to go on with was made with other settings.
+    """
+
+    def __init__(
+        self, output_dir: str | Path, settings: Mapping[str, Any], resume: bool = False, save: bool = True
+    ) -> None:
+        self.output_dir, self.resume, self.save = Path(output_dir), bool(resume), bool(save)
+        # As they will be read again: tuples are lists, devices are text.
+        self.settings = json.loads(json.dumps(dict(settings), default=str))
+
+    @property
+    def path(self) -> Path:
+        return self.output_dir / "settings.json"
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self.begin)
+
+    def begin(self, _engine: Engine) -> None:
+        if self.resume:
+            self._check_same()
+        elif self.save:
+            self._put_aside()
+        if self.save:
+            with written_whole(self.path) as temporary:
+                temporary.write_text(json.dumps(self.settings, indent=2) + "\n", encoding="utf-8")
+
+    def _check_same(self) -> None:
+        if not self.path.is_file():
+            return
+        try:
+            earlier = dict(json.loads(self.path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"resume: {self.path} can't be read ({error}); restore or delete it.") from error
+        other = [
+            f"{name} was {earlier[name]!r} and is {value!r}"
+            for name, value in self.settings.items()
+            if name in earlier and name not in _FREE and earlier[name] != value
+        ]
+        if other:
+            raise ValueError(
+                f"resume: the run in {self.output_dir} was made otherwise: {'; '.join(other)}. Set these as they were, "
+                "or choose another output_dir for a new run."
+            )
+
+    def _put_aside(self) -> None:
+        # An earlier run has taken hours; whoever starts another in its folder may not have meant to lose it.
+        found = [self.output_dir / name for name in _OF_A_RUN if (self.output_dir / name).exists()]
+        if not any(path.name in ("model.pt", "last.pt") for path in found):
+            return
+        number = 1
+        while (self.output_dir / f"earlier-{number}").exists():
+            number += 1
+        aside = self.output_dir / f"earlier-{number}"
+        aside.mkdir()
+        for path in found:
+            path.rename(aside / path.name)
+        logger.warning(
+            "%s holds an earlier run: moved to %s. To go on with it instead, set --resume True.", self.output_dir, aside
+        )
