@@ -82,7 +82,8 @@ def first_alone() -> Iterator[None]:
 def distributed(module: nn.Module, device: torch.device | str, find_unused: bool = False) -> nn.Module:
     """``DistributedDataParallel`` around a module that has something to train, the module itself otherwise.
 
-    BatchNorm keeps the statistics of its own process, as elsewhere in DDP.
+    As elsewhere in DDP, BatchNorm normalises by the part of the batch that its own process has, and its running
+    statistics are those of the first process.
 
     Args:
         module: student or loss.
