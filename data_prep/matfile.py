@@ -229,7 +229,7 @@ def _pid(fields: dict[str, Value]) -> str | None:
 
 def _text_of_numbers(value: NDArray) -> str:
     """A patient number as text; several numbers are character codes, whatever type they are stored in."""
-    if value.size and not np.all((value == np.floor(value)) & (value >= 0)):
+    if value.size and not np.all(np.isfinite(value) & (value == np.floor(value)) & (value >= 0)):
         raise BadSlice(f"PID {value.ravel()[:4].tolist()} is neither text nor a whole number")
     if value.size == 1:
         return str(int(value.item()))

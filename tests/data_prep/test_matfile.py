@@ -140,6 +140,8 @@ BAD = [
     ({"label": None}, "no label"),
     ({"PID": None}, "no PID"),
     ({"PID": 3.5}, "neither text nor a whole number"),
+    ({"PID": np.inf}, "neither text nor a whole number"),
+    ({"PID": np.array([[65.0, np.inf]])}, "neither text nor a whole number"),
     ({"PID": np.array([[65.0, 2e6]])}, "no character codes"),
     ({"PID": np.array([[65.0, 7.0]])}, "no printable text"),
 ]
