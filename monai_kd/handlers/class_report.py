@@ -27,6 +27,8 @@ __all__ = ["ClassReport"]
 
 logger = logging.getLogger(__name__)
 
+_TEMPERATURE = "temperature.json"
+
 
 class ClassReport(EvaluationReport):
     """`EvaluationReport` of a classification: `monai_kd.metrics.class_metrics` over slices and over patients.
@@ -43,8 +45,9 @@ class ClassReport(EvaluationReport):
         temperature: logits are divided by it.
         calibrate: fit a temperature to these slices, see `monai_kd.metrics.fit_temperature`, and keep it in
             ``temperature.json``. What it does to the metrics is told under ``calibrated`` by temperatures that are
-            each fitted to other patients, see `monai_kd.metrics.cross_fitted_temperatures`. Where none can be fitted,
-            ``calibrated`` says why.
+            each fitted to other patients, see `monai_kd.metrics.cross_fitted_temperatures`. Where the one or the others
+            can't be fitted, ``calibrated`` or its ``cross_fitted`` say why. A ``temperature.json`` of an earlier
+            evaluation is removed when a run starts, since it may be of another network.
 
     Raises:
         ValueError: the classes of the network are not those of the data set, or the temperature is not positive; while
@@ -73,6 +76,10 @@ class ClassReport(EvaluationReport):
     def begin(self) -> None:
         super().begin()
         self._logits = []
+        earlier = self.output_dir / _TEMPERATURE
+        if earlier.exists():
+            earlier.unlink()
+            logger.warning("%s of an earlier evaluation is removed.", earlier)
 
     def measure(self, output: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
         logits = np.asarray(output[Keys.PRED], dtype=np.float64)
@@ -125,19 +132,27 @@ class ClassReport(EvaluationReport):
         logits, classes = np.stack(self._logits), np.array([row["class"] for row in self.rows])
         try:
             temperature = fit_temperature(logits, classes)
-            others = cross_fitted_temperatures(logits, classes, [str(row["group"]) for row in self.rows], self.seed)
         except ValueError as error:
             logger.warning("no temperature could be fitted: %s", error)
+            return {"undefined": str(error)}
+        with written_whole(self.output_dir / _TEMPERATURE) as temporary:
+            content = {"temperature": temperature, "slices": len(classes), "checkpoint": self.description["checkpoint"]}
+            temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        files.append(_TEMPERATURE)
+        logger.info("temperature of these slices: %.3f", temperature)
+        return {"temperature": temperature, "cross_fitted": self._cross_fitted(logits, classes)}
+
+    def _cross_fitted(self, logits: np.ndarray, classes: np.ndarray) -> dict[str, Any]:
+        try:
+            others = cross_fitted_temperatures(logits, classes, [str(row["group"]) for row in self.rows], self.seed)
+        except ValueError as error:
+            logger.warning("what the temperature does to slices of other patients can't be told: %s", error)
             return {"undefined": str(error)}
         rows = [
             {**row, **self._answer(own, other, row["class"])}
             for row, own, other in zip(self.rows, logits, others, strict=True)
         ]
         summary = summarise_classes(rows, self.class_names, self.bootstrap, self.seed)
-        with written_whole(self.output_dir / "temperature.json") as temporary:
-            content = {"temperature": temperature, "slices": len(rows), "checkpoint": self.description["checkpoint"]}
-            temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        files.append("temperature.json")
         ece = summary["over_slices"]["metrics"]["ece"]["value"]
-        logger.info("temperature %.3f; calibration error with temperatures of other patients: %.3f", temperature, ece)
-        return {"temperature": temperature, "cross_fitted": summary}
+        logger.info("calibration error with temperatures of other patients: %.3f", ece)
+        return summary

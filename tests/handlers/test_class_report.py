@@ -151,7 +151,6 @@ def test_calibrated_numbers_come_from_temperatures_of_other_patients(tmp_path):
     [
         (np.eye(3)[[0, 1, 2] * 4] * 9, [0, 1, 2] * 4, "classified correctly"),
         (drawn(12)[0], [1] * 12, "two classes at least"),
-        (np.eye(3)[[0, 1, 2, 0]], [0, 1, 2, 1], "only one"),
     ],
 )
 def test_where_no_temperature_can_be_fitted_it_is_said(tmp_path, caplog, logits, classes, reason):
@@ -160,6 +159,26 @@ def test_where_no_temperature_can_be_fitted_it_is_said(tmp_path, caplog, logits,
     assert reason in metrics["calibrated"]["undefined"]
     assert reason in caplog.text
     assert not (tmp_path / "out" / "temperature.json").exists()
+
+
+def test_a_temperature_is_kept_where_those_of_other_patients_can_not_be_fitted(tmp_path, caplog):
+    logits, classes = np.eye(3)[[0, 1, 2, 0]], np.array([0, 1, 2, 1])  # one patient
+    metrics = report(tmp_path, logits, classes, calibrate=True)
+    whole = fit_temperature(logits, classes)
+    assert metrics["calibrated"]["temperature"] == whole
+    assert list(metrics["calibrated"]["cross_fitted"]) == ["undefined"]
+    assert "only one" in metrics["calibrated"]["cross_fitted"]["undefined"]
+    assert "only one" in caplog.text
+    assert json.loads((tmp_path / "out" / "temperature.json").read_text())["temperature"] == whole
+
+
+@pytest.mark.parametrize("calibrate", [True, False])
+def test_no_temperature_of_an_earlier_run_stays(tmp_path, caplog, calibrate):
+    report(tmp_path, *drawn(), calibrate=True)
+    assert (tmp_path / "out" / "temperature.json").exists()
+    report(tmp_path, drawn(12)[0], np.ones(12, dtype=int), calibrate=calibrate)
+    assert not (tmp_path / "out" / "temperature.json").exists()
+    assert "of an earlier evaluation is removed" in caplog.text
 
 
 def test_one_class_leaves_metrics_undefined_and_says_why(tmp_path):
