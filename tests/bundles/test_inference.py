@@ -8,9 +8,10 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import onnxruntime
 import pytest
 import torch
-from monai.bundle import ConfigParser, ckpt_export, create_workflow, verify_net_in_out
+from monai.bundle import ConfigParser, ckpt_export, create_workflow, onnx_export, verify_net_in_out
 from monai.transforms import SaveImaged
 from tiny import BUNDLES, SEGMENTATION, SMALL, config
 
@@ -152,6 +153,29 @@ def test_ckpt_export_gives_the_same_network(trained, tmp_path):
         expected = net(image)
         assert expected.std() > 1e-3
         torch.testing.assert_close(exported(image), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("trained", ["seg_student", "cls_student"], indirect=True)
+def test_onnx_export_gives_the_same_network(trained, tmp_path):
+    bundle, checkpoint = trained
+    onnx_export(
+        net_id="network_def",
+        filepath=str(tmp_path / "model.onnx"),
+        ckpt_file=str(checkpoint),
+        meta_file=meta(bundle),
+        config_file=config(bundle, "inference"),
+        input_shape=[1, 3, 32, 32],
+        checkpoint=str(checkpoint),
+    )
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    net = network(bundle, **SMALL[bundle])
+    net.load_state_dict(torch.load(checkpoint))
+    image = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        expected = net(image)
+    (found,) = session.run(None, {session.get_inputs()[0].name: image.numpy()})
+    assert expected.std() > 1e-3
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("trained", ["seg_student"], indirect=True)
