@@ -11,7 +11,6 @@ import nibabel as nib
 import numpy as np
 from monai.data import ImageReader
 from monai.utils import ensure_tuple
-from nibabel.filebasedimages import ImageFileError
 from PIL import Image, ImageOps
 
 from .dicom import is_dicom, read_dicom
@@ -97,18 +96,20 @@ def _nifti(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if kind.fields is not None or kind.kind not in "buif":
             raise UnreadableImage(f"the NIfTI image holds colours or complex numbers ({kind}), not grey values")
         image = np.asanyarray(file.dataobj)
+        affine = np.asarray(file.affine, dtype=float)
+        scale = MILLIMETRES.get(file.header.get_xyzt_units()[0], 1.0)
+    except UnreadableImage:
+        raise
     except (EOFError, zlib.error):
         raise UnreadableImage("the file is truncated or damaged: copy it again") from None
-    except (OSError, ValueError, ImageFileError) as error:
-        if isinstance(error, UnreadableImage):
-            raise
+    except MemoryError:
+        raise UnreadableImage("its header asks for more pixels than fit into memory: is it damaged?") from None
+    except Exception as error:  # a damaged header makes nibabel raise half a dozen different types
         raise UnreadableImage(
             f"it can't be read as NIfTI, truncated or damaged? ({_first_line(error, path)})"
         ) from None
-    affine = np.asarray(file.affine, dtype=float)
     if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
         raise UnreadableImage("its affine is no geometry: it holds NaN, or axes without direction")
-    scale = MILLIMETRES.get(file.header.get_xyzt_units()[0], 1.0)
     return image, affine, np.linalg.norm(affine[:3, :3], axis=0) * scale
 
 
@@ -122,7 +123,7 @@ def _picture(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             image = np.asarray(picture).T
     except Image.DecompressionBombError:
         raise UnreadableImage("the picture is too big") from None
-    except (OSError, SyntaxError, ValueError, zlib.error) as error:
+    except Exception as error:  # damaged pixels, headers and EXIF make PIL raise half a dozen different types
         text = "cannot identify" if "cannot identify" in str(error) else _first_line(error, path)
         raise UnreadableImage(f"it can't be read as a picture, truncated or damaged? ({text})") from None
     # A picture is upright and has no size in mm. In RAS terms its columns run to the left, its rows to the back.
@@ -143,7 +144,8 @@ def _mat(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _first_line(error: Exception, path: Path) -> str:
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    # The type too, as a KeyError says no more than the key.
+    line = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}".removesuffix(": ")
     # Where the file lies is nobody's business who reads the table.
     return line.replace(str(path), path.name)[:160]
 

@@ -1,6 +1,7 @@
 """Every file that can't be used says why."""
 
 import gzip
+import struct
 from pathlib import Path
 
 import nibabel as nib
@@ -39,6 +40,29 @@ def empty(path: Path) -> Path:
     return path
 
 
+def patched(path: Path, offset: int, form: str, *values: float) -> Path:
+    """Values written over the header of a NIfTI file, packed or not."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rb") as file:
+        content = bytearray(file.read())
+    struct.pack_into(form, content, offset, *values)
+    with opened(path, "wb") as file:
+        file.write(content)
+    return path
+
+
+def exif(path: Path, offset: int, value: int) -> Path:
+    """A picture that the camera held upright, with one wrong byte in the EXIF entry of its resolution."""
+    notes = Image.Exif()
+    notes[0x0112], notes[0x011A] = 6, 1.5  # orientation, horizontal resolution
+    Image.fromarray(NOISE).save(path, exif=notes)
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"\x01\x1a\x00\x05")  # two bytes of tag, two of type
+    content[entry + offset] = value
+    path.write_bytes(content)
+    return path
+
+
 def with_nan() -> np.ndarray:
     image = IMAGE.astype(np.float32)
     image[3, 4] = np.nan
@@ -60,6 +84,14 @@ BAD = {
     "nifti, not packed, truncated": (lambda d: cut(nifti(d / "a.nii", NOISE)), "truncated"),
     "nifti, damaged": (lambda d: d / "damaged.nii.gz", "truncated or damaged"),
     "nifti, constant": (lambda d: nifti(d / "a.nii.gz", np.full((8, 8, 2), 7.0)), r"constant \(every pixel is 7\)"),
+    "nifti, number type": (lambda d: patched(nifti(d / "a.nii", NOISE), 70, "<h", 9999), "HeaderDataError: data code"),
+    "nifti, offset": (lambda d: patched(nifti(d / "a.nii", NOISE), 108, "<f", 7), "HeaderDataError: vox offset 7"),
+    "nifti, no offset": (lambda d: patched(nifti(d / "a.nii.gz", NOISE), 108, "<f", np.inf), "OverflowError"),
+    "nifti, units": (lambda d: patched(nifti(d / "a.nii.gz", NOISE), 123, "<B", 255), "KeyError"),
+    "nifti, huge": (
+        lambda d: patched(nifti(d / "a.nii.gz", NOISE[..., None]), 40, "<4h", 3, *[32767] * 3),
+        "more pixels than fit into memory|can't be read as NIfTI",
+    ),
     "nifti, NaN": (lambda d: nifti(d / "a.nii.gz", with_nan()), "NaN or infinity in 1 pixels"),
     "nifti, four axes": (lambda d: nifti(d / "a.nii.gz", NOISE.reshape(8, 8, 8, 8)), r"4 axes \(8, 8, 8, 8\)"),
     "nifti, one axis": (lambda d: nifti(d / "a.nii.gz", NOISE[0]), "1 axes"),
@@ -69,6 +101,11 @@ BAD = {
     "picture, text": (lambda d: text(d / "a.jpg"), "cannot identify"),
     "picture, truncated": (lambda d: cut(picture(d / "a.png", NOISE)), "truncated"),
     "picture, truncated JPEG": (lambda d: cut(picture(d / "a.jpg", NOISE)), "truncated"),
+    "picture, EXIF tag": (
+        lambda d: exif(d / "a.jpg", 1, 0),
+        "can't be read as a picture, .* .error: required argument",
+    ),
+    "picture, EXIF type": (lambda d: exif(d / "a.jpg", 3, 1), "can't be read as a picture, .* .TypeError: bad operand"),
     "picture, constant": (lambda d: picture(d / "a.png", np.zeros((8, 8), np.uint8)), "constant"),
     "mat, empty": (lambda d: empty(d / "a.mat"), "the file is empty"),
     "mat, text": (lambda d: text(d / "a.mat"), "not a readable .mat file"),
