@@ -36,9 +36,21 @@ def read_datalist(dataset_dir: str | Path) -> dict:
 
 
 def class_names(dataset_dir: str | Path) -> list[str]:
-    """Names of the classes in the order of their numbers from 0, as ``labels`` of the data list has them from 1."""
-    labels = read_datalist(dataset_dir)["labels"]
-    return [labels[key] for key in sorted(labels, key=int)]
+    """Names of the classes in the order of their numbers from 0, as ``labels`` of the data list has them from 1.
+
+    Raises:
+        FileNotFoundError, ValueError: as for `read_datalist`.
+        ValueError: ``labels`` does not name the classes ``"1"``, ``"2"``, … without gaps.
+    """
+    labels = read_datalist(dataset_dir).get("labels")
+    keys = [str(number + 1) for number in range(len(labels))] if isinstance(labels, dict) else []
+    if not keys or set(labels) != set(keys):
+        # Elsewhere "0" is the background, which would give every class the name of its neighbour.
+        raise ValueError(
+            f'{Path(dataset_dir).expanduser() / "datalist.json"}: \'labels\' must name the classes by "1", "2", … '
+            f'without gaps and without a background, as class 0 is named by "1"; got {labels!r}.'
+        )
+    return [labels[key] for key in keys]
 
 
 def class_name(names: Sequence[str], number: int) -> str:
@@ -51,7 +63,13 @@ def class_name(names: Sequence[str], number: int) -> str:
     return names[number] if number < len(names) else f"class {number}"
 
 
-def load_fold(dataset_dir: str | Path, fold: int | None, part: str, leave_out: Sequence[int] = ()) -> list[dict]:
+def load_fold(
+    dataset_dir: str | Path,
+    fold: int | None,
+    part: str,
+    leave_out: Sequence[int] = (),
+    keys: Sequence[str] = ("image", "label"),
+) -> list[dict]:
     """Entries of one side of a cross-validation split, or of the whole data list, with absolute paths.
 
     Args:
@@ -59,10 +77,11 @@ def load_fold(dataset_dir: str | Path, fold: int | None, part: str, leave_out: S
         fold: the fold that validates, from 0; all others train. Without meaning for ``"all"``.
         part: ``"training"``, ``"validation"`` or ``"all"``.
         leave_out: folds that take no part, kept for a final test say.
+        keys: the files that each entry must have; ``image`` and ``label`` are left out of the entries otherwise.
 
     Raises:
         FileNotFoundError: the folder, its data list or a listed file does not exist.
-        ValueError: no such fold, or the asked part is empty.
+        ValueError: no such fold, the asked part is empty, or an entry names no file for one of the keys.
     """
     if part not in ("training", "validation", "all"):
         raise ValueError(f"part must be 'training', 'validation' or 'all', got '{part}'.")
@@ -72,7 +91,7 @@ def load_fold(dataset_dir: str | Path, fold: int | None, part: str, leave_out: S
     if part != "all" and (fold not in folds or fold in leave_out):
         raise ValueError(f"fold: {folder} has the folds {folds} without {list(leave_out)}; {fold} is none of them.")
     chosen = [
-        {**entry, "image": str(folder / entry["image"]), "label": str(folder / entry["label"])}
+        entry
         for entry in entries
         if (part == "all" or (entry["fold"] == fold) == (part == "validation")) and entry["fold"] not in leave_out
     ]
@@ -80,7 +99,17 @@ def load_fold(dataset_dir: str | Path, fold: int | None, part: str, leave_out: S
         raise ValueError(f"no slices: {folder} has the folds {folds}, and all are left out.")
     if not chosen:
         raise ValueError(f"no {part} slices: {folder} has the folds {folds}, and fold {fold} validates.")
-    absent = [entry[key] for entry in chosen for key in ("image", "label") if not Path(entry[key]).is_file()]
+    for entry in chosen:
+        if lacking := [key for key in keys if not isinstance(entry.get(key), str)]:
+            raise ValueError(
+                f"{folder / 'datalist.json'}: the entry {entry} has no '{lacking[0]}'; it must be the path of a file."
+            )
+    chosen = [
+        {name: value for name, value in entry.items() if name not in ("image", "label")}
+        | {key: str(folder / entry[key]) for key in keys}
+        for entry in chosen
+    ]
+    absent = [entry[key] for entry in chosen for key in keys if not Path(entry[key]).is_file()]
     if absent:
         raise FileNotFoundError(
             f"{folder / 'datalist.json'} lists {len(absent)} files that are not there: {absent[0]} …"

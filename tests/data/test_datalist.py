@@ -1,0 +1,70 @@
+"""The data list: what its entries and its names of classes must have."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from monai_kd.data import class_names, load_classes, load_fold
+
+
+def write(folder: Path, labels: object = None, entry: dict | None = None) -> Path:
+    """Two slices in two folds, of two classes; images are there, masks are not, and the second entry names none."""
+    files = [{"image": "a.png", "label": "absent.png"}, {"image": "b.png"}]
+    for name in ("a.png", "b.png"):
+        (folder / name).write_bytes(b"")
+    content = {"training": [{**own, "class": n, "fold": n, **(entry or {})} for n, own in enumerate(files)]}
+    if labels is not None:
+        content["labels"] = labels
+    (folder / "datalist.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_classification_needs_no_masks(tmp_path):
+    found = load_classes(write(tmp_path, {"1": "a", "2": "b"}), None, "all")
+    # the same keys in all entries, or a loader could not make a batch of them
+    assert found == [
+        {"image": str(tmp_path / "a.png"), "class": 0, "fold": 0},
+        {"image": str(tmp_path / "b.png"), "class": 1, "fold": 1},
+    ]
+
+
+def test_segmentation_needs_masks(tmp_path):
+    folder = write(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"lists 1 files that are not there: .*absent\.png"):
+        load_fold(folder, 0, "validation")
+    with pytest.raises(ValueError, match=r"datalist\.json: the entry .*b\.png.* has no 'label'"):
+        load_fold(folder, 0, "training")
+
+
+@pytest.mark.parametrize("image", [None, 7])
+def test_an_entry_without_an_image(tmp_path, image):
+    with pytest.raises(ValueError, match=r"datalist\.json: the entry .* has no 'image'"):
+        load_fold(write(tmp_path, entry={"image": image}), None, "all", keys=["image"])
+
+
+@pytest.mark.parametrize("count", [1, 3, 12])
+def test_names_by_their_numbers(tmp_path, count):
+    labels = {str(number): f"name {number}" for number in range(count, 0, -1)}
+    assert class_names(write(tmp_path, labels)) == [f"name {number}" for number in range(1, count + 1)]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        None,
+        {},
+        ["glioma", "meningioma"],
+        "glioma",
+        {"0": "background", "1": "glioma", "2": "meningioma"},
+        {"1": "glioma", "3": "meningioma"},
+        {"2": "glioma", "3": "meningioma"},
+        {"glioma": 1, "meningioma": 2},
+        {"1": "glioma", "02": "meningioma"},
+    ],
+)
+def test_names_that_are_not_numbered_from_one(tmp_path, labels):
+    with pytest.raises(ValueError, match=r"'labels' must name the classes by \"1\", \"2\", … without gaps"):
+        class_names(write(tmp_path, labels))
