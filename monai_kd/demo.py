@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from data_prep.phantom import write_phantoms
+from data_prep.phantom import PhantomError, write_phantoms
 
 from .bundle import find_bundle
 from .bundle.data import phantom_folder
@@ -34,7 +34,7 @@ def run_demo(output_dir: Path, bundles: Path | None = None) -> int:
         bundles: folder of the bundles, see `find_bundle`.
 
     Returns:
-        the exit code: that of the first command that failed, or 0.
+        the exit code: that of the first command that failed; 1 where the new slices can't be written; or 0.
     """
     try:
         configs = find_bundle("seg_student", bundles) / "configs"
@@ -49,13 +49,15 @@ def run_demo(output_dir: Path, bundles: Path | None = None) -> int:
         checkpoint = ["--checkpoint", str(model / "model.pt")]
         evaluated = ["--output_dir", str(output_dir / "evaluation")]
         _bundle("evaluating", "--config_file", str(configs / "evaluate.json"), *checkpoint, *evaluated)
-        if not new.is_dir():
-            write_phantoms(new, slices=NEW_SLICES, seed=NEW_SEED)
+        write_phantoms(new, slices=NEW_SLICES, seed=NEW_SEED)
         found = ["--input", str(new), "--output_dir", str(output_dir / "masks")]
         _bundle("inferring", "--config_file", str(configs / "inference.json"), *checkpoint, *found)
     except subprocess.CalledProcessError as error:
         print(f"\nThe command above failed with exit code {error.returncode}.", file=sys.stderr)
         return error.returncode
+    except PhantomError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     print(
         f"""
 All of this is SYNTHETIC: phantoms, from {phantom_folder()}. Done in {(time.monotonic() - began) / 60:.1f} minutes.
