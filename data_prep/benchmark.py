@@ -22,7 +22,8 @@ def benchmark(src: Path, workers: int | None = None) -> str:
     """Converts `src`, a folder of v7.3 slices, both ways into temporary folders; gives back a table with slices/s.
 
     Raises:
-        ConvertError: `src` is no folder with unpacked `.mat` files, or the conversion failed.
+        ConvertError: `src` is no folder with unpacked `.mat` files, the plain loop can't read one of them (damaged,
+            older than v7.3, without a mask), or the conversion failed.
     """
     files = [Path(source.chain[0]) for source in scan(src) if len(source.chain) == 1]
     with tempfile.TemporaryDirectory() as folder:
@@ -54,10 +55,17 @@ def _plain_loop(files: list[Path], dst: Path) -> int:
     affine = np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1])
     slices = 0
     for path in files:
-        with h5py.File(path, "r") as file:
-            if "cjdata" not in file:
-                continue
-            image, mask = file["cjdata/image"][()], file["cjdata/tumorMask"][()]
+        try:
+            with h5py.File(path, "r") as file:
+                if "cjdata" not in file:
+                    continue
+                image, mask = file["cjdata/image"][()], file["cjdata/tumorMask"][()]
+        except Exception as error:  # h5py raises a dozen different types
+            # Leaving it out here and not there would compare different work.
+            raise ConvertError(
+                f"the plain loop cannot read {path} ({str(error)[:120]}): measure on a folder of whole v7.3 slices "
+                "with masks, without this file"
+            ) from None
         nib.save(nib.Nifti1Image(image[..., None], affine), dst / f"{path.stem}_image.nii.gz")
         nib.save(nib.Nifti1Image(mask[..., None], affine), dst / f"{path.stem}_label.nii.gz")
         slices += 1

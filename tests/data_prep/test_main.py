@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from raw_files import slice_fields, write_v73
+from scipy.io import savemat
 
 from data_prep.__main__ import main
 
@@ -43,3 +45,19 @@ def test_benchmark(tmp_path: Path, make_slices: Callable[..., Path], capsys: pyt
     assert main(["benchmark", str(make_slices(["1", "2", "3"])), "--workers", "1"]) == 0
     table = capsys.readouterr().out
     assert [line.split()[-4] for line in table.splitlines()[1:]] == ["3", "3"]
+
+
+def test_benchmark_of_what_the_plain_loop_cannot_read(
+    tmp_path: Path, make_slices: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    src = make_slices(["1", "2", "3"])
+    good = (src / "1.mat").read_bytes()
+    others = {
+        "old": lambda path: savemat(path, {"cjdata": slice_fields()}),
+        "truncated": lambda path: path.write_bytes(good[: len(good) // 2]),
+        "no mask": lambda path: write_v73(path, slice_fields(tumorMask=None)),
+    }
+    for write in others.values():
+        write(src / "4.mat")
+        assert main(["benchmark", str(src), "--workers", "1"]) == 1
+        assert f"error: the plain loop cannot read {src / '4.mat'}" in capsys.readouterr().err
