@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-__all__ = ["written_whole"]
+__all__ = ["write_json", "written_whole"]
 
 
 @contextmanager
@@ -31,3 +33,19 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(content: Any, path: str | Path, default: Callable[[Any], Any] | None = None) -> None:
+    """Write a file of strict JSON, whole or not at all.
+
+    Args:
+        content: what ``json.dumps`` takes.
+        path: the file.
+        default: makes JSON of what is none, as in ``json.dumps``.
+
+    Raises:
+        ValueError: a number is not finite, which JSON has no word for.
+    """
+    text = json.dumps(content, indent=2, allow_nan=False, default=default) + "\n"
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

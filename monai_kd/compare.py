@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from .metrics import paired_differences, paired_table, read_slices
+from .metrics import check_same_data, paired_differences, paired_table, read_slices
 
 __all__ = ["run_compare"]
 
@@ -21,9 +21,10 @@ def run_compare(first: Path, second: Path, resamples: int = 2000, seed: int = 0)
         the exit code: 0, or 2 when they can't be compared, for the reason on stderr.
     """
     try:
+        check_same_data(first, second)
         found = paired_differences(read_slices(first), read_slices(second), resamples, seed)
-    except (FileNotFoundError, ValueError) as error:
-        print(error, file=sys.stderr)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"first: {first}\nsecond: {second}\n\n{paired_table(found)}")
     return 0

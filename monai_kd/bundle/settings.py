@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..atomic import written_whole
+from ..atomic import write_json
 
 __all__ = ["save_settings", "saved_settings", "training_settings"]
 
@@ -38,8 +38,7 @@ def save_settings(settings: Mapping[str, Any], output_dir: str | Path) -> None:
     """
     if not settings.get("resume", False):
         _put_aside(Path(output_dir))
-    with written_whole(Path(output_dir) / "settings.json") as temporary:
-        temporary.write_text(json.dumps(settings, indent=2, default=str) + "\n", encoding="utf-8")
+    write_json(dict(settings), Path(output_dir) / "settings.json", default=str)
 
 
 def _put_aside(folder: Path) -> None:
@@ -90,9 +89,11 @@ def training_settings(checkpoint: str | Path) -> dict[str, Any] | None:
     path = _beside(checkpoint)
     if not path.is_file():
         return None
+    way_out = "restore it, or delete it and give the values by hand."
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        settings = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(
-            f"{path} is not JSON ({error}); restore it, or delete it and give the values by hand."
-        ) from error
+        raise ValueError(f"{path} is not JSON ({error}); {way_out}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} is JSON, but not an object with names and values; {way_out}")
+    return settings

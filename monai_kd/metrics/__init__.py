@@ -2,7 +2,7 @@ from .bootstrap import bootstrap_interval
 from .class_summary import class_patient_rows, class_summary_table, summarise_classes
 from .classes import CLASS_METRICS, PER_CLASS_METRICS, class_metrics, confusion_matrix, per_class_metrics
 from .masks import METRICS, mask_metrics
-from .paired import paired_differences, paired_table, read_slices
+from .paired import check_same_data, paired_differences, paired_table, read_slices
 from .summary import patient_rows, summarise
 from .tables import summary_table, write_rows
 from .temperature import cross_fitted_temperatures, fit_temperature
@@ -12,6 +12,7 @@ __all__ = [
     "METRICS",
     "PER_CLASS_METRICS",
     "bootstrap_interval",
+    "check_same_data",
     "class_metrics",
     "class_patient_rows",
     "class_summary_table",

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["bootstrap_interval"]
+__all__ = ["bootstrap_interval", "drawn_patients"]
 
 # Bounds the memory for the drawn patient numbers, whatever the number of resamples.
 _DRAWN_AT_ONCE = 2_000_000
+
+
+def drawn_patients(patients: int, resamples: int, seed: int, at_once: int) -> Iterator[NDArray[np.int64]]:
+    """Draw as many patients as there are, with replacement, again and again.
+
+    Args:
+        patients: how many there are.
+        resamples: how many times to draw.
+        seed: equal seeds draw the same patients, whatever ``at_once`` is.
+        at_once: how many of the resamples to hand out together.
+
+    Yields:
+        (at most ``at_once``, ``patients``), numbers of patients from 0, a resample a row.
+    """
+    generator = np.random.default_rng(seed)
+    for first in range(0, resamples, at_once):
+        yield generator.integers(patients, size=(min(at_once, resamples - first), patients))
 
 
 def bootstrap_interval(
@@ -55,11 +73,11 @@ def bootstrap_interval(
     patients = len(total)
     if resamples < 1 or patients < 2:
         return None
-    generator = np.random.default_rng(seed)
-    means = []
-    for first in range(0, resamples, step := max(1, _DRAWN_AT_ONCE // patients)):
-        drawn = generator.integers(patients, size=(min(step, resamples - first), patients))
-        means.append(total[drawn].sum(axis=1) / weight[drawn].sum(axis=1))
+    at_once = max(1, _DRAWN_AT_ONCE // patients)
+    means = [
+        total[drawn].sum(axis=1) / weight[drawn].sum(axis=1)
+        for drawn in drawn_patients(patients, resamples, seed, at_once)
+    ]
     low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
     # Sums of equal numbers differ in the last digit with the order of drawing: an interval never excludes all values.
     bounds = (total / weight).min(), (total / weight).max()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .bootstrap import drawn_patients
 from .classes import (
     CLASS_METRICS,
     PER_CLASS_METRICS,
@@ -16,6 +17,8 @@ from .classes import (
     per_class_metrics,
     weighted_class_metrics,
 )
+from .patients import grouped, joined
+from .tables import text_table
 
 __all__ = ["class_patient_rows", "class_summary_table", "summarise_classes"]
 
@@ -58,9 +61,7 @@ def class_patient_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
         >>> row["slices"], row["p_a"], row["predicted_name"], row["correct"]
         (2, 0.625, 'a', True)
     """
-    patients: dict[tuple[str, int], list[Row]] = {}
-    for row in rows:
-        patients.setdefault((str(row["group"]), int(row["class"])), []).append(row)
+    patients = grouped(rows, lambda row: (str(row["group"]), int(row["class"])))
     result = []
     for (group, number), own in patients.items():
         names = _names(own[0])
@@ -69,10 +70,8 @@ def class_patient_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
         result.append(
             {
                 "group": group,
-                **{
-                    column: ";".join(sorted({str(row[key]) for row in own}))
-                    for column, key in (("patients", "patient"), ("fold", "fold"))
-                },
+                "patients": joined(own, "patient"),
+                "fold": joined(own, "fold"),
                 "class": number,
                 "class_name": own[0]["class_name"],
                 "slices": len(own),
@@ -156,10 +155,9 @@ def _resampled(
     numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
     group_of = np.array([numbers[group] for group in groups])
     count = len(numbers)
-    generator = np.random.default_rng(seed)
     found: dict[str, list[NDArray]] = {name: [np.empty(0)] for name in CLASS_METRICS}
-    for first in range(0, resamples if count > 1 else 0, step := max(1, _WEIGHTS_AT_ONCE // len(groups))):
-        drawn = generator.integers(count, size=(min(step, resamples - first), count))
+    at_once = max(1, _WEIGHTS_AT_ONCE // len(groups))
+    for drawn in drawn_patients(count, resamples if count > 1 else 0, seed, at_once):
         weights = np.stack([np.bincount(row, minlength=count)[group_of] for row in drawn])
         overall, _ = weighted_class_metrics(probabilities, classes, weights)
         for name, values in overall.items():
@@ -186,10 +184,7 @@ def class_summary_table(summary: Mapping[str, Any]) -> str:
         for column, other in enumerate(names):
             counts = [str(part["confusion"][row][column]) for part in parts.values()]
             lines.append([f"  predicted as {other}", *counts])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    padded = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    legend = "[95 % bootstrap interval over patients]  (number of resamples without a value)"
-    return "\n".join([*padded, legend])
+    return f"{text_table(lines)}\n[95 % bootstrap interval over patients]  (number of resamples without a value)"
 
 
 def _number(value: float | None) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,9 @@ import numpy as np
 
 from .bootstrap import bootstrap_interval
 from .masks import METRICS
+from .tables import text_table
 
-__all__ = ["paired_differences", "paired_table", "read_slices"]
+__all__ = ["check_same_data", "paired_differences", "paired_table", "read_slices"]
 
 _AREAS = ("truth_area_mm2", "predicted_area_mm2")
 COMPARED: tuple[str, ...] = (*(name for name in METRICS if name not in _AREAS), "correct")
@@ -29,22 +32,69 @@ def read_slices(evaluation: str | Path) -> list[dict[str, Any]]:
 
     Raises:
         FileNotFoundError: there is no such table.
-        ValueError: the table lacks a column, or holds no slices.
+        ValueError: the table can't be read, lacks a column, holds no slices, or has a cell that is no number.
     """
-    path = Path(evaluation).expanduser()
-    path = path / "slices.csv" if path.is_dir() else path
+    path = _table(evaluation)
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}: give a folder that evaluate.json wrote.")
-    with open(path, newline="", encoding="utf-8") as file:
-        rows: list[dict[str, Any]] = list(csv.DictReader(file))
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows: list[dict[str, Any]] = list(csv.DictReader(file))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} can't be read as a table ({error}); evaluate again.") from error
     missing = [name for name in ("image", "group") if not rows or name not in rows[0]]
     if missing:
         raise ValueError(f"{path} is no table of slices: it has no {' and no '.join(missing)}.")
-    for row in rows:
+    for number, row in enumerate(rows, 1):
         for name in COMPARED:
             if name in row:
-                row[name] = _YES_NO[row[name]] if row[name] in _YES_NO else float(row[name]) if row[name] else None
+                try:
+                    row[name] = _value(row[name])
+                except (TypeError, ValueError) as error:
+                    cell = "missing" if row[name] is None else f"'{row[name]}', which is no number"
+                    raise ValueError(f"{path}: {name} of slice {number} is {cell}; evaluate again.") from error
     return rows
+
+
+def _table(evaluation: str | Path) -> Path:
+    path = Path(evaluation).expanduser()
+    return path / "slices.csv" if path.is_dir() else path
+
+
+def _value(cell: str) -> float | None:
+    value = None if cell == "" else _YES_NO[cell] if cell in _YES_NO else float(cell)
+    if value is not None and not math.isfinite(value):
+        raise ValueError("not finite")
+    return value
+
+
+def check_same_data(first: str | Path, second: str | Path) -> None:
+    """Refuse evaluations of different data sets, whose slices may have equal names.
+
+    The ``metrics.json`` beside each table tells the SHA-256 of the data list; without one there is nothing to check.
+    With equal data lists, slices of equal names are the same, in whatever folds they were evaluated.
+
+    Args:
+        first, second: as for `read_slices`.
+
+    Raises:
+        ValueError: the data lists differ, or a ``metrics.json`` is not that of an evaluation.
+    """
+    one, other = (_datalist(_table(evaluation).with_name("metrics.json")) for evaluation in (first, second))
+    if one and other and one != other:
+        raise ValueError(
+            f"the evaluations {first} and {second} are of different data sets, or its data list changed in between: "
+            "evaluate both networks on the same one."
+        )
+
+
+def _datalist(metrics: Path) -> str | None:
+    if not metrics.is_file():
+        return None
+    try:
+        return json.loads(metrics.read_text(encoding="utf-8"))["dataset"]["datalist_sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{metrics} is not that of an evaluation ({error!r}); evaluate again.") from error
 
 
 def paired_differences(
@@ -119,7 +169,4 @@ def paired_table(differences: Mapping[str, Mapping[str, Any]]) -> str:
             text += f" [{interval[0]:+.3f}, {interval[1]:+.3f}]"
         means = [f"{entry[name]:.3f}" for name in ("first", "second")]
         lines.append([metric, str(entry["slices"]), *means, text, f"{100 * entry['better']:.0f} %"])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    return text_table(lines)

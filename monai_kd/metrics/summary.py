@@ -9,6 +9,7 @@ import numpy as np
 
 from .bootstrap import bootstrap_interval
 from .masks import METRICS
+from .patients import grouped, joined
 
 __all__ = ["is_missed", "patient_rows", "summarise"]
 
@@ -20,19 +21,12 @@ def is_missed(row: Row) -> bool:
     return row["truth_area_mm2"] > 0 and row["predicted_area_mm2"] == 0
 
 
-def _by_group(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(str(row["group"]), []).append(row)
-    return groups
+def _patient(row: Row) -> str:
+    return str(row["group"])
 
 
 def _defined(rows: Sequence[Row], metric: str) -> list[float]:
     return [row[metric] for row in rows if row[metric] is not None]
-
-
-def _joined(rows: Sequence[Row], column: str) -> str:
-    return ";".join(sorted({str(row[column]) for row in rows}))
 
 
 def patient_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -49,12 +43,12 @@ def patient_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
         ``slices``, ``missed_tumours``, and the metrics, ``None`` where no slice defines one.
     """
     result = []
-    for group, own in _by_group(rows).items():
+    for group, own in grouped(rows, _patient).items():
         row: dict[str, Any] = {
             "group": group,
-            "patients": _joined(own, "patient"),
-            "class_names": _joined(own, "class_name"),
-            "fold": _joined(own, "fold"),
+            "patients": joined(own, "patient"),
+            "class_names": joined(own, "class_name"),
+            "fold": joined(own, "fold"),
             "slices": len(own),
             "missed_tumours": sum(map(is_missed, own)),
         }
@@ -92,7 +86,7 @@ def summarise(rows: Sequence[Row], resamples: int, seed: int) -> dict[str, Any]:
 
 
 def _part(rows: Sequence[Row], resamples: int, seed: int) -> dict[str, Any]:
-    groups = list(_by_group(rows).values())
+    groups = list(grouped(rows, _patient).values())
     metrics = {}
     for metric, unit in METRICS.items():
         values = [own for own in (_defined(group, metric) for group in groups) if own]

@@ -10,7 +10,7 @@ from typing import Any
 from ..atomic import written_whole
 from .masks import METRICS
 
-__all__ = ["summary_table", "write_rows"]
+__all__ = ["summary_table", "text_table", "write_rows"]
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
@@ -27,6 +27,20 @@ def write_rows(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
         table.writerows(rows)
 
 
+def text_table(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of equally many cells, with the cells of a column below each other.
+
+    Example:
+        >>> print(text_table([["", "mean"], ["dice", "0.8"]]))
+              mean
+        dice  0.8
+    """
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
 def summary_table(summary: Mapping[str, Any]) -> str:
     """Text table of what `monai_kd.metrics.summarise` returns: metrics down, all slices and each class across."""
     parts = {"all": summary["overall"], **summary["classes"]}
@@ -37,10 +51,8 @@ def summary_table(summary: Mapping[str, Any]) -> str:
         lines.append([f"mean {over.replace('_', ' ')}", *("" for _ in parts)])
         for metric in METRICS:
             lines.append([f"  {metric}", *(_cell(part["metrics"][metric], over) for part in parts.values())])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    padded = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     legend = "[95 % bootstrap interval over patients]  (number of slices or patients without a value)"
-    return "\n".join([*padded, legend])
+    return f"{text_table(lines)}\n{legend}"
 
 
 def _cell(entry: Mapping[str, Any], over: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -113,4 +115,55 @@ def test_command(tmp_path, capsys):
     expected = paired_differences(slices(1), slices(2), resamples=100)["dice"]
     assert f"{expected['difference']:+.3f}" in capsys.readouterr().out
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "absent")]) == 2
-    assert "there is no" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith("error: there is no")
+
+
+def evaluation(folder, sha256: str | None):
+    write_rows(slices(1), folder / "slices.csv")
+    if sha256 is not None:
+        (folder / "metrics.json").write_text(json.dumps({"dataset": {"datalist_sha256": sha256}}))
+    return str(folder)
+
+
+@pytest.mark.parametrize(("one", "other", "code"), [("a", "a", 0), ("a", "b", 2), ("a", None, 0), (None, None, 0)])
+def test_equal_names_in_different_data_sets_are_refused(tmp_path, capsys, one, other, code):
+    folders = [evaluation(tmp_path / name, sha256) for name, sha256 in (("one", one), ("other", other))]
+    assert main(["compare", *folders, "--resamples", "10"]) == code
+    said = capsys.readouterr().err
+    assert said.startswith("error: the evaluations ") == (code == 2)
+    assert ("different data sets" in said) == (code == 2)
+    # the tables themselves are given just as well
+    assert main(["compare", *(f"{folder}/slices.csv" for folder in folders), "--resamples", "10"]) == code
+
+
+def test_metrics_of_something_else(tmp_path, capsys):
+    folder = evaluation(tmp_path, None)
+    (tmp_path / "metrics.json").write_text("[]")
+    assert main(["compare", folder, folder]) == 2
+    assert "metrics.json is not that of an evaluation" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,group,dice\na,1,0.5\nb,2,much\n", r"slices\.csv: dice of slice 2 is 'much', which is no number"),
+        ("image,group,dice\na,1,nan\n", "dice of slice 1 is 'nan', which is no number"),
+        ("image,group,dice\na,1\n", "dice of slice 1 is missing"),
+        (b"image,group,dice\n\xff\xfe,1,0.5\n", r"slices\.csv can't be read as a table"),
+    ],
+)
+def test_broken_tables_are_named(tmp_path, text, message):
+    (tmp_path / "slices.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ValueError, match=message):
+        read_slices(tmp_path)
+
+
+def test_a_table_that_may_not_be_read(tmp_path, monkeypatch, capsys):
+    folder = evaluation(tmp_path, None)
+
+    def refused(_path):
+        raise PermissionError("not yours")
+
+    monkeypatch.setattr("monai_kd.compare.read_slices", refused)
+    assert main(["compare", folder, folder]) == 2
+    assert capsys.readouterr().err == "error: not yours\n"
