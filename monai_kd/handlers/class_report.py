@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 from monai.utils.enums import CommonKeys as Keys
 from scipy.special import softmax
 
-from ..atomic import written_whole
+from ..atomic import write_json
 from ..metrics import (
     class_patient_rows,
     class_summary_table,
@@ -135,9 +134,8 @@ class ClassReport(EvaluationReport):
         except ValueError as error:
             logger.warning("no temperature could be fitted: %s", error)
             return {"undefined": str(error)}
-        with written_whole(self.output_dir / _TEMPERATURE) as temporary:
-            content = {"temperature": temperature, "slices": len(classes), "checkpoint": self.description["checkpoint"]}
-            temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        content = {"temperature": temperature, "slices": len(classes), "checkpoint": self.description["checkpoint"]}
+        write_json(content, self.output_dir / _TEMPERATURE)
         files.append(_TEMPERATURE)
         logger.info("temperature of these slices: %.3f", temperature)
         return {"temperature": temperature, "cross_fitted": self._cross_fitted(logits, classes)}

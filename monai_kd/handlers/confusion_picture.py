@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import ignite.distributed as idist
+import torch
 from ignite.engine import Engine, Events
 from monai.utils.enums import CommonKeys as Keys
 
@@ -18,12 +20,12 @@ class ConfusionPicture:
     """Draw the confusion matrix whenever validation finds a new best.
 
     Attach it to the validation engine, whose output has logits or probabilities (C,) under ``pred`` and the class
-    number under ``label``.
+    number under ``label``. Under DDP every process must attach it, since the counts of all are added up.
 
     Args:
         path: the PNG to write.
         class_names: name of each class number.
-        save: whether this process writes; under DDP it shows the slices of this process.
+        save: whether this process writes.
     """
 
     def __init__(self, path: str | Path, class_names: Sequence[str], save: bool = True) -> None:
@@ -32,10 +34,9 @@ class ConfusionPicture:
         self._predicted: list[int] = []
 
     def attach(self, engine: Engine) -> None:
-        if self.save:
-            engine.add_event_handler(Events.STARTED, self._begin)
-            engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-            engine.add_event_handler(Events.COMPLETED, self._write)
+        engine.add_event_handler(Events.STARTED, self._begin)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.COMPLETED, self._write)
 
     def _begin(self, _engine: Engine) -> None:
         self._true, self._predicted = [], []
@@ -47,7 +48,9 @@ class ConfusionPicture:
 
     def _write(self, engine: Engine) -> None:
         state = engine.state
-        if state.best_metric_epoch == state.epoch:
-            matrix = confusion_matrix(self._true, self._predicted, len(self.class_names))
+        own = confusion_matrix(self._true, self._predicted, len(self.class_names))
+        # Before anything that may differ between processes: they wait for each other here.
+        matrix = idist.all_reduce(torch.as_tensor(own, device=idist.device())).cpu().numpy()
+        if self.save and state.best_metric_epoch == state.epoch:
             title = f"epoch {state.epoch}: accuracy {float(state.best_metric):.3f}"
             plot_confusion(matrix, self.class_names, self.path, title)

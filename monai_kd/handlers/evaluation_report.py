@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from abc import ABC, abstractmethod
@@ -13,7 +12,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 
-from ..atomic import written_whole
+from ..atomic import write_json
 from ..data import class_name, class_names
 
 __all__ = ["EvaluationReport"]
@@ -76,6 +75,8 @@ class EvaluationReport(ABC):
 
     def _collect(self, engine: Engine) -> None:
         for output in engine.state.output:
+            if len(self.rows) == len(self.data):
+                raise ValueError(f"more slices were evaluated than the {len(self.data)} that were to be.")
             entry = self.data[len(self.rows)]
             self.rows.append({**self._who(entry), **self.measure(output, entry)})
 
@@ -104,8 +105,7 @@ class EvaluationReport(ABC):
             raise ValueError(f"{len(self.rows)} slices were evaluated, and {len(self.data)} were to be.")
         found, table, files = self.write()
         # Last, and so a sign that all the others belong to it.
-        with written_whole(self.output_dir / "metrics.json") as temporary:
-            content = {**self.description, "bootstrap": {"resamples": self.bootstrap, "seed": self.seed}, **found}
-            temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        content = {**self.description, "bootstrap": {"resamples": self.bootstrap, "seed": self.seed}, **found}
+        write_json(content, self.output_dir / "metrics.json")
         logger.info("%s\n%s", self.title, table)
         logger.info("written to %s: %s", self.output_dir, ", ".join(["metrics.json", *files]))

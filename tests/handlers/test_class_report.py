@@ -46,7 +46,7 @@ def entries(folder: Path, classes: np.ndarray, each: int = 4) -> list[dict]:
 
 
 def report(folder: Path, logits: np.ndarray, classes: np.ndarray, batch: int = 7, drop: int = 0, **kwargs) -> dict:
-    """Run the logits through, in batches; gives metrics.json."""
+    """Run the logits through, in batches, without the last or with the first once more; gives metrics.json."""
     data = entries(folder, classes)
     kwargs = {"bootstrap": 20, "trained_names": NAMES, **kwargs}
     handler = ClassReport(folder / "out", folder, data, lambda: DESCRIPTION, **kwargs)
@@ -59,7 +59,7 @@ def report(folder: Path, logits: np.ndarray, classes: np.ndarray, batch: int = 7
     engine = Engine(step)
     engine.register_events(*IterationEvents)
     handler.attach(engine)
-    kept = logits[: len(logits) - drop]
+    kept = np.resize(logits, (len(logits) - drop, logits.shape[1]))
     engine.run([kept[start : start + batch] for start in range(0, len(kept), batch)])
     text = (folder / "out" / "metrics.json").read_text()
     return json.loads(text, parse_constant=lambda token: pytest.fail(f"{token} is not JSON"))
@@ -206,6 +206,7 @@ def test_runs_do_not_add_up(tmp_path):
         ({"temperature": 0.0}, "temperature must be positive"),
         ({"logits": np.zeros((12, 4))}, r"gives \(4,\) logits for .*0\.png; the data list names 3 classes: menin"),
         ({"drop": 2}, "10 slices were evaluated, and 12 were to be"),
+        ({"drop": -1}, "more slices were evaluated than the 12 that were to be"),
     ],
 )
 def test_errors(tmp_path, change, message):
@@ -248,3 +249,18 @@ def test_confusion_picture_follows_the_best(tmp_path, monkeypatch):
     ]
     assert found[0][1:] == (NAMES, tmp_path / "c.png", "epoch 1: accuracy 0.250")
     assert confusion_run(tmp_path / "c.png", [True], monkeypatch, save=False) == []
+
+
+def test_confusion_picture_counts_the_slices_of_every_process(tmp_path, monkeypatch):
+    asked = []
+
+    def summed(matrix):  # as if another process had found twice the same
+        asked.append(matrix.tolist())
+        return 3 * matrix
+
+    monkeypatch.setattr("monai_kd.handlers.confusion_picture.idist.all_reduce", summed)
+    ((matrix, *_),) = confusion_run(tmp_path / "c.png", [True], monkeypatch)
+    assert matrix == [[6, 0, 0], [0, 3, 0], [0, 0, 3]]
+    # every process asks, at every validation, or the others wait for ever
+    assert confusion_run(tmp_path / "c.png", [False], monkeypatch, save=False) == []
+    assert len(asked) == 2
