@@ -99,7 +99,7 @@ def convert(
             (dst / folder).mkdir(parents=True, exist_ok=True)
         with journal.open_journal(dst, settings) as log:
             return _convert(sources, dst, log, settings, split, workers, strict, progress, folds_n, seed)
-    except (SourceError, journal.JournalError, folds.FoldError) as error:
+    except (SourceError, dataset.DatasetError, journal.JournalError, folds.FoldError) as error:
         raise ConvertError(str(error)) from None
     except pool.WorkerDied as error:
         raise ConvertError(
@@ -123,8 +123,8 @@ def _convert(
     seed: int,
 ) -> Summary:
     earlier = _earlier(dst, sources, log)
-    for folder in ("images", "labels"):
-        remove_temporary(dst / folder)
+    for folder in (dst, dst / "images", dst / "labels"):
+        remove_temporary(folder)
 
     rows: dict[str, Row] = {
         source.name: {"file": source.name, "status": BAD, "reason": source.problem}

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from data_prep.matfile import CLASSES
-from data_prep.worker import OK, Row, output_files
+from data_prep.worker import OK, Row, is_converted, output_files
 from data_prep.writers import PNG_MASK_VALUE, SPACING, write_file
 
 DATALIST, DATALIST_PNG, MANIFEST = "datalist.json", "datalist_png.json", "conversion.csv"
@@ -17,6 +17,10 @@ COLUMNS = (
     *("file", "status", "reason", "id", "label", "class_name", "pid", "group", "fold", "rows", "cols"),
     *("min", "max", "mask_area_mm2", "synthetic", "stamp"),
 )
+
+
+class DatasetError(Exception):
+    """A list in the data set folder is damaged, or of another program."""
 
 
 def write_manifest(dst: Path, rows: Iterable[Row]) -> None:
@@ -29,17 +33,46 @@ def write_manifest(dst: Path, rows: Iterable[Row]) -> None:
 
 
 def read_manifest(dst: Path) -> list[Row]:
-    """Rows of an earlier conversion; none where there is no manifest."""
-    if not (dst / MANIFEST).exists():
+    """Rows of an earlier conversion; none where there is no manifest.
+
+    Raises:
+        DatasetError: the manifest is damaged, or of another program.
+    """
+    path = dst / MANIFEST
+    if not path.exists():
         return []
-    with open(dst / MANIFEST, newline="", encoding="utf-8") as file:
-        return [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = [{key: row[key] for key in COLUMNS if row.get(key)} for row in csv.DictReader(file)]
+    except (ValueError, csv.Error):
+        raise _foreign(path) from None
+    if not all("status" in row and (row["status"] != OK or is_converted(row)) for row in rows):
+        raise _foreign(path)
+    return rows
 
 
 def read_settings(dst: Path) -> dict[str, object] | None:
-    """Settings of an earlier conversion, None where there was none."""
+    """Settings of an earlier conversion, None where there was none.
+
+    Raises:
+        DatasetError: the data list is damaged, or of another program.
+    """
     path = dst / DATALIST
-    return json.loads(path.read_text(encoding="utf-8"))["settings"] if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
+    except (ValueError, KeyError, TypeError):
+        raise _foreign(path) from None
+    if not isinstance(settings, dict):
+        raise _foreign(path)
+    return settings
+
+
+def _foreign(path: Path) -> DatasetError:
+    return DatasetError(
+        f"{path} is damaged, or was not written by data_prep: convert into another folder, or move this file away"
+    )
 
 
 def write_datalists(dst: Path, rows: Sequence[Row], settings: dict[str, object], how_folds: str) -> Path:

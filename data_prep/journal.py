@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from data_prep.worker import Row
+from data_prep.worker import Row, is_converted
 
 NAME = "conversion.partial.jsonl"
 
@@ -46,24 +46,22 @@ def open_journal(dst: Path, settings: dict[str, object]) -> Iterator[Journal]:
     The file stays for the next try unless the conversion was finished, or has recorded nothing.
 
     Raises:
-        JournalError: another process is converting into `dst`, or the journal was begun with other settings.
+        JournalError: another process is converting into `dst`, the journal was begun with other settings, or it is
+            damaged.
     """
     path = dst / NAME
     with open(path, "a+", encoding="utf-8") as file:
         _lock(file, dst)
-        file.seek(0)
-        lines = file.read().splitlines(keepends=True)
+        lines = path.read_bytes().splitlines(keepends=True)
         # Killed in the middle of a line: that slice is simply converted again.
-        whole = [line for line in lines if line.endswith("\n")]
+        whole = [line for line in lines if line.endswith(b"\n")]
+        old, rows = _parsed(whole, path) if whole else (settings, [])
+        check_settings(old, settings, dst)
+        if len(whole) < len(lines):
+            file.truncate(sum(map(len, whole)))
         if not whole:
-            file.truncate(0)
             file.write(json.dumps(settings) + "\n")
             file.flush()
-        else:
-            if len(whole) < len(lines):
-                file.truncate(sum(len(line.encode()) for line in whole))
-            check_settings(json.loads(whole[0]), settings, dst)
-        rows = [json.loads(line) for line in whole[1:]]
         log = Journal(file, {row["id"]: row for row in rows})
         try:
             yield log
@@ -71,6 +69,17 @@ def open_journal(dst: Path, settings: dict[str, object]) -> Iterator[Journal]:
             if not log.needed:
                 file.close()
                 path.unlink()
+
+
+def _parsed(lines: list[bytes], path: Path) -> tuple[dict[str, object], list[Row]]:
+    """Settings and rows out of the lines of a journal."""
+    try:
+        settings, *rows = [json.loads(line) for line in lines]
+    except ValueError:
+        settings, rows = None, []
+    if not isinstance(settings, dict) or not all(map(is_converted, rows)):
+        raise JournalError(f"{path} is damaged: delete it, then what it recorded is converted again")
+    return settings, rows
 
 
 def check_settings(old: dict[str, object], new: dict[str, object], dst: Path) -> None:

@@ -101,16 +101,18 @@ def scan(src: str | Path) -> list[Source]:
     """All `.mat` files in a folder (nested ones and zip archives too), in one archive, or the one file that SRC is.
 
     Files are sorted by folder or archive, and in it by number. Hidden files and `__MACOSX` folders are left out: macOS
-    puts files of the same names there that hold no data.
+    puts files of the same names there that hold no data. Linked files are read, linked folders are not entered. A
+    folder that may not be read is a source with a problem.
 
     Raises:
-        SourceError: SRC does not exist, is something else, or has no `.mat` file in it.
+        SourceError: SRC does not exist, is something else, may not be read, or has no `.mat` file in it.
     """
     src = Path(src)
     if not src.exists():
         raise SourceError(f"{src} does not exist")
+    closed: list[OSError] = []
     if src.is_dir():
-        files = [Path(folder, name) for folder, _, names in os.walk(src) for name in names]
+        files = [Path(folder, name) for folder, _, names in os.walk(src, onerror=closed.append) for name in names]
         named = {path.relative_to(src).as_posix(): str(path) for path in files}
     else:
         named = {src.name: str(src)}
@@ -118,18 +120,31 @@ def scan(src: str | Path) -> list[Source]:
     with Reader() as reader:
         for name in sorted(filter(_wanted, named), key=_order):
             found += _expand(name, (named[name],), None, reader)
+    found += _closed_folders(src, closed)
     if not found:
         raise SourceError(f"no .mat file and no .zip archive with .mat files in {src}")
     return found
 
 
+def _closed_folders(src: Path, errors: list[OSError]) -> list[Source]:
+    found = []
+    for error in sorted(errors, key=lambda error: str(error.filename)):
+        path = Path(error.filename)
+        if path == src:
+            raise SourceError(f"{src} cannot be read ({error.strerror}): ask for the right to read it")
+        name = path.relative_to(src).as_posix()
+        if not _hidden(name):
+            problem = f"the folder cannot be read ({error.strerror}): ask for the right to read it"
+            found.append(Source(name, (str(path),), None, problem))
+    return found
+
+
 def _wanted(name: str) -> bool:
-    parts = name.split("/")
-    return (
-        name.lower().endswith((".mat", ".zip"))
-        and "__MACOSX" not in parts
-        and not any(part.startswith(".") for part in parts)
-    )
+    return name.lower().endswith((".mat", ".zip")) and not _hidden(name)
+
+
+def _hidden(name: str) -> bool:
+    return any(part == "__MACOSX" or part.startswith(".") for part in name.split("/"))
 
 
 def _order(name: str) -> tuple[str, int, int, str]:

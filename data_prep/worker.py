@@ -39,6 +39,12 @@ class Done:
     cvind: tuple[float, ...] | None = None
 
 
+def is_converted(row: object) -> bool:
+    """Whether this can be the row of a converted slice, as an earlier run has written it."""
+    needed = ("file", "id", "stamp", "label", "pid", "group", "synthetic")
+    return isinstance(row, dict) and all(isinstance(row.get(key), str) for key in needed)
+
+
 def output_files(slice_id: str, format: str) -> list[tuple[str, str]]:
     """Paths of image and mask relative to the data set folder, for each file type of the format."""
     return [(f"images/{slice_id}{suffix}", f"labels/{slice_id}{suffix}") for suffix in SUFFIXES[format]]

@@ -92,6 +92,6 @@ def write_file(path: Path, content: bytes | str) -> None:
 
 
 def remove_temporary(folder: Path) -> None:
-    """Clears away what killed processes left."""
-    for path in folder.glob(f".*{TEMPORARY}"):
+    """Clears away what killed processes left, and no other hidden file."""
+    for path in folder.glob(f".*.[0-9]*{TEMPORARY}"):
         path.unlink(missing_ok=True)

@@ -112,6 +112,28 @@ def test_monai_reads_the_same_array_from_both(tmp_path: Path, make_slices: Make)
     assert nifti_label.sum() == 200
 
 
+def test_a_network_is_given_the_same_array_from_both(tmp_path: Path) -> None:
+    """The student bundle's own transforms, on 52 grey values, which 8 bits hold without loss."""
+    bundle = pytest.importorskip("monai.bundle")
+    transforms = pytest.importorskip("monai.transforms")
+    image = 100 + 4 * (np.arange(40 * 56).reshape(40, 56) * 7 % 52).astype(np.int16)
+    write_v73(tmp_path / "raw/1.mat", slice_fields(image=image))
+    quick(tmp_path / "raw", tmp_path / "out", format="both", split="slice")
+    parser = bundle.ConfigParser()
+    parser.read_config(REPOSITORY / "bundles/seg_student/configs/train.json")
+    parser["image_size"] = 32
+    prepare = transforms.Compose(parser.get_parsed_content("train#deterministic_transforms"))
+    nifti, png = (
+        prepare({key: tmp_path / "out" / f"{key}s/0001{suffix}" for key in ("image", "label")})
+        for suffix in (".nii.gz", ".png")
+    )
+    assert nifti["image"].shape == (3, 32, 32)
+    assert nifti["image"].std() > 0.1
+    np.testing.assert_allclose(png["image"], nifti["image"], atol=1e-5)
+    assert 0 < nifti["label"].sum() < 32 * 32
+    np.testing.assert_array_equal(png["label"], nifti["label"])
+
+
 def test_image_sizes_mixed_and_number_types_kept(tmp_path: Path) -> None:
     for number, (size, dtype) in enumerate([(256, "int16"), (512, "int16"), (300, "uint16"), (64, "float64")], 1):
         image = np.arange(size * size).reshape(size, size) % 30000
@@ -317,6 +339,62 @@ def test_wrong_calls(tmp_path: Path, make_slices: Make) -> None:
         quick(src, tmp_path / "file")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("datalist.json", '{"training": [{"image": "a.nii.gz", "fold": 0}]}', "was not written by data_prep"),
+        ("datalist.json", '{"settings": {"format": "nif', "is damaged"),
+        ("datalist.json", '["a.nii.gz"]', "was not written by data_prep"),
+        ("conversion.csv", "date,from,to\n\xe9,2026-01-01,EUR,USD\n", "was not written by data_prep"),
+        ("conversion.csv", "file,status,id\n1.mat,ok,0001\n", "is damaged"),
+        (journal.NAME, "not JSON, not UTF-8: \xe9\n", "is damaged: delete it"),
+        (journal.NAME, '{"format": "nifti", "layout": 1}\n{"file": "1.mat"}\n', "is damaged: delete it"),
+        (journal.NAME, '{"format": "nifti", "layout": 1}\n{"file": "1.m\n', "is damaged: delete it"),
+    ],
+)
+def test_a_foreign_or_damaged_list_is_refused_and_kept(
+    tmp_path: Path, make_slices: Make, name: str, content: str, message: str
+) -> None:
+    src, path = make_slices(["1", "2", "3"]), tmp_path / "out" / name
+    path.parent.mkdir()
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(ConvertError, match=f"{name} .*{message}"):
+        quick(src, tmp_path / "out")
+    assert path.read_bytes() == content.encode("latin-1")
+    path.unlink()
+    assert quick(src, tmp_path / "out").converted == 3
+
+
+def test_half_written_lists_are_cleared_away(tmp_path: Path, make_slices: Make) -> None:
+    src, out = make_slices(["1", "2", "3"]), tmp_path / "out"
+    out.mkdir()
+    (out / f".conversion.csv.4711{TEMPORARY}").write_text("file,sta")
+    (out / f".somebody's{TEMPORARY}").write_text("kept")
+    quick(src, out)
+    assert [path.name for path in out.glob(".*")] == [f".somebody's{TEMPORARY}"]
+
+
+def test_a_folder_that_may_not_be_read_is_said(
+    tmp_path: Path, make_slices: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    src = make_slices(["1", "2", "3"])
+    for name in ("closed", ".hidden"):
+        (src / name).mkdir()
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:
+        if Path(path).name in ("closed", ".hidden"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    summary = quick(src, tmp_path / "out")
+    assert (summary.converted, [file for file, _ in summary.bad]) == (3, ["closed"])
+    assert "the folder cannot be read (Permission denied)" in manifest(tmp_path / "out")["closed"]["reason"]
+    with pytest.raises(ConvertError, match="closed cannot be read"):
+        quick(src / "closed", tmp_path / "other")
+
+
 def test_second_conversion_into_one_folder_is_refused(tmp_path: Path, make_slices: Make) -> None:
     src = make_slices(["1", "2"])
     (tmp_path / "out").mkdir()
@@ -350,7 +428,7 @@ def many_slices(src: Path, count: int) -> Path:
     return src
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited too long"
