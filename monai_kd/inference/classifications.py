@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Engine
 from monai.utils.enums import CommonKeys as Keys
 from monai.visualize import GradCAM
 from torch import nn
 
-from ..atomic import written_whole
-from .file_report import FileReport
+from ..atomic import write_json
+from .file_report import FileReport, printable
 from .gradcam import draw_gradcam, gradcam_of
 from .inputs import InputFiles
 
@@ -93,7 +91,7 @@ class Classifications(FileReport):
         if self.gradcam is not None:
             picture = self.inputs.output_dir / f"{self.inputs.labelled(file).name}_gradcam.png"
             image = torch.as_tensor(output[Keys.IMAGE])
-            draw_gradcam(self.gradcam, image, probabilities, self.class_names, picture, title=file)
+            draw_gradcam(self.gradcam, image, probabilities, self.class_names, picture, printable(file))
             for row in rows:
                 row["gradcam"] = picture.relative_to(self.inputs.output_dir).as_posix()
         return rows
@@ -104,8 +102,8 @@ class Classifications(FileReport):
         counts = {name: sum(row["class"] == name for row in rows) for name in self.class_names}
         return f"{len(rows)} slices: " + ", ".join(f"{count} {name}" for name, count in counts.items() if count)
 
-    def _finish(self, engine: Engine) -> None:
-        super()._finish(engine)
+    def write(self) -> None:
+        super().write()
         files: dict[str, dict[str, Any]] = {}
         for row in sorted(self.rows, key=lambda row: (row["file"], row.get("slice", 0))):
             file = files.setdefault(row["file"], {name: row[name] for name in ("file", "status", "reason")})
@@ -113,6 +111,5 @@ class Classifications(FileReport):
                 probabilities = {name: row[f"p_{name}"] for name in self.class_names}
                 own = {name: row[name] for name in ("slice", "class", "probability", "gradcam") if name in row}
                 file.setdefault("slices", []).append({**own, "probabilities": probabilities})
-        with written_whole(self.inputs.output_dir / "classes.json") as temporary:
-            content = {"classes": self.class_names, "files": list(files.values())}
-            temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        content = {"classes": self.class_names, "files": list(files.values())}
+        write_json(content, self.inputs.output_dir / "classes.json")

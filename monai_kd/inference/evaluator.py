@@ -22,7 +22,7 @@ class FileEvaluator(SupervisedEvaluator):
     def run(self, global_epoch: int = 1) -> None:
         # MONAI only warns, and the command ends as if all was well.
         if self.state.epoch_length == 0:
-            raise ValueError("there is nothing to segment: give --input FILE_OR_FOLDER.")
+            raise ValueError("there is no input: give --input FILE_OR_FOLDER.")
         super().run(global_epoch)
 
     def _iteration(self, engine: FileEvaluator, batchdata: dict[str, Any]) -> dict | list:

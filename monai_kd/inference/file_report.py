@@ -14,11 +14,21 @@ from ignite.engine import Engine, Events
 from ..atomic import written_whole
 from .inputs import InputFiles
 
-__all__ = ["FileReport"]
+__all__ = ["FileReport", "printable"]
 
 logger = logging.getLogger(__name__)
 
 UNSUPPORTED = "unsupported kind of file"
+
+
+def printable(name: str) -> str:
+    """The name of a file as text: names may hold bytes that are none, which no terminal and no picture takes.
+
+    Example:
+        >>> printable("caf\\udce9.png")
+        'caf?.png'
+    """
+    return name.encode("utf-8", "replace").decode("utf-8")
 
 
 class FileReport(ABC):
@@ -66,22 +76,24 @@ class FileReport(ABC):
     def _begin(self, _engine: Engine) -> None:
         self.rows = [{"file": file, "status": "skipped", "reason": UNSUPPORTED} for file in self.inputs.skipped]
         for file in self.inputs.skipped:
-            logger.warning("%s: skipped, %s", file, UNSUPPORTED)
+            logger.warning("%s: skipped, %s", printable(file), UNSUPPORTED)
 
     def _add(self, engine: Engine) -> None:
         batch, where = engine.state.batch, f"[{engine.state.iteration}/{len(self.inputs.images)}]"
         if isinstance(batch, dict):
             for file, reason in zip(batch["file"], batch["reason"], strict=True):
                 self.rows.append({"file": file, "status": "failed", "reason": reason})
-                logger.warning("%s %s: FAILED, %s", where, file, reason)
+                logger.warning("%s %s: FAILED, %s", where, printable(file), printable(reason))
             return
         for item, output in zip(batch, engine.state.output, strict=True):
             rows = self.rows_of(item["file"], output)
             self.rows += rows
-            logger.info("%s %s: %s", where, item["file"], self.said(rows))
+            logger.info("%s %s: %s", where, printable(item["file"]), self.said(rows))
 
     def write(self) -> None:
-        with written_whole(self.path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        """Write what is known so far."""
+        how = {"newline": "", "encoding": "utf-8", "errors": "replace"}
+        with written_whole(self.path) as temporary, open(temporary, "w", **how) as file:
             table = csv.DictWriter(file, self.columns)
             table.writeheader()
             table.writerows(sorted(self.rows, key=lambda row: (row["file"], row.get("slice", 0))))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from monai.utils.enums import CommonKeys as Keys
 
-from .file_report import FileReport
+from .file_report import FileReport, printable
 from .inputs import InputFiles
 from .masks import mask_path
 from .overlay import draw_overlay
@@ -97,7 +97,8 @@ class Findings(FileReport):
             image = self.inputs.labelled(file)
             picture = self.inputs.output_dir / f"{image.name}_overlay.png"
             # Read once more, rather than kept: volumes would travel through the network's pipeline twice.
-            draw_overlay(*read_image(image.paths), mask, probability, picture, title=f"{file}\n{_said(row)}")
+            title = f"{printable(file)}\n{_said(row)}"
+            draw_overlay(*read_image(image.paths), mask, probability, picture, title)
             row["overlay"] = picture.relative_to(self.inputs.output_dir).as_posix()
         return [row]
 

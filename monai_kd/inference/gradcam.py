@@ -94,7 +94,8 @@ def draw_gradcam(
             axes.imshow(picture, cmap="gray")
         mapped.imshow(heat, cmap="inferno", alpha=0.5, vmin=0, vmax=1)
         said = f"{class_names[best]} {probabilities[best, number]:.2f}"
-        mapped.set_title(said if count == 1 else f"slice {number}: {said}", fontsize=8, color="white")
-    figure.suptitle(title, fontsize=9, color="white")
+        caption = said if count == 1 else f"slice {number}: {said}"
+        mapped.set_title(caption, fontsize=8, color="white", parse_math=False)
+    figure.suptitle(title, fontsize=9, color="white", parse_math=False)
     with written_whole(path) as temporary:
         figure.savefig(temporary, dpi=110)

@@ -1,4 +1,4 @@
-"""What there is to segment in a file or a folder, and what the outputs are called."""
+"""Which images there are in a file or a folder, and what the outputs are called."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["InputFiles", "InputImage"]
 
 @dataclass(frozen=True)
 class InputImage:
-    """One slice or volume to segment.
+    """One slice or volume.
 
     Attributes:
         paths: its file, or the files of its DICOM series.
@@ -65,7 +65,7 @@ class InputFiles(Sequence):
         images = self._grouped([file for file in self._files if kind_of(file) is not None])
         if not images:
             raise ValueError(
-                f"input: {self.path} holds no file that can be segmented; supported are {', '.join(SUFFIXES)}, and "
+                f"input: {self.path} holds no file of a supported kind; supported are {', '.join(SUFFIXES)}, and "
                 "DICOM under any name."
             )
         return _named(sorted(images, key=lambda image: image.label))

@@ -72,7 +72,7 @@ def overlay_figure(
     for axes in figure.axes:
         axes.axis("off")
     if title:
-        figure.suptitle(title, fontsize=9, color="white")
+        figure.suptitle(title, fontsize=9, color="white", parse_math=False)
     return figure
 
 

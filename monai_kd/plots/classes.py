@@ -50,16 +50,15 @@ def plot_confusion(matrix: ArrayLike, class_names: Sequence[str], path: str | Pa
             va="center",
             color="white" if share > 0.55 else "black",
         )
-    axes.set_xticks(range(number), class_names, rotation=30, ha="right", rotation_mode="anchor")
-    axes.set_yticks(
-        range(number), [f"{name}\n(n = {total:g})" for name, (total,) in zip(class_names, totals, strict=True)]
-    )
+    axes.set_xticks(range(number), class_names, rotation=30, ha="right", rotation_mode="anchor", parse_math=False)
+    rows = [f"{name}\n(n = {total:g})" for name, (total,) in zip(class_names, totals, strict=True)]
+    axes.set_yticks(range(number), rows, parse_math=False)
     axes.set(xlabel="predicted", ylabel="true")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_ticks(np.arange(1, number) - 0.5, minor=True)
     axes.grid(which="minor", color="#b0b0b0", linewidth=0.6)
     axes.tick_params(which="both", length=0)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, parse_math=False)
     with written_whole(path) as temporary:
         figure.savefig(temporary, dpi=120)
 
@@ -120,6 +119,6 @@ def plot_reliability(
     for axes in (upper, lower):
         axes.grid(alpha=0.3)
         axes.set_axisbelow(True)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, parse_math=False)
     with written_whole(path) as temporary:
         figure.savefig(temporary, dpi=120)

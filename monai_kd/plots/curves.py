@@ -52,6 +52,6 @@ def plot_curves(rows: Sequence[Mapping[str, float]], path: str | Path, title: st
             axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
         axes.set_xlim(rows[0]["epoch"] - 0.5, rows[-1]["epoch"] + 0.5)
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     with written_whole(path) as temporary:
         figure.savefig(temporary, dpi=110)

@@ -90,13 +90,13 @@ def plot_overlays(panels: Sequence[OverlayPanel], path: str | Path, title: str =
         cells = grid[row, first : first + columns]
         for axes in cells:
             axes.imshow(panel.image.T, cmap="gray")
-        cells[0].set_title(_fit(panel.title), fontsize=7, loc="left")
+        cells[0].set_title(_fit(panel.title), fontsize=7, loc="left", parse_math=False)
         if with_truth and panel.truth is not None:
             draw_outline(cells[1], panel.truth, TRUTH_COLOUR)
             cells[1].set_title("truth", fontsize=7, color=TRUTH_CAPTION)
         draw_outline(cells[-1], panel.prediction, PREDICTION_COLOUR)
         found = "prediction" if panel.prediction.any() else "no tumour found"
         cells[-1].set_title(found, fontsize=7, color=PREDICTION_CAPTION)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, parse_math=False)
     with written_whole(path) as temporary:
         figure.savefig(temporary, dpi=120)

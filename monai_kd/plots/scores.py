@@ -47,9 +47,9 @@ def plot_scores(groups: Mapping[str, Sequence[float]], path: str | Path, label: 
         zorder=2,
     )
     names = [f"{name}\n{len(scores)} slices\nmean {scores.mean():.3f}" for name, scores in drawn.items()]
-    axes.set_xticks(list(places), names)
+    axes.set_xticks(list(places), names, parse_math=False)
     axes.set(ylabel=label, ylim=(-0.03, 1.03))
     axes.grid(axis="y", alpha=0.3)
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title, fontsize=10, parse_math=False)
     with written_whole(path) as temporary:
         figure.savefig(temporary, dpi=120)

@@ -1,6 +1,7 @@
 """Numbers, pictures and messages of a run."""
 
 import logging
+import os
 
 import nibabel as nib
 import numpy as np
@@ -70,6 +71,17 @@ def test_picture_has_pixels_only(tmp_path, segment):
     row = segment(tmp_path / "a.png")["a.png"]
     assert (row["area_px"], row["area_mm2"], row["volume_mm3"]) == (str(pattern().sum()), "", "")
     assert "spacing not known" in row["reason"]
+
+
+def test_names_that_are_no_text_or_look_like_equations(tmp_path, segment, capfd):
+    picture = Image.fromarray(np.where(pattern(), 220, 30).astype(np.uint8))
+    (tmp_path / "in").mkdir()
+    for name in (b"caf\xe9.png", b"costs $^$.png"):
+        picture.save(tmp_path / "in" / os.fsdecode(name))
+    rows = segment(tmp_path / "in", overlays=True)
+    assert {name: row["status"] for name, row in rows.items()} == {"caf?.png": "ok", "costs $^$.png": "ok"}
+    assert len(list((tmp_path / "out").glob("*_overlay.png"))) == 2
+    assert "Logging error" not in "".join(capfd.readouterr())
 
 
 def test_no_tumour_found(tmp_path, segment, caplog):

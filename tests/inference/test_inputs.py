@@ -75,9 +75,9 @@ def test_items_are_read_by_index(tmp_path):
 def test_errors(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no file or folder"):
         len(InputFiles(tmp_path / "absent", tmp_path / "out"))
-    with pytest.raises(ValueError, match="no file that can be segmented"):
+    with pytest.raises(ValueError, match="no file of a supported kind"):
         len(InputFiles(touch(tmp_path / "texts", "a.txt"), tmp_path / "out"))
-    with pytest.raises(ValueError, match="no file that can be segmented"):
+    with pytest.raises(ValueError, match="no file of a supported kind"):
         len(InputFiles(tmp_path / "texts" / "a.txt", tmp_path / "out"))
     with pytest.raises(ValueError, match="must not be the input folder"):
         len(InputFiles(touch(tmp_path / "in", "a.png"), tmp_path / "in"))
