@@ -20,6 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     report.add_argument("--segmentation", type=Path, required=True, metavar="CHECKPOINT", help="of seg_student")
     report.add_argument("--classification", type=Path, required=True, metavar="CHECKPOINT", help="of cls_student")
     report.add_argument("--threshold", type=float, help="on the probability of tumour (default: the bundle's, 0.5)")
+    report.add_argument("--temperature", metavar="T", help="of the classes: a number, or temperature.json (default: 1)")
     report.add_argument("--device", help="cpu, cuda, cuda:1 … (default: a GPU if there is one)")
     compare = commands.add_parser("compare", help="say whether one network is better than another on the same slices")
     compare.add_argument("first", type=Path, help="folder that evaluate.json wrote")

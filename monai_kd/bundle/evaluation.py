@@ -13,7 +13,7 @@ from typing import Any
 from ..data import read_datalist
 from .data import same_folder
 
-__all__ = ["describe_evaluation"]
+__all__ = ["describe_evaluation", "file_sha256"]
 
 logger = logging.getLogger(__name__)
 
@@ -83,14 +83,14 @@ def describe_evaluation(
         "dataset": {
             "folder": str(data_dir),
             "name": datalist.get("name"),
-            "datalist_sha256": _sha256(Path(data_dir) / "datalist.json"),
+            "datalist_sha256": file_sha256(Path(data_dir) / "datalist.json"),
             "part": part,
             "fold": fold if part == "validation" else None,
             "leave_out": list(leave_out),
         },
         "checkpoint": {
             "path": str(Path(checkpoint).expanduser().resolve()),
-            "sha256": _sha256(Path(checkpoint).expanduser()),
+            "sha256": file_sha256(Path(checkpoint).expanduser()),
             "trained": {name: trained[name] for name in ("dataset_dir", "fold", "leave_out")},
         },
         "settings": dict(settings),
@@ -107,7 +107,8 @@ def _trained_on(trained: Mapping[str, Any], data_dir: str | Path) -> Callable[[M
     return lambda entry: entry["fold"] not in unseen
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 of a file's content, as hexadecimal digits."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..bundle import training_settings
+from ..bundle.evaluation import file_sha256
 from ..data import read_datalist
 
 __all__ = ["CheckpointFacts", "describe_checkpoint"]
@@ -37,12 +37,8 @@ def describe_checkpoint(path: str | Path) -> CheckpointFacts:
         ValueError: the ``settings.json`` beside it can't be read.
     """
     path = Path(path).expanduser()
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
     settings = training_settings(path)
-    return CheckpointFacts(path.name, digest.hexdigest()[:DIGITS], None if settings is None else _synthetic(settings))
+    return CheckpointFacts(path.name, file_sha256(path)[:DIGITS], None if settings is None else _synthetic(settings))
 
 
 def _synthetic(settings: dict[str, Any]) -> bool:

@@ -10,9 +10,11 @@ import torch
 
 from ..bundle import find_bundle
 from ..inference import BundlePredictor, InputFiles
+from ..inference.file_report import printable
 from .checkpoint import describe_checkpoint
 from .examine import Examined, examine
 from .page import write_page, write_table
+from .temperature import read_temperature
 
 __all__ = ["run_report"]
 
@@ -25,6 +27,7 @@ def run_report(
     segmentation: Path,
     classification: Path,
     threshold: float | None = None,
+    temperature: str | None = None,
     device: str | None = None,
     bundles: Path | None = None,
 ) -> int:
@@ -35,6 +38,7 @@ def run_report(
         output_dir: folder for all that is written.
         segmentation, classification: checkpoints of seg_student and cls_student.
         threshold: on the probability of tumour; ``None`` for the bundle's.
+        temperature: that the classifier's logits are divided by, see `read_temperature`; ``None`` for the bundle's.
         device: ``None`` for the bundle's choice.
         bundles: folder of the bundles, see `find_bundle`.
 
@@ -42,7 +46,8 @@ def run_report(
         the exit code: 0; 1 when no file could be used; 2 when nothing could be begun, after saying why.
     """
     try:
-        return _report(InputFiles(input, output_dir), segmentation, classification, threshold, device, bundles)
+        inputs = InputFiles(input, output_dir)
+        return _report(inputs, segmentation, classification, threshold, temperature, device, bundles)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -53,15 +58,17 @@ def _report(
     segmentation: Path,
     classification: Path,
     threshold: float | None,
+    temperature: str | None,
     device: str | None,
     bundles: Path | None,
 ) -> int:
     folders = {what: find_bundle(name, bundles) for what, name in BUNDLES.items()}
     count = len(inputs.images)
     shared = {} if device is None else {"device": _device(device)}
-    own = {} if threshold is None else {"threshold": threshold}
-    segment = _predictor("segmentation", segmentation, folders, **shared, **own)
-    classify = _predictor("classification", classification, folders, **shared)
+    cut = {} if threshold is None else {"threshold": threshold}
+    softened = {} if temperature is None else {"temperature": read_temperature(temperature, classification)}
+    segment = _predictor("segmentation", segmentation, folders, **shared, **cut)
+    classify = _predictor("classification", classification, folders, **shared, **softened)
     checkpoints = {
         "segmentation": describe_checkpoint(segmentation),
         "classification": describe_checkpoint(classification),
@@ -76,23 +83,18 @@ def _report(
         for number, file in enumerate(examine(inputs, segment, classify), 1):
             files.append(file)
             where = f"[{number}/{count}] " if number <= count else ""
-            _print(f"{where}{file.row['file']}: {file.said}")
+            print(printable(f"{where}{file.row['file']}: {file.said}"), flush=True)
     finally:
         # What was found before a full disk, say, stays known.
         if files:
             write_table(files, names, table)
-    write_page(files, checkpoints, segment.value("threshold"), page)
+    write_page(files, checkpoints, segment.value("threshold"), classify.value("temperature"), page)
     used = sum(file.row["status"] == "ok" for file in files)
     if used == 0:
         print(f"error: none of the {count} files could be used; {page} says why.", file=sys.stderr)
         return 1
     print(f"{used} of {count} files, not for diagnosis: {page}, {table}")
     return 0
-
-
-def _print(line: str) -> None:
-    # File names may hold bytes that are no text.
-    print(line.encode("utf-8", "replace").decode("utf-8"), flush=True)
 
 
 def _device(name: str) -> str:

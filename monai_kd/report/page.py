@@ -19,7 +19,11 @@ __all__ = ["write_page", "write_table"]
 
 
 def write_page(
-    files: Sequence[Examined], checkpoints: Mapping[str, CheckpointFacts], threshold: float, path: str | Path
+    files: Sequence[Examined],
+    checkpoints: Mapping[str, CheckpointFacts],
+    threshold: float,
+    temperature: float,
+    path: str | Path,
 ) -> None:
     """Write one HTML file that needs no other: no script, no network.
 
@@ -27,6 +31,7 @@ def write_page(
         files: in the order of the page.
         checkpoints: by what they do, ``"segmentation"`` and ``"classification"``.
         threshold: that made masks of probabilities.
+        temperature: that the classifier's logits were divided by.
         path: the file to write.
     """
     # All text of files is escaped.
@@ -41,6 +46,7 @@ def write_page(
         synthetic=[what for what, facts in checkpoints.items() if facts.synthetic],
         unknown=[what for what, facts in checkpoints.items() if facts.synthetic is None],
         threshold=threshold,
+        temperature=temperature,
         date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         version=__version__,
     )

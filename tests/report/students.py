@@ -46,6 +46,6 @@ def classification_student(folder: Path, **settings: Any) -> Path:
     torch.manual_seed(0)
     network = create_backbone("mobilenetv3_small_050", num_classes=len(CLASS_NAMES), image_size=SIZE)
     with torch.no_grad():
-        network.classifier.weight.mul_(20)
+        network.classifier.weight.mul_(40)
     values = {"network_name": "mobilenetv3_small_050", "image_size": SIZE, "class_names": CLASS_NAMES}
     return _saved(network, folder, {**values, **settings})

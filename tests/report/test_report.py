@@ -310,6 +310,36 @@ def test_checkpoints_and_threshold_are_named(page, scans, students, tmp_path):
     assert "0.25 on the probability of tumour" in Page((tmp_path / "report.html").read_text()).text
 
 
+def temperature_file(path: Path, temperature: float, checkpoint: Path) -> str:
+    """What an evaluation with ``--calibrate True`` writes."""
+    sha256 = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    path.write_text(json.dumps({"temperature": temperature, "slices": 9, "checkpoint": {"sha256": sha256}}))
+    return str(path)
+
+
+def test_a_temperature_softens_the_classes_alone(rows, scans, students, tmp_path):
+    given = {"n": "4", "f": temperature_file(tmp_path / "temperature.json", 4.0, students["classification"])}
+    soft = {}
+    for name, temperature in given.items():
+        more = ("--temperature", temperature)
+        assert main(command(scans / "slice.nii.gz", tmp_path / name, students, *more)) == 0
+        assert "Temperature4, of the prob" in Page((tmp_path / name / "report.html").read_text()).text
+        soft[name] = rows_of(tmp_path / name / "report.csv")["slice.nii.gz"]
+    assert soft["n"] == soft["f"]
+    plain = rows["slice.nii.gz"]
+    assert (soft["n"]["class"], soft["n"]["mean_probability"]) == (plain["class"], plain["mean_probability"])
+    sharp = np.array([float(plain[f"p_{name}"]) for name in CLASS_NAMES]).clip(1e-4) ** (1 / 4)
+    expected = sharp / sharp.sum()
+    np.testing.assert_allclose([float(soft["n"][f"p_{name}"]) for name in CLASS_NAMES], expected, atol=0.01)
+
+
+def test_a_temperature_of_another_checkpoint_is_refused(scans, students, tmp_path, capsys):
+    other = temperature_file(tmp_path / "temperature.json", 4.0, students["segmentation"])
+    assert main(command(scans / "slice.nii.gz", tmp_path / "out", students, "--temperature", other)) == 2
+    assert "was fitted to another checkpoint than" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 SYNTHETIC: dict[str, tuple[Callable[[Path], dict | None], str | None]] = {
     "demo": (lambda data: {"preset": "demo"}, "SYNTHETIC"),
     "phantoms by name": (lambda data: {"preset": "full", "dataset_dir": str(data)}, "SYNTHETIC"),
@@ -355,6 +385,17 @@ WRONG = {
     "absent": (lambda good, d: {**good, "segmentation": d / "absent.pt"}, [], "there is no checkpoint"),
     "no checkpoint": (lambda good, d: {**good, "segmentation": Path(__file__)}, [], "can't be read as a checkpoint"),
     "threshold": (lambda good, d: good, ["--threshold", "1.5"], "threshold must be a number between 0 and 1"),
+    "temperature": (lambda good, d: good, ["--temperature", "0"], "temperature must be a positive number"),
+    "temperature file": (
+        lambda good, d: good,
+        ["--temperature", "t.json"],
+        "t.json is no number, and there is no",
+    ),
+    "no temperature file": (
+        lambda good, d: good,
+        ["--temperature", __file__],
+        "is not the temperature.json of",
+    ),
     "device": (lambda good, d: good, ["--device", "toaster"], "--device toaster can't be used"),
     "bundles": (lambda good, d: good, ["--bundles", "nowhere"], "there is no bundle seg_student in"),
 }

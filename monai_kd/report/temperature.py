@@ -1,0 +1,43 @@
+"""The temperature that softens the probabilities of a classifier, from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ..bundle.evaluation import file_sha256
+
+__all__ = ["read_temperature"]
+
+
+def read_temperature(given: str, checkpoint: Path) -> float:
+    """The number that is given, or the one in a ``temperature.json`` that an evaluation wrote.
+
+    Args:
+        given: a number, or the path of the file.
+        checkpoint: the classifier; a file must have been fitted to this one. A number is taken as it is.
+
+    Raises:
+        FileNotFoundError: ``given`` is neither a number nor a file.
+        ValueError: the file holds no temperature, or that of another checkpoint.
+    """
+    try:
+        return float(given)
+    except ValueError:
+        path = Path(given).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"--temperature: {given} is no number, and there is no such file.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        temperature, fitted_to = float(content["temperature"]), content["checkpoint"]["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"--temperature: {path} is not the temperature.json of an evaluation with --calibrate True ({error!r})."
+        ) from error
+    # Whether there is a checkpoint at all is told where it is loaded.
+    if checkpoint.is_file() and file_sha256(checkpoint) != fitted_to:
+        raise ValueError(
+            f"--temperature: {path} was fitted to another checkpoint than {checkpoint}; evaluate this one with "
+            "--calibrate True, or give a number."
+        )
+    return temperature
