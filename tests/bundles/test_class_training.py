@@ -108,10 +108,12 @@ def test_files_that_training_began_with_are_not_needed_afterwards(class_dataset,
     ("overrides", "message"),
     [
         ({"mixupp": 0.4}, "unknown override: --mixupp (did you mean --mixup"),
-        ({"mixup": -1}, "mixup must be 0 or more"),
+        ({"mixup": -1}, "mixup must be a number from 0, got -1"),
         ({"class_weights": "inverse"}, "class_weights must be None, 'balanced' or 3 positive numbers"),
         ({"fold": 9}, "9 is none of them"),
-        ({"image_size": 100}, "image_size must be a multiple of 16"),
+        ({"image_size": 16}, "image_size must be a whole number from 32"),
+        ({"weight_decay": -1}, "weight_decay must be a number from 0, got -1"),
+        ({"flip_probability": 2}, "flip_probability must be a number from 0 to 1, got 2"),
     ],
 )
 def test_bad_override_is_one_clear_error(bundle, class_dataset, tmp_path, overrides, message):
@@ -124,6 +126,8 @@ def test_bad_override_is_one_clear_error(bundle, class_dataset, tmp_path, overri
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        ({"alpha": 2}, "alpha must be a number from 0 to 1, got 2"),
+        ({"teacher_freeze": "no"}, "teacher_freeze must be True or False, got 'no'"),
         ({"recipe": "kd_plus_plus"}, "recipe must be one of kd, msgff, none"),
         ({"recipe": "msgff", "teacher_tap": "backbones.0.layer9"}, "has no module 'backbones.0.layer9'; nearest: back"),
         ({"teacher_checkpoint": "nowhere.pt"}, "there is no checkpoint nowhere.pt"),
