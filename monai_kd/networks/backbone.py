@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import http.client
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import timm
 import torch
 import torchvision
+from huggingface_hub.errors import HfHubHTTPError
 from timm.models import load_state_dict
 from torch import nn
 
@@ -21,10 +23,13 @@ __all__ = ["classifier_of", "create_backbone"]
 
 logger = logging.getLogger(__name__)
 
+# What a download ends in without a connection; which HTTP client the hub has depends on its version.
+_NO_CONNECTION = (OSError, http.client.HTTPException, *HfHubHTTPError.__bases__)
+
 
 def create_backbone(
     name: str,
-    pretrained: bool | str = False,
+    pretrained: bool | str | None = False,
     num_classes: int = 0,
     image_size: int | None = None,
     **kwargs: Any,
@@ -39,10 +44,10 @@ def create_backbone(
     Args:
         name: a model name that ``timm.list_models()`` knows, such as ``"vit_base_patch16_224"``; or one that only
             ``torchvision.models.list_models()`` knows, such as ``"shufflenet_v2_x1_0"``.
-        pretrained: ``False`` for random weights; ``True`` for the library's own, downloaded once; a path for a local
-            ``.safetensors``, ``.pth`` or ``.bin`` file in the library's layout. EfficientNets may also come in the
-            layout of the EfficientNet-PyTorch package (keys that begin with ``_conv_stem``, ``_blocks``): it pads and
-            normalises as timm's ``tf_efficientnet_…`` do, so that these give the very same logits, and
+        pretrained: ``False`` or ``None`` for random weights; ``True`` for the library's own, downloaded once; a path
+            for a local ``.safetensors``, ``.pth`` or ``.bin`` file in the library's layout. EfficientNets may also
+            come in the layout of the EfficientNet-PyTorch package (keys that begin with ``_conv_stem``, ``_blocks``):
+            it pads and normalises as timm's ``tf_efficientnet_…`` do, so that these give the very same logits, and
             ``efficientnet_…`` others. VGGs may come in torchvision's layout.
         num_classes: outputs of the classifier; 0, of timm models, for pooled features (B, ``model.num_features``).
         image_size: side of the square that it will see, in pixels, for the transformers that are built for one size;
@@ -50,7 +55,8 @@ def create_backbone(
         kwargs: passed to the model, such as ``drop_rate``.
 
     Raises:
-        ValueError: no library knows ``name``, or a torchvision model is asked for no classes.
+        ValueError: no library knows ``name``, no weights of it are published, a torchvision model is asked for no
+            classes, or it has auxiliary classifiers, which put out more than logits in training.
         FileNotFoundError: ``pretrained`` is a path and no such file exists.
         RuntimeError: the weights can't be downloaded, or don't fit the model.
 
@@ -62,18 +68,32 @@ def create_backbone(
     if not known and name not in torchvision.models.list_models(module=torchvision.models):
         close = timm.list_models(f"*{name.split('_')[0]}*")[:8]
         close = close or difflib.get_close_matches(name, torchvision.models.list_models(module=torchvision.models))
-        raise ValueError(f"timm has no model '{name}'; models with a similar name: {', '.join(close) or 'none'}.")
+        raise ValueError(
+            f"neither timm nor torchvision has a model '{name}'; models with a similar name: "
+            f"{', '.join(close) or 'none'}."
+        )
+    if not known and name == "googlenet":
+        # Its ImageNet weights also scale the image anew, which no file tells.
+        raise ValueError(
+            "'googlenet' has auxiliary classifiers, whose outputs no loss here takes: choose another model, such as "
+            "'inception_v3', which timm builds without."
+        )
     if not known and num_classes < 1:
         raise ValueError(f"'{name}' is a model of torchvision, which always classifies: num_classes must be 1 or more.")
     if known and image_size is not None and timm.get_pretrained_cfg(name, allow_unregistered=True).fixed_input_size:
         kwargs["img_size"] = int(image_size)
     build = _timm if known else _torchvision
-    if pretrained is False:
+    if pretrained is None or pretrained is False:
         return build(name, num_classes, **kwargs)
     if pretrained is True:
+        if known and not timm.get_pretrained_cfg(name, allow_unregistered=True).has_weights:
+            raise ValueError(
+                f"timm publishes no weights of '{name}': give the path of a local weights file as `pretrained`, set it "
+                "to false, or choose another model."
+            )
         try:
             return _downloaded(name, num_classes, known, kwargs)
-        except Exception as error:
+        except _NO_CONNECTION as error:
             raise RuntimeError(
                 f"the pretrained weights of '{name}' could not be downloaded ({type(error).__name__}). Two ways to do "
                 "without a connection: give the path of a local weights file as `pretrained`, or set `pretrained` to "
@@ -129,14 +149,16 @@ def _torchvision(
     name: str, num_classes: int, state: Mapping[str, torch.Tensor] | None = None, **kwargs: Any
 ) -> nn.Module:
     model = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **kwargs)
-    if state is None:
-        return model
     last = classifier_of(model)
+    if state is None:
+        _quieten(last)
+        return model
     prefix = next(key for key, module in model.named_modules() if module is last)
     in_file = len(state[f"{prefix}.weight"]) if f"{prefix}.weight" in state else -1
     if in_file != num_classes:
-        own = model.state_dict()
-        state = {**state, **{key: own[key] for key in (f"{prefix}.weight", f"{prefix}.bias")}}
+        _quieten(last)
+        # MaxViT's has no bias.
+        state = {**state, **{f"{prefix}.{key}": value for key, value in last.state_dict().items()}}
     model.load_state_dict(state, strict=True)
     _say_dropped(name, in_file, num_classes)
     return model
@@ -152,13 +174,18 @@ def _downloaded(name: str, num_classes: int, known_to_timm: bool, kwargs: dict[s
 
 
 def _with_quiet_classifier(model: nn.Module, num_classes: int) -> nn.Module:
-    # timm draws the classifier of an EfficientNet from ±1/√classes: meant for a thousand classes, with three it begins
-    # with logits of ±5, a loss several times that of guessing, and a teacher's soft targets far out of reach.
     if num_classes and isinstance(last := model.get_classifier(), nn.Linear):
-        nn.init.normal_(last.weight, std=0.01)
-        if last.bias is not None:
-            nn.init.zeros_(last.bias)
+        _quieten(last)
     return model
+
+
+def _quieten(last: nn.Linear | nn.Conv2d) -> None:
+    # timm and torchvision draw the classifier of an EfficientNet from ±1/√classes: meant for a thousand classes, with
+    # three it begins with logits of ±5, a loss several times that of guessing, and a teacher's soft targets far out of
+    # reach.
+    nn.init.normal_(last.weight, std=0.01)
+    if last.bias is not None:
+        nn.init.zeros_(last.bias)
 
 
 def _say_dropped(name: str, in_file: int, num_classes: int) -> None:

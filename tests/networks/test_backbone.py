@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -155,7 +156,7 @@ def test_missing_file(tmp_path):
 
 
 def test_unknown_name():
-    with pytest.raises(ValueError, match=r"timm has no model 'vit_huge'; models with a similar name: .*vit_"):
+    with pytest.raises(ValueError, match=r"neither timm nor torchvision has a model 'vit_huge'; models .*: .*vit_"):
         create_backbone("vit_huge")
 
 
@@ -169,7 +170,45 @@ def test_offline_names_both_ways_out(monkeypatch, tmp_path):
     assert time.monotonic() - began < 10
 
 
-@pytest.mark.parametrize("name", ["efficientnet_b0", "vit_tiny_patch16_224", "resnet10t"])
+def test_what_is_wrong_with_a_model_is_no_matter_of_its_download(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'drop_rat'"):
+        create_backbone(**VIT, pretrained=True, drop_rat=0.1)
+    with pytest.raises(ValueError, match=r"timm publishes no weights of 'efficientnet_b8': give the path of a local"):
+        create_backbone("efficientnet_b8", pretrained=True)
+
+
+def test_torchvision_offline_names_both_ways_out(monkeypatch):
+    def refuse(*_args, **_kwargs):
+        raise URLError("no route")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+    with pytest.raises(RuntimeError, match=r"weights of 'squeezenet1_1' could not be downloaded \(URLError\)"):
+        create_backbone("squeezenet1_1", pretrained=True, num_classes=3)
+
+
+def test_no_weights_may_be_said_by_null():
+    assert create_backbone("test_resnet", None, num_classes=3).num_classes == 3
+
+
+def test_auxiliary_classifiers_are_refused():
+    with pytest.raises(ValueError, match="'googlenet' has auxiliary classifiers"):
+        create_backbone("googlenet", num_classes=3)
+
+
+def test_classifier_without_a_bias_starts_afresh(tmp_path):
+    source = create_backbone("maxvit_t", num_classes=5).state_dict()
+    torch.save(source, tmp_path / "w.pth")
+    found = create_backbone("maxvit_t", tmp_path / "w.pth", num_classes=3).state_dict()
+    assert found["classifier.5.weight"].shape == (3, 512)
+    assert torch.equal(found["stem.0.0.weight"], source["stem.0.0.weight"])
+
+
+@pytest.mark.parametrize(
+    # the last two only torchvision has
+    "name",
+    ["efficientnet_b0", "vit_tiny_patch16_224", "resnet10t", "efficientnet_v2_s", "shufflenet_v2_x0_5"],
+)
 def test_a_new_classifier_begins_by_guessing(name):
     # In training mode: with few classes timm's own EfficientNet begins with a loss of 3 to 7 there.
     torch.manual_seed(0)

@@ -128,5 +128,5 @@ def test_takes_three_channels():
 
 
 def test_unknown_transformer():
-    with pytest.raises(ValueError, match="timm has no model 'vit_tinny'"):
+    with pytest.raises(ValueError, match="neither timm nor torchvision has a model 'vit_tinny'"):
         HybridUNet(features=FEATURES, vit_name="vit_tinny")
