@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,17 +35,16 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(content: Any, path: str | Path, default: Callable[[Any], Any] | None = None) -> None:
+def write_json(content: Any, path: str | Path) -> None:
     """Write a file of strict JSON, whole or not at all.
 
     Args:
         content: what ``json.dumps`` takes.
         path: the file.
-        default: makes JSON of what is none, as in ``json.dumps``.
 
     Raises:
         ValueError: a number is not finite, which JSON has no word for.
     """
-    text = json.dumps(content, indent=2, allow_nan=False, default=default) + "\n"
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

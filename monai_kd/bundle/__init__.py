@@ -3,7 +3,7 @@ from .evaluation import describe_evaluation
 from .folder import find_bundle
 from .processes import distributed, local_rank, rank, start_processes, stop_processes
 from .running import check_overrides, check_settings, choose, root
-from .settings import save_settings, saved_settings, training_settings
+from .settings import saved_settings, training_settings
 from .teacher import provide_teacher, teacher_settings, teacher_store
 
 __all__ = [
@@ -19,7 +19,6 @@ __all__ = [
     "provide_teacher",
     "rank",
     "root",
-    "save_settings",
     "saved_settings",
     "start_processes",
     "stop_processes",

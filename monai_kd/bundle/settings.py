@@ -8,52 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..atomic import write_json
-
-__all__ = ["save_settings", "saved_settings", "training_settings"]
-
-# What training writes, see docs/training.md.
-_OF_A_RUN = (
-    "settings.json",
-    "model.pt",
-    "last.pt",
-    "log.csv",
-    "curves.png",
-    "overlays.png",
-    "confusion.png",
-    "tensorboard",
-)
+__all__ = ["saved_settings", "training_settings"]
 
 logger = logging.getLogger(__name__)
 
 
 def _beside(checkpoint: str | Path) -> Path:
     return Path(checkpoint).expanduser().parent / "settings.json"
-
-
-def save_settings(settings: Mapping[str, Any], output_dir: str | Path) -> None:
-    """Write the values a run was made with to ``settings.json`` in its folder.
-
-    What an earlier run left there is moved into ``earlier-<n>/``, said aloud, unless ``settings["resume"]``.
-    """
-    if not settings.get("resume", False):
-        _put_aside(Path(output_dir))
-    write_json(dict(settings), Path(output_dir) / "settings.json", default=str)
-
-
-def _put_aside(folder: Path) -> None:
-    # An earlier run has taken hours; whoever starts another in its folder may not have meant to lose it.
-    found = [folder / name for name in _OF_A_RUN if (folder / name).exists()]
-    if not any(path.name in ("model.pt", "last.pt") for path in found):
-        return
-    number = 1
-    while (folder / f"earlier-{number}").exists():
-        number += 1
-    aside = folder / f"earlier-{number}"
-    aside.mkdir()
-    for path in found:
-        path.rename(aside / path.name)
-    logger.warning("%s holds an earlier run: moved to %s. To go on with it instead, set --resume True.", folder, aside)
 
 
 def saved_settings(checkpoint: str | Path | None, defaults: Mapping[str, Any]) -> dict[str, Any]:

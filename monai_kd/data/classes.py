@@ -62,7 +62,8 @@ def class_weights(entries: Sequence[dict], num_classes: int, how: str | Sequence
         entries: the training slices.
         num_classes: C.
         how: ``None`` for none; ``"balanced"`` for :math:`w_c = N / (C \, N_c)`, so that each class weighs as much as
-            any other; or one number a class.
+            any other; or one number a class, whose proportions count: they are scaled so that a slice weighs 1 on
+            average, as it does with ``"balanced"``, and the cross-entropy keeps its place beside other terms.
 
     Returns:
         (C,), float32; or ``None``.
@@ -76,12 +77,13 @@ def class_weights(entries: Sequence[dict], num_classes: int, how: str | Sequence
     """
     if how is None:
         return None
+    counts = torch.bincount(torch.tensor([entry["class"] for entry in entries]), minlength=num_classes)
     if how == "balanced":
-        counts = torch.bincount(torch.tensor([entry["class"] for entry in entries]), minlength=num_classes)
         if (counts == 0).any():
             raise ValueError(f"class_weights 'balanced': the classes have {counts.tolist()} slices; each needs one.")
         return len(entries) / (num_classes * counts.float())
     numbers = isinstance(how, Sequence) and not isinstance(how, str)
     if not numbers or len(how) != num_classes or not all(isinstance(w, (int, float)) and w > 0 for w in how):
         raise ValueError(f"class_weights must be None, 'balanced' or {num_classes} positive numbers, got {how!r}.")
-    return torch.tensor([float(weight) for weight in how])
+    weights = torch.tensor([float(weight) for weight in how])
+    return weights * len(entries) / (weights * counts).sum()

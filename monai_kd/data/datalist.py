@@ -8,13 +8,15 @@ from pathlib import Path
 
 __all__ = ["class_name", "class_names", "load_fold", "read_datalist"]
 
+ENTRY = ("image", "class", "patient", "group", "fold", "source")
+
 
 def read_datalist(dataset_dir: str | Path) -> dict:
     """Read ``datalist.json`` of a data set folder.
 
     Raises:
         FileNotFoundError: the folder or its ``datalist.json`` does not exist.
-        ValueError: the file is no data list, or lists nothing.
+        ValueError: the file is no data list, lists nothing, or an entry lacks what all readers rely on.
     """
     folder = Path(dataset_dir).expanduser()
     if not folder.is_dir():
@@ -32,6 +34,12 @@ def read_datalist(dataset_dir: str | Path) -> dict:
         raise ValueError(f"{path} is no data list: it must be JSON with a list 'training' ({error!r}).") from error
     if not entries:
         raise ValueError(f"{path} lists no slices.")
+    for entry in entries:
+        lacking = [key for key in ENTRY if key not in entry] if isinstance(entry, dict) else list(ENTRY)
+        if lacking:
+            raise ValueError(
+                f"{path}: the entry {entry} has no {', '.join(lacking)}; docs/data.md says what each entry needs."
+            )
     return datalist
 
 
@@ -81,13 +89,19 @@ def load_fold(
 
     Raises:
         FileNotFoundError: the folder, its data list or a listed file does not exist.
-        ValueError: no such fold, the asked part is empty, or an entry names no file for one of the keys.
+        ValueError: no such fold, also among those to leave out, the asked part is empty, or an entry names no file for
+            one of the keys.
     """
     if part not in ("training", "validation", "all"):
         raise ValueError(f"part must be 'training', 'validation' or 'all', got '{part}'.")
     folder = Path(dataset_dir).expanduser().resolve()
     entries = read_datalist(folder)["training"]
     folds = sorted({entry["fold"] for entry in entries})
+    if isinstance(leave_out, (int, str)) or not set(leave_out) <= set(folds):
+        raise ValueError(
+            f"leave_out must be a list of folds, such as [{folds[0]}], and {folder} has the folds {folds}; got "
+            f"{leave_out!r}."
+        )
     if part != "all" and (fold not in folds or fold in leave_out):
         raise ValueError(f"fold: {folder} has the folds {folds} without {list(leave_out)}; {fold} is none of them.")
     chosen = [

@@ -10,7 +10,7 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
-from ..atomic import written_whole
+from ..atomic import write_json
 
 __all__ = ["RunSettings"]
 
@@ -68,8 +68,7 @@ class RunSettings:
         elif self.save:
             self._put_aside()
         if self.save:
-            with written_whole(self.path) as temporary:
-                temporary.write_text(json.dumps(self.settings, indent=2) + "\n", encoding="utf-8")
+            write_json(self.settings, self.path)
 
     def _check_same(self) -> None:
         if not self.path.is_file():

@@ -66,6 +66,25 @@ def test_student_trains_its_teacher_once_and_leaves_a_bare_network(disc_dataset,
     assert (folder / "model.pt").stat().st_mtime_ns == trained
 
 
+@pytest.mark.parametrize(("bundle", "recipe"), [("seg_student", "kd_plus_plus"), ("cls_student", "msgff")])
+def test_without_anything_given_phantoms_are_made_and_a_teacher_is_trained(
+    bundle, recipe, tmp_path, monkeypatch, caplog
+):
+    """The demo preset as it stands, with fewer slices and epochs."""
+    monkeypatch.setenv("MONAI_KD_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("monai_kd.bundle.data.PHANTOM_SLICES", 24)
+    given = {"recipe": recipe, "epochs": 1, "teacher_epochs": 1, "output_dir": str(tmp_path / "run")}
+    quiet = {"device": "cpu", "amp": False, "logging_file": False}
+    workflow = create_workflow(config_file=config(bundle, "train"), workflow_type="train", **given, **quiet)
+    workflow.run()
+    assert workflow.parser.get_parsed_content("preset") == "demo"
+    for said in ("No dataset_dir was given: using SYNTHETIC", "Making 24 phantom slices", "No teacher_checkpoint was"):
+        assert said in caplog.text
+    assert (tmp_path / "run" / "model.pt").is_file()
+    assert len(rows(tmp_path / "run")) == 1
+    assert len(list((tmp_path / "home").glob("phantoms-24-*/dataset/images/*"))) == 24
+
+
 def test_augmented_teacher_is_found_again(disc_dataset, tmp_path, caplog):
     def augmentation(degrees):
         return [{"_target_": "RandRotated", "keys": ["image", "label"], "range_x": degrees, "prob": 1.0}]
@@ -100,6 +119,22 @@ def test_teacher_widths_come_from_beside_its_checkpoint(disc_dataset, teacher, t
     with pytest.raises(RuntimeError) as caught:
         train("seg_student", disc_dataset, tmp_path, teacher_checkpoint=str(teacher), teacher_features=[4] * 6)
     assert "does not fit HybridUNet" in cause(caught.value)
+
+
+def test_failed_start_leaves_the_earlier_run_where_it_is(disc_dataset, tmp_path):
+    train("seg_student", disc_dataset, tmp_path, recipe="none", epochs=1)
+    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    for wrong in (
+        {"recipe": "kd"},
+        {"fold": 9},
+        {"recipe": "basic", "teacher_checkpoint": "/nowhere/model.pt"},
+        {"recipe": "none", "resume": True, "epochs": 3, "image_size": 48},
+        {"recipe": "none", "resume": True, "epochs": 3, "features": [4, 4, 8, 8, 8, 8]},
+    ):
+        with pytest.raises((RuntimeError, ValueError)):
+            train("seg_student", disc_dataset, tmp_path, **wrong)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == kept
+        assert not list(tmp_path.glob("earlier-*"))
 
 
 def test_resumed_run_has_the_losses_of_an_uninterrupted_one(taught, tmp_path):

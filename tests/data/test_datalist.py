@@ -15,7 +15,8 @@ def write(folder: Path, labels: object = None, entry: dict | None = None) -> Pat
     files = [{"image": "a.png", "label": "absent.png"}, {"image": "b.png"}]
     for name in ("a.png", "b.png"):
         (folder / name).write_bytes(b"")
-    content = {"training": [{**own, "class": n, "fold": n, **(entry or {})} for n, own in enumerate(files)]}
+    of = {"patient": "7", "group": "7", "source": "7.mat"}
+    content = {"training": [{**own, **of, "class": n, "fold": n, **(entry or {})} for n, own in enumerate(files)]}
     if labels is not None:
         content["labels"] = labels
     (folder / "datalist.json").write_text(json.dumps(content))
@@ -25,10 +26,11 @@ def write(folder: Path, labels: object = None, entry: dict | None = None) -> Pat
 def test_classification_needs_no_masks(tmp_path):
     found = load_classes(write(tmp_path, {"1": "a", "2": "b"}), None, "all")
     # the same keys in all entries, or a loader could not make a batch of them
-    assert found == [
-        {"image": str(tmp_path / "a.png"), "class": 0, "fold": 0},
-        {"image": str(tmp_path / "b.png"), "class": 1, "fold": 1},
+    assert [(entry["image"], entry["class"]) for entry in found] == [
+        (str(tmp_path / "a.png"), 0),
+        (str(tmp_path / "b.png"), 1),
     ]
+    assert found[0].keys() == found[1].keys()
 
 
 def test_segmentation_needs_masks(tmp_path):
@@ -68,3 +70,19 @@ def test_names_by_their_numbers(tmp_path, count):
 def test_names_that_are_not_numbered_from_one(tmp_path, labels):
     with pytest.raises(ValueError, match=r"'labels' must name the classes by \"1\", \"2\", … without gaps"):
         class_names(write(tmp_path, labels))
+
+
+@pytest.mark.parametrize("lacking", ["image", "fold", "group", "class"])
+def test_a_list_that_was_made_otherwise(tmp_path, lacking):
+    folder = write(tmp_path)
+    content = json.loads((folder / "datalist.json").read_text())
+    del content["training"][1][lacking]
+    (folder / "datalist.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf"datalist\.json: the entry .* has no {lacking}; docs/data\.md says"):
+        load_fold(folder, 0, "training")
+
+
+@pytest.mark.parametrize("leave_out", [[5], 1, "1", ["1"]])
+def test_folds_to_leave_out_must_be_there(tmp_path, leave_out):
+    with pytest.raises(ValueError, match=r"leave_out must be a list of folds, such as \[0\], .* the folds \[0, 1\]"):
+        load_fold(write(tmp_path), 0, "all", leave_out)

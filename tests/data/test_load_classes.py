@@ -19,7 +19,15 @@ def write(folder: Path, rows: list[tuple[int, object]], labels: dict[str, str] |
     for name in ("a.png", "b.png"):
         (folder / name).write_bytes(b"")
     entries = [
-        {"image": "a.png", "label": "b.png", "class": number, "patient": str(n), "group": str(n), "fold": fold}
+        {
+            "image": "a.png",
+            "label": "b.png",
+            "class": number,
+            "patient": str(n),
+            "group": str(n),
+            "fold": fold,
+            "source": f"{n}.mat",
+        }
         for n, (fold, number) in enumerate(rows)
     ]
     content = {"labels": LABELS if labels is None else labels, "training": entries}
@@ -50,7 +58,7 @@ def test_a_class_without_a_number(tmp_path):
     content = json.loads((folder / "datalist.json").read_text())
     del content["training"][4]["class"]
     (folder / "datalist.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"has the class None"):
+    with pytest.raises(ValueError, match=r"has no class; docs/data\.md says"):
         load_classes(folder, 0, "training")
 
 
@@ -99,6 +107,15 @@ def test_balanced_weights(counts):
     assert sum(shares) / sum(counts) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("counts", [(3, 1), (708, 1426, 930)])
+def test_numbers_are_scaled_so_that_a_slice_weighs_1_on_average(counts):
+    # torch divides by the weights of a batch's classes, but by its size for mixed targets: only so do both agree.
+    numbers = [5.0, 1.0, 2.0][: len(counts)]
+    found = class_weights(entries(*counts), len(counts), numbers)
+    assert found.tolist() == pytest.approx([w * float(found[1]) for w in numbers])
+    assert sum(float(w) * n for w, n in zip(found, counts, strict=True)) / sum(counts) == pytest.approx(1.0)
+
+
 def test_balanced_cross_entropy_is_the_mean_over_classes_of_their_means():
     generator = torch.Generator().manual_seed(0)
     logits, truth = torch.randn(10, 3, generator=generator), torch.tensor([0] * 6 + [1] * 3 + [2])
@@ -110,7 +127,7 @@ def test_balanced_cross_entropy_is_the_mean_over_classes_of_their_means():
 
 def test_other_weights():
     assert class_weights(entries(1, 2), 2, None) is None
-    assert class_weights(entries(1, 2), 2, [1, 2.5]).tolist() == [1.0, 2.5]
+    assert class_weights(entries(1, 2), 2, [1, 2.5]).tolist() == [0.5, 1.25]
     assert class_weights(entries(1, 2), 2, (3, 4)).dtype is torch.float32
 
 
