@@ -64,8 +64,10 @@ class EvaluationReport(ABC):
         """Write all but ``metrics.json``: what that is to hold, a table for the console, and the names of the files."""
 
     def begin(self) -> None:
-        """Forget the run before."""
+        """Forget the run before, and its ``metrics.json``, which would lie beside tables that it is not of."""
         self.rows, self.description = [], dict(self.describe())
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        (self.output_dir / "metrics.json").unlink(missing_ok=True)
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, lambda _engine: self.begin())

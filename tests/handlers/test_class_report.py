@@ -193,6 +193,14 @@ def test_one_class_leaves_metrics_undefined_and_says_why(tmp_path):
     assert accuracy["undefined"] is None
 
 
+def test_metrics_of_an_earlier_run_do_not_stay_beside_a_failed_one(tmp_path):
+    logits, classes = drawn()
+    report(tmp_path, logits, classes)
+    with pytest.raises(ValueError, match="59 slices were evaluated, and 60 were to be"):
+        report(tmp_path, logits, classes, drop=1)
+    assert not (tmp_path / "out" / "metrics.json").exists()
+
+
 def test_runs_do_not_add_up(tmp_path):
     logits, classes = drawn(12)
     assert report(tmp_path, logits, classes)["over_slices"] == report(tmp_path, logits, classes)["over_slices"]
