@@ -23,8 +23,9 @@ def main() -> None:
     for run in given.runs:
         with open(run / "log.csv", newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        values = [float(row[f"val/{given.metric}"]) for row in rows]
-        axes.plot([int(row["epoch"]) for row in rows], values, label=run.name)
+        # Epochs that were not validated have no value.
+        found = [(int(row["epoch"]), float(row[name])) for row in rows if row[name := f"val/{given.metric}"]]
+        axes.plot(*zip(*found, strict=True), marker=".", label=run.name)
     axes.set(xlabel="epoch", ylabel=f"{given.metric}, validation")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)

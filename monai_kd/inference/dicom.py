@@ -18,6 +18,8 @@ from .unreadable import UnreadableImage
 __all__ = ["is_dicom", "read_dicom", "series_of"]
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+# Headers that say nothing are believed: de-identification may have emptied them.
+MODALITIES = ("MR", "unknown", "")
 # Gaps between slices may differ by this share of the usual gap: positions in headers are rounded.
 GAP_TOLERANCE = 0.1
 
@@ -67,8 +69,8 @@ def read_dicom(paths: Sequence[str | Path]) -> tuple[np.ndarray, np.ndarray, np.
         its spacing, (3,) in mm, NaN where the header does not tell it.
 
     Raises:
-        UnreadableImage: a file is damaged, compressed in a way that can't be decoded, no image, in colour or
-            multi-frame; or the slices do not make one evenly spaced volume.
+        UnreadableImage: a file is damaged, compressed in a way that can't be decoded, no image, of another modality
+            than MR, in colour or multi-frame; or the slices do not make one evenly spaced volume.
     """
     files = _files(paths)
     slices = [_checked(file) for file in files]
@@ -108,6 +110,8 @@ def _checked(file: Path) -> Any:
         raise UnreadableImage(f"{file.name} holds no image (modality {modality}), or is truncated before its pixels")
     if modality == "SEG":
         raise UnreadableImage(f"{file.name} is a segmentation, not an image")
+    if modality not in MODALITIES:
+        raise UnreadableImage(f"{file.name} is of modality {modality}; the networks know MR alone")
     if colours != 1 or not photometric.startswith("MONOCHROME"):
         raise UnreadableImage(f"{file.name} is a colour image ({photometric}); grey slices are expected")
     if frames > 1:

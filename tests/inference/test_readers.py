@@ -137,6 +137,7 @@ BAD = {
         lambda d: write_dicom(d / "a.dcm", IMAGE, Rows=16, NumberOfFrames=4),
         r"multi-frame \(4 frames\)",
     ),
+    "dicom, CT": (lambda d: write_dicom(d / "a.dcm", IMAGE, Modality="CT"), "is of modality CT"),
     "dicom, segmentation": (lambda d: write_dicom(d / "a.dcm", IMAGE, Modality="SEG"), "a segmentation"),
     "dicom, constant": (lambda d: write_dicom(d / "a.dcm", np.zeros((8, 8), np.int16)), "constant"),
     "dicom, no orientation": (
