@@ -76,7 +76,7 @@ class LateFusionClassifier(nn.Module):
             network = create_backbone(name, weights, num_classes, image_size=size, **entry)
             if frozen:
                 _freeze(network)
-                if weights is False:
+                if weights is False or weights is None:
                     logger.warning("backbones[%d], %s, is frozen with RANDOM weights.", number, name)
             self.backbones.append(network)
             sizes.append(size)

@@ -132,6 +132,12 @@ def test_a_backbone_may_differ_from_the_others(own, caution, caplog):
     assert ("RANDOM" in caplog.text) == caution
 
 
+@pytest.mark.parametrize("none", [False, None])
+def test_frozen_without_weights_is_said_however_none_is_written(none, caplog):
+    fused({**RESNET, "freeze": True, "pretrained": none})
+    assert "frozen with RANDOM weights" in caplog.text
+
+
 @pytest.mark.parametrize("name", ["test_resnet", "squeezenet1_1"])
 def test_weights_from_a_file_for_all(name, tmp_path, caplog):
     torch.manual_seed(1)
