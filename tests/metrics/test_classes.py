@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from monai.metrics import compute_roc_auc
+from torchmetrics.functional import classification as functional
 
 from monai_kd.metrics import CLASS_METRICS, PER_CLASS_METRICS, class_metrics, confusion_matrix, per_class_metrics
 from monai_kd.metrics.classes import calibration_bins, weighted_class_metrics
@@ -104,7 +105,6 @@ def test_auc_equals_monai(digits):
 
 
 def test_equals_torchmetrics():
-    functional = pytest.importorskip("torchmetrics.functional.classification")
     probabilities, classes = sample(5, size=200)
     metrics, given = class_metrics(probabilities, classes), (torch.from_numpy(probabilities), torch.from_numpy(classes))
     expected = {

@@ -161,7 +161,7 @@ def test_weights_from_a_file_for_all(name, tmp_path, caplog):
         ([RESNET, 3], 3, r"backbones\[1\] must be a name, or a mapping with a name, got 3"),
         ([{"image_size": 32}], 3, r"backbones\[0\] must be a name, or a mapping with a name"),
         ([RESNET, {"name": None}], 3, r"backbones\[1\] must be a name"),
-        (["vgg91"], 3, "no model 'vgg91'; models with a similar name: .*"),
+        (["vgg91"], 3, "'vgg91'; models with a similar name: .*"),
     ],
 )
 def test_wrong_descriptions(backbones, num_classes, message):
