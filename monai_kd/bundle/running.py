@@ -108,7 +108,7 @@ def _number(value: Any, highest: float = math.inf) -> bool:
 
 _COUNTS = ("epochs", "batch_size", "val_interval", "student_tap_channels", "teacher_tap_channels")
 _FROM_ZERO = ("fold", "seed", "workers", "bootstrap")
-_SWITCHES = ("amp", "resume", "freeze", "teacher_freeze", "calibrate", "gradcam", "upright", "overlays")
+_SWITCHES = ("amp", "resume", "freeze", "teacher_freeze", "calibrate", "gradcam", "upright", "overlays", "dicom_seg")
 _SHARES = ("alpha", "basic_alpha", "label_smoothing", "flip_probability")
 _AMOUNTS = (
     *("weight_decay", "mixup", "basic_beta", "smallest_area_mm2"),

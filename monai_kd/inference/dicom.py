@@ -15,7 +15,7 @@ from pydicom.errors import InvalidDicomError
 
 from .unreadable import UnreadableImage
 
-__all__ = ["is_dicom", "read_dicom", "series_of"]
+__all__ = ["dicom_slices", "is_dicom", "quietly", "read_dicom", "series_of"]
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Headers that say nothing are believed: de-identification may have emptied them.
@@ -25,7 +25,7 @@ GAP_TOLERANCE = 0.1
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """pydicom quotes header values in its warnings, and those may be a patient's data."""
     log = logging.getLogger("pydicom")
     before, log.disabled = log.disabled, True
@@ -49,7 +49,7 @@ def is_dicom(path: str | Path) -> bool:
 def series_of(path: str | Path) -> str | None:
     """The series that a file says it belongs to; ``None`` when it says nothing or can't be read."""
     try:
-        with _silent():
+        with quietly():
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
             return str(header.get("SeriesInstanceUID", "")) or None
     except Exception:  # Damaged headers raise a dozen types; reading the file whole says what is wrong.
@@ -72,12 +72,22 @@ def read_dicom(paths: Sequence[str | Path]) -> tuple[np.ndarray, np.ndarray, np.
         UnreadableImage: a file is damaged, compressed in a way that can't be decoded, no image, of another modality
             than MR, in colour or multi-frame; or the slices do not make one evenly spaced volume.
     """
-    files = _files(paths)
-    slices = [_checked(file) for file in files]
-    if len(slices) > 1:
-        slices = _sorted(slices)
+    slices = dicom_slices(paths)
     image = np.stack([_pixels(each).T for each in slices], axis=-1)
     return image, *_geometry(slices)
+
+
+def dicom_slices(paths: Sequence[str | Path]) -> list[Any]:
+    """The data sets of one series, checked and in the order of their positions, as `read_dicom` stacks them.
+
+    Args:
+        paths: as for `read_dicom`.
+
+    Raises:
+        UnreadableImage: as `read_dicom`, pixels apart, which are not looked at.
+    """
+    slices = [_checked(file) for file in _files(paths)]
+    return _sorted(slices) if len(slices) > 1 else slices
 
 
 def _files(paths: Sequence[str | Path]) -> list[Path]:
@@ -94,7 +104,7 @@ def _files(paths: Sequence[str | Path]) -> list[Path]:
 
 def _checked(file: Path) -> Any:
     try:
-        with _silent():
+        with quietly():
             data = pydicom.dcmread(file)
             colours = int(data.get("SamplesPerPixel", 1))
             frames = int(data.get("NumberOfFrames", 1) or 1)
@@ -122,7 +132,7 @@ def _checked(file: Path) -> Any:
 
 def _pixels(data: Any) -> np.ndarray:
     try:
-        with _silent():
+        with quietly():
             image = np.asarray(data.pixel_array).astype(np.float32)
             slope, intercept = float(data.get("RescaleSlope", 1) or 1), float(data.get("RescaleIntercept", 0) or 0)
     except Exception as error:
@@ -141,7 +151,7 @@ def _pixels(data: Any) -> np.ndarray:
 def _numbers(data: Any, name: str, count: int) -> np.ndarray | None:
     """A header value of several finite numbers, or ``None``."""
     try:
-        with _silent():
+        with quietly():
             values = np.asarray([float(value) for value in data.get(name) or ()])
     except (TypeError, ValueError):
         return None

@@ -9,17 +9,19 @@ import numpy as np
 import torch
 from monai.utils.enums import CommonKeys as Keys
 
+from .dicom_seg import NoSegmentation, require_highdicom, write_dicom_seg
 from .file_report import FileReport, printable
-from .inputs import InputFiles
+from .inputs import InputFiles, InputImage
 from .masks import mask_path
 from .overlay import draw_overlay
-from .readers import read_image
+from .readers import kind_of, read_image
 
 __all__ = ["COLUMNS", "Findings", "measure"]
 
 COLUMNS = (
     *("file", "status", "reason", "tumour", "slices", "slices_with_tumour", "largest_slice", "area_px", "area_mm2"),
     *("volume_mm3", "x0", "y0", "x1", "y1", "z0", "z1", "mean_probability", "highest_probability", "mask", "overlay"),
+    "dicom_seg",
 )
 NO_SPACING = "spacing not known: no mm"
 
@@ -77,13 +79,22 @@ class Findings(FileReport):
     Args:
         inputs: the images that are being segmented.
         overlays: draw ``<name>_overlay.png``.
+        dicom_seg: write ``<name>_seg.dcm`` for DICOM files with a tumour, see `write_dicom_seg`.
+        algorithm: name of the network, for it.
+
+    Raises:
+        ImportError: ``dicom_seg`` is asked for, and highdicom is not installed.
     """
 
     table, done, columns = "findings.csv", "segmented", COLUMNS
 
-    def __init__(self, inputs: InputFiles, overlays: bool = True) -> None:
+    def __init__(
+        self, inputs: InputFiles, overlays: bool = True, dicom_seg: bool = False, algorithm: str = "monai_kd"
+    ) -> None:
         super().__init__(inputs)
-        self.overlays = bool(overlays)
+        self.overlays, self.dicom_seg, self.algorithm = bool(overlays), bool(dicom_seg), algorithm
+        if self.dicom_seg:
+            require_highdicom()
 
     def rows_of(self, file: str, output: Mapping[str, Any]) -> list[dict[str, Any]]:
         mask, probability = (np.asarray(torch.as_tensor(output[key])[0].cpu()) for key in (Keys.PRED, "probability"))
@@ -93,14 +104,25 @@ class Findings(FileReport):
         row = {"file": file, "status": "ok", "reason": NO_SPACING if unknown else "", **found}
         path = mask_path(self.inputs, file)
         row["mask"] = path.relative_to(self.inputs.output_dir).as_posix()
+        image = self.inputs.labelled(file)
+        if self.dicom_seg and mask.any() and kind_of(image.paths[0]) == "dicom":
+            self._write_dicom_seg(mask, image, row)
         if self.overlays:
-            image = self.inputs.labelled(file)
             picture = self.inputs.output_dir / f"{image.name}_overlay.png"
             # Read once more, rather than kept: volumes would travel through the network's pipeline twice.
             title = f"{printable(file)}\n{_said(row)}"
             draw_overlay(*read_image(image.paths), mask, probability, picture, title)
             row["overlay"] = picture.relative_to(self.inputs.output_dir).as_posix()
         return [row]
+
+    def _write_dicom_seg(self, mask: np.ndarray, image: InputImage, row: dict[str, Any]) -> None:
+        path = self.inputs.output_dir / f"{image.name}_seg.dcm"
+        try:
+            write_dicom_seg(mask, image.paths, path, self.algorithm)
+        except NoSegmentation as error:
+            row["reason"] = "; ".join(filter(None, [row["reason"], str(error)]))
+        else:
+            row["dicom_seg"] = path.relative_to(self.inputs.output_dir).as_posix()
 
     def said(self, rows: Sequence[Mapping[str, Any]]) -> str:
         return _said(rows[0])

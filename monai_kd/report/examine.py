@@ -56,7 +56,7 @@ class Examined:
 def columns(class_names: Sequence[str]) -> list[str]:
     """Of ``report.csv``: what `Classifications` and `Findings` say of a file, in one row."""
     names = [f"p_{name}" for name in class_names]
-    found = [name for name in COLUMNS[COLUMNS.index("reason") + 1 :] if name != "overlay"]
+    found = [name for name in COLUMNS[COLUMNS.index("reason") + 1 :] if name not in ("overlay", "dicom_seg")]
     return ["file", "status", "reason", "slice", "class", "probability", *names, *found]
 
 

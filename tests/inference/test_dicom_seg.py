@@ -1,0 +1,136 @@
+"""DICOM segmentations, read back by highdicom: the mask, and what it refers to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import highdicom as hd
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+from slices import PATIENT, grey, pattern, write_dicom
+
+from monai_kd.inference.dicom_seg import NoSegmentation, write_dicom_seg
+
+FRAME = "1.2.826.0.1.3680043.8.498.1"
+OBLIQUE = (0.8, 0.6, 0.0, 0.0, 0.0, -1.0)  # rows run to the feet; the slices lie along (-0.6, 0.8, 0)
+ALONG = np.cross(OBLIQUE[:3], OBLIQUE[3:])
+
+
+def series(folder: Path, count: int = 4) -> list[str]:
+    """Slices in another order than their names; gives their SOP instances in the order of their positions."""
+    paths = [
+        write_dicom(
+            folder / f"{(7 * number) % count}.dcm",
+            grey(pattern(48, 40)),
+            position=tuple(10.0 + 5 * number * ALONG),
+            orientation=OBLIQUE,
+            FrameOfReferenceUID=FRAME,
+        )
+        for number in range(count)
+    ]
+    return [str(pydicom.dcmread(path).SOPInstanceUID) for path in paths]
+
+
+def volume() -> np.ndarray:
+    """(columns, rows, slices): another mask in each slice, none in the second."""
+    masks = np.stack([np.roll(pattern(48, 40), number, axis=0) for number in range(4)])
+    masks[1] = False
+    return masks.transpose(2, 1, 0).astype(np.uint8)
+
+
+def test_mask_reads_back_and_refers_to_its_source(tmp_path):
+    instances = series(tmp_path / "in")
+    write_dicom_seg(volume(), sorted((tmp_path / "in").iterdir()), tmp_path / "seg.dcm", "a network")
+    found = hd.seg.segread(tmp_path / "seg.dcm")
+    with_tumour = [instances[number] for number in (0, 2, 3)]
+    frames = found.get_pixels_by_source_instance(with_tumour, combine_segments=True)
+    np.testing.assert_array_equal(frames, volume()[:, :, [0, 2, 3]].transpose(2, 1, 0))
+    (referred,) = found.ReferencedSeriesSequence
+    assert referred.SeriesInstanceUID == "1.2.3" != found.SeriesInstanceUID
+    assert {str(item.ReferencedSOPInstanceUID) for item in referred.ReferencedInstanceSequence} == set(instances)
+    assert found.FrameOfReferenceUID == FRAME
+    assert found.StudyInstanceUID == "1.2"
+    assert found.PatientName == PATIENT
+    segment = found.SegmentSequence[0]
+    assert segment.SegmentAlgorithmType == "AUTOMATIC"
+    assert segment.SegmentationAlgorithmIdentificationSequence[0].AlgorithmName == "a network"
+    assert "research" in found.SeriesDescription
+
+
+def test_frames_lie_where_the_source_lies(tmp_path):
+    series(tmp_path / "in")
+    write_dicom_seg(volume(), sorted((tmp_path / "in").iterdir()), tmp_path / "seg.dcm", "a network")
+    found = pydicom.dcmread(tmp_path / "seg.dcm")
+    positions = [
+        tuple(map(float, item.PlanePositionSequence[0].ImagePositionPatient))
+        for item in found.PerFrameFunctionalGroupsSequence
+    ]
+    expected = [tuple(10.0 + 5 * number * ALONG) for number in (0, 2, 3)]
+    np.testing.assert_allclose(sorted(positions), sorted(expected), atol=1e-6)
+    shared = found.SharedFunctionalGroupsSequence[0]
+    assert list(shared.PlaneOrientationSequence[0].ImageOrientationPatient) == list(OBLIQUE)
+    assert list(shared.PixelMeasuresSequence[0].PixelSpacing) == [0.5, 0.75]
+
+
+def test_series_through_the_bundle(tmp_path, segment):
+    instances = series(tmp_path / "in")
+    row = segment(tmp_path / "in", dicom_seg=True)["in"]
+    assert (row["status"], row["dicom_seg"]) == ("ok", "in_seg.dcm")
+    frames = hd.seg.segread(tmp_path / "out" / "in_seg.dcm").get_pixels_by_source_instance(
+        instances, combine_segments=True
+    )
+    mask = np.asarray(nib.load(tmp_path / "out" / row["mask"]).dataobj)
+    assert mask.sum() > 0
+    np.testing.assert_array_equal(frames, mask.transpose(2, 1, 0))
+
+
+def test_single_slice_without_any_patient(tmp_path, segment):
+    gone = dict.fromkeys(("PatientName", "PatientID", "PatientBirthDate", "StudyDate"))
+    write_dicom(tmp_path / "a.dcm", grey(pattern()), FrameOfReferenceUID=FRAME, **gone)
+    row = segment(tmp_path / "a.dcm", dicom_seg=True)["a.dcm"]
+    found = hd.seg.segread(tmp_path / "out" / row["dicom_seg"])
+    assert found.pixel_array.sum() == float(row["area_px"])
+    assert not found.PatientName
+    assert not found.PatientID
+
+
+@pytest.mark.parametrize("missing", ["FrameOfReferenceUID", "PixelSpacing", "ImagePositionPatient"])
+def test_source_that_can_not_be_referred_to_is_said(tmp_path, segment, missing):
+    header = {"FrameOfReferenceUID": FRAME} if missing != "FrameOfReferenceUID" else {}
+    absent = {missing: None} if header else {}
+    write_dicom(tmp_path / "a.dcm", grey(pattern()), **header, **absent)
+    row = segment(tmp_path / "a.dcm", dicom_seg=True)["a.dcm"]
+    assert row["status"] == "ok"
+    assert f"no DICOM SEG: the source has no {missing}" in row["reason"]
+    assert row["dicom_seg"] == ""
+    assert (tmp_path / "out" / row["mask"]).is_file()
+    assert not list((tmp_path / "out").glob("*.dcm"))
+
+
+def test_nothing_is_written_without_a_tumour_or_unasked_or_for_other_files(tmp_path, segment):
+    folder = tmp_path / "in"
+    write_dicom(folder / "a.dcm", grey(pattern()), FrameOfReferenceUID=FRAME)
+    nib.save(nib.Nifti1Image(grey(pattern()).T[..., None], np.eye(4)), folder / "b.nii.gz")
+    rows = segment(folder, dicom_seg=True, smallest_area_mm2=1e6)
+    assert {row["tumour"] for row in rows.values()} == {"no"}
+    assert all(row["dicom_seg"] == "" for row in rows.values())
+    assert segment(folder)["a.dcm"]["dicom_seg"] == ""
+    assert segment(folder, dicom_seg=True)["b.nii.gz"]["dicom_seg"] == ""
+    (tmp_path / "out" / "a_seg.dcm").unlink()
+    assert not list((tmp_path / "out").glob("*.dcm"))
+
+
+def test_empty_mask_is_refused(tmp_path):
+    path = write_dicom(tmp_path / "a.dcm", grey(pattern()), FrameOfReferenceUID=FRAME)
+    with pytest.raises(NoSegmentation, match="empty mask"):
+        write_dicom_seg(np.zeros((64, 64), np.uint8), [path], tmp_path / "seg.dcm", "test")
+
+
+def test_without_highdicom_it_is_said_before_anything_runs(tmp_path, segment, monkeypatch):
+    write_dicom(tmp_path / "a.dcm", grey(pattern()))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(RuntimeError) as caught:
+        segment(tmp_path / "a.dcm", dicom_seg=True)
+    assert "dicom_seg needs highdicom: pip install" in str(caught.value.__cause__ or caught.value)
