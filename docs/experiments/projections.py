@@ -1,0 +1,54 @@
+"""How large the student's features are beside the projected ones of its teacher: a collapse would show as two zeros.
+
+python docs/experiments/projections.py runs/kd_plus_plus
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+import torch
+from monai.bundle import create_workflow
+
+from monai_kd.checkpoints import read_checkpoint
+
+CONFIG = Path(__file__).resolve().parents[2] / "bundles" / "seg_student" / "configs" / "train.json"
+KEPT = ("dataset_dir", "fold", "leave_out", "image_size", "features", "norm", "recipe", "projection_side")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="folder of a student's run, with a teacher on whose side it projects")
+    parser.add_argument("--slices", type=int, default=10, help="spread over the validation slices (default: 10)")
+    given = parser.parse_args()
+    settings = json.loads((given.run / "settings.json").read_text(encoding="utf-8"))
+    workflow = create_workflow(
+        config_file=str(CONFIG),
+        workflow_type="train",
+        logging_file=False,
+        cache_rate=0.0,
+        output_dir=tempfile.mkdtemp(),
+        teacher_checkpoint=settings["teacher"]["checkpoint"],
+        **{name: settings[name] for name in KEPT},
+    )
+    distiller, loss = (workflow.parser.get_parsed_content(name) for name in ("distiller", "loss"))
+    data = workflow.parser.get_parsed_content("validate#dataset")
+    last = read_checkpoint(given.run / "last.pt")
+    distiller.student.load_state_dict(last["network"])
+    loss.load_state_dict(last["loss"])
+    image = torch.stack([data[len(data) * n // given.slices]["image"] for n in range(given.slices)])
+    with torch.no_grad():
+        outputs = distiller.eval()(image)
+        student, teacher = loss.projections["teacher"](outputs["student_features"], outputs["teacher_features"])
+    for name in student:
+        sizes = [float(side[name].square().mean().sqrt()) for side in (student, teacher)]
+        print(
+            f"{name}: root mean square {sizes[0]:.3f} of the student's features, {sizes[1]:.3f} of the projected ones"
+        )
+
+
+if __name__ == "__main__":
+    main()
