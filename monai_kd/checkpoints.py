@@ -49,7 +49,7 @@ def load_weights(network: nn.Module, path: str | Path, map_location: torch.devic
     state = read_checkpoint(path, map_location)
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ValueError(
-            f"{path} is no bare state dict (name to tensor); of a training run, that is model.pt, not last.pt."
+            f"{path} is no bare state dict (name to tensor); of a training run, that is model.pt, not last.ckpt."
         )
     own = network.state_dict()
     missing = [key for key in own if key not in state]

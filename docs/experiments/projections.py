@@ -36,7 +36,7 @@ def main() -> None:
     )
     distiller, loss = (workflow.parser.get_parsed_content(name) for name in ("distiller", "loss"))
     data = workflow.parser.get_parsed_content("validate#dataset")
-    last = read_checkpoint(given.run / "last.pt")
+    last = read_checkpoint(given.run / "last.ckpt")
     distiller.student.load_state_dict(last["network"])
     loss.load_state_dict(last["loss"])
     image = torch.stack([data[len(data) * n // given.slices]["image"] for n in range(given.slices)])

@@ -22,9 +22,14 @@ def phantom_folder() -> Path:
     return home / f"phantoms-{PHANTOM_SLICES}-{PHANTOM_SEED}"
 
 
-def preset(dataset_dir: str | None) -> str:
-    """``"demo"``, networks small enough for phantoms on a CPU, when no data set is given; ``"full"`` otherwise."""
-    return "demo" if dataset_dir is None else "full"
+def preset(dataset_dir: str | None, given: bool = False) -> str:
+    """``"demo"``, networks small enough for phantoms on a CPU, when no data set is given; ``"full"`` otherwise.
+
+    Args:
+        dataset_dir: folder of a data set, or ``None``.
+        given: whether the slices are given one by one instead, see `given_data`: ``"labelling"``.
+    """
+    return "labelling" if given else "demo" if dataset_dir is None else "full"
 
 
 def dataset_folder(dataset_dir: str | None) -> str:

@@ -13,7 +13,9 @@ from typing import Any
 
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-__all__ = ["cause_of", "check_overrides", "check_settings", "choose", "refuse_unknown", "root"]
+__all__ = ["cause_of", "check_overrides", "check_settings", "choose", "given_data", "refuse_unknown", "root"]
+
+TRAINING_DATA = "train#dataset#data"
 
 # Arguments of MONAI's commands that travel beside the overrides.
 _ARGUMENTS = frozenset(
@@ -64,6 +66,18 @@ def root() -> str:
     if folder is None:
         raise RuntimeError("bundle_root can't be told from here: set `bundle_root` to the folder that holds configs/.")
     return str(folder.resolve().parent)
+
+
+def given_data() -> bool:
+    """Whether ``train#dataset#data`` is a list of items that somebody gave, as MONAI Label does, and not an expression.
+
+    The config is that which is being read or run.
+    """
+    for variables in _calls():
+        workflow = variables.get("self")
+        if isinstance(workflow, ConfigWorkflow):
+            return isinstance(workflow.parser.get(TRAINING_DATA), list)
+    return False
 
 
 def check_overrides() -> None:

@@ -8,13 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["saved_settings", "training_settings"]
+__all__ = ["checkpoint_of", "saved_settings", "training_settings"]
 
 logger = logging.getLogger(__name__)
 
 
 def _beside(checkpoint: str | Path) -> Path:
     return Path(checkpoint).expanduser().parent / "settings.json"
+
+
+def checkpoint_of(folder: str | Path) -> str | None:
+    """The path of the ``model.pt`` of a run's folder, or ``None`` when there is none."""
+    path = Path(folder) / "model.pt"
+    return str(path) if path.is_file() else None
 
 
 def saved_settings(checkpoint: str | Path | None, defaults: Mapping[str, Any]) -> dict[str, Any]:

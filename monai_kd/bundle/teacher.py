@@ -125,6 +125,9 @@ def _check_classes(checkpoint: str, trained: Mapping[str, Any], dataset_dir: str
 
 def _warn_of_leaks(checkpoint: str, trained: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
     folder, fold = trained.get("dataset_dir"), trained.get("fold")
+    if overrides["dataset_dir"] is None:
+        # Slices given one by one, by who labels them: nobody reports their numbers.
+        return
     if folder is None or fold is None:
         logger.warning(
             "What the teacher %s was trained on is not known: if it saw slices that validate the student, the "
@@ -178,7 +181,7 @@ def _trained_teacher(bundle: str, overrides: Mapping[str, Any], output_dir: str)
             "--teacher_checkpoint FILE, or --teacher_bundle FOLDER."
         )
     folder = _folder(overrides, output_dir)
-    best, last = folder / "model.pt", folder / "last.pt"
+    best, last = folder / "model.pt", folder / "last.ckpt"
     done = read_checkpoint(last)["epoch"] if last.is_file() else 0
     if done >= overrides["epochs"] and best.is_file():
         logger.warning("No teacher_checkpoint was given: using the teacher trained earlier in %s.", folder)

@@ -1,8 +1,10 @@
 from .classes import class_weights, load_classes
 from .datalist import class_name, class_names, load_fold, read_datalist
+from .slices import SliceDataset
 from .spacing import in_plane_spacing
 
 __all__ = [
+    "SliceDataset",
     "class_name",
     "class_names",
     "class_weights",

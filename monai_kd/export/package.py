@@ -19,9 +19,9 @@ from monai.transforms import EnsureTyped, NormalizeIntensityd, RepeatChanneld
 from torch import nn
 
 from ..bundle import find_bundle
-from ..inference import BundlePredictor, UprightInPlaned
+from ..inference import BundlePredictor
 from ..report.checkpoint import describe_checkpoint
-from ..transforms import ResizeInPlaned, ScaleSliceIntensityd
+from ..transforms import ResizeInPlaned, ScaleSliceIntensityd, UprightInPlaned
 
 __all__ = ["export_package", "run_export"]
 

@@ -20,9 +20,9 @@ logger = logging.getLogger(__name__)
 
 
 class TrainingCheckpoint:
-    """Write ``model.pt`` when validation found a new best, ``last.pt`` after every epoch; resume from ``last.pt``.
+    """Write ``model.pt`` when validation found a new best, ``last.ckpt`` after every epoch; resume from ``last.ckpt``.
 
-    ``model.pt`` is the bare state dict of the student. ``last.pt`` holds all that the next epoch depends on: student,
+    ``model.pt`` is the bare state dict of the student. ``last.ckpt`` holds all that the next epoch depends on: student,
     projections of the loss, optimiser, schedule, gradient scaler, epoch, best metric so far, and the log.
 
     Resumed with more epochs, the learning rate goes on as in a run that was to have as many from the beginning.
@@ -34,11 +34,11 @@ class TrainingCheckpoint:
         optimizer, lr_scheduler: as trained with.
         evaluator: the validation engine, whose key metric decides what is best.
         log: an `EpochLog`, whose rows are saved along.
-        resume: go on from ``last.pt`` when there is one.
+        resume: go on from ``last.ckpt`` when there is one.
         save: whether this process writes; under DDP only the first one does.
 
     Raises:
-        ValueError: ``last.pt`` is something else, belongs to other networks or another loss, or has already run for
+        ValueError: ``last.ckpt`` is something else, belongs to other networks or another loss, or has already run for
             all epochs.
     """
 
@@ -66,7 +66,7 @@ class TrainingCheckpoint:
 
     @property
     def last(self) -> Path:
-        return self.output_dir / "last.pt"
+        return self.output_dir / "last.ckpt"
 
     @property
     def best(self) -> Path:

@@ -71,7 +71,8 @@ class OverlayGrid:
             self._seen += 1
 
     def _caption(self, item: dict) -> str:
-        return f"{item['source']}  {class_name(self.class_names, int(item['class']))}"
+        named = class_name(self.class_names, int(item["class"])) if "class" in item else ""
+        return f"{item['source']}  {named}".rstrip()
 
     def _write(self, engine: Engine) -> None:
         state = engine.state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ __all__ = ["RunSettings"]
 _OF_A_RUN = (
     "settings.json",
     "model.pt",
-    "last.pt",
+    "last.ckpt",
     "log.csv",
     "curves.png",
     "overlays.png",
@@ -43,15 +44,23 @@ class RunSettings:
         resume: go on with the run in the folder, which must have been made with the same settings, those apart that
             leave the losses alone, and ``epochs``.
         save: whether this process writes; under DDP only the first one does.
+        serving: whether somebody may be using the ``model.pt`` of the folder: then a copy of it is put aside, and it
+            stays until the first validated epoch takes its place.
 
     Raises:
         ValueError: when training begins: the run to go on with was made with other settings.
     """
 
     def __init__(
-        self, output_dir: str | Path, settings: Mapping[str, Any], resume: bool = False, save: bool = True
+        self,
+        output_dir: str | Path,
+        settings: Mapping[str, Any],
+        resume: bool = False,
+        save: bool = True,
+        serving: bool = False,
     ) -> None:
         self.output_dir, self.resume, self.save = Path(output_dir), bool(resume), bool(save)
+        self.serving = bool(serving)
         # As they will be read again: tuples are lists, devices are text.
         self.settings = json.loads(json.dumps(dict(settings), default=str))
 
@@ -91,7 +100,7 @@ class RunSettings:
     def _put_aside(self) -> None:
         # An earlier run has taken hours; whoever starts another in its folder may not have meant to lose it.
         found = [self.output_dir / name for name in _OF_A_RUN if (self.output_dir / name).exists()]
-        if not any(path.name in ("model.pt", "last.pt") for path in found):
+        if not any(path.name in ("model.pt", "last.ckpt") for path in found):
             return
         number = 1
         while (self.output_dir / f"earlier-{number}").exists():
@@ -99,7 +108,10 @@ class RunSettings:
         aside = self.output_dir / f"earlier-{number}"
         aside.mkdir()
         for path in found:
-            path.rename(aside / path.name)
+            if self.serving and path.name == "model.pt":
+                shutil.copy2(path, aside / path.name)
+            else:
+                path.rename(aside / path.name)
         logger.warning(
-            "%s holds an earlier run: moved to %s. To go on with it instead, set --resume True.", self.output_dir, aside
+            "%s holds an earlier run: now in %s. To go on with it instead, set --resume True.", self.output_dir, aside
         )

@@ -7,7 +7,6 @@ from .masks import MaskLayout, MaskWriter
 from .predictor import BundlePredictor
 from .readers import SliceReader, UnreadableImage, read_image
 from .small_areas import DropSmallAreasd
-from .upright import UprightInPlane, UprightInPlaned
 
 __all__ = [
     "BundlePredictor",
@@ -21,8 +20,6 @@ __all__ = [
     "ReadableDataset",
     "SliceReader",
     "UnreadableImage",
-    "UprightInPlane",
-    "UprightInPlaned",
     "measure",
     "rank_classes",
     "read_image",

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ..atomic import written_whole
 from ..plots import draw_outline
-from .upright import upright_turn
+from ..transforms import upright_turn
 
 __all__ = ["draw_overlay", "overlay_figure"]
 

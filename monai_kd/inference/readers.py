@@ -45,14 +45,17 @@ def kind_of(path: str | Path) -> str | None:
     return "dicom" if Path(path).is_dir() or is_dicom(path) else None
 
 
-def read_image(paths: str | Path | Sequence[str | Path]) -> tuple[np.ndarray, dict[str, Any]]:
+def read_image(
+    paths: str | Path | Sequence[str | Path], constant: bool = False
+) -> tuple[np.ndarray, dict[str, Any]]:
     """Read a slice or a volume, with its geometry.
 
     Args:
         paths: a file; a folder with one DICOM series; or the files of one DICOM series.
+        constant: whether every pixel may have the same value, as in a mask without a tumour.
 
     Returns:
-        The image, finite and not constant, (X, Y) or (X, Y, slices), X = column and Y = row of a picture: pictures and
+        The image, finite and not constant unless it may be, (X, Y) or (X, Y, slices), X = column and Y = row of a picture: pictures and
         2-D NIfTI have no third axis, DICOM and ``.mat`` have one also for a single slice. And MONAI's metadata:
         ``affine`` (4 × 4, indices to RAS+ in mm), ``original_affine``, ``spatial_shape``, ``original_channel_dim``,
         ``space``, and ``spacing`` ((3,), mm, NaN where it is not known).
@@ -75,7 +78,7 @@ def read_image(paths: str | Path | Sequence[str | Path]) -> tuple[np.ndarray, di
     bad = image.size - np.count_nonzero(np.isfinite(image))
     if bad:
         raise UnreadableImage(f"the image holds NaN or infinity in {bad} pixels")
-    if image.min() == image.max():
+    if not constant and image.min() == image.max():
         raise UnreadableImage(f"the image is constant (every pixel is {image.flat[0]:g})")
     return image, {
         "affine": affine,
@@ -155,7 +158,14 @@ class SliceReader(ImageReader):
 
     ``LoadImage`` hands a file that a reader fails to ``read`` to the next reader, which would make a three-channel
     image of a colour picture, say. So ``read`` only notes the paths, and ``get_data`` reads.
+
+    Args:
+        constant: as for `read_image`; for masks.
     """
+
+    def __init__(self, constant: bool = False) -> None:
+        super().__init__()
+        self.constant = bool(constant)
 
     def verify_suffix(self, filename: Sequence[str | Path] | str | Path) -> bool:
         return kind_of(ensure_tuple(filename)[0]) is not None
@@ -169,4 +179,4 @@ class SliceReader(ImageReader):
         Raises:
             UnreadableImage: the file can't be used.
         """
-        return read_image(img)
+        return read_image(img, self.constant)

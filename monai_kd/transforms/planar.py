@@ -107,18 +107,20 @@ class ResizeInPlaned(MapTransform, InvertibleTransform):
 
 
 class SqueezeSliced(MapTransform):
-    """Drop the depth of a volume of one slice, (C, H, W, 1) to (C, H, W); leave (C, H, W) as it is.
+    """Make (C, H, W) of (C, H, W, D): the slice that ``data["slice"]`` numbers from 0, or the only one there is.
 
     Raises:
-        ValueError: the volume has more than one slice.
+        ValueError: the volume has more than one slice, and none is named.
     """
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         out = dict(data)
+        # Taken out, as batches have slices of volumes beside slices that were files.
+        chosen = out.pop("slice", None)
         for key in self.key_iterator(out):
             image = out[key]
-            if image.ndim == 4 and image.shape[-1] == 1:
-                out[key] = image[..., 0]
+            if image.ndim == 4 and (chosen is not None or image.shape[-1] == 1):
+                out[key] = image[..., chosen or 0]
             elif image.ndim != 3:
                 raise ValueError(f"'{key}' must be one slice, (C, H, W) or (C, H, W, 1), got {tuple(image.shape)}.")
         return out

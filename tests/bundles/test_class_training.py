@@ -28,7 +28,7 @@ def teacher(class_dataset, tmp_path_factory) -> str:
 def test_teacher_leaves_a_bare_network(teacher):
     load_weights(LateFusionClassifier(TINY_BACKBONES, num_classes=3), teacher)
     folder = Path(teacher).parent
-    for name in ("log.csv", "curves.png", "confusion.png", "last.pt", "settings.json"):
+    for name in ("log.csv", "curves.png", "confusion.png", "last.ckpt", "settings.json"):
         assert (folder / name).stat().st_size > 0
     found = rows(folder)
     assert len(found) == 2

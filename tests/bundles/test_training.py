@@ -49,7 +49,7 @@ def test_student_trains_its_teacher_once_and_leaves_a_bare_network(disc_dataset,
     trained = (folder / "model.pt").stat().st_mtime_ns
     student = BasicUNet(2, 3, 1, TINY_STUDENT["features"], act=("relu", {"inplace": True}), norm="batch")
     load_weights(student, tmp_path / "model.pt")
-    for name in ("log.csv", "curves.png", "overlays.png", "last.pt", "settings.json"):
+    for name in ("log.csv", "curves.png", "overlays.png", "last.ckpt", "settings.json"):
         assert (tmp_path / name).stat().st_size > 0
     told = json.loads((tmp_path / "settings.json").read_text())["teacher"]
     assert told.items() >= {"checkpoint": str(folder / "model.pt"), "dataset_dir": str(disc_dataset), "fold": 0}.items()
@@ -157,7 +157,7 @@ def test_resumed_run_has_the_losses_of_an_uninterrupted_one(taught, tmp_path):
     for expected, found in zip(whole, parts, strict=True):
         del expected["seconds"], found["seconds"]
         assert expected == found
-    for name in ("model.pt", "last.pt"):
+    for name in ("model.pt", "last.ckpt"):
         expected = torch.load(tmp_path / "whole" / name, weights_only=True)
         found = torch.load(tmp_path / "parts" / name, weights_only=True)
         expected, found = (state.get("network", state) for state in (expected, found))

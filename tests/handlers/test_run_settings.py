@@ -21,7 +21,7 @@ def begin(folder: Path, settings: dict, resume: bool = False, save: bool = True)
 
 def run_folder(path: Path) -> Path:
     (path / "tensorboard").mkdir()
-    for name in ("model.pt", "last.pt", "log.csv", "tensorboard/events"):
+    for name in ("model.pt", "last.ckpt", "log.csv", "tensorboard/events"):
         (path / name).write_text(name)
     (path / "teacher-0123456789").mkdir()
     (path / "notes.txt").write_text("mine")
@@ -34,7 +34,7 @@ def test_an_earlier_run_is_put_aside_and_said(tmp_path, caplog):
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         *("earlier-1", "notes.txt", "settings.json", "teacher-0123456789"),
     ]
-    for name in ("model.pt", "last.pt", "log.csv", "tensorboard/events"):
+    for name in ("model.pt", "last.ckpt", "log.csv", "tensorboard/events"):
         assert (tmp_path / "earlier-1" / name).read_text() == name
     assert "earlier-1" in caplog.text
 
@@ -52,7 +52,7 @@ def test_every_earlier_run_is_kept(tmp_path):
 def test_resuming_keeps_the_run_where_it_is(tmp_path, resume):
     run_folder(tmp_path)
     begin(tmp_path, {"resume": resume}, resume)
-    assert (tmp_path / "last.pt").is_file() == resume
+    assert (tmp_path / "last.ckpt").is_file() == resume
 
 
 def test_nothing_is_touched_before_training_begins(tmp_path):
@@ -80,7 +80,7 @@ def test_a_folder_without_a_checkpoint_is_left_alone(tmp_path, caplog):
 def test_process_that_does_not_save(tmp_path):
     run_folder(tmp_path)
     begin(tmp_path, {"epochs": 1}, save=False)
-    assert (tmp_path / "last.pt").is_file()
+    assert (tmp_path / "last.ckpt").is_file()
     assert not (tmp_path / "settings.json").exists()
 
 

@@ -203,10 +203,10 @@ def test_model_is_the_best_bare_student(tmp_path):
 
 def test_best_metric_survives_a_resume(tmp_path):
     first = run(tmp_path, 2)
-    last = torch.load(tmp_path / "last.pt", weights_only=True)
+    last = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert last["best_metric"] == pytest.approx(max(first.dices.values()))
     last["best_metric"] = 0.999  # no later epoch reaches that
-    torch.save(last, tmp_path / "last.pt")
+    torch.save(last, tmp_path / "last.ckpt")
     model = (tmp_path / "model.pt").read_bytes()
     resumed = run(tmp_path, 4, resume=True)
     assert resumed.evaluator.state.best_metric == 0.999
@@ -230,7 +230,7 @@ def test_without_resume_a_checkpoint_is_ignored(tmp_path):
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_all_epochs_done(tmp_path, epochs):
     run(tmp_path, 2)
-    with pytest.raises(ValueError, match=rf"last\.pt has run 2 of {epochs} epochs already: raise `epochs`"):
+    with pytest.raises(ValueError, match=rf"last\.ckpt has run 2 of {epochs} epochs already: raise `epochs`"):
         run(tmp_path, epochs, resume=True)
 
 
@@ -244,30 +244,30 @@ def test_all_epochs_done(tmp_path, epochs):
 def test_checkpoint_of_another_run(tmp_path, settings, item):
     run(tmp_path, 1)
     with pytest.raises(
-        ValueError, match=rf"last\.pt does not fit this run \({item}\): it was trained with other settings"
+        ValueError, match=rf"last\.ckpt does not fit this run \({item}\): it was trained with other settings"
     ):
         run(tmp_path, 2, resume=True, **settings)
 
 
 def test_checkpoint_without_a_schedule(tmp_path):
     run(tmp_path, 1, schedule=False)
-    with pytest.raises(ValueError, match=r"last\.pt does not fit this run \(lr_scheduler\)"):
+    with pytest.raises(ValueError, match=r"last\.ckpt does not fit this run \(lr_scheduler\)"):
         run(tmp_path, 2, resume=True)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        pytest.param(network(3, 0).state_dict(), r"last\.pt is no training checkpoint", id="weights"),
-        pytest.param([1, 2], r"last\.pt is no training checkpoint", id="list"),
-        pytest.param(b"", r"last\.pt can't be read as a checkpoint", id="empty-file"),
+        pytest.param(network(3, 0).state_dict(), r"last\.ckpt is no training checkpoint", id="weights"),
+        pytest.param([1, 2], r"last\.ckpt is no training checkpoint", id="list"),
+        pytest.param(b"", r"last\.ckpt can't be read as a checkpoint", id="empty-file"),
     ],
 )
 def test_file_that_is_no_training_checkpoint(tmp_path, content, message):
     if isinstance(content, bytes):
-        (tmp_path / "last.pt").write_bytes(content)
+        (tmp_path / "last.ckpt").write_bytes(content)
     else:
-        torch.save(content, tmp_path / "last.pt")
+        torch.save(content, tmp_path / "last.ckpt")
     with pytest.raises(ValueError, match=message):
         run(tmp_path, 2, resume=True)
 

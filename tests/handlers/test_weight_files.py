@@ -104,9 +104,9 @@ def test_state_dict_of_another_network(tmp_path, change, message):
     ],
 )
 def test_no_state_dict(tmp_path, content):
-    torch.save(content, tmp_path / "last.pt")
-    with pytest.raises(ValueError, match=r"last\.pt is no bare state dict \(name to tensor\).*model\.pt, not last\.pt"):
-        load_weights(network(), tmp_path / "last.pt")
+    torch.save(content, tmp_path / "last.ckpt")
+    with pytest.raises(ValueError, match=r"last\.ckpt is no bare state dict \(name to tensor\).*model\.pt, not last\.ckpt"):
+        load_weights(network(), tmp_path / "last.ckpt")
 
 
 @pytest.mark.parametrize("content", [network(), {"a": Trap()}])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from monai_kd.inference import UprightInPlane
+from monai_kd.transforms import UprightInPlane
 
 # Where each axis of the array runs to, and where the first two must run to in the end.
 CASES = {

@@ -1,0 +1,3 @@
+from .result import ForMonaiLabeld
+
+__all__ = ["ForMonaiLabeld"]

@@ -1,0 +1,48 @@
+"""Masks as MONAI Label's own app for bundles can write them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+
+from ..inference.readers import kind_of
+
+__all__ = ["ForMonaiLabeld"]
+
+REQUEST_KEY = "image_path"  # MONAI Label puts it into what it hands to the transforms
+
+
+class ForMonaiLabeld(MapTransform):
+    """Last step of a bundle: shape the mask so that MONAI Label's app ``monaibundle`` writes it in the file's geometry.
+
+    That app takes ``SaveImaged`` out and puts two steps of its own behind this one. ``Restored`` resizes the mask unless
+    its last axes are those of ``spatial_shape``; the writer gives ITK the affine of masks with three axes only, and
+    takes a channel for an axis. So all but pictures leave with a depth, of 1 when the file has none, and pictures
+    without a channel. Other runs of the bundle are left alone.
+
+    Args:
+        keys: of the masks.
+        ref_image: key of the image they belong to.
+
+    Shape:
+        - input: (1, X, Y) or (1, X, Y, Z)
+        - output: (X, Y) for a picture, else (1, X, Y, Z)
+    """
+
+    def __init__(self, keys: KeysCollection, ref_image: str = "image", allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.ref_image = ref_image
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        out = dict(data)
+        if REQUEST_KEY not in out:
+            return out
+        picture = kind_of(str(out[REQUEST_KEY])) == "picture"
+        for key in self.key_iterator(out):
+            mask = out[key]
+            out[key] = mask[0] if picture else mask.reshape(*mask.shape[:3], -1)
+            out[self.ref_image].meta["spatial_shape"] = tuple(out[key].shape[-2 if picture else -3 :])
+        return out
