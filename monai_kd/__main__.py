@@ -31,7 +31,12 @@ def main(arguments: list[str] | None = None) -> int:
     export.add_argument("bundle", help="seg_student or cls_student, say, or the folder of a bundle")
     export.add_argument("checkpoint", type=Path, help="weights of its network")
     export.add_argument("output_dir", type=Path, help="new folder")
-    for command in (demo, report, export):
+    label = commands.add_parser("label_app", help="a folder that MONAI Label can serve")
+    label.add_argument("folder", type=Path, help="new folder")
+    label.add_argument("--segmentation", type=Path, metavar="CHECKPOINT", help="of seg_student")
+    label.add_argument("--classification", type=Path, metavar="CHECKPOINT", help="of cls_student")
+    label.add_argument("--teacher", type=Path, metavar="CHECKPOINT", help="of seg_teacher: distils while labelling")
+    for command in (demo, report, export, label):
         command.add_argument("--bundles", type=Path, metavar="FOLDER", help="default: bundles/ of this checkout")
     given = vars(parser.parse_args(arguments))
     # Imported when needed: torch takes seconds, and --help should not.
@@ -42,6 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
         from .report import run_report as run
     elif command == "export":
         from .export import run_export as run
+    elif command == "label_app":
+        from .label import run_label_app as run
     else:
         from .compare import run_compare as run
     return run(**given)

@@ -45,9 +45,7 @@ def kind_of(path: str | Path) -> str | None:
     return "dicom" if Path(path).is_dir() or is_dicom(path) else None
 
 
-def read_image(
-    paths: str | Path | Sequence[str | Path], constant: bool = False
-) -> tuple[np.ndarray, dict[str, Any]]:
+def read_image(paths: str | Path | Sequence[str | Path], constant: bool = False) -> tuple[np.ndarray, dict[str, Any]]:
     """Read a slice or a volume, with its geometry.
 
     Args:
@@ -55,10 +53,10 @@ def read_image(
         constant: whether every pixel may have the same value, as in a mask without a tumour.
 
     Returns:
-        The image, finite and not constant unless it may be, (X, Y) or (X, Y, slices), X = column and Y = row of a picture: pictures and
-        2-D NIfTI have no third axis, DICOM and ``.mat`` have one also for a single slice. And MONAI's metadata:
-        ``affine`` (4 × 4, indices to RAS+ in mm), ``original_affine``, ``spatial_shape``, ``original_channel_dim``,
-        ``space``, and ``spacing`` ((3,), mm, NaN where it is not known).
+        The image, finite and not constant unless it may be, (X, Y) or (X, Y, slices), X = column and Y = row of a
+        picture: pictures and 2-D NIfTI have no third axis, DICOM and ``.mat`` have one also for a single slice. And
+        MONAI's metadata: ``affine`` (4 × 4, indices to RAS+ in mm), ``original_affine``, ``spatial_shape``,
+        ``original_channel_dim``, ``space``, and ``spacing`` ((3,), mm, NaN where it is not known).
 
     Raises:
         UnreadableImage: the file can't be used; the message says why.

@@ -16,11 +16,11 @@ REQUEST_KEY = "image_path"  # MONAI Label puts it into what it hands to the tran
 
 
 class ForMonaiLabeld(MapTransform):
-    """Last step of a bundle: shape the mask so that MONAI Label's app ``monaibundle`` writes it in the file's geometry.
+    """Last step of a bundle: shape the mask so that MONAI Label's app ``monaibundle`` writes it as the file is.
 
-    That app takes ``SaveImaged`` out and puts two steps of its own behind this one. ``Restored`` resizes the mask unless
-    its last axes are those of ``spatial_shape``; the writer gives ITK the affine of masks with three axes only, and
-    takes a channel for an axis. So all but pictures leave with a depth, of 1 when the file has none, and pictures
+    That app takes ``SaveImaged`` out and puts two steps of its own behind this one. ``Restored`` resizes the mask
+    unless its last axes are those of ``spatial_shape``; the writer gives ITK the affine of masks with three axes only,
+    and takes a channel for an axis. So all but pictures leave with a depth, of 1 when the file has none, and pictures
     without a channel. Other runs of the bundle are left alone.
 
     Args:

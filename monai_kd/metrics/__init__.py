@@ -6,6 +6,7 @@ from .paired import check_same_data, paired_differences, paired_table, read_slic
 from .summary import patient_rows, summarise
 from .tables import summary_table, write_rows
 from .temperature import cross_fitted_temperatures, fit_temperature
+from .uncertainty import slice_disagreement, slice_entropy
 
 __all__ = [
     "CLASS_METRICS",
@@ -25,6 +26,8 @@ __all__ = [
     "patient_rows",
     "per_class_metrics",
     "read_slices",
+    "slice_disagreement",
+    "slice_entropy",
     "summarise",
     "summarise_classes",
     "summary_table",

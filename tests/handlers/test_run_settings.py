@@ -13,9 +13,9 @@ from monai_kd.bundle import saved_settings
 from monai_kd.handlers import RunSettings
 
 
-def begin(folder: Path, settings: dict, resume: bool = False, save: bool = True) -> None:
+def begin(folder: Path, settings: dict, resume: bool = False, save: bool = True, serving: bool = False) -> None:
     engine = Engine(lambda engine, batch: None)
-    RunSettings(folder, settings, resume, save).attach(engine)
+    RunSettings(folder, settings, resume, save, serving).attach(engine)
     engine.run([0], max_epochs=1)
 
 
@@ -37,6 +37,13 @@ def test_an_earlier_run_is_put_aside_and_said(tmp_path, caplog):
     for name in ("model.pt", "last.ckpt", "log.csv", "tensorboard/events"):
         assert (tmp_path / "earlier-1" / name).read_text() == name
     assert "earlier-1" in caplog.text
+
+
+def test_a_model_that_somebody_serves_stays_too(tmp_path):
+    run_folder(tmp_path)
+    begin(tmp_path, {}, serving=True)
+    assert [(tmp_path / name).read_text() for name in ("model.pt", "earlier-1/model.pt")] == ["model.pt", "model.pt"]
+    assert not (tmp_path / "last.ckpt").exists()
 
 
 def test_every_earlier_run_is_kept(tmp_path):

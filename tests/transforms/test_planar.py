@@ -158,6 +158,12 @@ def test_squeeze(shape):
     assert torch.equal(found, image.reshape(2, 4, 5))
 
 
+def test_squeeze_takes_the_slice_that_is_named():
+    image = noise(2, 4, 5, 3)
+    found = SqueezeSliced("image")({"image": image, "slice": 1})
+    assert torch.equal(found["image"], image[..., 1])
+
+
 @pytest.mark.parametrize("shape", [(2, 4, 5, 2), (4, 5)])
 def test_squeeze_more_than_one_slice(shape):
     with pytest.raises(ValueError, match=r"'image' must be one slice, \(C, H, W\) or \(C, H, W, 1\), got \("):

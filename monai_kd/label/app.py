@@ -1,0 +1,87 @@
+"""A folder that MONAI Label can serve."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from ..bundle import find_bundle
+from ..inference import BundlePredictor
+
+__all__ = ["make_app", "run_label_app"]
+
+MAIN = Path(__file__).with_name("main.py")
+BUNDLES = {"segmentation": "seg_student", "classification": "cls_student", "teacher": "seg_teacher"}
+
+
+def make_app(folder: str | Path, checkpoints: dict[str, Path], bundles: str | Path | None = None) -> None:
+    """Put bundles and their weights into a new folder, with the ``main.py`` of our app; whole or not at all.
+
+    The folder is an app of ours, and its ``model/`` serves MONAI Label's own app ``monaibundle`` as it is.
+
+    Args:
+        folder: must not exist, or be empty.
+        checkpoints: ``"segmentation"``, ``"classification"`` or ``"teacher"`` to weights; each is loaded once, so that
+            a server does not fail on what could be seen before.
+        bundles: folder of the bundles, see `find_bundle`.
+
+    Raises:
+        FileExistsError: the folder holds something.
+        FileNotFoundError: there is no such bundle or checkpoint.
+        ValueError: there is neither segmentation nor classification, a teacher has no student, or a checkpoint does not
+            fit its bundle.
+    """
+    folder = Path(folder).expanduser().resolve()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} is not empty: choose another folder, or remove it.")
+    if not checkpoints.keys() & {"segmentation", "classification"}:
+        raise ValueError("nothing to serve: give --segmentation CHECKPOINT, --classification CHECKPOINT, or both.")
+    if "teacher" in checkpoints and "segmentation" not in checkpoints:
+        raise ValueError("--teacher teaches the segmentation student: give --segmentation CHECKPOINT too.")
+    for what, checkpoint in checkpoints.items():
+        try:
+            BundlePredictor(find_bundle(BUNDLES[what], bundles), checkpoint, device="cpu")
+        except ValueError as error:
+            raise ValueError(f"--{what}: {error}") from error
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".app-") as temporary:
+        made = Path(temporary) / folder.name
+        for what, checkpoint in checkpoints.items():
+            _copy_bundle(find_bundle(BUNDLES[what], bundles), Path(checkpoint).expanduser(), made / "model")
+        shutil.copyfile(MAIN, made / "main.py")
+        if folder.is_dir():
+            folder.rmdir()
+        made.rename(folder)
+
+
+def _copy_bundle(bundle: Path, checkpoint: Path, model: Path) -> None:
+    target = model / bundle.name
+    for part in ("configs", "docs"):
+        shutil.copytree(bundle / part, target / part)
+    shutil.copyfile(bundle / "LICENSE", target / "LICENSE")
+    (target / "models").mkdir()
+    shutil.copyfile(checkpoint, target / "models" / "model.pt")
+    settings = checkpoint.with_name("settings.json")
+    if settings.is_file():
+        shutil.copyfile(settings, target / "models" / "settings.json")
+
+
+def run_label_app(
+    folder: Path,
+    segmentation: Path | None = None,
+    classification: Path | None = None,
+    teacher: Path | None = None,
+    bundles: Path | None = None,
+) -> int:
+    """``python -m monai_kd label_app``; the exit code: 0, or 2 after saying what is wrong."""
+    given = {"segmentation": segmentation, "classification": classification, "teacher": teacher}
+    try:
+        make_app(folder, {what: path for what, path in given.items() if path is not None}, bundles)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{folder} is ready. In the environment of MONAI Label (docs/label.md):")
+    print(f"  monailabel start_server --app {folder} --studies FOLDER_OF_IMAGES --host 127.0.0.1")
+    return 0

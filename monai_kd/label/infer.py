@@ -1,0 +1,145 @@
+"""What MONAI Label can ask of a slice."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.utils.enums import CommonKeys as Keys
+from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+from monailabel.transform.writer import Writer
+from monailabel.utils.others.generic import device_list, name_to_device
+
+from ..inference import UnreadableImage, measure, rank_classes, read_image
+from ..inference.masks import write_mask
+from ..inference.readers import kind_of
+from .served import ServedBundle
+
+__all__ = ["LABELS", "ClassificationTask", "SegmentationTask"]
+
+LABELS = {"tumour": 1}
+
+
+class _SliceTask(InferTask):
+    """A task of one or two `ServedBundle`, on 2-D slices and on volumes."""
+
+    bundles: Sequence[ServedBundle] = ()
+
+    def __init__(self, type: InferType, labels: Mapping[str, int], description: str) -> None:
+        super().__init__(type, dict(labels), 2, description, {"device": device_list()})
+
+    def is_valid(self) -> bool:
+        return all(bundle.present for bundle in self.bundles)
+
+    def get_path(self, validate: bool = True) -> str | None:
+        path = self.bundles[0].checkpoint
+        return str(path) if path.is_file() or not validate else None
+
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
+        begun = time.monotonic()
+        path, device = request["image"], name_to_device(request.get("device"))
+        try:
+            image, meta = read_image(path)
+        except UnreadableImage as error:
+            # The name may hold a patient's: who asked knows which file it was.
+            raise MONAILabelException(MONAILabelError.INVALID_INPUT, f"the image can't be used: {error}") from error
+        meta["filename_or_obj"] = str(path)
+        file, result = self.answer(image, meta, device, request)
+        return file, {**result, "label_names": self.labels, "latencies": {"total": round(time.monotonic() - begun, 3)}}
+
+    def answer(
+        self, image: np.ndarray, meta: Mapping[str, Any], device: str, request: Mapping[str, Any]
+    ) -> tuple[str | None, dict[str, Any]]:
+        raise NotImplementedError
+
+
+class SegmentationTask(_SliceTask):
+    """The mask of a slice or volume, and what it measures; with a second bundle, the class too.
+
+    The mask comes as a file of the kind of the input, in its very geometry (0 and 1, uint8): a 2-D NIfTI stays one. A
+    request's ``result_extension`` asks for another kind, by MONAI Label's own writer. The numbers are those of
+    `monai_kd.inference.measure`, under ``found``. A volume has the class of its slice with the largest area.
+
+    Args:
+        segment: a segmentation bundle.
+        classify: a classification bundle, or ``None``.
+    """
+
+    def __init__(self, segment: ServedBundle, classify: ServedBundle | None = None) -> None:
+        self.segment, self.classify = segment, classify
+        self.bundles = [segment] if classify is None else [segment, classify]
+        described = " ".join(bundle.description for bundle in self.bundles)
+        super().__init__(InferType.SEGMENTATION, LABELS, described)
+
+    def answer(
+        self, image: np.ndarray, meta: Mapping[str, Any], device: str, request: Mapping[str, Any]
+    ) -> tuple[str | None, dict[str, Any]]:
+        segmented = self.segment.predict(image, meta, device)
+        mask, probability = (np.asarray(torch.as_tensor(segmented[key])[0].cpu()) for key in (Keys.PRED, "probability"))
+        found = measure(mask, probability, np.asarray(segmented[Keys.PRED].meta["spacing"], dtype=float))
+        result: dict[str, Any] = {"found": found}
+        if self.classify is not None:
+            nearest = int(probability.reshape(*mask.shape[:2], -1).max(axis=(0, 1)).argmax())
+            result |= _classes(self.classify, image, meta, device, found.get("largest_slice", nearest))
+        return _write(segmented[Keys.PRED], meta["filename_or_obj"], request), result
+
+
+class ClassificationTask(_SliceTask):
+    """The classes of a slice with their probabilities; of a volume, of each slice.
+
+    ``prediction`` is as MONAI Label's classifiers give it: ``idx``, ``label`` and ``score`` of each class. No file.
+
+    Args:
+        classify: a classification bundle.
+    """
+
+    def __init__(self, classify: ServedBundle) -> None:
+        self.bundles = [classify]
+        names = classify.predictor(name_to_device(None)).value("class_names")
+        super().__init__(InferType.CLASSIFICATION, {name: i for i, name in enumerate(names)}, classify.description)
+
+    def answer(
+        self, image: np.ndarray, meta: Mapping[str, Any], device: str, request: Mapping[str, Any]
+    ) -> tuple[str | None, dict[str, Any]]:
+        return None, _classes(self.bundles[0], image, meta, device)
+
+
+def _classes(
+    classify: ServedBundle, image: np.ndarray, meta: Mapping[str, Any], device: str, chosen: int | None = None
+) -> dict[str, Any]:
+    """``prediction`` of one slice; ``slices``, of all of a volume, when none is chosen among several."""
+    names = classify.predictor(device).value("class_names")
+    probabilities = np.asarray(torch.as_tensor(classify.predict(image, meta, device)[Keys.PRED]).cpu(), dtype=float)
+    slices = probabilities.reshape(len(names), -1).T
+    if chosen is None and len(slices) > 1:
+        return {"slices": [{"slice": i, **rank_classes(each, names)} for i, each in enumerate(slices)]}
+    scores = slices[chosen or 0]
+    prediction = [{"idx": i, "label": name, "score": round(float(scores[i]), 4)} for i, name in enumerate(names)]
+    return {"prediction": sorted(prediction, key=lambda each: -each["score"])}
+
+
+def _write(mask: Any, path: str, request: Mapping[str, Any]) -> str:
+    """A new temporary file, which MONAI Label sends and deletes."""
+    name, kind = Path(path).name.lower(), kind_of(path)
+    own = ".png" if kind == "picture" else ".nii" if name.endswith(".nii") else ".nii.gz"
+    wanted = request.get("result_extension") or own
+    if kind != "picture" and wanted == own:
+        handle, file = tempfile.mkstemp(suffix=own)
+        os.close(handle)
+        write_mask(mask, file)
+        return file
+    array = np.asarray(torch.as_tensor(mask)[0].cpu())
+    if kind != "picture":
+        # With two axes MONAI Label's writer would leave the geometry out.
+        array = array.reshape(*array.shape[:2], -1)
+    affine = np.asarray(mask.meta["original_affine"], dtype=float)
+    told = {"image_path": path, "result_extension": wanted, "result_compress": request.get("result_compress", False)}
+    file, _ = Writer()({Keys.PRED: array, "pred_meta_dict": {"affine": affine}, "labels": LABELS, **told})
+    return file

@@ -1,0 +1,68 @@
+"""Bundles that a server answers with."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.bundle import ConfigParser
+
+from ..inference import BundlePredictor
+
+__all__ = ["ServedBundle"]
+
+
+class ServedBundle:
+    """A bundle with its ``models/model.pt``, loaded when first asked, and again when training published another.
+
+    Unlike MONAI Label's own tasks it loads strictly: weights that don't fit are an error, not a random network.
+
+    Args:
+        folder: of the bundle.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._loaded: dict[str, tuple[int, BundlePredictor]] = {}
+        # One at a time: a predictor is no more thread-safe than its network's buffers, and memory is one.
+        self._lock = threading.RLock()
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "models" / "model.pt"
+
+    @property
+    def present(self) -> bool:
+        """Whether there is a bundle with weights."""
+        return (self.folder / "configs" / "inference.json").is_file() and self.checkpoint.is_file()
+
+    @property
+    def stamp(self) -> str:
+        """Changes whenever other weights are published."""
+        return str(self.checkpoint.stat().st_mtime_ns)
+
+    @property
+    def description(self) -> str:
+        return ConfigParser.load_config_file(self.folder / "configs" / "metadata.json")["description"]
+
+    def predictor(self, device: str) -> BundlePredictor:
+        """The network on a device.
+
+        Raises:
+            ValueError: the weights don't fit the bundle.
+        """
+        with self._lock:
+            when = self.checkpoint.stat().st_mtime_ns
+            published, predictor = self._loaded.get(device, (None, None))
+            if published != when:
+                predictor = BundlePredictor(self.folder, self.checkpoint, device=device)
+                self._loaded[device] = when, predictor
+            return predictor
+
+    def predict(self, image: np.ndarray, meta: Mapping[str, Any], device: str) -> dict[str, Any]:
+        """What `BundlePredictor` says of what `read_image` gave."""
+        with self._lock:
+            return self.predictor(device)(image, meta)

@@ -1,0 +1,146 @@
+"""Training on slices that are given one by one, as MONAI Label's app for bundles does it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import monai.bundle
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser, create_workflow
+from monai.networks.nets import BasicUNet
+from tiny import BUNDLES, SMALL, TINY, cause, train
+
+from monai_kd.networks import HybridUNet
+
+WIDTHS = SMALL["seg_student"]["features"]
+
+
+def save(folder: Path, network: torch.nn.Module, **settings) -> dict[str, torch.Tensor]:
+    folder.mkdir(parents=True)
+    torch.save(network.state_dict(), folder / "model.pt")
+    (folder / "settings.json").write_text(json.dumps(settings))
+    return network.state_dict()
+
+
+@pytest.fixture
+def app(tmp_path) -> Path:
+    """``model/`` of an app, with a served student of widths that no preset has."""
+    shutil.copytree(BUNDLES / "seg_student" / "configs", tmp_path / "model" / "seg_student" / "configs")
+    student = BasicUNet(2, 3, 1, WIDTHS, act=("relu", {"inplace": True}), norm="batch")
+    save(tmp_path / "model" / "seg_student" / "models", student, **SMALL["seg_student"])
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def given(disc_dataset) -> list[dict[str, str]]:
+    return [
+        {"image": str(image), "label": str(disc_dataset / "labels" / image.name)}
+        for image in sorted((disc_dataset / "images").iterdir())[:6]
+    ]
+
+
+def label(app: Path, given: list, validation: list, epochs: int = 1, **more) -> Path:
+    """What `monailabel.tasks.train.bundle.BundleTrainTask` hands to MONAI."""
+    bundle = app / "seg_student"
+    config = ConfigParser.load_config_file(bundle / "configs" / "train.json")
+    monai.bundle.run(
+        run_id="run",
+        init_id=None,
+        final_id=None,
+        meta_file=str(bundle / "configs" / "metadata.json"),
+        config_file=str(bundle / "configs" / "train.json"),
+        logging_file=False,
+        **{
+            "bundle_root": str(bundle),
+            "train#trainer#max_epochs": epochs,
+            "train#dataset#data": given,
+            "validate#dataset#data": validation,
+            "device": "cpu",
+            "train#handlers": config["train"]["handlers"],
+            **more,
+        },
+    )
+    return bundle / "models"
+
+
+def test_goes_on_from_the_served_weights_and_replaces_them(app, given):
+    before = torch.load(app / "seg_student" / "models" / "model.pt", weights_only=True)
+    models = label(app, given[:4], given[4:], epochs=2, learning_rate=1e-9)
+    after = torch.load(models / "model.pt", weights_only=True)
+    for name, weight in before.items():
+        if "running" not in name and "tracked" not in name:
+            # With a rate that moves nothing, what is published is what was served.
+            torch.testing.assert_close(after[name], weight, rtol=0, atol=1e-6)
+    settings = json.loads((models / "settings.json").read_text())
+    assert (settings["features"], settings["image_size"], settings["epochs"]) == (WIDTHS, 32, 2)
+    assert (settings["recipe"], settings["dataset_dir"], settings["preset"]) == ("none", None, "labelling")
+    assert len((models / "log.csv").read_text().splitlines()) == 3
+    assert (models / "earlier-1" / "model.pt").is_file()
+    # MONAI Label offers every *.pt of the folder as weights, and takes the shortest name first.
+    assert [path.name for path in models.glob("*.pt")] == ["model.pt"]
+
+
+def test_a_teacher_beside_it_teaches(app, given):
+    shape = {**SMALL["seg_teacher"], "features": [4, 8, 8, 8, 16, 4]}
+    teacher = HybridUNet(3, 1, shape["features"], "batch", vit_name=shape["vit_name"], vit_image_size=32)
+    save(app / "seg_teacher" / "models", teacher, **shape)
+    models = label(app, given[:4], given[4:])
+    settings = json.loads((models / "settings.json").read_text())
+    assert settings["recipe"] == "kd_plus_plus"
+    assert settings["teacher"]["checkpoint"] == str(app / "seg_teacher" / "models" / "model.pt")
+    assert "attention" in (models / "log.csv").read_text().splitlines()[0]
+
+
+def test_all_on_one_side_of_the_split(app, given, caplog):
+    models = label(app, given[:3], [])
+    assert "the 3 images that TRAIN the network" in caplog.text
+    assert (models / "model.pt").is_file()
+
+
+def test_nothing_labelled_is_said_and_changes_nothing(app):
+    before = (app / "seg_student" / "models" / "model.pt").read_bytes()
+    with pytest.raises((RuntimeError, ValueError)) as caught:
+        label(app, [], [])
+    assert "nothing is labelled yet" in cause(caught.value)
+    assert (app / "seg_student" / "models" / "model.pt").read_bytes() == before
+
+
+def test_weights_of_other_widths_are_refused(app, given):
+    settings = app / "seg_student" / "models" / "settings.json"
+    settings.write_text(json.dumps({**SMALL["seg_student"], "features": [8, 8, 8, 8, 8, 8]}))
+    with pytest.raises(RuntimeError) as caught:
+        label(app, given[:4], given[4:])
+    assert "size mismatch" in cause(caught.value)
+
+
+def test_fine_tuning_from_a_checkpoint_by_hand(app, disc_dataset, tmp_path):
+    values = {name: value for name, value in TINY.items() if name not in ("features", "image_size")}
+    checkpoint = app / "seg_student" / "models" / "model.pt"
+    bundle = {"recipe": "none", "init_checkpoint": str(checkpoint), "features": WIDTHS, "image_size": 32}
+    train("seg_student", disc_dataset, tmp_path / "tuned", **{**values, **bundle, "learning_rate": 1e-9, "epochs": 1})
+    before, after = (torch.load(path, weights_only=True) for path in (checkpoint, tmp_path / "tuned" / "model.pt"))
+    weight = "final_conv.weight"
+    torch.testing.assert_close(after[weight], before[weight], rtol=0, atol=1e-6)
+
+
+def test_slices_are_seen_upright_however_they_are_stored(disc_dataset, tmp_path):
+    turned = tmp_path / "turned"
+    shutil.copytree(disc_dataset, turned)
+    for path in [*turned.glob("images/*"), *turned.glob("labels/*")]:
+        image = nib.as_closest_canonical(nib.load(path))
+        nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj), image.affine), path)
+    seen = []
+    for folder in (disc_dataset, turned):
+        workflow = create_workflow(
+            config_file=str(BUNDLES / "seg_student" / "configs" / "train.json"),
+            workflow_type="train",
+            **{**TINY, "dataset_dir": str(folder), "recipe": "none", "flip_probability": 0.0},
+        )
+        seen.append(workflow.parser.get_parsed_content("train#dataset")[0])
+    for key in ("image", "label"):
+        torch.testing.assert_close(seen[0][key], seen[1][key])

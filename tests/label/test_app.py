@@ -1,0 +1,57 @@
+"""Folders for MONAI Label, made without it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from monai.networks.nets import BasicUNet
+
+from monai_kd.__main__ import main
+
+WIDTHS = [4, 4, 8, 8, 8, 4]
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    torch.save(BasicUNet(2, 3, 1, WIDTHS, norm="batch").state_dict(), folder / "model.pt")
+    (folder / "settings.json").write_text(json.dumps({"features": WIDTHS, "norm": "batch", "image_size": 32}))
+    return folder / "model.pt"
+
+
+def test_the_folder_holds_the_app_and_the_bundle_with_its_weights(checkpoint, tmp_path, capsys):
+    assert main(["label_app", str(tmp_path / "app"), "--segmentation", str(checkpoint)]) == 0
+    assert "monailabel start_server --app" in capsys.readouterr().out
+    bundle = tmp_path / "app" / "model" / "seg_student"
+    assert (bundle / "models" / "model.pt").read_bytes() == checkpoint.read_bytes()
+    assert json.loads((bundle / "models" / "settings.json").read_text())["image_size"] == 32
+    assert {path.name for path in (bundle / "configs").iterdir()} >= {"train.json", "inference.json", "metadata.json"}
+    assert "SliceApp" in (tmp_path / "app" / "main.py").read_text()
+    assert [path.name for path in (tmp_path / "app" / "model").iterdir()] == ["seg_student"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        pytest.param([], "nothing to serve", id="nothing"),
+        pytest.param(["--teacher", "MODEL"], "nothing to serve", id="teacher-alone"),
+        pytest.param(["--classification", "MODEL"], "--classification: ", id="of-another-bundle"),
+        pytest.param(["--segmentation", "absent.pt"], "absent.pt", id="absent"),
+    ],
+)
+def test_what_is_wrong_is_said_and_nothing_is_left(checkpoint, tmp_path, capsys, options, said):
+    given = [str(checkpoint) if option == "MODEL" else option for option in options]
+    assert main(["label_app", str(tmp_path / "app"), *given]) == 2
+    assert said in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"run"}
+
+
+def test_a_folder_in_use_is_left_alone(checkpoint, tmp_path, capsys):
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "mine.txt").write_text("mine")
+    assert main(["label_app", str(tmp_path / "app"), "--segmentation", str(checkpoint)]) == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "app").iterdir()] == ["mine.txt"]

@@ -1,0 +1,33 @@
+"""Masks on their way through MONAI Label's own steps, without MONAI Label."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from monai_kd.label import ForMonaiLabeld
+
+
+@pytest.mark.parametrize(
+    ("path", "shape", "expected", "spatial"),
+    [
+        pytest.param("a.png", (1, 4, 6), (4, 6), (4, 6), id="picture"),
+        pytest.param("a.nii.gz", (1, 4, 6), (1, 4, 6, 1), (4, 6, 1), id="flat"),
+        pytest.param("a.nii", (1, 4, 6, 1), (1, 4, 6, 1), (4, 6, 1), id="single"),
+        pytest.param("a.nii", (1, 4, 6, 3), (1, 4, 6, 3), (4, 6, 3), id="volume"),
+    ],
+)
+def test_shapes(path, shape, expected, spatial):
+    mask = torch.randint(0, 2, shape, dtype=torch.uint8)
+    data = {"image": MetaTensor(torch.zeros(3, 2, 2)), "pred": MetaTensor(mask), "image_path": path}
+    out = ForMonaiLabeld("pred")(data)
+    assert tuple(out["pred"].shape) == expected
+    assert torch.equal(out["pred"].as_tensor().flatten(), mask.flatten())
+    # What its Restored compares the mask with.
+    assert out["image"].meta["spatial_shape"] == spatial
+
+
+def test_other_runs_are_left_alone():
+    data = {"image": MetaTensor(torch.zeros(3, 2, 2)), "pred": MetaTensor(torch.zeros(1, 4, 6))}
+    assert ForMonaiLabeld("pred")(data)["pred"] is data["pred"]
