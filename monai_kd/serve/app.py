@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from importlib import resources
 from urllib.parse import urlsplit
 
@@ -117,7 +117,7 @@ def create_app(students: Students, most_bytes: int, hosts: Sequence[str]) -> Sta
     return Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: _said})
 
 
-def _static(content: str, kind: str):
+def _static(content: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
     async def file(request: Request) -> Response:
         return Response(content, media_type=kind)
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..extras import require_extra
-from ..report.students import load_students
+from ..report.students import Students, load_students
 
 __all__ = ["run_serve"]
 
@@ -60,7 +60,7 @@ def _listening(host: str, port: int) -> socket.socket:
         raise OSError(f"--host {host} --port {port}: can't listen there, {error}; give others.") from error
 
 
-def _serve(students, listening: socket.socket, host: str, most_bytes: int) -> None:
+def _serve(students: Students, listening: socket.socket, host: str, most_bytes: int) -> None:
     import uvicorn
 
     from .app import create_app
