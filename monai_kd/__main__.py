@@ -17,11 +17,17 @@ def main(arguments: list[str] | None = None) -> int:
     report = commands.add_parser("report", help="segment and classify new slices, into one page for reading")
     report.add_argument("input", type=Path, help="a slice, a volume, or a folder of them")
     report.add_argument("--output_dir", type=Path, required=True, help="for report.html, report.csv and the masks")
-    report.add_argument("--segmentation", type=Path, required=True, metavar="CHECKPOINT", help="of seg_student")
-    report.add_argument("--classification", type=Path, required=True, metavar="CHECKPOINT", help="of cls_student")
-    report.add_argument("--threshold", type=float, help="on the probability of tumour (default: the bundle's, 0.5)")
-    report.add_argument("--temperature", metavar="T", help="of the classes: a number, or temperature.json (default: 1)")
-    report.add_argument("--device", help="cpu, cuda, cuda:1 … (default: a GPU if there is one)")
+    serve = commands.add_parser("serve", help="a page on this computer: drop a slice, see tumour and class")
+    serve.add_argument("--host", default="127.0.0.1", help="to listen on (default: 127.0.0.1, this computer alone)")
+    serve.add_argument("--port", type=int, default=8000, help="0 for a free one (default: 8000)")
+    serve.add_argument("--max_upload_mb", type=float, default=100, metavar="MB", help="of one upload (default: 100)")
+    for command in (report, serve):
+        add = command.add_argument
+        add("--segmentation", type=Path, required=True, metavar="CHECKPOINT", help="of seg_student")
+        add("--classification", type=Path, required=True, metavar="CHECKPOINT", help="of cls_student")
+        add("--threshold", type=float, help="on the probability of tumour (default: the bundle's, 0.5)")
+        add("--temperature", metavar="T", help="of the classes: a number, or temperature.json (default: 1)")
+        add("--device", help="cpu, cuda, cuda:1 … (default: a GPU if there is one)")
     compare = commands.add_parser("compare", help="say whether one network is better than another on the same slices")
     compare.add_argument("first", type=Path, help="folder that evaluate.json wrote")
     compare.add_argument("second", type=Path, help="another one, of the same slices")
@@ -36,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     label.add_argument("--segmentation", type=Path, metavar="CHECKPOINT", help="of seg_student")
     label.add_argument("--classification", type=Path, metavar="CHECKPOINT", help="of cls_student")
     label.add_argument("--teacher", type=Path, metavar="CHECKPOINT", help="of seg_teacher: distils while labelling")
-    for command in (demo, report, export, label):
+    for command in (demo, report, serve, export, label):
         command.add_argument("--bundles", type=Path, metavar="FOLDER", help="default: bundles/ of this checkout")
     given = vars(parser.parse_args(arguments))
     # Imported when needed: torch takes seconds, and --help should not.
@@ -45,6 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
         from .demo import run_demo as run
     elif command == "report":
         from .report import run_report as run
+    elif command == "serve":
+        from .serve import run_serve as run
     elif command == "export":
         from .export import run_export as run
     elif command == "label_app":

@@ -19,6 +19,7 @@ from monai.transforms import EnsureTyped, NormalizeIntensityd, RepeatChanneld
 from torch import nn
 
 from ..bundle import find_bundle
+from ..extras import require_extra
 from ..inference import BundlePredictor
 from ..report.checkpoint import describe_checkpoint
 from ..transforms import ResizeInPlaned, ScaleSliceIntensityd, UprightInPlaned
@@ -54,9 +55,7 @@ def export_package(bundle: str | Path, checkpoint: str | Path, output_dir: str |
         ValueError: the config prepares images in a way that ``predict.py`` does not know, the checkpoint does not fit,
             or the package gives other probabilities than the bundle.
     """
-    absent = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
-    if absent:
-        raise ImportError(f"export needs {', '.join(absent)}: pip install 'monai_kd[export]'.")
+    require_extra("export", ["onnx", "onnxscript", "onnxruntime"], "export")
     bundle, output_dir = Path(bundle).expanduser().resolve(), Path(output_dir).expanduser().resolve()
     if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
         raise FileExistsError(f"{output_dir} is not empty: choose another --output_dir, or remove it.")

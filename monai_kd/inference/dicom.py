@@ -137,7 +137,8 @@ def _pixels(data: Any) -> np.ndarray:
             slope, intercept = float(data.get("RescaleSlope", 1) or 1), float(data.get("RescaleIntercept", 0) or 0)
     except Exception as error:
         syntax = data.file_meta.get("TransferSyntaxUID")
-        if syntax is not None and syntax.is_compressed:
+        # Of a damaged one, whether it compresses can't be asked.
+        if syntax is not None and syntax.is_transfer_syntax and syntax.is_compressed:
             raise UnreadableImage(
                 f"the pixels of {data.source_name} are compressed ({syntax.name}) and can't be decoded here: the file "
                 "is damaged, or a decoder is missing (pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg)"

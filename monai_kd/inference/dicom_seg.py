@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..atomic import written_whole
+from ..extras import require_extra
 from .dicom import dicom_slices, quietly
 
 __all__ = ["NoSegmentation", "require_highdicom", "write_dicom_seg"]
@@ -35,8 +35,7 @@ def require_highdicom() -> None:
     Raises:
         ImportError: it is not.
     """
-    if importlib.util.find_spec("highdicom") is None:
-        raise ImportError("dicom_seg needs highdicom: pip install 'monai_kd[dicom]', or set dicom_seg to False.")
+    require_extra("dicom", ["highdicom"], "dicom_seg", otherwise=", or set dicom_seg to False")
 
 
 def write_dicom_seg(mask: np.ndarray, sources: Sequence[str | Path], path: str | Path, algorithm: str) -> None:

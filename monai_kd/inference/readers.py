@@ -28,6 +28,8 @@ SUFFIXES = {
     ".mat": "mat",
 }
 MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
+# Pillow reads much else under a picture's name, and hands some of it to other programs.
+PICTURE_FORMATS = ("PNG", "JPEG")
 GREY_MODES = {"L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 
 
@@ -116,7 +118,7 @@ def _nifti(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _picture(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=PICTURE_FORMATS) as file:
             # Viewers turn pictures as the camera says, so the network and the mask get them turned too.
             picture = ImageOps.exif_transpose(file)
             if picture.mode not in GREY_MODES:

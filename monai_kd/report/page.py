@@ -5,17 +5,30 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from importlib import resources
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template
 
 from .. import __version__
 from ..atomic import written_whole
 from .checkpoint import CheckpointFacts
 from .examine import Examined, columns
 
-__all__ = ["write_page", "write_table"]
+__all__ = ["page_template", "write_page", "write_table"]
+
+
+def page_template(name: str, package: str = __package__) -> Template:
+    """A template of this package, or of another one that may include those of this one; all text of files is escaped.
+
+    Args:
+        name: of the file.
+        package: that it lies in.
+    """
+    loader = ChoiceLoader([PackageLoader(package, "."), PackageLoader(__package__, ".")])
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=loader
+    )
+    return environment.get_template(name)
 
 
 def write_page(
@@ -34,17 +47,12 @@ def write_page(
         temperature: that the classifier's logits were divided by.
         path: the file to write.
     """
-    # All text of files is escaped.
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    source = resources.files(__package__).joinpath("page.html.jinja").read_text(encoding="utf-8")
     counts = {status: sum(each.row["status"] == status for each in files) for status in ("ok", "failed", "skipped")}
-    page = environment.from_string(source).render(
+    page = page_template("page.html.jinja").render(
         files=files,
         counts=counts,
         with_tumour=sum(each.row.get("tumour") == "yes" for each in files),
         checkpoints=checkpoints,
-        synthetic=[what for what, facts in checkpoints.items() if facts.synthetic],
-        unknown=[what for what, facts in checkpoints.items() if facts.synthetic is None],
         threshold=threshold,
         temperature=temperature,
         date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),

@@ -1,0 +1,100 @@
+"""Both students, ready to be asked, from what is given on the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..bundle import find_bundle
+from ..inference import BundlePredictor
+from .checkpoint import CheckpointFacts, describe_checkpoint
+from .temperature import read_temperature
+
+__all__ = ["Students", "load_students"]
+
+BUNDLES = {"segmentation": "seg_student", "classification": "cls_student"}
+
+
+@dataclass(frozen=True)
+class Students:
+    """The two networks and what a reader must know about them.
+
+    Attributes:
+        segment: predictor of seg_student.
+        classify: predictor of cls_student.
+        checkpoints: theirs, by ``"segmentation"`` and ``"classification"``.
+    """
+
+    segment: BundlePredictor
+    classify: BundlePredictor
+    checkpoints: dict[str, CheckpointFacts]
+
+
+def load_students(
+    segmentation: Path,
+    classification: Path,
+    threshold: float | None = None,
+    temperature: str | None = None,
+    device: str | None = None,
+    bundles: Path | None = None,
+) -> Students:
+    """Load both, and say so when one of them was trained on phantoms.
+
+    Args:
+        segmentation, classification: checkpoints of seg_student and cls_student.
+        threshold: on the probability of tumour; ``None`` for the bundle's.
+        temperature: that the classifier's logits are divided by, see `read_temperature`; ``None`` for the bundle's.
+        device: ``None`` for the bundle's choice.
+        bundles: folder of the bundles, see `find_bundle`.
+
+    Raises:
+        FileNotFoundError: there is no such bundle, checkpoint or file of a temperature.
+        ValueError: a checkpoint does not fit its network, or a value is not allowed.
+    """
+    folders = {what: find_bundle(name, bundles) for what, name in BUNDLES.items()}
+    shared = {} if device is None else {"device": _device(device)}
+    cut = {} if threshold is None else {"threshold": threshold}
+    softened = {} if temperature is None else {"temperature": read_temperature(temperature, classification)}
+    segment = _predictor("segmentation", segmentation, folders, **shared, **cut)
+    classify = _predictor("classification", classification, folders, **shared, **softened)
+    checkpoints = {
+        "segmentation": describe_checkpoint(segmentation),
+        "classification": describe_checkpoint(classification),
+    }
+    for what, facts in checkpoints.items():
+        if facts.synthetic:
+            print(f"The {what} network was trained on SYNTHETIC phantoms: it knows nothing of real slices.")
+    return Students(segment, classify, checkpoints)
+
+
+def _device(name: str) -> str:
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        # CUDA's own message is followed by lines of advice to developers.
+        raise ValueError(f"--device {name} can't be used here: {str(error).splitlines()[0]}") from error
+    return name
+
+
+def _predictor(what: str, checkpoint: Path, folders: dict[str, Path], **overrides: Any) -> BundlePredictor:
+    try:
+        return BundlePredictor(folders[what], checkpoint, **overrides)
+    except ValueError as error:
+        for other, folder in folders.items():
+            if other != what and _fits(folder, checkpoint):
+                raise ValueError(
+                    f"--{what}: {checkpoint} is a checkpoint for --{other} ({folder.name}); give one of "
+                    f"{folders[what].name}."
+                ) from error
+        raise ValueError(f"--{what}: {error}") from error
+
+
+def _fits(bundle: Path, checkpoint: Path) -> bool:
+    try:
+        BundlePredictor(bundle, checkpoint, device="cpu")
+    except (ValueError, OSError, RuntimeError):
+        return False
+    return True

@@ -1,0 +1,3 @@
+from .command import run_serve
+
+__all__ = ["run_serve"]

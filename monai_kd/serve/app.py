@@ -1,0 +1,170 @@
+"""The page and its one question, as a Starlette application."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+from importlib import resources
+from urllib.parse import urlsplit
+
+from anyio import CapacityLimiter, to_thread
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .. import __version__
+from ..report.page import page_template
+from ..report.students import Students
+from .headers import MOST_PIXELS, TooManyPixels
+from .uploads import TAKEN, examine_uploads
+
+__all__ = ["create_app"]
+
+logger = logging.getLogger(__name__)
+
+MOST_FILES = 1000
+STATIC = {
+    "/page.css": ("monai_kd.report", "text/css"),
+    "/serve.css": ("monai_kd.serve", "text/css"),
+    "/serve.js": ("monai_kd.serve", "text/javascript"),
+}
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    # Browsers keep what they may, and results hold slices of patients.
+    "Cache-Control": "no-store",
+}
+
+
+def create_app(students: Students, most_bytes: int, hosts: Sequence[str]) -> Starlette:
+    """``GET /`` is the page, ``POST /slices`` examines what is uploaded, ``GET /health`` answers while that goes on.
+
+    Networks run for one upload at a time, in one thread beside the one that answers.
+
+    Args:
+        students: the networks.
+        most_bytes: of one upload, all of its files together.
+        hosts: names under which the server may be asked; under any other it answers 400, so that no other site can
+            give itself the server's address.
+    """
+    one = CapacityLimiter(1)
+    page = page_template("serve.html.jinja", __package__).render(
+        checkpoints=students.checkpoints,
+        threshold=students.segment.value("threshold"),
+        temperature=students.classify.value("temperature"),
+        version=__version__,
+        most_bytes=most_bytes,
+        most_pixels=MOST_PIXELS,
+        suffixes=TAKEN,
+    )
+
+    async def index(request: Request) -> Response:
+        return Response(page, media_type="text/html")
+
+    async def health(request: Request) -> Response:
+        return JSONResponse({"status": "ok", "version": __version__})
+
+    async def slices(request: Request) -> Response:
+        if _from_elsewhere(request.headers):
+            raise HTTPException(403, "only the page of this server may upload to it")
+        if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+            raise HTTPException(415, "files are expected as multipart/form-data, in fields called files")
+        request = Request(request.scope, _limited(request, most_bytes))
+        try:
+            async with request.form(max_files=MOST_FILES, max_fields=0) as form:
+                uploads = [each for each in form.getlist("files") if isinstance(each, UploadFile)]
+                if not uploads:
+                    raise HTTPException(422, "there is no file in a field called files")
+                contents = [(each.filename or "", each.file) for each in uploads]
+                answers = await to_thread.run_sync(examine_uploads, contents, students, limiter=one)
+        except TooManyPixels as error:
+            raise HTTPException(413, str(error)) from None
+        except MemoryError:
+            raise HTTPException(413, "it does not fit into memory") from None
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except HTTPException:
+            raise
+        except Exception as error:
+            # Only where and which type: messages may quote the file.
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            logger.error("an upload ended in %s at %s:%s", type(error).__name__, last.filename, last.lineno)
+            raise HTTPException(500, f"the server failed on it ({type(error).__name__}); it goes on") from None
+        content: dict[str, object] = {"files": answers}
+        statuses = {answer["status"] for answer in answers}
+        if "ok" in statuses:
+            return JSONResponse(content)
+        content["error"] = "; ".join(dict.fromkeys(answer["reason"] for answer in answers))
+        return JSONResponse(content, 422 if "failed" in statuses else 415)
+
+    routes = [Route("/", index), Route("/health", health), Route("/slices", slices, methods=["POST"])]
+    for path, (package, kind) in STATIC.items():
+        content = resources.files(package).joinpath(path[1:]).read_text(encoding="utf-8")
+        routes.append(Route(path, _static(content, kind)))
+    middleware = [Middleware(_SafeHeaders), Middleware(TrustedHostMiddleware, list(hosts), www_redirect=False)]
+    return Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: _said})
+
+
+def _static(content: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
+    async def file(request: Request) -> Response:
+        return Response(content, media_type=kind)
+
+    return file
+
+
+async def _said(request: Request, error: HTTPException) -> Response:
+    return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
+
+
+def _from_elsewhere(headers: Headers) -> bool:
+    """Whether a browser asks on behalf of a page of another site; programs that are no browser do not say."""
+    if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        return True
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+
+
+def _limited(request: Request, most: int) -> Receive:
+    """The request's body, cut off with 413 as soon as it is known to be too long."""
+    error = HTTPException(413, f"the upload is bigger than the {most / 2**20:g} MB that this server takes")
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > most:
+        raise error
+    left = most
+
+    async def receive() -> Message:
+        nonlocal left
+        message = await request.receive()
+        left -= len(message.get("body", b""))
+        if left < 0:
+            raise error
+        return message
+
+    return receive
+
+
+class _SafeHeaders:
+    """Tells browsers what the page may do: run its own script, show pictures that are in it, ask its own server."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)

@@ -1,0 +1,90 @@
+"""``python -m monai_kd serve``: a page on this computer that slices are dropped on."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from ..extras import require_extra
+from ..report.students import Students, load_students
+
+__all__ = ["run_serve"]
+
+LOCAL = ("localhost", "127.0.0.1", "[::1]")
+MOST_CONNECTIONS = 32
+
+
+def run_serve(
+    segmentation: Path,
+    classification: Path,
+    threshold: float | None = None,
+    temperature: str | None = None,
+    device: str | None = None,
+    bundles: Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    max_upload_mb: float = 100,
+) -> int:
+    """Serve the page until interrupted.
+
+    Args:
+        segmentation, classification, threshold, temperature, device, bundles: see `load_students`.
+        host: address or name to listen on; without encryption and without asking who asks.
+        port: 0 for a free one.
+        max_upload_mb: of one upload, all of its files together; 1 MB = 2^20 bytes.
+
+    Returns:
+        the exit code: 0 after an interrupt; 2 when nothing could be begun, after saying why.
+    """
+    try:
+        require_extra("serve", ["starlette", "uvicorn", "python_multipart"], "serve")
+        if not max_upload_mb > 0:
+            raise ValueError(f"--max_upload_mb must be a positive number, got {max_upload_mb}.")
+        with _listening(host, port) as listening:
+            students = load_students(segmentation, classification, threshold, temperature, device, bundles)
+            _serve(students, listening, host, int(max_upload_mb * 2**20))
+    except (OSError, ValueError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        raise OSError(f"--host {host} --port {port}: can't listen there, {error}; give others.") from error
+
+
+def _serve(students: Students, listening: socket.socket, host: str, most_bytes: int) -> None:
+    import uvicorn
+
+    from .app import create_app
+
+    address, port = listening.getsockname()[:2]
+    named = f"[{host}]" if ":" in host else host
+    hosts = (*LOCAL, named, socket.gethostname())
+    app = create_app(students, most_bytes, hosts)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        # Not even an address is noted, and nobody else's word for one is believed.
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=MOST_CONNECTIONS,
+    )
+    if not ipaddress.ip_address(address).is_loopback:
+        print(
+            f"WARNING: --host {host} can be reached from other computers. There is no password and no encryption: "
+            "whoever reaches it can use it, and slices travel readable.",
+            file=sys.stderr,
+        )
+    print(f"Not for diagnosis. Open http://{named}:{port} in a browser; Ctrl+C ends it.", flush=True)
+    # uvicorn lets requests end, and then raises the interrupt again.
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listening])

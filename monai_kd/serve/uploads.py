@@ -1,0 +1,106 @@
+"""What both networks say of uploaded files, which are on disk for as long as that takes."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..inference import InputFiles, UnreadableImage
+from ..inference.readers import SUFFIXES, kind_of
+from ..report.examine import examine
+from ..report.students import Students
+from .headers import MOST_PIXELS, TooManyPixels, pixels_told
+
+__all__ = ["TAKEN", "examine_uploads"]
+
+# HDF5, which .mat files are, can point at other files, and damaged ones can end the process that reads them.
+TAKEN = tuple(suffix for suffix, kind in SUFFIXES.items() if kind != "mat")
+UNSUPPORTED = "it is none of NIfTI, PNG, JPEG, DICOM"
+MAT = "this page takes no .mat files: python -m monai_kd report does, and python -m data_prep converts them"
+LONGEST_NAME = 120
+
+
+@dataclass(frozen=True)
+class _Name:
+    """Of an upload, as its sender calls it: to be shown, never to be used as a path."""
+
+    shown: str
+    stem: str
+    suffix: str
+
+
+def _name_of(given: str) -> _Name:
+    name = given.replace("\\", "/").rsplit("/", 1)[-1]
+    name = "".join(character for character in name if character.isprintable())
+    suffix = next((suffix for suffix in TAKEN if name.lower().endswith(suffix)), "")
+    stem = name[: len(name) - len(suffix)] or "unnamed"
+    if len(stem) > LONGEST_NAME:
+        stem = stem[:LONGEST_NAME] + "…"
+    return _Name(stem + name[len(name) - len(suffix) :], stem, suffix)
+
+
+def examine_uploads(uploads: Sequence[tuple[str, BinaryIO]], students: Students) -> list[dict[str, Any]]:
+    """Segment and classify files; nothing of them stays on disk.
+
+    DICOM files of one series are one volume, every other file is examined by itself.
+
+    Args:
+        uploads: name and content of each.
+        students: the networks.
+
+    Returns:
+        For each image what ``report.csv`` says of it, without the ``p_`` columns, and ``probabilities`` and ``votes``
+        by class, ``picture`` (overlay, a ``data:`` address) and as ``mask`` the ``name`` and ``content`` (base64) of a
+        file. Of what could not be used ``file``, ``status`` (``failed``, or ``skipped`` when it is of no supported
+        kind) and ``reason``.
+
+    Raises:
+        TooManyPixels: together they have more than `MOST_PIXELS`.
+    """
+    with tempfile.TemporaryDirectory(prefix="monai_kd-serve-") as folder:
+        received, pixels = Path(folder) / "in", 0
+        received.mkdir()
+        names, answers = dict[str, _Name](), list[dict[str, Any]]()
+        for number, (given, content) in enumerate(uploads):
+            name = _name_of(given)
+            path = received / f"upload{number:04d}{name.suffix}"
+            with open(path, "xb") as file:
+                shutil.copyfileobj(content, file)
+            status, reason = "skipped", MAT if name.shown.lower().endswith(".mat") else UNSUPPORTED
+            if kind_of(path) is not None:
+                try:
+                    pixels += pixels_told(path)
+                    names[path.name] = name
+                    continue
+                except UnreadableImage as error:
+                    status, reason = "failed", str(error)
+            path.unlink()
+            answers.append({"file": name.shown, "status": status, "reason": reason})
+        if pixels > MOST_PIXELS:
+            raise TooManyPixels
+        if names:
+            answers += _examined(InputFiles(received, Path(folder) / "out"), names, students)
+        return answers
+
+
+def _examined(inputs: InputFiles, names: dict[str, _Name], students: Students) -> Iterator[dict[str, Any]]:
+    for file in examine(inputs, students.segment, students.classify):
+        paths = inputs.labelled(file.row["file"]).paths
+        name = names[paths[0].name]
+        row = {key: value for key, value in file.row.items() if not key.startswith("p_")}
+        row["file"] = name.shown + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
+        for stored, each in names.items():
+            row["reason"] = row["reason"].replace(stored, each.shown)
+        if row["status"] == "ok":
+            mask = inputs.output_dir / row["mask"]
+            row["mask"] = {
+                "name": f"{name.stem}_mask{mask.name.rpartition('_mask')[2]}",
+                "content": base64.b64encode(mask.read_bytes()).decode("ascii"),
+            }
+            row |= {"probabilities": file.probabilities, "votes": file.votes, "picture": file.picture}
+        yield row
