@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import EnsureTyped, NormalizeIntensityd, RepeatChanneld
+from monai.transforms import EnsureChannelFirstd, EnsureTyped, NormalizeIntensityd, RepeatChanneld
 from torch import nn
 
 from ..bundle import find_bundle
@@ -28,7 +28,10 @@ __all__ = ["export_package", "run_export"]
 
 PREDICT = Path(__file__).with_name("predict.py")
 # In this order; what else a config does to an image, predict.py does not know.
-KNOWN = [UprightInPlaned, ScaleSliceIntensityd, ResizeInPlaned, RepeatChanneld, NormalizeIntensityd, EnsureTyped]
+KNOWN = [
+    *(EnsureChannelFirstd, UprightInPlaned, ScaleSliceIntensityd, ResizeInPlaned),
+    *(RepeatChanneld, NormalizeIntensityd, EnsureTyped),
+]
 TOLERANCE = 1e-3
 OPSET = 18
 
@@ -111,7 +114,7 @@ def _settings(predictor: BundlePredictor, bundle: Path, checkpoint: str | Path) 
     prepared = predictor.value("preprocessing").transforms[1:]
     kinds = [type(each) for each in prepared]
     upright = UprightInPlaned in kinds
-    if kinds != (KNOWN if upright else KNOWN[1:]):
+    if kinds != [kind for kind in KNOWN if upright or kind is not UprightInPlaned]:
         raise ValueError(
             f"preprocessing of {bundle.name} is {', '.join(kind.__name__ for kind in kinds)}; predict.py knows "
             f"{', '.join(kind.__name__ for kind in KNOWN)} in this order, and would give other results."

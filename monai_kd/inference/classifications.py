@@ -84,8 +84,9 @@ class Classifications(FileReport):
     def rows_of(self, file: str, output: Mapping[str, Any]) -> list[dict[str, Any]]:
         probabilities = np.asarray(torch.as_tensor(output[Keys.PRED]).cpu(), dtype=float)
         probabilities = probabilities.reshape(len(probabilities), -1)
+        reason = self.assumed(file)
         rows = [
-            {"file": file, "status": "ok", "reason": "", "slice": number, **rank_classes(column, self.class_names)}
+            {"file": file, "status": "ok", "reason": reason, "slice": number, **rank_classes(column, self.class_names)}
             for number, column in enumerate(probabilities.T)
         ]
         if self.gradcam is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,29 +13,50 @@ from typing import Any
 import numpy as np
 import pydicom
 from pydicom.errors import InvalidDicomError
+from pydicom.uid import UID, MediaStorageDirectoryStorage
 
 from .unreadable import UnreadableImage
 
-__all__ = ["dicom_slices", "is_dicom", "quietly", "read_dicom", "series_of"]
+__all__ = ["dicom_slices", "is_dicom", "quietly", "read_dicom", "series_of", "unplaced"]
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Headers that say nothing are believed: de-identification may have emptied them.
-MODALITIES = ("MR", "unknown", "")
+MODALITIES = ("MR", "")
 # Gaps between slices may differ by this share of the usual gap: positions in headers are rounded.
 GAP_TOLERANCE = 0.1
+# Axes of length 1 at right angles, up to rounding in headers.
+ORIENTATION_TOLERANCE = 0.01
+# What is read of a header, apart from patient and study.
+USED = (
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "PatientID"),
+    *("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SpacingBetweenSlices", "SliceThickness"),
+    *("RescaleSlope", "RescaleIntercept"),
+)
+# What decodes each group of transfer syntaxes, by the beginning of their names in DICOM. RLE needs nothing.
+DECODERS = {
+    "JPEG 2000": "pylibjpeg pylibjpeg-openjpeg",
+    "High-Throughput JPEG 2000": "pylibjpeg pylibjpeg-openjpeg",
+    "JPEG-LS": "pyjpegls",
+    "JPEG": "pylibjpeg pylibjpeg-libjpeg",
+}
 
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """pydicom quotes header values in its warnings, and those may be a patient's data."""
-    log = logging.getLogger("pydicom")
-    before, log.disabled = log.disabled, True
+    """pydicom quotes header values in its warnings, highdicom identifiers in its log: those are a patient's data."""
+    # By level, which the loggers of their modules inherit: one that is disabled silences itself alone.
+    logs = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
+    before = [log.level for log in logs]
     try:
+        for log in logs:
+            log.setLevel(logging.CRITICAL + 1)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        log.disabled = before
+        for log, level in zip(logs, before, strict=True):
+            log.setLevel(level)
 
 
 def is_dicom(path: str | Path) -> bool:
@@ -70,11 +92,21 @@ def read_dicom(paths: Sequence[str | Path]) -> tuple[np.ndarray, np.ndarray, np.
 
     Raises:
         UnreadableImage: a file is damaged, compressed in a way that can't be decoded, no image, of another modality
-            than MR, in colour or multi-frame; or the slices do not make one evenly spaced volume.
+            than MR, in colour or multi-frame; or the slices do not make one evenly spaced volume of one patient.
     """
     slices = dicom_slices(paths)
     image = np.stack([_pixels(each).T for each in slices], axis=-1)
     return image, *_geometry(slices)
+
+
+def unplaced(path: str | Path) -> str:
+    """Which header values of a single slice are missing, without which it is not known where it lies, by their names.
+
+    `read_dicom` then takes it as an axial slice, or as one that begins at the origin.
+    """
+    (data,) = dicom_slices([path])
+    names = {"ImageOrientationPatient": 6, "ImagePositionPatient": 3}
+    return " and ".join(name for name, count in names.items() if _numbers(data, name, count) is None)
 
 
 def dicom_slices(paths: Sequence[str | Path]) -> list[Any]:
@@ -106,18 +138,27 @@ def _checked(file: Path) -> Any:
     try:
         with quietly():
             data = pydicom.dcmread(file)
+            directory = data.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
+            functional_groups = "SharedFunctionalGroupsSequence" in data or "PerFrameFunctionalGroupsSequence" in data
             colours = int(data.get("SamplesPerPixel", 1))
             frames = int(data.get("NumberOfFrames", 1) or 1)
-            photometric = str(data.get("PhotometricInterpretation", "MONOCHROME2"))
-            modality = str(data.get("Modality", "unknown"))
+            photometric = _code(data.get("PhotometricInterpretation", "MONOCHROME2"))
+            modality = _code(data.get("Modality", ""))
+            # Values are parsed when they are asked for: here, so that a damaged one is met here.
+            for name in USED:
+                data.get(name)
             pixels = any(name in data for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"))
     except InvalidDicomError:
-        raise UnreadableImage(f"{file.name} is not a DICOM file") from None
+        raise UnreadableImage(f"{file.name} is not a DICOM file: it lacks the mark DICM after 128 bytes") from None
     except Exception as error:
         # Only the type: messages may quote the header.
         raise UnreadableImage(f"the header of {file.name} can't be read ({type(error).__name__})") from None
+    if directory:
+        raise UnreadableImage(f"{file.name} is the table of contents of a DICOM folder, not an image")
     if not pixels:
-        raise UnreadableImage(f"{file.name} holds no image (modality {modality}), or is truncated before its pixels")
+        raise UnreadableImage(
+            f"{file.name} holds no image (modality {modality or 'unknown'}), or is truncated before its pixels"
+        )
     if modality == "SEG":
         raise UnreadableImage(f"{file.name} is a segmentation, not an image")
     if modality not in MODALITIES:
@@ -126,8 +167,16 @@ def _checked(file: Path) -> Any:
         raise UnreadableImage(f"{file.name} is a colour image ({photometric}); grey slices are expected")
     if frames > 1:
         raise UnreadableImage(f"{file.name} is multi-frame ({frames} frames); export it as one file per slice")
+    if functional_groups:
+        raise UnreadableImage(f"{file.name} is of the enhanced, multi-frame kind; export it as one file per slice")
     data.source_name = file.name
     return data
+
+
+def _code(value: Any) -> str:
+    """A code of the header, for messages: in a damaged header any other value may have slipped into its place."""
+    text = str(value)
+    return text if re.fullmatch("[A-Z0-9_ ]{0,16}", text) else "no code"
 
 
 def _pixels(data: Any) -> np.ndarray:
@@ -135,18 +184,41 @@ def _pixels(data: Any) -> np.ndarray:
         with quietly():
             image = np.asarray(data.pixel_array).astype(np.float32)
             slope, intercept = float(data.get("RescaleSlope", 1) or 1), float(data.get("RescaleIntercept", 0) or 0)
+            inverted = data.PhotometricInterpretation == "MONOCHROME1"
+            shifted = int(data.get("HighBit", data.BitsStored - 1)) != data.BitsStored - 1
     except Exception as error:
-        syntax = data.file_meta.get("TransferSyntaxUID")
-        # Of a damaged one, whether it compresses can't be asked.
-        if syntax is not None and syntax.is_transfer_syntax and syntax.is_compressed:
-            raise UnreadableImage(
-                f"the pixels of {data.source_name} are compressed ({syntax.name}) and can't be decoded here: the file "
-                "is damaged, or a decoder is missing (pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg)"
-            ) from None
+        # Only the type: messages may quote the header.
         kind = type(error).__name__
+        syntax = data.file_meta.get("TransferSyntaxUID")
+        if isinstance(syntax, UID) and syntax.is_transfer_syntax and syntax.is_encapsulated:
+            reason = f"the pixels of {data.source_name} are compressed as {syntax.name} and {_undecodable(syntax)}"
+            raise UnreadableImage(reason) from None
         raise UnreadableImage(f"the pixels of {data.source_name} can't be read ({kind}): truncated?") from None
+    if shifted:
+        raise UnreadableImage(
+            f"the pixels of {data.source_name} are not in the lowest bits (HighBit is not BitsStored - 1)"
+        )
     image = image * np.float32(slope) + np.float32(intercept)
-    return -image if data.PhotometricInterpretation == "MONOCHROME1" else image
+    return -image if inverted else image
+
+
+def _undecodable(syntax: UID) -> str:
+    """Why pixels of a compressed transfer syntax could not be decoded, and what to do."""
+    packages = next((needed for name, needed in DECODERS.items() if syntax.name.startswith(name)), None)
+    try:
+        # Not in pydicom 2, which MONAI Label needs.
+        from pydicom.pixels import get_decoder
+    except ImportError:
+        return f"can't be decoded: damaged, or a decoder is missing (pip install {packages})"
+    try:
+        installed = get_decoder(syntax).is_available
+    except NotImplementedError:
+        return "there is no decoder for it: convert the file to an uncompressed transfer syntax"
+    if installed or packages is None:
+        return "can't be decoded: damaged?" + (
+            f" If not, try another decoder: pip install {packages}" if packages else ""
+        )
+    return f"no decoder for it is installed: pip install {packages}"
 
 
 def _numbers(data: Any, name: str, count: int) -> np.ndarray | None:
@@ -163,7 +235,8 @@ def _number(data: Any, *names: str) -> float:
     """The first positive number of the named header values, or NaN."""
     for name in names:
         try:
-            value = float(data.get(name))
+            with quietly():
+                value = float(data.get(name))
         except (TypeError, ValueError):
             continue
         if np.isfinite(value) and value > 0:
@@ -175,16 +248,18 @@ def _directions(data: Any) -> np.ndarray:
     """Unit vectors of increasing column, row and slice, as the rows of (3, 3), in LPS."""
     cosines = _numbers(data, "ImageOrientationPatient", 6)
     along = np.eye(3)[:2] if cosines is None else cosines.reshape(2, 3)
-    normal = np.cross(*along)
-    length = np.linalg.norm(normal)
-    if not 0.5 < length < 2:
+    if not np.allclose(along @ along.T, np.eye(2), atol=ORIENTATION_TOLERANCE):
         raise UnreadableImage(f"{data.source_name} has an ImageOrientationPatient that is no orientation")
-    return np.stack([*along, normal / length])
+    normal = np.cross(*along)
+    return np.stack([*along, normal / np.linalg.norm(normal)])
 
 
 def _sorted(slices: list[Any]) -> list[Any]:
     """Check that the slices belong together, and put them in the order of their positions."""
     first = slices[0]
+    for name in ("StudyInstanceUID", "PatientID", "FrameOfReferenceUID"):
+        if len({str(each.get(name, "")) for each in slices}) > 1:
+            raise UnreadableImage(f"the slices of the series differ in {name}: they make no volume")
     for name, count in (("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
         wanted = _numbers(first, name, count)
         for each in slices:
@@ -193,9 +268,10 @@ def _sorted(slices: list[Any]) -> list[Any]:
                 raise UnreadableImage(f"the slices of the series differ in {name}: they make no volume")
     if len({(each.get("Rows"), each.get("Columns")) for each in slices}) > 1:
         raise UnreadableImage("the slices of the series differ in size: they make no volume")
+    for name, count in (("ImageOrientationPatient", 6), ("ImagePositionPatient", 3)):
+        if any(_numbers(each, name, count) is None for each in slices):
+            raise UnreadableImage(f"slices of the series have no {name}: their order is not known")
     positions = [_numbers(each, "ImagePositionPatient", 3) for each in slices]
-    if any(position is None for position in positions):
-        raise UnreadableImage("slices of the series have no ImagePositionPatient: their order is not known")
     along = np.stack(positions) @ _directions(first)[2]
     order = np.argsort(along)
     gaps = np.diff(along[order])

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydicom import config
+from pydicom.valuerep import validate_value
 
 from ..atomic import written_whole
 from ..extras import require_extra
@@ -20,7 +22,13 @@ MAY_BE_EMPTY = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate", "StudyTime"),
     *("AccessionNumber", "ReferringPhysicianName"),
 )
-MUST_BE_THERE = ("StudyInstanceUID", "FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient")
+MUST_BE_THERE = (
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"),
+)
+# highdicom refuses wrong dates and times, and DICOM readers wrong identifiers. What is only too long is taken over.
+CHECKED = ("DA", "TM", "UI")
+SEXES = ("M", "F", "O", "")
 SERIES_NUMBER = 9001
 DESCRIPTION = "Tumour, by a network, for research"
 
@@ -51,7 +59,8 @@ def write_dicom_seg(mask: np.ndarray, sources: Sequence[str | Path], path: str |
         algorithm: name of what made the mask.
 
     Raises:
-        NoSegmentation: the mask is empty, or the source lacks what a segmentation must refer to.
+        NoSegmentation: the mask is empty, the source lacks what a segmentation must refer to, or what would be taken
+            over from it is not as DICOM wants it.
         ImportError: highdicom is not installed.
     """
     require_highdicom()
@@ -59,17 +68,46 @@ def write_dicom_seg(mask: np.ndarray, sources: Sequence[str | Path], path: str |
     if not volume.any():
         raise NoSegmentation("no DICOM SEG of an empty mask")
     slices = dicom_slices(sources)
-    lacking = sorted({name for each in slices for name in (*MUST_BE_THERE, "PixelSpacing") if not each.get(name)})
-    if lacking:
-        raise NoSegmentation(f"no DICOM SEG: the source has no {', '.join(lacking)}")
-    for each in slices:
-        for name in MAY_BE_EMPTY:
-            if name not in each:
-                setattr(each, name, "")
     with quietly():
-        segmentation = _segmentation(volume.transpose(2, 1, 0).astype(np.uint8), slices, algorithm)
+        _check_sources(slices)
+        try:
+            segmentation = _segmentation(volume.transpose(2, 1, 0).astype(np.uint8), slices, algorithm)
+        except Exception as error:
+            # One strange header must not end a run over many, and the message may quote it.
+            kind = type(error).__name__
+            raise NoSegmentation(f"no DICOM SEG: highdicom refuses the header of the source ({kind})") from None
+        if "SpecificCharacterSet" in slices[0]:
+            segmentation.SpecificCharacterSet = slices[0].SpecificCharacterSet
         with written_whole(path) as temporary:
             segmentation.save_as(temporary)
+
+
+def _check_sources(slices: Sequence[Any]) -> None:
+    lacking = sorted({name for each in slices for name in MUST_BE_THERE if not _is_there(each, name)})
+    if lacking:
+        raise NoSegmentation(f"no DICOM SEG: the source has no {', '.join(lacking)}")
+    names = (*MAY_BE_EMPTY, *MUST_BE_THERE)
+    wrong = sorted({name for each in slices for name in names if name in each and not _is_valid(each, name)})
+    if wrong:
+        raise NoSegmentation(f"no DICOM SEG: in the source, {', '.join(wrong)} is not as DICOM wants it")
+
+
+def _is_there(data: Any, name: str) -> bool:
+    value = data.get(name)
+    try:
+        return bool(value) and (name != "PixelSpacing" or all(float(number or 0) > 0 for number in value))
+    except (TypeError, ValueError):  # no numbers
+        return False
+
+
+def _is_valid(data: Any, name: str) -> bool:
+    try:
+        element = data[name]
+        if element.VR in CHECKED:
+            validate_value(element.VR, element.value, config.RAISE)
+    except Exception:  # Damaged values raise half a dozen types.
+        return False
+    return name != "PatientSex" or element.value in SEXES
 
 
 def _segmentation(frames: np.ndarray, slices: Sequence[Any], algorithm: str) -> Any:
@@ -77,6 +115,10 @@ def _segmentation(frames: np.ndarray, slices: Sequence[Any], algorithm: str) -> 
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
+    for each in slices:
+        for name in MAY_BE_EMPTY:
+            if name not in each:
+                setattr(each, name, "")
     own = version("monai_kd")
     described = hd.seg.SegmentDescription(
         segment_number=1,
@@ -104,4 +146,6 @@ def _segmentation(frames: np.ndarray, slices: Sequence[Any], algorithm: str) -> 
         device_serial_number="none",
         content_label="TUMOUR",
         content_description=DESCRIPTION,
+        # Own texts are ASCII, and highdicom lacks alphabets that names of patients are stored in.
+        specific_character_set=None,
     )

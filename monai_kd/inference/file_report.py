@@ -12,7 +12,9 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 from ..atomic import written_whole
+from .dicom import unplaced
 from .inputs import InputFiles
+from .readers import kind_of
 
 __all__ = ["FileReport", "printable"]
 
@@ -89,6 +91,12 @@ class FileReport(ABC):
             rows = self.rows_of(item["file"], output)
             self.rows += rows
             logger.info("%s %s: %s", where, printable(item["file"]), self.said(rows))
+
+    def assumed(self, file: str) -> str:
+        """What had to be assumed of a DICOM slice whose header does not say where it lies; else an empty text."""
+        paths = self.inputs.labelled(file).paths
+        missing = unplaced(paths[0]) if len(paths) == 1 and kind_of(paths[0]) == "dicom" else ""
+        return f"the header has no {missing}: taken as an axial slice at the origin" if missing else ""
 
     def write(self) -> None:
         """Write what is known so far."""

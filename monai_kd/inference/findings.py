@@ -101,7 +101,8 @@ class Findings(FileReport):
         spacing = np.asarray(output[Keys.PRED].meta["spacing"], dtype=float)
         found = measure(mask, probability, spacing)
         unknown = bool(np.isnan(spacing[:2]).any())
-        row = {"file": file, "status": "ok", "reason": NO_SPACING if unknown else "", **found}
+        reason = "; ".join(filter(None, [NO_SPACING if unknown else "", self.assumed(file)]))
+        row = {"file": file, "status": "ok", "reason": reason, **found}
         path = mask_path(self.inputs, file)
         row["mask"] = path.relative_to(self.inputs.output_dir).as_posix()
         image = self.inputs.labelled(file)

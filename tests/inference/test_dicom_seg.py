@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import highdicom as hd
@@ -96,11 +98,93 @@ def test_single_slice_without_any_patient(tmp_path, segment):
     assert not found.PatientID
 
 
-@pytest.mark.parametrize("missing", ["FrameOfReferenceUID", "PixelSpacing", "ImagePositionPatient"])
+def test_frames_by_hand(tmp_path):
+    """Without highdicom: each frame's bits, and the file that it says it was made of."""
+    instances = series(tmp_path / "in")
+    write_dicom_seg(volume(), sorted((tmp_path / "in").iterdir()), tmp_path / "seg.dcm", "a network")
+    found = pydicom.dcmread(tmp_path / "seg.dcm")
+    assert (found.SegmentationType, found.BitsAllocated, found.NumberOfFrames) == ("BINARY", 1, 3)
+    bits = np.unpackbits(np.frombuffer(found.PixelData, np.uint8), bitorder="little")
+    frames = bits[: 3 * found.Rows * found.Columns].reshape(3, found.Rows, found.Columns)
+    for frame, groups in zip(frames, found.PerFrameFunctionalGroupsSequence, strict=True):
+        (source,) = groups.DerivationImageSequence[0].SourceImageSequence
+        place = instances.index(source.ReferencedSOPInstanceUID)
+        np.testing.assert_array_equal(frame, volume()[..., place].T)
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dicom3tools is not installed")
+@pytest.mark.parametrize("count", [1, 4])
+def test_validator_finds_no_errors(tmp_path, count):
+    series(tmp_path / "in", count)
+    mask = volume()[..., :count]
+    write_dicom_seg(mask, sorted((tmp_path / "in").iterdir()), tmp_path / "seg.dcm", "a network")
+    done = subprocess.run(["dciodvfy", str(tmp_path / "seg.dcm")], capture_output=True, text=True, check=False)
+    said = done.stdout + done.stderr
+    assert "Segmentation" in said  # it knows what it looks at
+    assert [line for line in said.splitlines() if line.startswith("Error")] == []
+
+
+# alphabets of the header, the name in its bytes
+NAMES = {
+    "umlauts": ("ISO_IR 100", "Müller^Jürgen".encode("latin-1")),
+    "umlauts, not declared": (None, "Müller^Jürgen".encode("latin-1")),
+    "Chinese, UTF-8": ("ISO_IR 192", "Wang^XiaoDong=王^小东".encode()),
+    "Chinese, GB18030": ("GB18030", "Wang^XiaoDong=王^小东".encode("gb18030")),
+    # as in annex K of DICOM PS3.5
+    "Chinese, GB2312": ("\\ISO 2022 IR 58", b"Zhang^XiaoDong=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab"),
+    # as in annex H
+    "Japanese": ("\\ISO 2022 IR 87", b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B"),
+}
+
+
+@pytest.mark.parametrize(("alphabets", "stored"), NAMES.values(), ids=NAMES)
+def test_names_in_every_alphabet(tmp_path, alphabets, stored):
+    stored += b" " * (len(stored) % 2)
+    placeholder = "N" * len(stored)
+    item = pydicom.Dataset()
+    item.PatientID = placeholder  # text in a sequence
+    header = {"PatientName": placeholder, "OtherPatientIDsSequence": [item], "FrameOfReferenceUID": FRAME}
+    header |= {} if alphabets is None else {"SpecificCharacterSet": alphabets.split("\\")}
+    path = write_dicom(tmp_path / "a.dcm", grey(pattern()), **header)
+    path.write_bytes(path.read_bytes().replace(placeholder.encode(), stored))
+    write_dicom_seg(pattern().T.astype(np.uint8), [path], tmp_path / "seg.dcm", "a network")
+    found = pydicom.dcmread(tmp_path / "seg.dcm")
+    assert found.get("SpecificCharacterSet") == pydicom.dcmread(path).get("SpecificCharacterSet")
+    assert (tmp_path / "seg.dcm").read_bytes().count(stored.rstrip()) == 2
+
+
+# A header that highdicom refuses, quoting it: what is said instead.
+STRANGE = {
+    "StudyDate": "2020",
+    "StudyTime": "DOE^JANE",
+    "PatientBirthDate": "1.2.70",
+    "PatientSex": "JANE",
+    "SOPInstanceUID": "no identifier",
+    "StudyInstanceUID": "01.abc",
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_strange_header_is_named_and_not_quoted(tmp_path, name):
+    path = write_dicom(tmp_path / "a.dcm", grey(pattern()), FrameOfReferenceUID=FRAME, **{name: STRANGE[name]})
+    with pytest.raises(NoSegmentation, match=f"in the source, {name} is not as DICOM wants it") as caught:
+        write_dicom_seg(pattern().T, [path], tmp_path / "seg.dcm", "a network")
+    assert STRANGE[name] not in str(caught.value)
+    assert not (tmp_path / "seg.dcm").exists()
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        *("FrameOfReferenceUID", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness"),
+        *("SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID"),
+    ],
+)
 def test_source_that_can_not_be_referred_to_is_said(tmp_path, segment, missing):
-    header = {"FrameOfReferenceUID": FRAME} if missing != "FrameOfReferenceUID" else {}
-    absent = {missing: None} if header else {}
-    write_dicom(tmp_path / "a.dcm", grey(pattern()), **header, **absent)
+    path = write_dicom(tmp_path / "a.dcm", grey(pattern()), FrameOfReferenceUID=FRAME)
+    data = pydicom.dcmread(path)
+    del data[missing]
+    data.save_as(path)
     row = segment(tmp_path / "a.dcm", dicom_seg=True)["a.dcm"]
     assert row["status"] == "ok"
     assert f"no DICOM SEG: the source has no {missing}" in row["reason"]

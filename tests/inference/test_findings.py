@@ -5,6 +5,7 @@ import os
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 import torch
 from monai.data import MetaTensor
@@ -135,20 +136,31 @@ def test_broken_code_is_not_taken_for_a_bad_file(tmp_path, segment, monkeypatch)
     assert isinstance(error, ZeroDivisionError)
 
 
-def test_no_patient_data_in_outputs_or_logs(tmp_path, segment, caplog, capfd):
+@pytest.mark.parametrize("time", ["101010", "junk:DOE^JANE"])
+def test_no_patient_data_in_outputs_or_logs(tmp_path, segment, caplog, capfd, time):
+    # Who embeds the bundle may log more than the command does.
     caplog.set_level(logging.DEBUG)
-    for number in range(3):
-        write_dicom(
-            tmp_path / "in" / f"{number}.dcm", grey(pattern()), position=(0, 0, number), StudyTime="junk:DOE^JANE"
-        )
+    header = {"StudyTime": time, "FrameOfReferenceUID": "1.2.3.4", "StudyDescription": PATIENT}
+    sources = [
+        write_dicom(tmp_path / "in" / f"{number}.dcm", grey(pattern()), position=(0, 0, number), **header)
+        for number in range(3)
+    ]
+    instances = [str(pydicom.dcmread(path).SOPInstanceUID) for path in sources]
     write_dicom(tmp_path / "in" / "bad.dcm", grey(pattern()), series="9", Modality="SR", Rows=None)
     caplog.clear()  # writing a time that is none made pydicom quote it
     capfd.readouterr()
-    segment(tmp_path / "in", overlays=True)
-    written = b"".join(path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file())
+    row = segment(tmp_path / "in", overlays=True, dicom_seg=True)["in"]
+    # Of a header that is not as DICOM wants it no segmentation is written, and its value is not quoted.
+    assert row["dicom_seg"] == ("in_seg.dcm" if time == "101010" else "")
+    assert ("StudyTime is not as" in row["reason"]) == (time != "101010")
+    files = {path.name: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    # The one output that holds the patient, as docs/inference.md says.
+    assert PATIENT.encode() in files.pop("in_seg.dcm", PATIENT.encode())
+    assert {path.rsplit(".", 1)[-1] for path in files} == {"csv", "gz", "png"}
+    written = b"".join(files.values())
     mask = nib.load(tmp_path / "out" / "in_mask.nii.gz")
     said = caplog.text.encode() + "".join(capfd.readouterr()).encode()
-    for secret in (PATIENT, "ID-4711", "19700102", "20200102"):
+    for secret in (PATIENT, "ID-4711", "19700102", "20200102", *instances):
         assert secret.encode() not in written + said + bytes(mask.header.binaryblock)
 
 

@@ -129,7 +129,7 @@ def test_nested_values_are_overridden(brightness):
     overrides = {**BRIGHTNESS, "inferer#slices_per_batch": 2, "upright": False}
     predict = BundlePredictor(BUNDLES / "seg_student", brightness, **overrides)
     assert predict.value("inferer").slices_per_batch == 2
-    assert len(predict.value("preprocessing").transforms) == 6
+    assert len(predict.value("preprocessing").transforms) == 7
 
 
 def test_errors_say_what_is_wrong(tmp_path, brightness, classifier):

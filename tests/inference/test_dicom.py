@@ -1,0 +1,223 @@
+"""DICOM files as scanners, archives and accidents leave them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from pydicom import uid
+from pydicom.encaps import encapsulate
+from pydicom.fileset import FileSet
+from slices import PATIENT, grey, pattern, write_dicom
+
+from monai_kd.inference import UnreadableImage, read_image
+
+IMAGE = grey(pattern()).astype(np.uint16)
+
+
+def compressed(path: Path, syntax: uid.UID, codestream: bytes, image: np.ndarray = IMAGE) -> Path:
+    data = pydicom.dcmread(write_dicom(path, image))
+    data.file_meta.TransferSyntaxUID = syntax
+    data.PixelData = encapsulate([codestream])
+    data["PixelData"].VR = "OB"
+    data["PixelData"].is_undefined_length = True
+    data.save_as(path)
+    return path
+
+
+def by_pillow(form: str, **options: object) -> Callable[[np.ndarray], bytes]:
+    def encode(image: np.ndarray) -> bytes:
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, form, **options)
+        return buffer.getvalue()
+
+    return encode
+
+
+def by_pyjpegls(image: np.ndarray) -> bytes:
+    return bytes(pytest.importorskip("jpeg_ls").encode_array(image))
+
+
+# syntax, encoder, kind of pixels, largest difference
+DECODED = {
+    "JPEG, 8 bit": (uid.JPEGBaseline8Bit, by_pillow("jpeg", quality=100), np.uint8, 2),
+    "JPEG 2000, 16 bit": (uid.JPEG2000Lossless, by_pillow("jpeg2000", no_jp2=True), np.uint16, 0),
+    "JPEG-LS, 16 bit": (uid.JPEGLSLossless, by_pyjpegls, np.uint16, 0),
+}
+
+
+@pytest.mark.parametrize(("syntax", "encode", "kind", "difference"), DECODED.values(), ids=DECODED)
+def test_compressed_pixels(tmp_path, syntax, encode, kind, difference):
+    image = np.where(pattern(), 220 if kind == np.uint8 else 40000, 30).astype(kind)
+    found, _ = read_image(compressed(tmp_path / "a.dcm", syntax, encode(image), image))
+    np.testing.assert_allclose(found[..., 0], image.T, atol=difference)
+
+
+UNDECODED = {
+    uid.JPEGBaseline8Bit: "pylibjpeg pylibjpeg-libjpeg",
+    uid.JPEGExtended12Bit: "pylibjpeg pylibjpeg-libjpeg",
+    uid.JPEGLossless: "pylibjpeg pylibjpeg-libjpeg",
+    uid.JPEGLosslessSV1: "pylibjpeg pylibjpeg-libjpeg",
+    uid.JPEGLSLossless: "pyjpegls",
+    uid.JPEGLSNearLossless: "pyjpegls",
+    uid.JPEG2000Lossless: "pylibjpeg pylibjpeg-openjpeg",
+    uid.JPEG2000: "pylibjpeg pylibjpeg-openjpeg",
+    uid.HTJ2KLossless: "pylibjpeg pylibjpeg-openjpeg",
+}
+
+
+@pytest.mark.parametrize("syntax", UNDECODED, ids=lambda syntax: syntax.name)
+def test_compressed_pixels_without_a_decoder(tmp_path, monkeypatch, syntax):
+    monkeypatch.setattr("pydicom.pixels.decoders.base.Decoder.is_available", False)
+    with pytest.raises(UnreadableImage) as caught:
+        read_image(compressed(tmp_path / "a.dcm", syntax, b"no matter"))
+    assert f"compressed as {syntax.name} and" in str(caught.value)
+    assert str(caught.value).endswith(f"no decoder for it is installed: pip install {UNDECODED[syntax]}")
+
+
+@pytest.mark.parametrize(
+    ("syntax", "reason"),
+    [
+        (uid.RLELossless, "compressed as RLE Lossless and can't be decoded: damaged.$"),
+        (uid.JPEG2000, "JPEG 2000 Image Compression and can't be decoded: damaged. If not, .* pip install pylibjpeg"),
+        (uid.MPEG2MPML, "MPEG2 .* there is no decoder for it: convert the file"),
+    ],
+)
+def test_damaged_or_of_no_use(tmp_path, syntax, reason):
+    with pytest.raises(UnreadableImage, match=reason):
+        read_image(compressed(tmp_path / "a.dcm", syntax, b"junk"))
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("overlay", [0, 0x1000, 0xF000])
+def test_twelve_bits_in_sixteen(tmp_path, signed, overlay):
+    # Old scanners keep overlays in the bits above.
+    image = np.where(pattern(), 1000, -900 if signed else 100)
+    stored = (image & 0xFFF).astype(np.uint16)
+    stored[:9, :9] |= overlay
+    header = {"BitsStored": 12, "HighBit": 11, "PixelRepresentation": int(signed)}
+    found, _ = read_image(write_dicom(tmp_path / "a.dcm", stored, **header))
+    np.testing.assert_array_equal(found[..., 0], image.T)
+
+
+def test_rescaled_slice_by_slice(tmp_path):
+    values = [(1.0, 0), (2.5, -300), (0.125, 40)]
+    for number, (slope, intercept) in enumerate(values):
+        header = {"position": (0, 0, -3.0 * number), "RescaleSlope": slope, "RescaleIntercept": intercept}
+        write_dicom(tmp_path / f"{number}.dcm", IMAGE, **header)
+    found, _ = read_image(tmp_path)
+    for place, (slope, intercept) in enumerate(reversed(values)):
+        np.testing.assert_allclose(found[..., place], IMAGE.T * slope + intercept)
+
+
+def directory(folder: Path) -> Path:
+    files = FileSet()
+    ids = {"StudyID": "1", "StudyTime": "101010", "AccessionNumber": "", "SeriesNumber": 1, "InstanceNumber": 1}
+    files.add(write_dicom(folder / "a.dcm", IMAGE, **ids))
+    files.write(folder / "disc")
+    return folder / "disc" / "DICOMDIR"
+
+
+def without_mark(path: Path) -> Path:
+    path.write_bytes(path.read_bytes()[132:])
+    return path
+
+
+def enhanced(path: Path) -> Path:
+    """One frame, whose geometry is not where that of a slice is."""
+    header = {"SOPClassUID": uid.EnhancedMRImageStorage, "NumberOfFrames": 1}
+    data = pydicom.dcmread(write_dicom(path, IMAGE, None, None, None, **header))
+    data.SharedFunctionalGroupsSequence = [pydicom.Dataset()]
+    data.save_as(path)
+    return path
+
+
+def swallowed(path: Path) -> Path:
+    """One wrong byte: the modality is as long as all that follows up to the patient's name and number."""
+    content = write_dicom(path, IMAGE).read_bytes()
+    start = content.index(b"\x08\x00\x60\x00CS\x02\x00MR")
+    length = content.index(b"ID-4711") - start
+    path.write_bytes(content[: start + 6] + bytes([length]) + content[start + 7 :])
+    return path
+
+
+BAD = {
+    "table of contents": (directory, "DICOMDIR is the table of contents"),
+    "no mark": (
+        lambda d: without_mark(write_dicom(d / "a.dcm", IMAGE)),
+        "a.dcm is not a DICOM file: it lacks the mark",
+    ),
+    "enhanced, one frame": (lambda d: enhanced(d / "a.dcm"), "enhanced, multi-frame kind; export"),
+    "bits on top": (lambda d: write_dicom(d / "a.dcm", IMAGE << 4, BitsStored=12, HighBit=15), "not in the lowest"),
+    "orientation, long": (
+        lambda d: write_dicom(d / "a.dcm", IMAGE, orientation=(1.5, 0, 0, 0, 0.6, 0)),
+        "ImageOrientationPatient that is no orientation",
+    ),
+    "orientation, skewed": (
+        lambda d: write_dicom(d / "a.dcm", IMAGE, orientation=(1, 0, 0, 0.6, 0.8, 0)),
+        "ImageOrientationPatient that is no orientation",
+    ),
+    "one wrong byte": (lambda d: swallowed(d / "a.dcm"), "modality no code"),
+}
+
+
+@pytest.mark.parametrize(("make", "reason"), BAD.values(), ids=BAD)
+def test_reason(tmp_path, make, reason):
+    with pytest.raises(UnreadableImage, match=reason) as caught:
+        read_image(make(tmp_path))
+    assert PATIENT not in str(caught.value)
+
+
+# what is different in one slice of a sagittal series, why it is refused
+SERIES = {
+    "patient": ({"PatientID": "another"}, "differ in PatientID"),
+    "study": ({"StudyInstanceUID": "1.9"}, "differ in StudyInstanceUID"),
+    "frame of reference": ({"FrameOfReferenceUID": "1.9"}, "differ in FrameOfReferenceUID"),
+}
+
+
+@pytest.mark.parametrize(("change", "reason"), SERIES.values(), ids=SERIES)
+def test_slices_that_do_not_belong_together(tmp_path, change, reason):
+    for number in range(3):
+        header = {"position": (3.0 * number, 0, 0), "orientation": (0, 1, 0, 0, 0, -1)}
+        write_dicom(tmp_path / f"{number}.dcm", IMAGE, **header, **(change if number == 1 else {}))
+    with pytest.raises(UnreadableImage, match=reason):
+        read_image(tmp_path)
+
+
+def test_series_without_orientation_has_no_order(tmp_path):
+    for number in range(3):
+        write_dicom(tmp_path / f"{number}.dcm", IMAGE, position=(3.0 * number, 0, 0), orientation=None)
+    with pytest.raises(UnreadableImage, match="have no ImageOrientationPatient: their order is not known"):
+        read_image(tmp_path)
+
+
+def test_what_is_assumed_of_a_slice_is_said(tmp_path, segment):
+    folder = tmp_path / "in"
+    write_dicom(folder / "neither.dcm", IMAGE, series="1", orientation=None, position=None)
+    write_dicom(folder / "turned.dcm", IMAGE, series="2", orientation=None)
+    write_dicom(folder / "whole.dcm", IMAGE, series="3")
+    reasons = {name: row["reason"] for name, row in segment(folder).items()}
+    assert reasons["whole.dcm"] == ""
+    assert "has no ImageOrientationPatient: taken as" in reasons["turned.dcm"]
+    assert "has no ImageOrientationPatient and ImagePositionPatient: taken as" in reasons["neither.dcm"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_damaged_headers_end_in_a_reason(tmp_path, seed):
+    content = bytearray(write_dicom(tmp_path / "a.dcm", IMAGE).read_bytes())
+    random = np.random.default_rng(seed)
+    for place in random.integers(132, len(content) - IMAGE.nbytes, 4):
+        content[place] = random.integers(0, 256)
+    (tmp_path / "a.dcm").write_bytes(content)
+    reason = ""
+    try:
+        read_image(tmp_path / "a.dcm")
+    except UnreadableImage as error:
+        reason = str(error)
+    assert PATIENT not in reason
