@@ -209,7 +209,7 @@ def _undecodable(syntax: UID) -> str:
         # Not in pydicom 2, which MONAI Label needs.
         from pydicom.pixels import get_decoder
     except ImportError:
-        return f"can't be decoded: damaged, or a decoder is missing (pip install {packages})"
+        return f"can't be decoded: damaged, or a decoder is missing (pip install {packages or 'pylibjpeg'})"
     try:
         installed = get_decoder(syntax).is_available
     except NotImplementedError:

@@ -16,7 +16,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-import requests
 import timm
 import torch
 from monai.networks.nets import BasicUNet
@@ -27,6 +26,7 @@ from monai_kd.label import make_app
 from monai_kd.networks import HybridUNet
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed: see docs/label.md and .ci/label")
+import requests
 from monailabel.client import MONAILabelClient
 
 FIGSHARE = Path(__file__).resolve().parents[3] / "shared" / "figshare"
