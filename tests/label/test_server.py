@@ -340,7 +340,10 @@ def test_training_from_the_client_trains_once_and_publishes(request, planes, tmp
     before = server.mask("flat", model).read_bytes()
     models = server.app / "model" / "seg_student" / "models"
     weights = (models / "model.pt").read_bytes()
-    said = server.train(model, max_epochs=3)
+    # 3D Slicer sends every option back, lists as what is chosen in them.
+    options = server.client.info()["trainers"][model]["config"] if which == "own" else {}
+    chosen = {name: value[0] if isinstance(value, list) else value for name, value in options.items()}
+    said = server.train(model, **{**chosen, "max_epochs": 3})
     assert (models / "model.pt").read_bytes() != weights
     assert len((models / "log.csv").read_text().splitlines()) == 1 + 3
     assert said.count("epoch 3/3") == 1
