@@ -121,7 +121,7 @@ def _number(value: Any, highest: float = math.inf) -> bool:
 
 
 _COUNTS = ("epochs", "batch_size", "val_interval", "student_tap_channels", "teacher_tap_channels")
-_FROM_ZERO = ("fold", "seed", "workers", "bootstrap")
+_FROM_ZERO = ("seed", "workers", "bootstrap")
 _SWITCHES = ("amp", "resume", "freeze", "teacher_freeze", "calibrate", "gradcam", "upright", "overlays", "dicom_seg")
 _SHARES = ("alpha", "basic_alpha", "label_smoothing", "flip_probability")
 _AMOUNTS = (
@@ -131,6 +131,8 @@ _AMOUNTS = (
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **{name: (lambda v: type(v) is int and v >= 1, "a whole number from 1") for name in _COUNTS},
     **{name: (lambda v: type(v) is int and v >= 0, "a whole number from 0") for name in _FROM_ZERO},
+    # None: which slices validated is nobody's fold.
+    "fold": (lambda v: v is None or (type(v) is int and v >= 0), "a whole number from 0"),
     **{name: (lambda v: isinstance(v, bool), "True or False") for name in _SWITCHES},
     **{name: (lambda v: _number(v, highest=1), "a number from 0 to 1") for name in _SHARES},
     **{name: (_number, "a number from 0") for name in _AMOUNTS},
