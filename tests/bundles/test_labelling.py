@@ -6,7 +6,6 @@ import json
 import shutil
 from pathlib import Path
 
-import monai.bundle
 import nibabel as nib
 import numpy as np
 import pytest
@@ -45,13 +44,11 @@ def given(disc_dataset) -> list[dict[str, str]]:
 
 
 def label(app: Path, given: list, validation: list, epochs: int = 1, **more) -> Path:
-    """What `monailabel.tasks.train.bundle.BundleTrainTask` hands to MONAI."""
+    """What `monailabel.tasks.train.bundle.BundleTrainTask` hands to ``monai.bundle.run``, and that to this."""
     bundle = app / "seg_student"
     config = ConfigParser.load_config_file(bundle / "configs" / "train.json")
-    monai.bundle.run(
-        run_id="run",
-        init_id=None,
-        final_id=None,
+    workflow = create_workflow(
+        workflow_type="train",
         meta_file=str(bundle / "configs" / "metadata.json"),
         config_file=str(bundle / "configs" / "train.json"),
         logging_file=False,
@@ -65,6 +62,8 @@ def label(app: Path, given: list, validation: list, epochs: int = 1, **more) -> 
             **more,
         },
     )
+    workflow.run()
+    workflow.finalize()
     return bundle / "models"
 
 
