@@ -1,7 +1,8 @@
 """Data that several test folders share."""
 
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -49,6 +50,14 @@ def write_disc_slices(
     datalist = {"name": "discs", "labels": labels, "spacing": list(SPACING), "synthetic": True, "training": entries}
     (folder / "datalist.json").write_text(json.dumps(datalist))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def log_level() -> Iterator[None]:
+    """A bundle that runs sets the level of all logs by its logging.conf, also for the tests that come after."""
+    level = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(level)
 
 
 @pytest.fixture(scope="session")
