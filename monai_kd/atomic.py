@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["write_json", "written_whole"]
+__all__ = ["check_new_folder", "folder_written_whole", "write_json", "written_whole"]
 
 
 @contextmanager
@@ -33,6 +34,33 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_new_folder(path: Path) -> None:
+    """Refuse a folder that holds something, or a file.
+
+    Raises:
+        FileExistsError: it is one.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise FileExistsError(f"{path} is not empty: choose another folder, or remove it.")
+
+
+@contextmanager
+def folder_written_whole(path: Path) -> Iterator[Path]:
+    """Give a temporary folder beside ``path`` to fill, and rename it to ``path`` when the block ends well.
+
+    Args:
+        path: absolute; it must pass `check_new_folder`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as temporary:
+        folder = Path(temporary) / path.name
+        folder.mkdir()
+        yield folder
+        if path.is_dir():
+            path.rmdir()
+        folder.rename(path)
 
 
 def write_json(content: Any, path: str | Path) -> None:

@@ -7,7 +7,6 @@ import json
 import logging
 import shutil
 import sys
-import tempfile
 import warnings
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +17,7 @@ import torch
 from monai.transforms import EnsureChannelFirstd, EnsureTyped, NormalizeIntensityd, RepeatChanneld
 from torch import nn
 
+from ..atomic import check_new_folder, folder_written_whole
 from ..bundle import find_bundle
 from ..extras import require_extra
 from ..inference import BundlePredictor
@@ -60,14 +60,10 @@ def export_package(bundle: str | Path, checkpoint: str | Path, output_dir: str |
     """
     require_extra("export", ["onnx", "onnxscript", "onnxruntime"], "export")
     bundle, output_dir = Path(bundle).expanduser().resolve(), Path(output_dir).expanduser().resolve()
-    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
-        raise FileExistsError(f"{output_dir} is not empty: choose another --output_dir, or remove it.")
+    check_new_folder(output_dir)
     predictor = BundlePredictor(bundle, checkpoint, device="cpu", amp=False)
     settings = _settings(predictor, bundle, checkpoint)
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output_dir.parent, prefix=".package-") as temporary:
-        folder = Path(temporary) / output_dir.name
-        folder.mkdir()
+    with folder_written_whole(output_dir) as folder:
         _write_onnx(predictor.network, settings["image_size"], folder / "model.onnx")
         (folder / "settings.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         (folder / "requirements.txt").write_text("numpy\nonnxruntime\n", encoding="utf-8")
@@ -84,9 +80,6 @@ def export_package(bundle: str | Path, checkpoint: str | Path, output_dir: str |
                 f"the exported network gives probabilities that differ by {difference:.2g} from the bundle's: the "
                 "export went wrong, and nothing was written."
             )
-        if output_dir.is_dir():
-            output_dir.rmdir()
-        folder.rename(output_dir)
     return difference
 
 

@@ -16,7 +16,7 @@ from .masks import mask_path
 from .overlay import draw_overlay
 from .readers import kind_of, read_image
 
-__all__ = ["COLUMNS", "Findings", "measure"]
+__all__ = ["COLUMNS", "Findings", "mask_and_probability", "measure", "telling_slice"]
 
 COLUMNS = (
     *("file", "status", "reason", "tumour", "slices", "slices_with_tumour", "largest_slice", "area_px", "area_mm2"),
@@ -70,6 +70,24 @@ def measure(mask: np.ndarray, probability: np.ndarray, spacing: np.ndarray) -> d
     return found
 
 
+def mask_and_probability(output: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Of what a segmentation's post-processing leaves: both (X, Y) or (X, Y, slices)."""
+    mask, probability = (np.asarray(torch.as_tensor(output[key])[0].cpu()) for key in (Keys.PRED, "probability"))
+    return mask, probability
+
+
+def telling_slice(found: Mapping[str, Any], probability: np.ndarray) -> int:
+    """The slice that speaks for a volume: with the largest area; without any tumour, with the highest probability.
+
+    Args:
+        found: what `measure` gives.
+        probability: (X, Y) or (X, Y, slices).
+    """
+    if "largest_slice" in found:
+        return found["largest_slice"]
+    return int(probability.reshape(*probability.shape[:2], -1).max(axis=(0, 1)).argmax())
+
+
 class Findings(FileReport):
     """`FileReport` of a segmentation: ``findings.csv``, and an overlay for each file.
 
@@ -97,7 +115,7 @@ class Findings(FileReport):
             require_highdicom()
 
     def rows_of(self, file: str, output: Mapping[str, Any]) -> list[dict[str, Any]]:
-        mask, probability = (np.asarray(torch.as_tensor(output[key])[0].cpu()) for key in (Keys.PRED, "probability"))
+        mask, probability = mask_and_probability(output)
         spacing = np.asarray(output[Keys.PRED].meta["spacing"], dtype=float)
         found = measure(mask, probability, spacing)
         unknown = bool(np.isnan(spacing[:2]).any())

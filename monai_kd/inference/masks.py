@@ -17,7 +17,7 @@ from ..atomic import written_whole
 from .inputs import InputFiles
 from .readers import kind_of
 
-__all__ = ["MaskLayout", "MaskWriter", "mask_path", "write_mask"]
+__all__ = ["MaskLayout", "MaskWriter", "mask_path", "mask_suffix", "write_mask"]
 
 TUMOUR_IN_PICTURE = 255  # so that any picture viewer shows it
 GEOMETRY = (
@@ -29,9 +29,14 @@ GEOMETRY = (
 def mask_path(inputs: InputFiles, label: str) -> Path:
     """Where the mask of an input goes: PNG for pictures, NIfTI, packed as the input, for all else."""
     image = inputs.labelled(label)
-    source = image.paths[0]
-    suffix = ".png" if kind_of(source) == "picture" else ".nii" if source.name.lower().endswith(".nii") else ".nii.gz"
-    return inputs.output_dir / f"{image.name}_mask{suffix}"
+    return inputs.output_dir / f"{image.name}_mask{mask_suffix(image.paths[0])}"
+
+
+def mask_suffix(source: str | Path) -> str:
+    """How the name of the mask of a file ends."""
+    if kind_of(source) == "picture":
+        return ".png"
+    return ".nii" if Path(source).name.lower().endswith(".nii") else ".nii.gz"
 
 
 def write_mask(mask: MetaTensor, path: str | Path) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
+from ..atomic import check_new_folder, folder_written_whole
 from ..bundle import find_bundle
 from ..inference import BundlePredictor
 
@@ -34,8 +34,7 @@ def make_app(folder: str | Path, checkpoints: dict[str, Path], bundles: str | Pa
             fit its bundle.
     """
     folder = Path(folder).expanduser().resolve()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder} is not empty: choose another folder, or remove it.")
+    check_new_folder(folder)
     if not checkpoints.keys() & {"segmentation", "classification"}:
         raise ValueError("nothing to serve: give --segmentation CHECKPOINT, --classification CHECKPOINT, or both.")
     if "teacher" in checkpoints and "segmentation" not in checkpoints:
@@ -45,15 +44,10 @@ def make_app(folder: str | Path, checkpoints: dict[str, Path], bundles: str | Pa
             BundlePredictor(find_bundle(BUNDLES[what], bundles), checkpoint, device="cpu")
         except ValueError as error:
             raise ValueError(f"--{what}: {error}") from error
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".app-") as temporary:
-        made = Path(temporary) / folder.name
+    with folder_written_whole(folder) as made:
         for what, checkpoint in checkpoints.items():
             _copy_bundle(find_bundle(BUNDLES[what], bundles), Path(checkpoint).expanduser(), made / "model")
         shutil.copyfile(MAIN, made / "main.py")
-        if folder.is_dir():
-            folder.rmdir()
-        made.rename(folder)
 
 
 def _copy_bundle(bundle: Path, checkpoint: Path, model: Path) -> None:

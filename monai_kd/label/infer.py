@@ -6,7 +6,6 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,8 @@ from monailabel.transform.writer import Writer
 from monailabel.utils.others.generic import device_list, name_to_device
 
 from ..inference import UnreadableImage, measure, rank_classes, read_image
-from ..inference.masks import write_mask
+from ..inference.findings import mask_and_probability, telling_slice
+from ..inference.masks import mask_suffix, write_mask
 from ..inference.readers import kind_of
 from .served import ServedBundle
 
@@ -82,12 +82,11 @@ class SegmentationTask(_SliceTask):
         self, image: np.ndarray, meta: Mapping[str, Any], device: str, request: Mapping[str, Any]
     ) -> tuple[str | None, dict[str, Any]]:
         segmented = self.segment.predict(image, meta, device)
-        mask, probability = (np.asarray(torch.as_tensor(segmented[key])[0].cpu()) for key in (Keys.PRED, "probability"))
+        mask, probability = mask_and_probability(segmented)
         found = measure(mask, probability, np.asarray(segmented[Keys.PRED].meta["spacing"], dtype=float))
         result: dict[str, Any] = {"found": found}
         if self.classify is not None:
-            nearest = int(probability.reshape(*mask.shape[:2], -1).max(axis=(0, 1)).argmax())
-            result |= _classes(self.classify, image, meta, device, found.get("largest_slice", nearest))
+            result |= _classes(self.classify, image, meta, device, telling_slice(found, probability))
         return _write(segmented[Keys.PRED], meta["filename_or_obj"], request), result
 
 
@@ -127,8 +126,7 @@ def _classes(
 
 def _write(mask: Any, path: str, request: Mapping[str, Any]) -> str:
     """A new temporary file, which MONAI Label sends and deletes."""
-    name, kind = Path(path).name.lower(), kind_of(path)
-    own = ".png" if kind == "picture" else ".nii" if name.endswith(".nii") else ".nii.gz"
+    kind, own = kind_of(path), mask_suffix(path)
     wanted = request.get("result_extension") or own
     if kind != "picture" and wanted == own:
         handle, file = tempfile.mkstemp(suffix=own)

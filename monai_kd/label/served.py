@@ -26,7 +26,7 @@ class ServedBundle:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self._loaded: dict[str, tuple[int, BundlePredictor]] = {}
+        self._loaded: dict[str, tuple[str, BundlePredictor]] = {}
         # One at a time: a predictor is no more thread-safe than its network's buffers, and memory is one.
         self._lock = threading.RLock()
 
@@ -55,7 +55,7 @@ class ServedBundle:
             ValueError: the weights don't fit the bundle.
         """
         with self._lock:
-            when = self.checkpoint.stat().st_mtime_ns
+            when = self.stamp
             published, predictor = self._loaded.get(device, (None, None))
             if published != when:
                 predictor = BundlePredictor(self.folder, self.checkpoint, device=device)

@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from monai.utils.enums import CommonKeys as Keys
 
 from ..inference import BundlePredictor, Classifications, Findings, InputFiles, UnreadableImage, read_image
 from ..inference.file_report import UNSUPPORTED
-from ..inference.findings import COLUMNS
+from ..inference.findings import COLUMNS, mask_and_probability, telling_slice
 from ..inference.masks import mask_path, write_mask
 from ..inference.overlay import overlay_figure
 
@@ -86,10 +85,9 @@ def examine(inputs: InputFiles, segment: BundlePredictor, classify: BundlePredic
         (found,) = findings.rows_of(image.label, segmented)
         slices = classes.rows_of(image.label, classify(pixels, meta))
         write_mask(segmented[Keys.PRED], mask_path(inputs, image.label))
-        mask, probability = (_array(segmented[key]) for key in (Keys.PRED, "probability"))
+        mask, probability = mask_and_probability(segmented)
         with_tumour = np.flatnonzero(mask.reshape(*mask.shape[:2], -1).any(axis=(0, 1)))
-        nearest = probability.reshape(*mask.shape[:2], -1).max(axis=(0, 1)).argmax()
-        chosen = slices[found.get("largest_slice", int(nearest))]
+        chosen = slices[telling_slice(found, probability)]
         votes = Counter(slices[index]["class"] for index in with_tumour) if len(slices) > 1 else {}
         yield Examined(
             {**chosen, **found},
@@ -99,10 +97,6 @@ def examine(inputs: InputFiles, segment: BundlePredictor, classify: BundlePredic
         )
     for file in inputs.skipped:
         yield Examined({"file": file, "status": "skipped", "reason": UNSUPPORTED})
-
-
-def _array(output: torch.Tensor) -> np.ndarray:
-    return np.asarray(torch.as_tensor(output)[0].cpu())
 
 
 def _embedded(figure: Figure) -> str:
