@@ -23,7 +23,7 @@ from .. import __version__
 from ..report.page import page_template
 from ..report.students import Students
 from .headers import MOST_PIXELS, TooManyPixels
-from .uploads import TAKEN, examine_uploads
+from .uploads import examine_uploads
 
 __all__ = ["create_app"]
 
@@ -67,7 +67,6 @@ def create_app(students: Students, most_bytes: int, hosts: Sequence[str]) -> Sta
         version=__version__,
         most_bytes=most_bytes,
         most_pixels=MOST_PIXELS,
-        suffixes=TAKEN,
     )
 
     async def index(request: Request) -> Response:

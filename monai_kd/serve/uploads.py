@@ -16,7 +16,7 @@ from ..report.examine import examine
 from ..report.students import Students
 from .headers import MOST_PIXELS, TooManyPixels, pixels_told
 
-__all__ = ["TAKEN", "examine_uploads"]
+__all__ = ["examine_uploads"]
 
 # HDF5, which .mat files are, can point at other files, and damaged ones can end the process that reads them.
 TAKEN = tuple(suffix for suffix, kind in SUFFIXES.items() if kind != "mat")
