@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
+
+# Not used here. Its functions take the group as a default value when it is imported, as DDP does later, and would keep
+# the group alive for ever: imported before there is a group, they hold none.
+import torch.distributed.nn.functional
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+
+# Modules that hold the process group for as long as they live.
+_wrapped: weakref.WeakSet[DistributedDataParallel] = weakref.WeakSet()
 
 __all__ = ["distributed", "first_alone", "in_processes", "local_rank", "rank", "start_processes", "stop_processes"]
 
@@ -54,9 +62,18 @@ def start_processes(device: torch.device | str) -> None:
 
 
 def stop_processes() -> None:
-    """Leave the process group."""
-    if in_processes():
-        dist.destroy_process_group()
+    """Leave the process group, and wait until its threads have ended. What `distributed` wrapped can't be trained on.
+
+    A thread of gloo lets go of the tensors of its last operation some time after the operation is done. When Python has
+    begun to end by then, the thread brings the process down ("terminate called without an active exception", exit code
+    -6). Only a group that nobody holds any more joins its threads.
+    """
+    if not in_processes():
+        return
+    for module in _wrapped:
+        del module.reducer, module.logger, module.process_group
+    _wrapped.clear()
+    dist.destroy_process_group()
 
 
 def in_processes() -> bool:
@@ -94,4 +111,6 @@ def distributed(module: nn.Module, device: torch.device | str, find_unused: bool
         return module
     device = torch.device(device)
     devices = [device] if device.type == "cuda" else None
-    return DistributedDataParallel(module, device_ids=devices, find_unused_parameters=find_unused)
+    wrapped = DistributedDataParallel(module, device_ids=devices, find_unused_parameters=find_unused)
+    _wrapped.add(wrapped)
+    return wrapped
