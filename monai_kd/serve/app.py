@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from importlib import resources
 from urllib.parse import urlsplit
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, fail_after, to_thread
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders, UploadFile
 from starlette.exceptions import HTTPException
@@ -30,6 +30,7 @@ __all__ = ["create_app"]
 logger = logging.getLogger(__name__)
 
 MOST_FILES = 1000
+LONGEST_SILENCE = 30.0  # seconds in which nothing of an upload arrives
 STATIC = {
     "/page.css": ("monai_kd.report", "text/css"),
     "/serve.css": ("monai_kd.serve", "text/css"),
@@ -136,7 +137,7 @@ def _from_elsewhere(headers: Headers) -> bool:
 
 
 def _limited(request: Request, most: int) -> Receive:
-    """The request's body, cut off with 413 as soon as it is known to be too long."""
+    """The request's body, cut off with 413 as soon as it is known to be too long, and with 408 when it stops coming."""
     error = HTTPException(413, f"the upload is bigger than the {most / 2**20:g} MB that this server takes")
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > most:
@@ -145,7 +146,16 @@ def _limited(request: Request, most: int) -> Receive:
 
     async def receive() -> Message:
         nonlocal left
-        message = await request.receive()
+        try:
+            with fail_after(LONGEST_SILENCE):
+                message = await request.receive()
+        except TimeoutError:
+            raise HTTPException(
+                408,
+                f"nothing more of the upload came for {LONGEST_SILENCE:g} seconds",
+                # What may still come belongs to no request.
+                headers={"Connection": "close"},
+            ) from None
         left -= len(message.get("body", b""))
         if left < 0:
             raise error

@@ -6,6 +6,7 @@ import base64
 import gzip
 import io
 import logging
+import socket
 import struct
 import tempfile
 import threading
@@ -274,6 +275,27 @@ def test_a_body_without_a_length_is_cut_off(client):
 
     answer = client.post("/slices", content=body(), headers={"content-type": FORM})
     assert answer.status_code == 413
+
+
+def test_an_upload_that_stops_coming_is_given_up(students, temporary, monkeypatch):
+    """Over a real socket: the connection is answered and closed, and nothing waits for the rest."""
+    uvicorn = pytest.importorskip("uvicorn")
+    monkeypatch.setattr("monai_kd.serve.app.LONGEST_SILENCE", 0.3)
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(create_app(students, MOST_BYTES, command.LOCAL), log_level="warning"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        with socket.create_connection(listening.getsockname(), timeout=20) as connection:
+            head = f"POST /slices HTTP/1.1\r\nHost: localhost\r\nContent-Type: {FORM}\r\nContent-Length: 1000\r\n\r\n"
+            connection.sendall(head.encode() + b'--x\r\nContent-Disposition: form-data; name="files"; filen')
+            answer = b"".join(iter(lambda: connection.recv(2**16), b""))
+    finally:
+        server.should_exit = True
+        thread.join()
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"nothing more of the upload came for 0.3 seconds" in answer
+    assert not list(temporary.iterdir())
 
 
 @pytest.mark.parametrize(
