@@ -28,12 +28,16 @@ class EpochLog:
     Attach it after the validation handler. Columns: ``epoch``, ``seconds``, ``learning_rate``, ``loss``,
     ``loss/<term>`` before weighting, ``weighted/<term>``, ``val/<metric>``.
 
+    Training that starts from trained weights can be held against them: they are validated before the first epoch, as
+    epoch 0 of the log, and when no epoch was better than that, it is said at the end. They are never the best epoch.
+
     Args:
         output_dir: folder of the run.
         evaluator: the validation engine, whose metrics are reported.
         optimizer: whose learning rate is reported.
         title: of the curves.
         save: whether this process reports; under DDP all take part in the averages, one reports.
+        validate_initial: whether to validate before the first epoch.
     """
 
     def __init__(
@@ -43,7 +47,9 @@ class EpochLog:
         optimizer: torch.optim.Optimizer,
         title: str = "",
         save: bool = True,
+        validate_initial: bool = False,
     ) -> None:
+        self.validate_initial = bool(validate_initial)
         self.output_dir, self.evaluator, self.optimizer = Path(output_dir), evaluator, optimizer
         self.title, self.save = title, bool(save)
         self.rows: list[dict[str, float]] = []
@@ -55,11 +61,39 @@ class EpochLog:
         self._durations: list[float] = []
 
     def attach(self, engine: Engine) -> None:
+        if self.validate_initial:
+            engine.add_event_handler(Events.EPOCH_STARTED(once=1), self._validate_initial)
+            engine.add_event_handler(Events.COMPLETED, self._hold_against_initial)
         engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
         engine.add_event_handler(Events.COMPLETED, self._close)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
+
+    def _validate_initial(self, _engine: Engine) -> None:
+        # MONAI's own way, exec_at_start of ValidationHandler, validates twice and takes what it finds for an epoch's.
+        state = self.evaluator.state
+        best = state.best_metric, state.best_metric_epoch
+        self.evaluator.run(1)
+        state.best_metric, state.best_metric_epoch = best
+        state.epoch = 0
+        metrics = self._metrics()
+        self.rows.append({"epoch": 0, **metrics})
+        if self.save:
+            logger.info("before the first epoch: %s", _said(metrics))
+
+    def _hold_against_initial(self, _engine: Engine) -> None:
+        state = self.evaluator.state
+        name = state.key_metric_name
+        before = self.rows[0].get(f"val/{name}") if self.rows[0]["epoch"] == 0 else None
+        if self.save and before is not None and not self.evaluator.metric_cmp_fn(state.best_metric, before):
+            logger.warning(
+                "no epoch was better than what training started from: val %s was %.4f, and is %.4f in the best epoch.",
+                *(name, before, state.best_metric),
+            )
+
+    def _metrics(self) -> dict[str, float]:
+        return {f"val/{name}": float(value) for name, value in self.evaluator.state.metrics.items()}
 
     def _begin(self, _engine: Engine) -> None:
         # The schedule steps at the end of the epoch, before the report.
@@ -88,7 +122,7 @@ class EpochLog:
         self._durations.append(seconds)
         epoch, epochs = engine.state.epoch, engine.state.max_epochs
         validated = self.evaluator.state.epoch == epoch
-        metrics = {f"val/{k}": float(v) for k, v in self.evaluator.state.metrics.items()} if validated else {}
+        metrics = self._metrics() if validated else {}
         row = {
             "epoch": epoch,
             "seconds": round(seconds, 3),
@@ -101,7 +135,7 @@ class EpochLog:
             return
         left = sum(self._durations) / len(self._durations) * (epochs - epoch)
         terms = ", ".join(f"{k.removeprefix('weighted/')} {v:.4f}" for k, v in row.items() if k.startswith("weighted/"))
-        found = "  ".join(f"val {k.removeprefix('val/')} {v:.4f}" for k, v in metrics.items())
+        found = _said(metrics)
         best = self.evaluator.state
         if best.best_metric_epoch > 0:
             found += f"  (best {float(best.best_metric):.4f} in epoch {best.best_metric_epoch})"
@@ -110,7 +144,8 @@ class EpochLog:
         self._write(row)
 
     def _write(self, row: dict[str, float]) -> None:
-        columns = list(dict.fromkeys(name for each in self.rows for name in each))
+        # What was only validated, or not validated, lacks columns and does not set their order.
+        columns = list(dict.fromkeys(name for each in sorted(self.rows, key=len, reverse=True) for name in each))
         with written_whole(self.output_dir / "log.csv") as temporary, open(temporary, "w", newline="") as file:
             table = csv.DictWriter(file, columns)
             table.writeheader()
@@ -132,6 +167,10 @@ class EpochLog:
     def _fail(self, engine: Engine, error: BaseException) -> None:
         self._close(engine)
         raise error
+
+
+def _said(metrics: dict[str, float]) -> str:
+    return "  ".join(f"val {name.removeprefix('val/')} {value:.4f}" for name, value in metrics.items())
 
 
 def _clock(seconds: float) -> str:

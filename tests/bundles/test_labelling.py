@@ -10,9 +10,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Events
 from monai.bundle import ConfigParser, create_workflow
 from monai.networks.nets import BasicUNet
-from tiny import BUNDLES, SMALL, TINY, cause, train
+from tiny import BUNDLES, SMALL, TINY, cause, prepare, rows, train
 
 from monai_kd.networks import HybridUNet
 
@@ -80,10 +81,38 @@ def test_goes_on_from_the_served_weights_and_replaces_them(app, given):
     assert (settings["recipe"], settings["preset"]) == ("none", "labelling")
     # So that nobody later takes these slices for new ones.
     assert (settings["dataset_dir"], settings["fold"]) == (None, None)
-    assert len((models / "log.csv").read_text().splitlines()) == 3
+    logged = rows(models)
+    assert [row["epoch"] for row in logged] == [0, 1, 2]
+    assert logged[0].keys() == {"epoch", "val/dice"}
     assert (models / "earlier-1" / "model.pt").is_file()
     # MONAI Label offers every *.pt of the folder as weights, and takes the shortest name first.
     assert [path.name for path in models.glob("*.pt")] == ["model.pt"]
+
+
+def test_what_was_served_is_held_against_what_is_published(app, given, disc_dataset, tmp_path, caplog):
+    """The Dice before training is what evaluation finds; an epoch that spoils it is published, and that is said."""
+    served = app / "seg_student" / "models" / "model.pt"
+    settings = {**SMALL["seg_student"], "recipe": "none", "amp": False, "device": "cpu", "logging_file": False}
+    settings |= {"epochs": 8, "fold": 0}
+    train("seg_student", disc_dataset, tmp_path / "first", **settings)
+    shutil.copy(tmp_path / "first" / "model.pt", served)
+    expected = max(row["val/dice"] for row in rows(tmp_path / "first"))
+    assert expected > 0
+    fold = json.loads((disc_dataset / "datalist.json").read_text())["training"]
+    validation = [
+        {"image": str(disc_dataset / item["image"]), "label": str(disc_dataset / item["label"])}
+        for item in fold
+        if item["fold"] == 0
+    ]
+    spoiling = {"learning_rate": 0.3, "flip_probability": 0.0, "batch_size": 4, "amp": False}
+    with caplog.at_level("WARNING"):
+        models = label(app, given[:4], validation, epochs=1, **spoiling)
+    before, after = rows(models)
+    assert before["val/dice"] == pytest.approx(expected, abs=1e-6)
+    assert after["val/dice"] < before["val/dice"]
+    assert "no epoch was better than what training started from" in caplog.text
+    changed, kept = (torch.load(path, weights_only=True) for path in (served, models / "earlier-1" / "model.pt"))
+    assert not torch.equal(changed["final_conv.weight"], kept["final_conv.weight"])
 
 
 def test_a_teacher_beside_it_teaches(app, given):
@@ -127,6 +156,26 @@ def test_fine_tuning_from_a_checkpoint_by_hand(app, disc_dataset, tmp_path):
     before, after = (torch.load(path, weights_only=True) for path in (checkpoint, tmp_path / "tuned" / "model.pt"))
     weight = "final_conv.weight"
     torch.testing.assert_close(after[weight], before[weight], rtol=0, atol=1e-6)
+
+
+def test_going_on_is_not_starting_again(app, disc_dataset, tmp_path):
+    """What an interrupted run had learnt is not overwritten by the weights that it once began with."""
+    values = {name: value for name, value in TINY.items() if name not in ("features", "image_size")}
+    checkpoint = app / "seg_student" / "models" / "model.pt"
+    values |= {"recipe": "none", "init_checkpoint": str(checkpoint), "features": WIDTHS, "image_size": 32}
+    train("seg_student", disc_dataset, tmp_path, **{**values, "epochs": 1})
+    learnt = torch.load(tmp_path / "last.ckpt", weights_only=True)["network"]
+    workflow = prepare("seg_student", disc_dataset, tmp_path, **{**values, "epochs": 2, "resume": True})
+    workflow.initialize()
+    trainer = workflow.parser.get_parsed_content("train#trainer")
+    network = workflow.parser.get_parsed_content("network")
+    seen = []
+    trainer.add_event_handler(
+        Events.EPOCH_STARTED(once=2), lambda: seen.append(network.final_conv.weight.detach().clone())
+    )
+    workflow.run()
+    torch.testing.assert_close(seen[0], learnt["final_conv.weight"], rtol=0, atol=0)
+    assert [row["epoch"] for row in rows(tmp_path)] == [0, 1, 2]
 
 
 def test_slices_are_seen_upright_however_they_are_stored(disc_dataset, tmp_path):
