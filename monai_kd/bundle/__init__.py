@@ -4,7 +4,7 @@ from .folder import find_bundle
 from .processes import distributed, local_rank, rank, start_processes, stop_processes
 from .running import check_overrides, check_settings, choose, given_data, root
 from .settings import checkpoint_of, saved_settings, training_settings
-from .teacher import provide_teacher, teacher_settings, teacher_store
+from .teacher import provide_teacher, rehearse_distillation, teacher_settings, teacher_store
 
 __all__ = [
     "check_overrides",
@@ -20,6 +20,7 @@ __all__ = [
     "preset",
     "provide_teacher",
     "rank",
+    "rehearse_distillation",
     "root",
     "saved_settings",
     "start_processes",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
@@ -10,18 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import torch.distributed as dist
 from monai.bundle import ConfigWorkflow, create_workflow
 from torch import nn
 
 from ..checkpoints import load_weights, read_checkpoint
 from ..data import class_names
-from ..distillation import TeacherStore
+from ..distillation import FeatureTaps, TeacherStore
+from ..losses import Projections
 from .data import same_folder
 from .processes import in_processes
 from .settings import training_settings
 
-__all__ = ["provide_teacher", "teacher_settings", "teacher_store"]
+__all__ = ["provide_teacher", "rehearse_distillation", "teacher_settings", "teacher_store"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +42,7 @@ def provide_teacher(
     bundle: str,
     overrides: Mapping[str, Any],
     output_dir: str,
+    rehearse: Callable[[nn.Module], object] | None = None,
 ) -> nn.Module | None:
     """Build the teacher and load its weights; train it first when no checkpoint is given.
 
@@ -52,6 +56,8 @@ def provide_teacher(
         bundle: folder of the teacher's bundle.
         overrides: settings for its training; data set and folds are those of the student.
         output_dir: folder of the student's run.
+        rehearse: called with the network before it is trained: what it raises costs no training. See
+            `rehearse_distillation`.
 
     Raises:
         FileNotFoundError: a checkpoint was given and is not there, or the teacher's bundle is not.
@@ -62,6 +68,8 @@ def provide_teacher(
             logger.warning("teacher_checkpoint %s is not used: this recipe has no teacher.", checkpoint)
         return None
     if checkpoint is None:
+        if rehearse is not None:
+            rehearse(build())
         checkpoint = str(_trained_teacher(bundle, overrides, output_dir))
     elif Path(checkpoint).expanduser().is_file():
         trained = training_settings(checkpoint) or {}
@@ -69,6 +77,36 @@ def provide_teacher(
         _warn_of_leaks(checkpoint, trained, overrides)
     logger.info("teacher: %s", checkpoint)
     return load_weights(build(), checkpoint)
+
+
+def rehearse_distillation(
+    student: nn.Module,
+    teacher: nn.Module,
+    student_taps: Mapping[str, str],
+    teacher_taps: Mapping[str, str],
+    projections: Projections,
+    image_size: int,
+) -> None:
+    """Find out on black images, on the CPU, whether the taps are there and their channels are those of the projections.
+
+    Args:
+        student: left as it is.
+        teacher: made for this; it need not be trained.
+        student_taps, teacher_taps: as for `Distiller`; without any, nothing is done.
+        projections: left as they are.
+        image_size: side of the images, in pixels.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: a tap is not there, or gives what can't be compared.
+    """
+    if not teacher_taps:
+        return
+    pair = (copy.deepcopy(student).cpu().eval(), teacher.cpu().eval())
+    taps = [FeatureTaps(network, paths) for network, paths in zip(pair, (student_taps, teacher_taps), strict=True)]
+    with torch.no_grad():
+        for network in pair:
+            network(torch.zeros(2, 3, image_size, image_size))
+        copy.deepcopy(projections).cpu()(*(each.take() for each in taps))
 
 
 def teacher_settings(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 
 from .datalist import class_names, load_fold
 
-__all__ = ["class_weights", "load_classes"]
+__all__ = ["class_weights", "last_is_alone", "load_classes"]
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +84,29 @@ def class_weights(entries: Sequence[dict], num_classes: int, how: str | Sequence
             raise ValueError(f"class_weights 'balanced': the classes have {counts.tolist()} slices; each needs one.")
         return len(entries) / (num_classes * counts.float())
     numbers = isinstance(how, Sequence) and not isinstance(how, str)
-    if not numbers or len(how) != num_classes or not all(isinstance(w, (int, float)) and w > 0 for w in how):
+    if not numbers or len(how) != num_classes or not all(isinstance(w, (int, float)) and 0 < w < math.inf for w in how):
         raise ValueError(f"class_weights must be None, 'balanced' or {num_classes} positive numbers, got {how!r}.")
     weights = torch.tensor([float(weight) for weight in how])
     return weights * len(entries) / (weights * counts).sum()
+
+
+def last_is_alone(count: int, batch_size: int) -> bool:
+    """Whether the last of the training batches would hold one slice, on which BatchNorm can't be trained.
+
+    Said in the log when it is so: the loader is to leave that slice out, another one each epoch.
+
+    Args:
+        count: number of slices that this process trains on.
+        batch_size: of this process.
+
+    Example:
+        >>> last_is_alone(1840, 16), last_is_alone(1841, 16), last_is_alone(5, 1), last_is_alone(1, 4)
+        (False, True, False, False)
+    """
+    alone = 1 < batch_size < count and count % batch_size == 1
+    if alone:
+        line = (
+            "the last batch would hold one of %d slices, and BatchNorm needs two: one is left out, another each epoch."
+        )
+        logger.warning(line, count)
+    return alone

@@ -48,7 +48,7 @@ def class_names(dataset_dir: str | Path) -> list[str]:
 
     Raises:
         FileNotFoundError, ValueError: as for `read_datalist`.
-        ValueError: ``labels`` does not name the classes ``"1"``, ``"2"``, … without gaps.
+        ValueError: ``labels`` does not name the classes ``"1"``, ``"2"``, … without gaps, or two by the same name.
     """
     labels = read_datalist(dataset_dir).get("labels")
     keys = [str(number + 1) for number in range(len(labels))] if isinstance(labels, dict) else []
@@ -58,7 +58,13 @@ def class_names(dataset_dir: str | Path) -> list[str]:
             f'{Path(dataset_dir).expanduser() / "datalist.json"}: \'labels\' must name the classes by "1", "2", … '
             f'without gaps and without a background, as class 0 is named by "1"; got {labels!r}.'
         )
-    return [labels[key] for key in keys]
+    names = [labels[key] for key in keys]
+    if len(set(map(str, names))) < len(names) or not all(isinstance(name, str) and name for name in names):
+        raise ValueError(
+            f"{Path(dataset_dir).expanduser() / 'datalist.json'}: 'labels' must give each class a name of its own, got "
+            f"{labels!r}."
+        )
+    return names
 
 
 def class_name(names: Sequence[str], number: int) -> str:

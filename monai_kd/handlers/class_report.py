@@ -121,7 +121,8 @@ class ClassReport(EvaluationReport):
         table, matrix, reliability = (self.output_dir / name for name in files)
         names, title = self.class_names, f"{self.title}: {counted}"
         counts = [dict(zip(names, row, strict=True)) for row in confusion]
-        write_rows([{"true": name, **own} for name, own in zip(names, counts, strict=True)], table)
+        # No class is called like the first column, which would take its place.
+        write_rows([{"true \\ predicted": name, **own} for name, own in zip(names, counts, strict=True)], table)
         plot_confusion(confusion, names, matrix, title)
         top, correct = [max(row[f"p_{name}"] for name in names) for row in rows], [row["correct"] for row in rows]
         plot_reliability(top, correct, reliability, title, counted=counted)

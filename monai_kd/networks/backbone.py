@@ -100,6 +100,11 @@ def create_backbone(
                 "false to start from random weights."
             ) from error
     path = Path(pretrained).expanduser()
+    if str(pretrained).lower() in ("true", "false", "null", "none") and not path.is_file():
+        raise ValueError(
+            f"pretrained for '{name}' is the text {pretrained!r}: on the command line write True or False, "
+            "with a capital."
+        )
     if not path.is_file():
         raise FileNotFoundError(f"pretrained weights for '{name}': there is no file {path}.")
     try:

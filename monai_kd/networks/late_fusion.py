@@ -68,14 +68,17 @@ class LateFusionClassifier(nn.Module):
             entry = dict(described) if isinstance(described, Mapping) else {"name": described}
             if not isinstance(entry.get("name"), str):
                 raise ValueError(f"backbones[{number}] must be a name, or a mapping with a name, got {described!r}.")
-            weights, frozen = entry.pop("pretrained", pretrained), bool(entry.pop("freeze", freeze))
+            weights, frozen = entry.pop("pretrained", pretrained), entry.pop("freeze", freeze)
+            if not isinstance(frozen, bool):
+                # The text 'false', which MONAI's command line makes of false, would freeze.
+                raise ValueError(f"backbones[{number}]: freeze must be True or False, got {frozen!r}.")
             if bare:
                 weights, frozen = False, False
             name, size = entry.pop("name"), entry.pop("image_size", None)
             size = _native_size(name) if size is None else int(size)
             network = create_backbone(name, weights, num_classes, image_size=size, **entry)
             if frozen:
-                _freeze(network)
+                _freeze(network, number)
                 if weights is False or weights is None:
                     logger.warning("backbones[%d], %s, is frozen with RANDOM weights.", number, name)
             self.backbones.append(network)
@@ -93,6 +96,32 @@ class LateFusionClassifier(nn.Module):
                 network.eval()
         return self
 
+    def last_convolution(self, number: int = 0) -> str:
+        """Path, for a tap, of what the last convolution of a backbone gives, after its normalisation and activation.
+
+        Args:
+            number: of the backbone, a VGG: one that has its convolutions in a flat ``features``.
+
+        Raises:
+            ValueError: the backbone is built otherwise.
+
+        Example:
+            >>> LateFusionClassifier([{"name": "vgg11", "image_size": 32, "mlp_ratio": 0.03125}], 3).last_convolution()
+            'backbones.0.features.19'
+        """
+        features = getattr(self.backbones[number], "features", None)
+        layers = list(features) if isinstance(features, nn.Sequential) else []
+        convolutions = [position for position, layer in enumerate(layers) if isinstance(layer, nn.Conv2d)]
+        if not convolutions or any(True for layer in layers for _ in layer.children()):
+            raise ValueError(
+                f"backbones[{number}] ({type(self.backbones[number]).__name__}) is no VGG: which of its modules to "
+                "compare features with must be said by teacher_tap and teacher_tap_channels."
+            )
+        last = convolutions[-1]
+        while last + 1 < len(layers) and not isinstance(layers[last + 1], nn.MaxPool2d):
+            last += 1
+        return f"backbones.{number}.features.{last}"
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         logits = []
         for number, network in enumerate(self.backbones):
@@ -109,6 +138,10 @@ def _native_size(name: str) -> int:
     return 224 if config is None else int(config.input_size[-1])
 
 
-def _freeze(network: nn.Module) -> None:
+def _freeze(network: nn.Module, number: int) -> None:
+    try:
+        last = classifier_of(network)
+    except ValueError as error:
+        raise ValueError(f"backbones[{number}] can't be frozen up to its last layer: {error}") from error
     network.requires_grad_(False)
-    classifier_of(network).requires_grad_(True)
+    last.requires_grad_(True)

@@ -130,6 +130,14 @@ def test_bad_override_is_one_clear_error(bundle, class_dataset, tmp_path, overri
         ({"teacher_freeze": "no"}, "teacher_freeze must be True or False, got 'no'"),
         ({"recipe": "kd_plus_plus"}, "recipe must be one of kd, msgff, none"),
         ({"recipe": "msgff", "teacher_tap": "backbones.0.layer9"}, "has no module 'backbones.0.layer9'; nearest: back"),
+        (
+            {"recipe": "msgff", "teacher_tap_channels": 47, "teacher_checkpoint": None, "teacher_epochs": 10**6},
+            "its projection takes (B, 47, 2 spatial axes)",
+        ),
+        (
+            {"recipe": "msgff", "student_tap": "blocks.9", "teacher_checkpoint": None, "teacher_epochs": 10**6},
+            "no module",
+        ),
         ({"teacher_checkpoint": "nowhere.pt"}, "there is no checkpoint nowhere.pt"),
         ({"teacher_backbones": TINY_BACKBONES[:1]}, "does not fit LateFusionClassifier"),
     ],
@@ -223,9 +231,17 @@ def test_full_taps_have_the_shapes_of_the_report():
         net.get_submodule(own["student_tap"]).register_forward_hook(
             lambda _m, _i, out: seen.update(student=tuple(out.shape))
         )
-        vgg.get_submodule(values["teacher_tap"]).register_forward_hook(
-            lambda _m, _i, out: seen.update(teacher=tuple(out.shape))
-        )
+        tap = vgg.last_convolution()
+        assert tap == "backbones.0.features.35"
+        vgg.get_submodule(tap).register_forward_hook(lambda _m, _i, out: seen.update(teacher=tuple(out.shape)))
         net(torch.zeros(1, 3, 224, 224))
         vgg(torch.zeros(1, 3, 224, 224))
     assert seen == {"student": (1, 40, 28, 28), "teacher": (1, 512, 14, 14)}
+
+
+def test_a_last_batch_of_one_slice_is_left_out(class_dataset, tmp_path, caplog):
+    """12 slices train; BatchNorm over 1 × 1 pixels of one slice is an error of torch."""
+    given = {"network_name": "test_efficientnet", "recipe": "none", "epochs": 1}
+    train("cls_student", class_dataset, tmp_path, **{**given, "batch_size": 11})
+    assert "the last batch would hold one of 12 slices" in caplog.text
+    assert (tmp_path / "model.pt").is_file()

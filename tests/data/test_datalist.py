@@ -72,6 +72,12 @@ def test_names_that_are_not_numbered_from_one(tmp_path, labels):
         class_names(write(tmp_path, labels))
 
 
+@pytest.mark.parametrize("labels", [{"1": "glioma", "2": "glioma"}, {"1": "glioma", "2": ""}, {"1": "1", "2": 1}])
+def test_names_that_do_not_tell_classes_apart(tmp_path, labels):
+    with pytest.raises(ValueError, match="must give each class a name of its own"):
+        class_names(write(tmp_path, labels))
+
+
 @pytest.mark.parametrize("lacking", ["image", "fold", "group", "class"])
 def test_a_list_that_was_made_otherwise(tmp_path, lacking):
     folder = write(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from pathlib import Path
 
 import pytest
@@ -131,7 +132,9 @@ def test_other_weights():
     assert class_weights(entries(1, 2), 2, (3, 4)).dtype is torch.float32
 
 
-@pytest.mark.parametrize("how", ["inverse", [1.0], [1.0, 2.0, 3.0], [1.0, 0.0], [1.0, -1.0], [1.0, "2"], 2.0])
+@pytest.mark.parametrize(
+    "how", ["inverse", [1.0], [1.0, 2.0, 3.0], [1.0, 0.0], [1.0, -1.0], [1.0, math.inf], [1.0, "2"], 2.0]
+)
 def test_wrong_weights(how):
     with pytest.raises(ValueError, match="must be None, 'balanced' or 2 positive numbers"):
         class_weights(entries(1, 2), 2, how)

@@ -106,7 +106,7 @@ def test_tables_and_metrics_are_those_of_the_logits(tmp_path, temperature):
         assert own[name] == pytest.approx(value), name
     assert own["accuracy"] == pytest.approx((logits.argmax(axis=1) == classes).mean())
     confusion = table(tmp_path / "out" / "confusion.csv")
-    assert [row["true"] for row in confusion] == NAMES
+    assert [row["true \\ predicted"] for row in confusion] == NAMES
     for true, row in enumerate(confusion):
         counts = [int(((classes == true) & (logits.argmax(axis=1) == number)).sum()) for number in range(3)]
         assert [int(row[name]) for name in NAMES] == counts
@@ -115,7 +115,7 @@ def test_tables_and_metrics_are_those_of_the_logits(tmp_path, temperature):
     assert metrics["temperature"] == temperature
     assert "calibrated" not in metrics
     own = table(tmp_path / "out" / "confusion_patients.csv")
-    assert [row["true"] for row in own] == NAMES
+    assert [row["true \\ predicted"] for row in own] == NAMES
     for row, true in zip(own, NAMES, strict=True):
         of_class = [patient["predicted_name"] for patient in patients if patient["class_name"] == true]
         assert [int(row[name]) for name in NAMES] == [of_class.count(name) for name in NAMES]

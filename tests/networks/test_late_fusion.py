@@ -161,12 +161,31 @@ def test_weights_from_a_file_for_all(name, tmp_path, caplog):
         ([RESNET, 3], 3, r"backbones\[1\] must be a name, or a mapping with a name, got 3"),
         ([{"image_size": 32}], 3, r"backbones\[0\] must be a name, or a mapping with a name"),
         ([RESNET, {"name": None}], 3, r"backbones\[1\] must be a name"),
+        ([{**RESNET, "freeze": "false"}], 3, r"backbones\[0\]: freeze must be True or False, got 'false'"),
+        ([{**RESNET, "pretrained": "true"}], 3, "the text 'true': on the command line write True or False"),
         (["vgg91"], 3, "'vgg91'; models with a similar name: .*"),
     ],
 )
 def test_wrong_descriptions(backbones, num_classes, message):
     with pytest.raises(ValueError, match=message):
         LateFusionClassifier(backbones, num_classes=num_classes)
+
+
+@pytest.mark.parametrize(
+    ("name", "tap"), [("vgg11", 19), ("vgg11_bn", 27), ("vgg19", 35), ("vgg19_bn", 51), ("vgg13.tv_in1k", 23)]
+)
+def test_the_last_convolution_of_a_vgg(name, tap):
+    """What goes into the last pooling: the layer before the last one of ``features``."""
+    with torch.device("meta"):
+        net = LateFusionClassifier([RESNET, {"name": name, "mlp_ratio": 0.03125}], 3)
+    assert net.last_convolution(1) == f"backbones.1.features.{tap}"
+    assert len(net.backbones[1].features) == tap + 2
+
+
+@pytest.mark.parametrize("name", [RESNET, "densenet121"])
+def test_no_last_convolution_is_guessed_of_others(name):
+    with torch.device("meta"), pytest.raises(ValueError, match=r"backbones\[0\] \(.*\) is no VGG.*teacher_tap"):
+        LateFusionClassifier([name], 3).last_convolution()
 
 
 def test_bare_asks_for_no_weights(caplog):
