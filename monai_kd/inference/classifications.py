@@ -18,6 +18,8 @@ from .inputs import InputFiles
 
 __all__ = ["Classifications", "rank_classes"]
 
+CONSTANT = "the slice is constant: its class says nothing"
+
 
 def rank_classes(probabilities: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
     """Numbers for one slice.
@@ -84,14 +86,19 @@ class Classifications(FileReport):
     def rows_of(self, file: str, output: Mapping[str, Any]) -> list[dict[str, Any]]:
         probabilities = np.asarray(torch.as_tensor(output[Keys.PRED]).cpu(), dtype=float)
         probabilities = probabilities.reshape(len(probabilities), -1)
-        reason = self.assumed(file)
+        image = torch.as_tensor(output[Keys.IMAGE])
+        # As a file of its own such a slice is refused; in a volume it is one of many.
+        constant = (image.amin(dim=(1, 2)) == image.amax(dim=(1, 2))).all(dim=0).reshape(-1).tolist()
+        assumed = self.assumed(file)
         rows = [
-            {"file": file, "status": "ok", "reason": reason, "slice": number, **rank_classes(column, self.class_names)}
-            for number, column in enumerate(probabilities.T)
+            {
+                **{"file": file, "status": "ok", "reason": CONSTANT if blank else assumed, "slice": number},
+                **rank_classes(column, self.class_names),
+            }
+            for number, (column, blank) in enumerate(zip(probabilities.T, constant, strict=True))
         ]
         if self.gradcam is not None:
             picture = self.inputs.output_dir / f"{self.inputs.labelled(file).name}_gradcam.png"
-            image = torch.as_tensor(output[Keys.IMAGE])
             draw_gradcam(self.gradcam, image, probabilities, self.class_names, picture, printable(file))
             for row in rows:
                 row["gradcam"] = picture.relative_to(self.inputs.output_dir).as_posix()
@@ -107,10 +114,13 @@ class Classifications(FileReport):
         super().write()
         files: dict[str, dict[str, Any]] = {}
         for row in sorted(self.rows, key=lambda row: (row["file"], row.get("slice", 0))):
-            file = files.setdefault(row["file"], {name: row[name] for name in ("file", "status", "reason")})
+            reason = "" if row["reason"] == CONSTANT else row["reason"]
+            file = files.setdefault(row["file"], {"file": row["file"], "status": row["status"], "reason": reason})
             if row["status"] == "ok":
                 probabilities = {name: row[f"p_{name}"] for name in self.class_names}
-                own = {name: row[name] for name in ("slice", "class", "probability", "gradcam") if name in row}
+                own = {
+                    name: row[name] for name in ("slice", "reason", "class", "probability", "gradcam") if name in row
+                }
                 file.setdefault("slices", []).append({**own, "probabilities": probabilities})
         content = {"classes": self.class_names, "files": list(files.values())}
         write_json(content, self.inputs.output_dir / "classes.json")

@@ -229,3 +229,15 @@ def test_clear_errors_of_inference(trained, class_dataset, tmp_path, overrides, 
     with pytest.raises(RuntimeError) as caught:
         classify(trained, class_dataset / "images", tmp_path / "out", **overrides)
     assert message in cause(caught.value)
+
+
+def test_an_empty_slice_of_a_volume_is_said(trained, tmp_path):
+    volume = np.random.default_rng(0).uniform(0, 100, (32, 32, 3)).astype(np.float32)
+    volume[..., 1] = 7
+    (tmp_path / "in").mkdir()
+    nib.save(nib.Nifti1Image(volume, np.diag([1.0, 1.0, 5.0, 1.0])), tmp_path / "in" / "v.nii.gz")
+    rows = classify(trained, tmp_path / "in", tmp_path / "out")
+    assert [row["reason"] for row in rows] == ["", "the slice is constant: its class says nothing", ""]
+    (file,) = json.loads((tmp_path / "out" / "classes.json").read_text())["files"]
+    assert (file["status"], file["reason"]) == ("ok", "")
+    assert [entry["reason"] for entry in file["slices"]] == [row["reason"] for row in rows]
