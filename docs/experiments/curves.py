@@ -27,6 +27,7 @@ def main() -> None:
         found = [(int(row["epoch"]), float(row[name])) for row in rows if row[name := f"val/{given.metric}"]]
         axes.plot(*zip(*found, strict=True), marker=".", label=run.name)
     axes.set(xlabel="epoch", ylabel=f"{given.metric}, validation")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     figure.savefig(given.picture, dpi=110)
