@@ -73,9 +73,7 @@ def read(path):
 def turn(affine):
     """Whether to swap the first two axes, and which to flip, so that the slice stands upright."""
     first = int(np.abs(affine[:, 0]).argmax())
-    rest = np.abs(affine[:, 1])
-    rest[first] = -1
-    second = int(rest.argmax())
+    second = max(sorted({0, 1, 2} - {first}), key=lambda axis: abs(affine[axis, 1]))
     flips, swap = [affine[first, 0] > 0, affine[second, 1] > 0], first > second
     return swap, [axis + 1 for axis, flip in enumerate(flips[::-1] if swap else flips) if flip]
 
@@ -88,10 +86,12 @@ def bilinear(old, new):
     return unit[low] * (1 - part) + unit[np.minimum(low + 1, old - 1)] * part
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def predict(image, affine, session, settings):
     """Probabilities: of tumour, in the shape of the image; or of each class, (slices, classes)."""
-    if image.ndim not in (2, 3) or not np.isfinite(image).all() or image.size == 0 or image.min() == image.max():
-        raise ValueError("it is no grey slice or volume, is constant, or holds NaN or infinity")
+    spread = np.ptp(image.astype(np.float32)) if image.size and image.dtype.kind in "buif" else 0.0
+    if image.ndim not in (2, 3) or not 0 < spread < np.inf or np.linalg.matrix_rank(affine) < 3:
+        raise ValueError("it is no grey slice or volume, is constant, lies nowhere, or holds NaN or too large values")
     slices = np.moveaxis(image[..., None] if image.ndim == 2 else image, 2, 0).astype(np.float32)
     low, high = slices.min((1, 2), keepdims=True), slices.max((1, 2), keepdims=True)
     slices = (slices - low) / np.where(high > low, high - low, 1)
@@ -126,8 +126,8 @@ def main():
         try:
             image, affine, header = read(path)
             found = predict(image, affine, session, settings)
-        except (OSError, ValueError, EOFError, ImportError) as error:
-            print(f"{path.name}: left out: {error}", file=sys.stderr)
+        except Exception as error:  # damaged files raise a dozen types
+            print(f"{path.name}: left out: {type(error).__name__}, {error}", file=sys.stderr)
             failed += 1
             continue
         if settings["task"] == "classification":

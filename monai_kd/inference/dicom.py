@@ -165,7 +165,7 @@ def _checked(file: Path) -> Any:
         raise UnreadableImage(f"{file.name} is of modality {modality}; the networks know MR alone")
     if colours != 1 or not photometric.startswith("MONOCHROME"):
         raise UnreadableImage(f"{file.name} is a colour image ({photometric}); grey slices are expected")
-    if frames > 1:
+    if frames != 1:
         raise UnreadableImage(f"{file.name} is multi-frame ({frames} frames); export it as one file per slice")
     if functional_groups:
         raise UnreadableImage(f"{file.name} is of the enhanced, multi-frame kind; export it as one file per slice")
@@ -257,7 +257,7 @@ def _directions(data: Any) -> np.ndarray:
 def _sorted(slices: list[Any]) -> list[Any]:
     """Check that the slices belong together, and put them in the order of their positions."""
     first = slices[0]
-    for name in ("StudyInstanceUID", "PatientID", "FrameOfReferenceUID"):
+    for name in ("StudyInstanceUID", "PatientID", "FrameOfReferenceUID", "PhotometricInterpretation"):
         if len({str(each.get(name, "")) for each in slices}) > 1:
             raise UnreadableImage(f"the slices of the series differ in {name}: they make no volume")
     for name, count in (("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
@@ -282,6 +282,12 @@ def _sorted(slices: list[Any]) -> list[Any]:
         raise UnreadableImage(
             f"the slices are not evenly spaced ({gaps.min():.2f} to {gaps.max():.2f} mm): is one of them missing?"
         )
+    # Slices of a tilted series lie on a line that is not the normal; beside one line they make no block of voxels.
+    placed = np.stack(positions)[order]
+    line = placed[0] + np.linspace(0, 1, len(placed))[:, None] * (placed[-1] - placed[0])
+    shift = float(np.linalg.norm((placed - line) @ _directions(first)[:2].T, axis=1).max())
+    if shift > GAP_TOLERANCE * usual:
+        raise UnreadableImage(f"the slices are shifted sideways against each other, by up to {shift:.2f} mm")
     return [slices[index] for index in order]
 
 

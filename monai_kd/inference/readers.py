@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
 # Pillow reads much else under a picture's name, and hands some of it to other programs.
 PICTURE_FORMATS = ("PNG", "JPEG")
 GREY_MODES = {"L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
+_CHUNK = 2**20
 
 
 def kind_of(path: str | Path) -> str | None:
@@ -78,6 +80,11 @@ def read_image(paths: str | Path | Sequence[str | Path], constant: bool = False)
     bad = image.size - np.count_nonzero(np.isfinite(image))
     if bad:
         raise UnreadableImage(f"the image holds NaN or infinity in {bad} pixels")
+    with np.errstate(over="ignore", invalid="ignore"):
+        spread = np.float32(image.max()) - np.float32(image.min())
+    if not np.isfinite(spread):
+        # Scaled to 0 … 1 they would be NaN, for which the network would be blamed.
+        raise UnreadableImage("the image holds values too large to be scaled in 32 bits")
     if not constant and image.min() == image.max():
         raise UnreadableImage(f"the image is constant (every pixel is {image.flat[0]:g})")
     return image, {
@@ -99,11 +106,16 @@ def _nifti(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if kind.fields is not None or kind.kind not in "buif":
             raise UnreadableImage(f"the NIfTI image holds colours or complex numbers ({kind}), not grey values")
         image = np.asanyarray(file.dataobj)
+        if path.name.lower().endswith(".gz"):
+            # nibabel stops at the last pixel, before the checksum that tells whether they are the ones.
+            with gzip.open(path) as stream:
+                while stream.read(_CHUNK):
+                    pass
         affine = np.asarray(file.affine, dtype=float)
         scale = MILLIMETRES.get(file.header.get_xyzt_units()[0], 1.0)
     except UnreadableImage:
         raise
-    except (EOFError, zlib.error):
+    except (EOFError, zlib.error, gzip.BadGzipFile):
         raise UnreadableImage("the file is truncated or damaged: copy it again") from None
     except MemoryError:
         raise UnreadableImage("its header asks for more pixels than fit into memory: is it damaged?") from None

@@ -10,7 +10,7 @@ import nibabel as nib
 import pydicom
 from PIL import Image
 from pydicom.filereader import read_file_meta_info
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 from ..inference import UnreadableImage
 from ..inference.dicom import quietly
@@ -21,6 +21,10 @@ __all__ = ["MOST_PIXELS", "TooManyPixels", "pixels_told"]
 MOST_PIXELS = 2**25  # 128 slices of 512 × 512
 # The widest pixels there are, and some room for header and extensions.
 MOST_UNPACKED = 8 * MOST_PIXELS + 2**20
+# The network sees a slice of a volume at its own size, however small it is in the file.
+LEAST_OF_A_SLICE = 2**16
+# Two bytes of run-length encoding make up to 128, whatever size the header tells.
+MOST_RUN_LENGTH = MOST_UNPACKED // 64
 CHUNK = 2**20
 
 
@@ -61,7 +65,8 @@ def _nifti(path: Path) -> int:
                 unpacked += len(chunk)
                 if unpacked > MOST_UNPACKED:
                     raise TooManyPixels
-    return math.prod(int(length) for length in nib.load(path).shape)
+    columns, rows, *slices = (max(int(length), 0) for length in nib.load(path).shape)
+    return max(columns * rows, LEAST_OF_A_SLICE if slices else 0) * math.prod(slices)
 
 
 def _picture(path: Path) -> int:
@@ -71,9 +76,16 @@ def _picture(path: Path) -> int:
 
 def _dicom(path: Path) -> int:
     with quietly():
-        if read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        syntax = read_file_meta_info(path).get("TransferSyntaxUID")
+        if syntax == RLELossless and path.stat().st_size > MOST_RUN_LENGTH:
+            raise UnreadableImage(
+                f"the DICOM file is run-length encoded and bigger than {MOST_RUN_LENGTH / 2**20:.0f} MB, which this "
+                "page does not take"
+            )
+        if syntax == DeflatedExplicitVRLittleEndian:
             raise UnreadableImage("the DICOM file is deflated as a whole, which this page does not take")
         names = ["Rows", "Columns", "NumberOfFrames"]
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=names)
-        rows, columns, frames = (int(header.get(name) or 1) for name in names)
+        # Not all of them are unsigned, and one file must not pay for another.
+        rows, columns, frames = (abs(int(header.get(name) or 1)) for name in names)
     return rows * columns * frames

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gzip
 import json
 import shutil
 import subprocess
@@ -182,10 +183,29 @@ def test_bad_files_are_named_and_the_rest_done(package, tmp_path):
     np.save(constant, np.ones((8, 8)))
     picture = tmp_path / "picture.png"
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(picture)
-    done = alone(package, cut, constant, picture, tmp_path / "nowhere.nii", good, "--output_dir", tmp_path / "out")
+    noise = np.random.default_rng(0).normal(size=(8, 8))
+    arrays = {
+        "huge": 1e300 * noise,
+        "wide": np.float32(3e38) * np.sign(noise).astype(np.float32),
+        "complex": noise * 1j,
+    }
+    arrays |= {"nan": np.where(noise > 0, np.nan, noise), "text": np.array(["a", "b"])}
+    for name, array in arrays.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    plain = gzip.decompress(good.read_bytes())
+    nowhere, offset = tmp_path / "affine.nii", tmp_path / "offset.nii"
+    nowhere.write_bytes(plain[:280] + np.full(12, np.nan, "<f4").tobytes() + plain[328:])
+    offset.write_bytes(plain[:108] + np.array(np.inf, "<f4").tobytes() + plain[112:])
+    damaged = tmp_path / "damaged.nii.gz"
+    content = bytearray(good.read_bytes())
+    content[len(content) // 2] ^= 255
+    damaged.write_bytes(content)
+    bad = [cut, constant, picture, tmp_path / "nowhere.nii", nowhere, offset, damaged]
+    bad += [tmp_path / f"{name}.npy" for name in arrays]
+    done = alone(package, *bad, good, "--output_dir", tmp_path / "out")
     assert done.returncode == 0
     lines = done.stderr.strip().splitlines()
-    assert [line.split(":")[0] for line in lines] == ["cut.nii.gz", "constant.npy", "picture.png", "nowhere.nii"]
+    assert [line.split(":")[0] for line in lines] == [path.name for path in bad]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good_mask.nii.gz"]
     assert alone(package, cut, "--output_dir", tmp_path / "out").returncode == 1
 

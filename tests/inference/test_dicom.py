@@ -177,6 +177,7 @@ def test_reason(tmp_path, make, reason):
 SERIES = {
     "patient": ({"PatientID": "another"}, "differ in PatientID"),
     "study": ({"StudyInstanceUID": "1.9"}, "differ in StudyInstanceUID"),
+    "scale": ({"PhotometricInterpretation": "MONOCHROME1"}, "differ in PhotometricInterpretation"),
     "frame of reference": ({"FrameOfReferenceUID": "1.9"}, "differ in FrameOfReferenceUID"),
 }
 

@@ -68,6 +68,13 @@ def with_nan() -> np.ndarray:
     return image
 
 
+def other_checksum(path: Path) -> Path:
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 1
+    path.write_bytes(content)
+    return path
+
+
 def picture(path: Path, array: np.ndarray) -> Path:
     Image.fromarray(array).save(path)
     return path
@@ -92,6 +99,12 @@ BAD = {
         "more pixels than fit into memory|can't be read as NIfTI",
     ),
     "nifti, NaN": (lambda d: nifti(d / "a.nii.gz", with_nan()), "NaN or infinity in 1 pixels"),
+    "nifti, beyond 32 bits": (lambda d: nifti(d / "a.nii.gz", 1e300 * NOISE), "too large to be scaled"),
+    "nifti, range beyond 32 bits": (
+        lambda d: nifti(d / "a.nii.gz", np.float32(3e38) * np.where(NOISE > 99, 1, -1).astype(np.float32)),
+        "too large to be scaled",
+    ),
+    "nifti, checksum": (lambda d: other_checksum(nifti(d / "a.nii.gz", NOISE)), "truncated or damaged"),
     "nifti, four axes": (lambda d: nifti(d / "a.nii.gz", NOISE.reshape(8, 8, 8, 8)), r"4 axes \(8, 8, 8, 8\)"),
     "nifti, one axis": (lambda d: nifti(d / "a.nii.gz", NOISE[0]), "1 axes"),
     "nifti, colours": (lambda d: nifti(d / "a.nii.gz", RGB), "colours or complex"),
@@ -136,6 +149,7 @@ BAD = {
         lambda d: write_dicom(d / "a.dcm", IMAGE, Rows=16, NumberOfFrames=4),
         r"multi-frame \(4 frames\)",
     ),
+    "dicom, negative frames": (lambda d: write_dicom(d / "a.dcm", IMAGE, NumberOfFrames=-1), "multi-frame"),
     "dicom, CT": (lambda d: write_dicom(d / "a.dcm", IMAGE, Modality="CT"), "is of modality CT"),
     "dicom, segmentation": (lambda d: write_dicom(d / "a.dcm", IMAGE, Modality="SEG"), "a segmentation"),
     "dicom, constant": (lambda d: write_dicom(d / "a.dcm", np.zeros((8, 8), np.int16)), "constant"),
@@ -168,6 +182,11 @@ def series(folder: Path, positions: list[float], **changes: dict) -> list[Path]:
 SERIES = {
     "gap": ([0, 4, 12, 16], {}, "not evenly spaced"),
     "same place": ([0, 4, 4, 8], {}, "several slices at one position"),
+    "shifted sideways": (
+        [0, 4, 8, 12],
+        {"slice2": {"ImagePositionPatient": [60, 0, 8]}},
+        r"shifted sideways against each other, by up to 60\.00 mm",
+    ),
     "no position": ([0, 4, 8], {"slice1": {"ImagePositionPatient": None}}, "no ImagePositionPatient"),
     "other spacing": ([0, 4, 8], {"slice2": {"spacing": (0.4, 0.4)}}, "differ in PixelSpacing"),
     "other view": ([0, 4, 8], {"slice0": {"orientation": (0, 1, 0, 0, 0, -1)}}, "differ in ImageOrientationPatient"),
@@ -181,6 +200,14 @@ def test_slices_that_make_no_volume(tmp_path, positions, changes, reason):
     series(tmp_path, positions, **changes)
     with pytest.raises(UnreadableImage, match=reason):
         read_image(tmp_path)
+
+
+def test_a_tilted_series_is_a_volume(tmp_path):
+    for number in range(4):
+        write_dicom(tmp_path / f"{number}.dcm", IMAGE, position=(0.5 * number, 0, 4 * number))
+    image, meta = read_image(tmp_path)
+    assert image.shape[2] == 4
+    np.testing.assert_allclose(np.abs(meta["affine"][:3, 2]), [0.5, 0, 4])
 
 
 def test_series_as_files_or_as_a_folder(tmp_path):

@@ -102,6 +102,18 @@ def huge_nifti(packed: bool) -> bytes:
     return gzip.compress(bytes(head)) if packed else bytes(head)
 
 
+def run_lengths(size: int) -> bytes:
+    """A header of few pixels, and bytes of run-length codes of very many."""
+    file = pydicom.dcmread(io.BytesIO(dicom()))
+    file.file_meta.TransferSyntaxUID = pydicom.uid.RLELossless
+    segment = struct.pack("<16L", 1, 64, *[0] * 14) + b"\x81\x00" * (size // 2)
+    file.PixelData = pydicom.encaps.encapsulate([segment])
+    file["PixelData"].is_undefined_length = True
+    buffer = io.BytesIO()
+    dcmwrite(buffer, file, enforce_file_format=True)
+    return buffer.getvalue()
+
+
 def gzip_bomb(size: int) -> bytes:
     """A good slice with a header extension of that many zeros: some kB that unpack to ``size`` bytes."""
     good = nifti(square(), packed=False)
@@ -239,6 +251,12 @@ REFUSED = {
     "huge NIfTI": (("a.nii", huge_nifti(packed=False)), 413, "34 million pixels"),
     "huge packed NIfTI": (("a.nii.gz", huge_nifti(packed=True)), 413, "34 million pixels"),
     "huge DICOM": (("a.dcm", dicom(Rows=60_000, Columns=60_000)), 413, "34 million pixels"),
+    "many small slices": (
+        ("a.nii.gz", nifti(np.arange(8 * 8 * 600, dtype=np.int16).reshape(8, 8, 600))),
+        413,
+        "34 million pixels",
+    ),
+    "negative frames": (("a.dcm", dicom(NumberOfFrames=-1, Rows=6000, Columns=6000)), 413, "34 million pixels"),
     "too big": (("a.png", bytes(MOST_BYTES)), 413, "bigger than the 1 MB"),
 }
 
@@ -259,6 +277,25 @@ def test_what_unpacks_is_counted_before_it_is_read(client, monkeypatch):
     monkeypatch.setattr(headers, "MOST_UNPACKED", 2**25)
     monkeypatch.setattr(nib, "load", lambda path: pytest.fail("read"))
     assert upload(client, ("a.nii.gz", bomb)).status_code == 413
+
+
+def test_run_lengths_are_bounded_before_they_are_read(client, monkeypatch):
+    assert 4 * 2**20 <= headers.MOST_RUN_LENGTH < 5 * 2**20
+    monkeypatch.setattr(headers, "MOST_RUN_LENGTH", 2**17)
+    answer = upload(client, ("a.dcm", run_lengths(2**17)))
+    assert answer.status_code == 422
+    assert "is run-length encoded and bigger than" in answer.json()["error"]
+    assert "run-length" not in upload(client, ("a.dcm", run_lengths(2**12))).text
+
+
+def test_one_file_does_not_pay_for_another(client):
+    """A frame count below zero took as many pixels off the sum."""
+    negative = dicom(NumberOfFrames=-1, Rows=5000, Columns=5000)
+    wide = np.zeros((6000, 6000), np.int16)
+    wide[:9] = 7
+    wide = nifti(wide)
+    assert len(wide) + len(negative) < MOST_BYTES
+    assert upload(client, ("a.dcm", negative), ("b.nii.gz", wide)).status_code == 413
 
 
 def test_pixels_are_counted_over_all_files(client, monkeypatch):
