@@ -92,15 +92,13 @@ def rehearse_distillation(
     Args:
         student: left as it is.
         teacher: made for this; it need not be trained.
-        student_taps, teacher_taps: as for `Distiller`; without any, nothing is done.
+        student_taps, teacher_taps: as for `Distiller`.
         projections: left as they are.
         image_size: side of the images, in pixels.
 
     Raises:
         ValueError, TypeError, RuntimeError: a tap is not there, or gives what can't be compared.
     """
-    if not teacher_taps:
-        return
     pair = (copy.deepcopy(student).cpu().eval(), teacher.cpu().eval())
     taps = [FeatureTaps(network, paths) for network, paths in zip(pair, (student_taps, teacher_taps), strict=True)]
     with torch.no_grad():

@@ -271,8 +271,8 @@ def _sorted(slices: list[Any]) -> list[Any]:
     for name, count in (("ImageOrientationPatient", 6), ("ImagePositionPatient", 3)):
         if any(_numbers(each, name, count) is None for each in slices):
             raise UnreadableImage(f"slices of the series have no {name}: their order is not known")
-    positions = [_numbers(each, "ImagePositionPatient", 3) for each in slices]
-    along = np.stack(positions) @ _directions(first)[2]
+    positions, directions = np.stack([_numbers(each, "ImagePositionPatient", 3) for each in slices]), _directions(first)
+    along = positions @ directions[2]
     order = np.argsort(along)
     gaps = np.diff(along[order])
     if gaps.min() < 1e-3:
@@ -283,9 +283,9 @@ def _sorted(slices: list[Any]) -> list[Any]:
             f"the slices are not evenly spaced ({gaps.min():.2f} to {gaps.max():.2f} mm): is one of them missing?"
         )
     # Slices of a tilted series lie on a line that is not the normal; beside one line they make no block of voxels.
-    placed = np.stack(positions)[order]
+    placed = positions[order]
     line = placed[0] + np.linspace(0, 1, len(placed))[:, None] * (placed[-1] - placed[0])
-    shift = float(np.linalg.norm((placed - line) @ _directions(first)[:2].T, axis=1).max())
+    shift = float(np.linalg.norm((placed - line) @ directions[:2].T, axis=1).max())
     if shift > GAP_TOLERANCE * usual:
         raise UnreadableImage(f"the slices are shifted sideways against each other, by up to {shift:.2f} mm")
     return [slices[index] for index in order]

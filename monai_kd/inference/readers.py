@@ -80,12 +80,13 @@ def read_image(paths: str | Path | Sequence[str | Path], constant: bool = False)
     bad = image.size - np.count_nonzero(np.isfinite(image))
     if bad:
         raise UnreadableImage(f"the image holds NaN or infinity in {bad} pixels")
+    low, high = image.min(), image.max()
     with np.errstate(over="ignore", invalid="ignore"):
-        spread = np.float32(image.max()) - np.float32(image.min())
+        spread = np.float32(high) - np.float32(low)
     if not np.isfinite(spread):
         # Scaled to 0 … 1 they would be NaN, for which the network would be blamed.
         raise UnreadableImage("the image holds values too large to be scaled in 32 bits")
-    if not constant and image.min() == image.max():
+    if not constant and low == high:
         raise UnreadableImage(f"the image is constant (every pixel is {image.flat[0]:g})")
     return image, {
         "affine": affine,
