@@ -1,201 +1,226 @@
-"""The teacher of a distillation: loaded from its checkpoint, or trained first, said aloud."""
+"""The teacher of a distillation: loaded from its checkpoint, or trained first by its own bundle."""
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from monai.bundle import ConfigWorkflow, create_workflow
 from torch import nn
 
-from ..checkpoints import load_weights, read_checkpoint
+from ..config import build_network, literal
 from ..data import class_names
-from ..distillation import FeatureTaps, TeacherStore
-from ..losses import Projections
+from ..io import load_weights, read_checkpoint
 from .data import same_folder
 from .processes import in_processes
-from .settings import training_settings
+from .settings import trained_settings
+from .workflow import Workflow
 
-__all__ = ["provide_teacher", "rehearse_distillation", "teacher_settings", "teacher_store"]
+__all__ = ["Teacher"]
 
 logger = logging.getLogger(__name__)
 
 # What a student's settings.json keeps of its teacher.
-_KEPT = (
-    *("dataset_dir", "fold", "leave_out", "epochs", "learning_rate", "image_size"),
-    *("features", "norm", "vit_name", "vit_image_size", "backbones"),
-)
+_KEPT = ("dataset_dir", "fold", "leave_out", "epochs", "learning_rate", "image_size", "network_def", "taps")
 
 
-def provide_teacher(
-    build: Callable[[], nn.Module],
-    checkpoint: str | None,
-    needed: bool,
-    bundle: str,
-    overrides: Mapping[str, Any],
-    output_dir: str,
-    rehearse: Callable[[nn.Module], object] | None = None,
-) -> nn.Module | None:
-    """Build the teacher and load its weights; train it first when no checkpoint is given.
+class Teacher:
+    """Who teaches. Nothing is read, built or trained before it is asked for.
 
-    Warned of: a teacher that was trained on slices which validate the student or are left out of its training.
+    The network, its taps, and the input that it takes are those of the ``settings.json`` beside its checkpoint; of a
+    teacher that is trained first, those of its bundle. So any network that was trained by a bundle of this package can
+    teach, and a student's config need not describe it.
+
+    Logged as warnings: a teacher that was trained on slices which validate the student or are left out of its training.
 
     Args:
-        build: makes the network, without arguments.
-        checkpoint: its weights; ``None`` trains the teacher once by the teacher's bundle, on the same data, into
+        checkpoint: its weights; ``None`` trains the teacher once, by the teacher's bundle, on the same data, into
             ``<output_dir>/teacher-<fingerprint of the settings and the data>/``.
-        needed: whether any loss term listens to a teacher; if not, there is none.
         bundle: folder of the teacher's bundle.
-        overrides: settings for its training; data set and folds are those of the student.
         output_dir: folder of the student's run.
-        rehearse: called with the network before it is trained: what it raises costs no training. See
-            `rehearse_distillation`.
-
-    Raises:
-        FileNotFoundError: a checkpoint was given and is not there, or the teacher's bundle is not.
-        ValueError: the checkpoint does not fit the network, or was trained for other classes than those of the data.
+        run: values of the student's run that a teacher is trained with too, by the ids of the teacher's config.
+        overrides: other values for it, taken as they are.
+        taps: name to module path in the teacher, in place of its own.
     """
-    if not needed:
-        if checkpoint is not None:
-            logger.warning("teacher_checkpoint %s is not used: this recipe has no teacher.", checkpoint)
-        return None
-    if checkpoint is None:
-        if rehearse is not None:
-            rehearse(build())
-        checkpoint = str(_trained_teacher(bundle, overrides, output_dir))
-    elif Path(checkpoint).expanduser().is_file():
-        trained = training_settings(checkpoint) or {}
-        _check_classes(checkpoint, trained, overrides["dataset_dir"])
-        _warn_of_leaks(checkpoint, trained, overrides)
-    logger.info("teacher: %s", checkpoint)
-    return load_weights(build(), checkpoint)
 
+    def __init__(
+        self,
+        checkpoint: str | None,
+        bundle: str | Path,
+        output_dir: str | Path,
+        run: Mapping[str, Any],
+        overrides: Mapping[str, Any] | None = None,
+        taps: Mapping[str, str] | None = None,
+    ) -> None:
+        self.checkpoint = None if checkpoint is None else Path(checkpoint).expanduser()
+        self.bundle, self.output_dir = Path(bundle), Path(output_dir)
+        self.dataset_dir, self.kept_from = run["dataset_dir"], {run["fold"], *run["leave_out"]}
+        self.run = {**run, **(overrides or {})}
+        self._taps = taps
 
-def rehearse_distillation(
-    student: nn.Module,
-    teacher: nn.Module,
-    student_taps: Mapping[str, str],
-    teacher_taps: Mapping[str, str],
-    projections: Projections,
-    image_size: int,
-) -> None:
-    """Find out on black images, on the CPU, whether the taps are there and their channels are those of the projections.
+    @cached_property
+    def trained(self) -> dict[str, Any]:
+        """The ``settings.json`` of the teacher; of one that is trained first, what it will be.
 
-    Args:
-        student: left as it is.
-        teacher: made for this; it need not be trained.
-        student_taps, teacher_taps: as for `Distiller`.
-        projections: left as they are.
-        image_size: side of the images, in pixels.
+        Raises:
+            FileNotFoundError: there is no such checkpoint, or no bundle to train one by.
+            ValueError: the settings can't be read, or the teacher was trained for other classes.
+        """
+        if self.checkpoint is None:
+            workflow = self._workflow()
+            return {name: workflow.value(f"settings::{name}") for name in workflow.parser["settings"]}
+        settings = trained_settings(self.checkpoint)
+        self._check_classes(settings)
+        return settings
 
-    Raises:
-        ValueError, TypeError, RuntimeError: a tap is not there, or gives what can't be compared.
-    """
-    pair = (copy.deepcopy(student).cpu().eval(), teacher.cpu().eval())
-    taps = [FeatureTaps(network, paths) for network, paths in zip(pair, (student_taps, teacher_taps), strict=True)]
-    with torch.no_grad():
-        for network in pair:
-            network(torch.zeros(2, 3, image_size, image_size))
-        copy.deepcopy(projections).cpu()(*(each.take() for each in taps))
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a student's ``settings.json`` keeps of its teacher: ``checkpoint``, absolute, and what made it."""
+        path = self._folder / "model.pt" if self.checkpoint is None else self.checkpoint
+        return {"checkpoint": str(path.resolve()), **{name: self.trained.get(name) for name in _KEPT}}
 
+    def untrained(self) -> nn.Module:
+        """The network with random weights, on the CPU; torch's random state stays as it is.
 
-def teacher_settings(
-    checkpoint: str | None, needed: bool, overrides: Mapping[str, Any], output_dir: str
-) -> dict[str, Any] | None:
-    """Who teaches, for the student's ``settings.json``; of a teacher that is trained first, who will have taught.
+        Raises:
+            ValueError: it can't be built; see `build_network`.
+        """
+        with torch.random.fork_rng(devices=[]):
+            return build_network(self.trained["network_def"], trusted=self.checkpoint is None)
 
-    Args:
-        checkpoint, needed, overrides, output_dir: as for `provide_teacher`.
+    def taps(self, network: nn.Module, names: Sequence[str]) -> dict[str, str]:
+        """Name to module path in the network, for the student's names.
 
-    Returns:
-        ``checkpoint``, absolute, and what is known of ``dataset_dir``, ``fold``, ``leave_out``, ``epochs``,
-        ``learning_rate`` and the network; ``None`` when nobody teaches.
-    """
-    if not needed:
-        return None
-    if checkpoint is None:
-        path, values = _folder(overrides, output_dir) / "model.pt", overrides
-    else:
-        path, values = Path(checkpoint).expanduser(), training_settings(checkpoint) or {}
-    return {"checkpoint": str(path.resolve()), **{name: values[name] for name in _KEPT if name in values}}
+        Raises:
+            ValueError: it is not known which modules to tap.
+        """
+        taps = self._taps or self.trained.get("taps")
+        if taps is None and len(names) == 1 and hasattr(network, "last_convolution"):
+            taps = {names[0]: network.last_convolution()}
+        lacking = [name for name in names if name not in (taps or {})]
+        if lacking:
+            raise ValueError(
+                f"teacher_taps: it is not known which module of the teacher, {type(network).__name__}, to compare with "
+                f"{', '.join(lacking)} of the student; it has taps for {', '.join(taps or {}) or 'none'}. Give "
+                "--teacher_taps \"{'name': 'module.path'}\"; `python -m monai_kd taps` lists the modules."
+            )
+        return {name: taps[name] for name in names}
 
+    def warn_unused(self) -> None:
+        """Log that a checkpoint was given and no term of the recipe compares with a teacher."""
+        if self.checkpoint is not None:
+            logger.warning("teacher_checkpoint %s is not used: this recipe has no teacher.", self.checkpoint)
 
-def teacher_store(folder: str | None, images_never_repeat: bool) -> TeacherStore | None:
-    """Where the teacher's outputs are kept between epochs and runs; nowhere without a folder.
+    def load(self) -> nn.Module:
+        """The network with its weights, trained first when there is no checkpoint.
 
-    Args:
-        folder: of a `TeacherStore`, or ``None``.
-        images_never_repeat: whether random augmentation makes every image a new one.
+        Raises:
+            FileNotFoundError: there is no such checkpoint, or no bundle to train one by.
+            ValueError: the checkpoint does not fit its network.
+        """
+        network = self.untrained()
+        if self.checkpoint is None:
+            checkpoint = self._train()
+        else:
+            self._warn_of_leaks()
+            checkpoint = self.checkpoint
+        logger.info("teacher: %s", checkpoint)
+        return load_weights(network, checkpoint)
 
-    Raises:
-        ValueError: a folder is given and images never repeat: it would fill the disk and never be read.
-    """
-    if folder is None:
-        return None
-    if images_never_repeat:
-        raise ValueError(
-            "teacher_store keeps what the teacher says of each image, and with `augmentation` or `mixup` no image "
-            "comes twice: leave teacher_store at null, or train with flips alone."
-        )
-    logger.info("teacher_store: outputs of the teacher are kept in %s; delete it when no run needs it.", folder)
-    return TeacherStore(folder)
+    def _check_classes(self, trained: Mapping[str, Any]) -> None:
+        """In another order the same number of classes would load, and teach the wrong ones."""
+        theirs = trained.get("class_names")
+        if not theirs or self.dataset_dir is None:
+            return
+        if list(theirs) != (own := class_names(self.dataset_dir)):
+            raise ValueError(
+                f"teacher_checkpoint {self.checkpoint} was trained for the classes {', '.join(theirs)}, and "
+                f"{self.dataset_dir} has {', '.join(own)}: give a teacher of these classes in this order."
+            )
 
+    def _warn_of_leaks(self) -> None:
+        folder, fold = self.trained.get("dataset_dir"), self.trained.get("fold")
+        if self.dataset_dir is None:
+            # Slices given one by one, by who labels them: nobody reports their numbers.
+            return
+        if folder is None or fold is None:
+            logger.warning(
+                "What the teacher %s was trained on is not known: if it saw slices that validate the student, the "
+                "student's numbers are better than on new ones.",
+                self.checkpoint,
+            )
+        elif not same_folder(folder, self.dataset_dir):
+            logger.warning(
+                "The teacher was trained on %s, the student is on %s: if the teacher saw patients that validate the "
+                "student, the student's numbers are better than on new ones.",
+                folder,
+                self.dataset_dir,
+            )
+        elif seen := sorted(self.kept_from - {fold, *(self.trained.get("leave_out") or [])}):
+            logger.warning(
+                "The teacher was TRAINED ON the folds %s, which the student is kept from: through it they leak into "
+                "the student, whose numbers on them are better than on new slices. Take a teacher trained with the "
+                "same `fold` and `leave_out`.",
+                seen,
+            )
 
-def _check_classes(checkpoint: str, trained: Mapping[str, Any], dataset_dir: str) -> None:
-    """In another order the same number of classes would load, and teach the wrong ones."""
-    theirs = trained.get("class_names")
-    if theirs is not None and list(theirs) != (own := class_names(dataset_dir)):
-        raise ValueError(
-            f"teacher_checkpoint {checkpoint} was trained for the classes {', '.join(theirs)}, and {dataset_dir} has "
-            f"{', '.join(own)}: give a teacher of these classes in this order."
-        )
+    @cached_property
+    def _folder(self) -> Path:
+        """Where the teacher is trained, named after its settings and its data."""
+        return self.output_dir / f"teacher-{fingerprint(self.run)}"
 
+    def _workflow(self, **more: Any) -> Workflow:
+        config = self.bundle / "configs" / "train.json"
+        if self.dataset_dir is None:
+            raise ValueError(
+                "this recipe has a teacher, and there is no data set to train one on: give --teacher_checkpoint FILE."
+            )
+        if not config.is_file():
+            raise FileNotFoundError(
+                f"no teacher_checkpoint was given, and the teacher's bundle is not in {self.bundle.resolve()}: give "
+                "--teacher_checkpoint FILE, or --teacher_bundle FOLDER."
+            )
+        files = [str(config), str(config.with_name("multi_gpu_train.json"))] if in_processes() else str(config)
+        values = {**self.run, "output_dir": str(self._folder), **more}
+        # Objects, such as transforms of `augmentation`, are no text that could be parsed.
+        given = {name: value if name == "augmentation" else literal(value) for name, value in values.items()}
+        return Workflow(files, workflow_type="train", logging_file=False, **given)
 
-def _warn_of_leaks(checkpoint: str, trained: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
-    folder, fold = trained.get("dataset_dir"), trained.get("fold")
-    if overrides["dataset_dir"] is None:
-        # Slices given one by one, by who labels them: nobody reports their numbers.
-        return
-    if folder is None or fold is None:
+    def _train(self) -> Path:
+        best, last = self._folder / "model.pt", self._folder / "last.ckpt"
+        done = read_checkpoint(last)["epoch"] if last.is_file() else 0
+        if done >= self.trained["epochs"] and best.is_file():
+            logger.warning("No teacher_checkpoint was given: using the teacher trained earlier in %s.", self._folder)
+            return best
         logger.warning(
-            "What the teacher %s was trained on is not known: if it saw slices that validate the student, the "
-            "student's numbers are better than on new ones.",
-            checkpoint,
+            "No teacher_checkpoint was given: training the teacher FIRST, once, on the same data (%s), into %s.",
+            self.dataset_dir,
+            self._folder,
         )
-    elif not same_folder(folder, overrides["dataset_dir"]):
-        logger.warning(
-            "The teacher was trained on %s, the student is on %s: if the teacher saw patients that validate the "
-            "student, the student's numbers are better than on new ones.",
-            folder,
-            overrides["dataset_dir"],
-        )
-    elif seen := sorted({overrides["fold"], *overrides["leave_out"]} - {fold, *trained.get("leave_out", [])}):
-        logger.warning(
-            "The teacher was TRAINED ON the folds %s, which the student is kept from: through it they leak into the "
-            "student, whose numbers on them are better than on new slices. Take a teacher trained with the same "
-            "`fold` and `leave_out`.",
-            seen,
-        )
+        workflow = self._workflow(resume=done > 0)
+        workflow.initialize()
+        workflow.run()
+        if in_processes():
+            # The first process has written the checkpoint when it gets here. Finalizing would end the group.
+            dist.barrier()
+        else:
+            workflow.finalize()
+        logger.warning("The teacher is trained: %s. Now the student.", best)
+        return best
 
 
-def _folder(overrides: Mapping[str, Any], output_dir: str) -> Path:
-    """Where a teacher is trained, named after its settings and its data."""
-    return Path(output_dir) / f"teacher-{_fingerprint(overrides)}"
-
-
-def _fingerprint(overrides: Mapping[str, Any]) -> str:
+def fingerprint(run: Mapping[str, Any]) -> str:
     """Ten hexadecimal digits that tell with which settings, and on which data, a teacher is trained."""
     # Not on which device: of several processes, each has its own.
-    told = {name: value for name, value in overrides.items() if name != "device"}
-    data = (Path(overrides["dataset_dir"]) / "datalist.json").read_bytes()
+    told = {name: value for name, value in run.items() if name != "device"}
+    data = (Path(run["dataset_dir"]) / "datalist.json").read_bytes()
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=_plain).encode() + data).hexdigest()[:10]
 
 
@@ -207,39 +232,3 @@ def _plain(value: Any) -> Any:
         return str(value)
     parameters = {k: v for k, v in vars(value).items() if not isinstance(v, np.random.RandomState)}
     return [type(value).__qualname__, parameters]
-
-
-def _trained_teacher(bundle: str, overrides: Mapping[str, Any], output_dir: str) -> Path:
-    config = Path(bundle) / "configs" / "train.json"
-    if not config.is_file():
-        raise FileNotFoundError(
-            f"no teacher_checkpoint was given, and the teacher's bundle is not in {Path(bundle).resolve()}: give "
-            "--teacher_checkpoint FILE, or --teacher_bundle FOLDER."
-        )
-    folder = _folder(overrides, output_dir)
-    best, last = folder / "model.pt", folder / "last.ckpt"
-    done = read_checkpoint(last)["epoch"] if last.is_file() else 0
-    if done >= overrides["epochs"] and best.is_file():
-        logger.warning("No teacher_checkpoint was given: using the teacher trained earlier in %s.", folder)
-        return best
-    logger.warning(
-        "No teacher_checkpoint was given: training the teacher FIRST, once, on the same data (%s), into %s.",
-        overrides["dataset_dir"],
-        folder,
-    )
-    workflow: ConfigWorkflow = create_workflow(
-        config_file=[str(config), str(config.with_name("multi_gpu_train.json"))] if in_processes() else str(config),
-        workflow_type="train",
-        logging_file=False,
-        output_dir=str(folder),
-        resume=done > 0,
-        **overrides,
-    )
-    workflow.run()
-    if in_processes():
-        # The first process has written the checkpoint when it gets here. Finalizing would end the group.
-        dist.barrier()
-    else:
-        workflow.finalize()
-    logger.warning("The teacher is trained: %s. Now the student.", best)
-    return best

@@ -8,6 +8,7 @@ from .load_weights import LoadWeights
 from .mask_report import MaskReport
 from .overlay_grid import OverlayGrid
 from .run_settings import RunSettings
+from .training_run import TrainingRun
 
 __all__ = [
     "ClassReport",
@@ -20,4 +21,5 @@ __all__ = [
     "OverlayGrid",
     "RunSettings",
     "TrainingCheckpoint",
+    "TrainingRun",
 ]

@@ -1,0 +1,123 @@
+"""The loss and the distiller of a student, made from a recipe."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..distillation import Distiller, TeacherStore, fitted_projections, rehearse
+from ..losses import DistillationLoss, Projections
+from .teacher import Teacher
+
+__all__ = ["Distillation", "needs_teacher", "recipe_title"]
+
+logger = logging.getLogger(__name__)
+
+
+def needs_teacher(terms: Mapping[str, Callable[[], nn.Module]], weights: Mapping[str, float]) -> bool:
+    """Whether a recipe has a term that compares with a teacher.
+
+    Raises:
+        ValueError: as `DistillationLoss.from_recipe`.
+    """
+    return DistillationLoss.from_recipe(terms, weights).needs_teacher
+
+
+def recipe_title(recipe: str, recipes: Mapping[str, Mapping[str, float]], weights: Mapping[str, float]) -> str:
+    """What the weights are called in titles: the name of the recipe, or the weights themselves where they differ.
+
+    Example:
+        >>> recipe_title("none", {"none": {"ce": 1}}, {"ce": 1}), recipe_title("none", {"none": {"ce": 1}}, {"ce": 2})
+        ('recipe none', 'weights ce 2')
+    """
+    if dict(recipes.get(recipe, {})) == dict(weights):
+        return f"recipe {recipe}"
+    return "weights " + ", ".join(f"{name} {weight:g}" for name, weight in weights.items())
+
+
+class Distillation:
+    """What a recipe makes of a student and its teacher, each part built when it is first asked for.
+
+    Layers are tapped only where a term of the recipe compares features, and a teacher is loaded, or trained, only where
+    a term compares with one: with the supervised terms alone any network trains. Before a teacher is trained, student
+    and an untrained teacher run once on a black image, so that a wrong tap or a wrong shape costs no training.
+
+    Args:
+        student: the network to train.
+        teacher: see `Teacher`.
+        terms: name to what builds a loss term.
+        weights: the recipe: name of a term to its weight.
+        taps: name to module path in the student; the teacher's are its own.
+        settings: of the run, of which ``in_channels``, ``image_size`` and ``spatial_dims`` are used.
+        projection_side: see `Projections`.
+        store: folder of a `TeacherStore`, or ``None``.
+        images_repeat: whether the same images come in every epoch, as with flips alone.
+
+    Raises:
+        ValueError: a store is given and images never repeat: it would fill the disk and never be read; or as
+            `DistillationLoss.from_recipe`, `rehearse` and `Teacher.load`.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: Teacher,
+        terms: Mapping[str, Callable[[], nn.Module]],
+        weights: Mapping[str, float],
+        taps: Mapping[str, str],
+        settings: Mapping[str, Any],
+        projection_side: str = "teacher",
+        store: str | None = None,
+        images_repeat: bool = True,
+    ) -> None:
+        if store is not None and not images_repeat:
+            raise ValueError(
+                "teacher_store keeps the outputs of the teacher for each image, and with `augmentation` or `mixup` no "
+                "image comes twice: leave teacher_store at null, or train with flips alone."
+            )
+        self.student, self.teacher, self.terms, self.weights = student, teacher, terms, weights
+        self.taps, self.settings, self.projection_side, self.store = dict(taps), settings, projection_side, store
+
+    @cached_property
+    def loss(self) -> DistillationLoss:
+        return DistillationLoss.from_recipe(self.terms, self.weights, self._projections)
+
+    def _example(self) -> torch.Tensor:
+        # Two images: BatchNorm of a network that is left in training mode needs them.
+        size = self.settings["image_size"]
+        sides = size if isinstance(size, (list, tuple)) else [size] * self.settings["spatial_dims"]
+        return torch.zeros(2, self.settings["in_channels"], *sides)
+
+    def _projections(self) -> Projections:
+        untrained = self.teacher.untrained()
+        taps = self.teacher.taps(untrained, list(self.taps))
+        return fitted_projections(
+            self.student, untrained, self.taps, taps, image=self._example(), side=self.projection_side
+        )
+
+    @cached_property
+    def distiller(self) -> Distiller:
+        if not self.loss.needs_teacher:
+            self.teacher.warn_unused()
+            return Distiller(self.student)
+        untrained = self.teacher.untrained()
+        own = self.taps if self.loss.needs_features else {}
+        others = self.teacher.taps(untrained, list(own)) if own else {}
+        found = rehearse(self.student, untrained, own, others, image=self._example())
+        student, teacher = (tuple(found.outputs[name].shape[1:]) for name in ("student", "teacher"))
+        if student != teacher:
+            raise ValueError(
+                f"the student returns logits {student} and the teacher {teacher} for one image: they must have the "
+                "same classes and size. Take a teacher of the same task, see docs/training.md."
+            )
+        store = None
+        if self.store is not None:
+            line = "teacher_store: outputs of the teacher are kept in %s; delete it when no run needs it."
+            logger.info(line, self.store)
+            store = TeacherStore(self.store)
+        return Distiller(self.student, self.teacher.load(), own, others, store)

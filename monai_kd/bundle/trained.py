@@ -1,0 +1,159 @@
+"""What must be known of a checkpoint to use it: its network, and the input that it was trained with."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+from torch import nn
+
+from ..config import build_network, literal
+from ..transforms import ACTIVATIONS, IMAGENET_MEAN, IMAGENET_STD
+from .settings import training_settings
+
+__all__ = ["trained_network", "trained_settings"]
+
+logger = logging.getLogger(__name__)
+
+# Of a run that does not say so: runs from before these were values did it like this.
+_BEFORE = {
+    **{"dataset_dir": None, "fold": None, "leave_out": [], "teacher": None, "taps": None},
+    **{"in_channels": 3, "spatial_dims": 2, "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)},
+    **{"multiclass": False, "activation": "sigmoid", "mask_names": ["tumour"], "class_names": []},
+}
+# Needed to use a checkpoint; also what a bundle's train.json says where nothing was saved.
+_USED = (
+    *("network_def", "image_size", "in_channels", "spatial_dims", "mean", "std"),
+    *("multiclass", "activation", "mask_names", "class_names"),
+)
+
+
+def _count(value: Any) -> bool:
+    return type(value) is int and value >= 1
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _numbers(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(type(each) in (int, float) for each in value))
+
+
+def _fold(value: Any) -> bool:
+    return value is None or (type(value) is int and value >= 0)
+
+
+_VALID: dict[str, Callable[[Any], bool]] = {
+    "network_def": lambda v: isinstance(v, dict),
+    "image_size": lambda v: _count(v) or (isinstance(v, list) and len(v) > 0 and all(map(_count, v))),
+    **dict.fromkeys(("in_channels", "spatial_dims"), _count),
+    **dict.fromkeys(("mean", "std"), _numbers),
+    **dict.fromkeys(("class_names", "mask_names"), _texts),
+    "multiclass": lambda v: isinstance(v, bool),
+    "activation": lambda v: v in ACTIVATIONS,
+    "fold": _fold,
+    "leave_out": lambda v: isinstance(v, list) and all(_fold(each) and each is not None for each in v),
+    "dataset_dir": lambda v: v is None or isinstance(v, str),
+    **dict.fromkeys(("teacher", "taps"), lambda v: v is None or isinstance(v, dict)),
+}
+
+
+def trained_settings(checkpoint: str | Path, bundle_root: str | Path | None = None) -> dict[str, Any]:
+    """The ``settings.json`` beside a checkpoint, with all that is needed to use the checkpoint.
+
+    Runs of earlier versions are read too; what they did not write down is what they did.
+
+    Args:
+        checkpoint: the weights.
+        bundle_root: bundle whose ``train.json`` describes the network where there is no checkpoint (yet), so that a
+            config can be looked at; or, logged as a warning, no ``settings.json`` beside it. Without one, both are
+            errors.
+
+    Returns:
+        The settings; among them ``network_def``, see `build_network`, ``image_size``, ``in_channels``,
+        ``spatial_dims``, ``mean``, ``std``, ``multiclass``, ``activation``, ``mask_names``, ``class_names``, and as far
+        as they are known ``dataset_dir``, ``fold``, ``leave_out``, ``teacher``, ``taps``.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint, and no bundle was given.
+        ValueError: ``settings.json`` can't be read, or a value in it is not what it should be.
+    """
+    path = Path(checkpoint).expanduser()
+    if not path.is_file() and bundle_root is None:
+        raise FileNotFoundError(f"there is no checkpoint {path}; train first, or give the right path.")
+    saved = training_settings(path) if path.is_file() else None
+    file = path.with_name("settings.json")
+    if saved is None:
+        if bundle_root is None:
+            raise ValueError(f"{path} has no settings.json beside it, which describes its network: restore it.")
+        saved = _of_bundle(Path(bundle_root))
+        if path.is_file():
+            told = json.dumps(saved["network_def"])
+            logger.warning("%s has no settings.json beside it: assuming the network %s.", path, told)
+    elif "network_def" not in saved:
+        saved = {**saved, "network_def": _of_before(saved, file)}
+    settings = {**_BEFORE, **saved}
+    for name, valid in _VALID.items():
+        if not valid(settings.get(name)):
+            raise ValueError(
+                f"{file}: {name} is {settings.get(name)!r}, which no run writes: restore the file, or train again."
+            )
+    return settings
+
+
+def trained_network(settings: Mapping[str, Any]) -> nn.Module:
+    """The network of `trained_settings`, without its weights.
+
+    Raises:
+        UntrustedNetwork: it is no network of MONAI or of this package; see `build_network`.
+    """
+    return build_network(settings["network_def"], trusted=False)
+
+
+def _of_bundle(bundle_root: Path) -> dict[str, Any]:
+    """What the bundle's training would write at its full size."""
+    configs = bundle_root / "configs"
+    parser = ConfigParser()
+    parser.read_config(str(configs / "train.json"))
+    metadata = json.loads((configs / "metadata.json").read_text(encoding="utf-8"))
+    pred = metadata["network_data_format"]["outputs"]["pred"]
+    # Channels of a classifier are its classes, in the order of their numbers.
+    channels = {} if pred["format"] == "segmentation" else pred["channel_def"]
+    names = [channels[number] for number in sorted(channels, key=int)]
+    told = {"bundle_root": literal(str(bundle_root)), "preset": "full", "class_names": names}
+    parser.update({**told, **{name: False for name in ("given_data",) if name in parser}})
+    settings = parser["settings"]
+    return {name: parser.get_parsed_content(f"settings::{name}") for name in _USED if name in settings}
+
+
+def _of_before(saved: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """The network of a run of version 0.1, which kept the values that differ between networks of one bundle."""
+    try:
+        if "network_name" in saved:
+            return {
+                "_target_": "monai_kd.networks.create_backbone",
+                "name": saved["network_name"],
+                "num_classes": len(saved["class_names"]),
+                "image_size": saved["image_size"],
+            }
+        if "backbones" in saved:
+            return {
+                "_target_": "monai_kd.networks.LateFusionClassifier",
+                "backbones": saved["backbones"],
+                "num_classes": len(saved["class_names"]),
+            }
+        unet = {"in_channels": 3, "out_channels": 1, "features": saved["features"], "norm": saved.get("norm", "batch")}
+        if "vit_name" in saved:
+            vit = {name: saved[name] for name in ("vit_name", "vit_image_size")}
+            return {"_target_": "monai_kd.networks.HybridUNet", **unet, **vit}
+        return {"_target_": "BasicUNet", "spatial_dims": 2, **unet, "act": ["relu", {"inplace": True}]}
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{file} does not describe the network ({error!r}): write its definition into it as \"network_def\", "
+            'such as {"_target_": "BasicUNet", "spatial_dims": 2, …}.'
+        ) from None

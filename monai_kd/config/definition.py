@@ -1,0 +1,143 @@
+"""What a network is built from, as plain values that can be kept in a file."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from monai.bundle import ComponentLocator, ConfigComponent
+from monai.utils import optional_import
+from torch import nn
+
+__all__ = ["UntrustedNetwork", "build_network", "definition_of", "without_pretrained"]
+
+TARGET = "_target_"
+# Where a network may come from that a file beside a checkpoint names: files that strangers send may name anything.
+TRUSTED = ("monai.networks.nets.", "monai_kd.networks.")
+# Arguments that say how training began: a checkpoint is loaded next, and the files need not be there any more.
+_OF_TRAINING = {"pretrained": False, "freeze": False}
+
+_locator = ComponentLocator()
+
+
+class UntrustedNetwork(ValueError):
+    """A file names a class that is no network of MONAI or of this package."""
+
+
+def definition_of(raw: Mapping[str, Any], resolve: Callable[[str], Any], id: str) -> dict[str, Any]:
+    """The definition of a network with every reference and expression in it resolved, and nothing instantiated.
+
+    Args:
+        raw: the component as it stands in a config, with ``_target_``.
+        resolve: an id to the resolved value, as ``ConfigParser.get_parsed_content``.
+        id: of the component.
+
+    Raises:
+        ValueError: it is no component, or an argument is no plain value, so that it could not be kept in a file.
+    """
+    if not isinstance(raw, Mapping) or TARGET not in raw:
+        raise ValueError(f"{id} must be a component with '{TARGET}', got {raw!r}.")
+
+    def plain(value: Any, at: str) -> Any:
+        if isinstance(value, Mapping):
+            return {name: plain(each, f"{at}::{name}") for name, each in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(each, f"{at}::{number}") for number, each in enumerate(value)]
+        resolved = resolve(at) if isinstance(value, str) and value[:1] in ("$", "@") else value
+        return _checked(resolved, at)
+
+    return {name: plain(value, f"{id}::{name}") for name, value in raw.items()}
+
+
+def _checked(value: Any, at: str) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _checked(each, at) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_checked(each, at) for each in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise ValueError(
+        f"{at.replace('::', '#')} is a {type(value).__name__}: arguments of a network must be numbers, texts, lists or "
+        "mappings, so that settings.json can keep them."
+    )
+
+
+def without_pretrained(definition: Any) -> Any:
+    """The same definition without weights to begin with, for a network whose checkpoint is loaded next.
+
+    Example:
+        >>> without_pretrained({"_target_": "LateFusion", "backbones": [{"name": "vgg19", "pretrained": "vgg.pth"}]})
+        {'_target_': 'LateFusion', 'backbones': [{'name': 'vgg19', 'pretrained': False}]}
+    """
+    if isinstance(definition, Mapping):
+        return {name: _OF_TRAINING.get(name, without_pretrained(value)) for name, value in definition.items()}
+    if isinstance(definition, list):
+        return [without_pretrained(value) for value in definition]
+    return definition
+
+
+def build_network(definition: Mapping[str, Any], trusted: bool = True) -> nn.Module:
+    """Build the network of a definition; its arguments are taken as they are, and never parsed.
+
+    Args:
+        definition: ``_target_``, a dotted path or the short name of a class of MONAI, and arguments.
+        trusted: whether the definition comes from a config. One from a file may only name networks of
+            ``monai.networks.nets`` and ``monai_kd.networks``, and is built without pretrained weights.
+
+    Raises:
+        UntrustedNetwork: it names something else.
+        ValueError: there is no such class, or it does not take these arguments.
+    """
+    if not isinstance(definition, Mapping) or not isinstance(definition.get(TARGET), str):
+        raise ValueError(f"a network must be defined by a mapping with '{TARGET}', got {definition!r}.")
+    if not trusted:
+        _check_trusted(definition)
+        definition = without_pretrained(definition)
+    try:
+        network = ConfigComponent(_restored(definition), id="network_def", locator=_locator).instantiate()
+    except Exception as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, (ValueError, FileNotFoundError)):
+            raise cause from error
+        raise ValueError(f"the network {definition[TARGET]} can't be built: {cause}") from error
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"{definition[TARGET]} is no network, but a {type(network).__name__}.")
+    return network
+
+
+def _restored(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """With nested components, which a config may hold, instantiated."""
+
+    def build(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            inner = {name: build(each) for name, each in value.items()}
+            return ConfigComponent(inner, locator=_locator).instantiate() if TARGET in inner else inner
+        if isinstance(value, list):
+            return [build(each) for each in value]
+        return value
+
+    return {name: build(value) for name, value in definition.items()}
+
+
+def _check_trusted(definition: Mapping[str, Any]) -> None:
+    def nested(value: Any) -> bool:
+        if isinstance(value, Mapping):
+            return any(str(name).startswith("_") or nested(each) for name, each in value.items())
+        return isinstance(value, list) and any(nested(each) for each in value)
+
+    target, arguments = definition[TARGET], {name: value for name, value in definition.items() if name != TARGET}
+    path = _locator.get_component_module_name(target)
+    full = f"{path}.{target}" if isinstance(path, str) else target
+    module, _, name = full.rpartition(".")
+    found = optional_import(module, name=name)[0] if full.startswith(TRUSTED) and name.isidentifier() else None
+    allowed = inspect.isclass(found) and issubclass(found, nn.Module)
+    allowed = allowed or (inspect.isfunction(found) and found.__module__.startswith(TRUSTED))
+    if not allowed or nested(arguments):
+        raise UntrustedNetwork(
+            f"{target} is no network of {' or '.join(each[:-1] for each in TRUSTED)} with plain arguments, and is not "
+            "run because a file names it. If you trust it, give its config: --config_file \"['evaluate.json',"
+            "'its_network.json']\", a file with its network_def laid over the other."
+        )
+
+

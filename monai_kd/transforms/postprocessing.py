@@ -1,0 +1,44 @@
+"""What becomes of logits before metrics see them."""
+
+from __future__ import annotations
+
+from monai.transforms import Activationsd, AsDiscreted, Compose, Lambdad
+
+__all__ = ["ACTIVATIONS", "class_postprocessing", "mask_postprocessing"]
+
+ACTIVATIONS = ("sigmoid", "softmax")
+
+
+def mask_postprocessing(activation: str, channels: int = 1, threshold: float = 0.5) -> Compose:
+    """Masks of logits, for metrics during training.
+
+    Args:
+        activation: ``"sigmoid"``: each channel is a mask of its own. ``"softmax"``: channels exclude each other, the
+            first is the background.
+        channels: C, of the logits.
+        threshold: on the probability, for ``"sigmoid"``.
+
+    Shape:
+        - pred: (C, spatial axes …), logits, to masks of the same shape, 0 or 1
+        - label: (C, …) masks for ``"sigmoid"``; class numbers (1, …) for ``"softmax"``, which become (C, …) masks
+
+    Raises:
+        ValueError: ``activation`` is neither.
+    """
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be {' or '.join(ACTIVATIONS)}, got {activation!r}.")
+    if activation == "sigmoid":
+        return Compose([Activationsd("pred", sigmoid=True), AsDiscreted("pred", threshold=threshold)])
+    return Compose([AsDiscreted("pred", argmax=True, to_onehot=channels), AsDiscreted("label", to_onehot=channels)])
+
+
+def class_postprocessing(mixup: bool = False) -> Compose:
+    """Probabilities of logits (C,), for metrics during training.
+
+    Args:
+        mixup: whether labels are blended probabilities (C,): the class is the most probable one.
+    """
+    steps = [Activationsd("pred", softmax=True)]
+    if mixup:
+        steps.append(Lambdad("label", lambda label: int(label.argmax())))
+    return Compose(steps)

@@ -1,0 +1,81 @@
+"""How a slice becomes the input of a network: the same steps in training, evaluation and inference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from monai.transforms import (
+    Compose,
+    EnsureChannelFirstd,
+    EnsureTyped,
+    LoadImaged,
+    NormalizeIntensityd,
+    RepeatChanneld,
+)
+
+from ..io import SliceReader
+from .planar import ResizeInPlaned, ScaleSliceIntensityd, SqueezeSliced
+from .upright import UprightInPlaned
+
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "slice_preprocessing"]
+
+# Of RGB images scaled to 0 … 1, by which pretrained networks were trained.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def slice_preprocessing(
+    image_size: int,
+    channels: int = 3,
+    mean: Sequence[float] | None = IMAGENET_MEAN,
+    std: Sequence[float] | None = IMAGENET_STD,
+    label: bool = False,
+    multiclass: bool = False,
+    mask_value: int | Mapping[int, int] | None = None,
+    single_slices: bool = False,
+    upright: bool = True,
+    constant: bool | None = None,
+    track_meta: bool = True,
+    random: Sequence[Callable] = (),
+) -> Compose:
+    """The transforms of an item with ``image`` and, on request, ``label``, both paths.
+
+    Read, turn upright, scale each slice to 0 … 1, resize in the plane, repeat the channel, normalise.
+
+    Args:
+        image_size: side of the square that the network sees, in pixels.
+        channels: that the network takes; the grey values are repeated.
+        mean, std: one number a channel, subtracted and divided by after scaling; ``None`` for neither.
+        label: whether to read the mask too, onto the grid of the image.
+        multiclass: whether the mask becomes class numbers, 1 + ``class`` of the item within the tumour.
+        mask_value: value of the tumour in mask files, see `DeclaredMaskd`.
+        single_slices: an item is one slice, (C, H, W), see `SqueezeSliced`; else a volume stays one, (C, H, W, D).
+        upright: turn slices as a viewer shows them, see `UprightInPlane`.
+        constant: whether an image of one value is accepted; by default where slices are single, which are listed.
+        track_meta: whether the result keeps its geometry, which is needed to bring a mask back to the file's.
+        random: transforms that follow, augmentation say.
+
+    Shape:
+        - image: (channels, image_size, image_size) or (channels, image_size, image_size, D), float32
+        - label: (1, image_size, image_size), float32
+
+    Raises:
+        ValueError: ``mean`` and ``std`` do not have ``channels`` numbers each.
+    """
+    if (mean is None) != (std is None) or (mean is not None and not len(mean) == len(std) == channels):
+        raise ValueError(f"mean and std must be {channels} numbers each, as channels says, got {mean} and {std}.")
+    keys = ["image", "label"] if label else ["image"]
+    read = SliceReader(constant=single_slices if constant is None else constant)
+    steps: list[Callable] = [LoadImaged(keys, reader=read, image_only=True), EnsureChannelFirstd(keys)]
+    if upright:
+        steps.append(UprightInPlaned(keys))
+    if single_slices:
+        steps.append(SqueezeSliced(keys))
+    steps.append(ScaleSliceIntensityd("image"))
+    steps.append(ResizeInPlaned(keys, image_size, ["bilinear", "nearest"][: len(keys)]))
+    if channels > 1:
+        steps.append(RepeatChanneld("image", channels))
+    if mean is not None:
+        steps.append(NormalizeIntensityd("image", mean, std, channel_wise=True))
+    steps.append(EnsureTyped(keys, dtype=torch.float32, track_meta=track_meta))
+    return Compose([*steps, *random])
