@@ -14,7 +14,7 @@ __all__ = ["Distiller"]
 
 
 class Distiller(nn.Module):
-    """Run a student and its frozen teachers on the same image and hand out logits and tapped features.
+    """Run a student and its frozen teachers on the same image and return logits and tapped features.
 
     Only the student is a submodule: teachers appear neither in ``parameters()`` nor in the state dict, are not
     wrapped by DDP, stay in eval mode whatever ``train()`` is called on, and run without gradients.
@@ -102,6 +102,23 @@ class Distiller(nn.Module):
             self._fingerprints[suffix] = fingerprint(network, taps.paths)
         return self._store.answer(self._fingerprints[suffix], image, run)
 
+    def teach(self, image: torch.Tensor) -> dict:
+        """Run the teachers alone.
+
+        Args:
+            image: (B, C, H, W) or with any number of spatial axes.
+
+        Returns:
+            the teachers' items of what ``forward`` returns.
+        """
+        outputs: dict = {}
+        for suffix, network in self._teachers.items():
+            network.eval()
+            with torch.no_grad():
+                logits, features = self._ask(suffix, image)
+            outputs[f"teacher{suffix}"], outputs[f"teacher_features{suffix}"] = logits, features
+        return outputs
+
     def forward(self, image: torch.Tensor, teacher_outputs: Mapping[str, object] | None = None) -> dict:
         """Run student and teachers.
 
@@ -110,15 +127,7 @@ class Distiller(nn.Module):
             teacher_outputs: ``teacher``/``teacher_features`` items computed elsewhere, for this very image as it was
                 flipped here; the teachers are then not run.
         """
-        outputs: dict = {}
-        if teacher_outputs is None:
-            for suffix, network in self._teachers.items():
-                network.eval()
-                with torch.no_grad():
-                    logits, features = self._ask(suffix, image)
-                outputs[f"teacher{suffix}"], outputs[f"teacher_features{suffix}"] = logits, features
-        else:
-            outputs.update(teacher_outputs)
+        outputs = self.teach(image) if teacher_outputs is None else dict(teacher_outputs)
         outputs["student"] = self.student(image)
-        outputs["student_features"] = self._student_taps.take()
+        outputs["student_features"] = self._student_taps.take(gradients=torch.is_grad_enabled())
         return outputs

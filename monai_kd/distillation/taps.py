@@ -12,7 +12,7 @@ __all__ = ["FeatureTaps"]
 
 
 class FeatureTaps:
-    """Record what the named submodules of a network put out, without changing the network.
+    """Record what the named submodules of a network return, without changing the network.
 
     Works on the bare network also when it is called through ``DistributedDataParallel`` or ``torch.compile`` (which
     run the same submodules); nothing is added to its state dict.
@@ -24,7 +24,8 @@ class FeatureTaps:
     Raises:
         ValueError: a path does not exist in the network; the message holds the nearest existing ones. From `take`: what
             was recorded has been changed in place since.
-        TypeError: when the network runs: a tapped module puts out something other than a tensor.
+        TypeError: when the network runs: a tapped module returns something other than a tensor.
+        RuntimeError: from `take`: nothing was recorded, or without gradients though the module is trained.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU())
@@ -46,24 +47,42 @@ class FeatureTaps:
         self.paths = dict(paths)
         self._recorded: dict[str, torch.Tensor] = {}
         self._versions: dict[str, int] = {}
+        # Under which gradient mode the network was called, and which tapped modules ran with gradients off.
+        self._gradients = False
+        self._off: dict[str, bool] = {}
+        self._around = {name: _with_parameters(modules, path) for name, path in self.paths.items()}
         self._handles = [modules[path].register_forward_hook(self._recorder(name)) for name, path in self.paths.items()]
+        if self.paths:
+            self._handles.append(network.register_forward_pre_hook(self._beginner()))
+
+    def _beginner(self):
+        # A closure, as `_recorder` returns: copying the network would copy a bound method with all that is recorded.
+        def begin(_network: nn.Module, _inputs: tuple) -> None:
+            self._gradients = torch.is_grad_enabled()
+
+        return begin
 
     def _recorder(self, name: str):
         def record(module: nn.Module, _inputs: tuple, output: torch.Tensor) -> None:
             if not isinstance(output, torch.Tensor):
                 raise TypeError(
-                    f"tap '{name}': {self.paths[name]} ({type(module).__name__}) puts out a {type(output).__name__}, "
+                    f"tap '{name}': {self.paths[name]} ({type(module).__name__}) returns a {type(output).__name__}, "
                     "not a tensor; tap a module inside or after it."
                 )
             self._recorded[name], self._versions[name] = output, _version(output)
+            self._off[name] = not torch.is_grad_enabled()
 
         return record
 
-    def take(self) -> dict[str, torch.Tensor]:
-        """Hand over what the last forward pass recorded, and forget it, so that no graph is kept alive.
+    def take(self, gradients: bool | None = None) -> dict[str, torch.Tensor]:
+        """Return what the last forward pass recorded, and forget it, so that no graph is kept alive.
+
+        Args:
+            gradients: whether gradients are wanted; ``None``: if they were on when the network was called.
 
         Raises:
-            RuntimeError: a tapped module has not run since the last call.
+            RuntimeError: a tapped module has not run since the last call, or ran with gradients off though it has
+                parameters that are trained and gradients are wanted.
         """
         silent = [name for name in self.paths if name not in self._recorded]
         if silent:
@@ -78,8 +97,19 @@ class FeatureTaps:
                 f"tap(s) {', '.join(changed)}: the output of {', '.join(self.paths[name] for name in changed)} was "
                 "overwritten by an in-place layer behind it; tap that layer, often the activation that follows."
             )
+        wanted = self._gradients if gradients is None else gradients
+        detached = [name for name in self.paths if wanted and self._off[name] and self._is_trained(name)]
+        if detached:
+            raise RuntimeError(
+                f"tap(s) {', '.join(detached)}: {', '.join(self.paths[name] for name in detached)} ran with gradients "
+                "off, so that no loss on the features would reach the network. Under torch.utils.checkpoint, pass "
+                "use_reentrant=False; inside torch.no_grad(), freeze the layer by requires_grad_(False)."
+            )
         recorded, self._recorded = self._recorded, {}
         return {name: recorded[name] for name in self.paths}
+
+    def _is_trained(self, name: str) -> bool:
+        return any(parameter.requires_grad for parameter in self._around[name].parameters())
 
     def remove(self) -> None:
         """Take the hooks off the network."""
@@ -87,6 +117,13 @@ class FeatureTaps:
             handle.remove()
         self._handles.clear()
         self._recorded.clear()
+
+
+def _with_parameters(modules: dict[str, nn.Module], path: str) -> nn.Module:
+    """The module, or the nearest one around it that has parameters: an activation has none."""
+    while path and not any(True for _ in modules[path].parameters()):
+        path = path.rpartition(".")[0]
+    return modules[path]
 
 
 def _version(tensor: torch.Tensor) -> int:

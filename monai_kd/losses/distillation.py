@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 
 import torch
 from torch import nn
@@ -33,7 +34,7 @@ class LossReport:
 
 
 class WithTeacher(nn.Module):
-    """A term that listens to one of several teachers.
+    """A term that compares with one of several teachers.
 
     Args:
         term: a loss term of this package.
@@ -74,12 +75,13 @@ class DistillationLoss(nn.Module):
             `Projections`.
 
     Raises:
-        ValueError: names of ``terms`` and ``weights`` differ, a weight is negative or all are 0, a term needs an input
-            that is not there, or is not finite.
+        ValueError: names of ``terms`` and ``weights`` differ, a weight is not a number, negative or all are 0, a term
+            needs an input that is not there, or is not finite.
 
     Example:
         >>> from monai_kd.losses import LogitKL
-        >>> loss = DistillationLoss({"ce": nn.CrossEntropyLoss(), "kl": LogitKL()}, {"ce": 0.1, "kl": 0.9})
+        >>> terms = {"ce": nn.CrossEntropyLoss(), "kl": LogitKL(activation="softmax")}
+        >>> loss = DistillationLoss(terms, {"ce": 0.1, "kl": 0.9})
         >>> z = torch.zeros(2, 3)
         >>> report = loss({"student": z, "teacher": z}, torch.tensor([0, 1]))
         >>> float(report.weighted["kl"])
@@ -100,11 +102,7 @@ class DistillationLoss(nn.Module):
             raise ValueError(
                 f"loss terms and weights must have the same names; only on one side: {odd} (near: {near})."
             )
-        odd = {name: weight for name, weight in weights.items() if not 0 <= weight < math.inf}
-        if odd:
-            raise ValueError(f"loss weights must be finite and not negative, got {odd}.")
-        if not any(weights.values()):
-            raise ValueError(f"at least one loss weight must be above 0, got {dict(weights)}.")
+        _check_weights(weights)
         self.terms = nn.ModuleDict(terms)
         self.weights = {name: float(weights[name]) for name in terms}
         if projections is None:
@@ -113,10 +111,58 @@ class DistillationLoss(nn.Module):
             projections = {"teacher": projections}
         self.projections = nn.ModuleDict(projections)
 
+    @classmethod
+    def from_recipe(
+        cls,
+        terms: Mapping[str, Callable[[], nn.Module]],
+        weights: Mapping[str, float],
+        projections: Callable[[], Projections | Mapping[str, Projections]]
+        | Projections
+        | Mapping[str, Projections]
+        | None = None,
+    ) -> DistillationLoss:
+        """Build the terms that have a weight, and no others.
+
+        Args:
+            terms: name to what builds the term, without arguments: every term that a recipe may name. In a config of
+                MONAI, an entry with ``"_mode_": "callable"``.
+            weights: the recipe: name of a term to its weight. One of weight 0 is built, computed and reported.
+            projections: as for the class, or what builds them. They are built, and kept, only when a term of the recipe
+                compares features.
+
+        Raises:
+            ValueError: as for the class; a weight has no term of its name, a term is built already, or what builds it
+                returns no module.
+
+        Example:
+            >>> from monai_kd.losses import FeatureLoss, LogitKL
+            >>> loss = DistillationLoss.from_recipe({"kl": LogitKL, "feature": FeatureLoss}, {"kl": 1.0})
+            >>> list(loss.terms), loss.needs_teacher, loss.needs_features
+            (['kl'], True, False)
+        """
+        unknown = sorted(set(weights) - set(terms))
+        if unknown:
+            near = {name: difflib.get_close_matches(name, terms, n=3) for name in unknown}
+            raise ValueError(
+                f"there is no loss term of the name {', '.join(unknown)} (near: {near}); terms are {', '.join(terms)}."
+            )
+        _check_weights(weights)
+        built = {name: _built(name, terms[name]) for name in weights}
+        if not _needs_features(built):
+            projections = None
+        elif projections is not None and not isinstance(projections, (nn.Module, Mapping)):
+            projections = projections()
+        return cls(built, weights, projections)
+
     @property
     def needs_teacher(self) -> bool:
-        """Whether any term asks for what a teacher says."""
+        """Whether any term compares with a teacher: its logits or its features."""
         return any(name.startswith("teacher") for term in self.terms.values() for name in _inputs(term))
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether any term compares features, so that layers must be tapped."""
+        return _needs_features(self.terms)
 
     def _projected(self, outputs: Mapping[str, object]) -> dict[str, object]:
         """The outputs with features projected; with several teachers, each has its own view of the student."""
@@ -166,3 +212,31 @@ class DistillationLoss(nn.Module):
 
 def _inputs(term: nn.Module) -> tuple[str, ...]:
     return getattr(term, "inputs", _SUPERVISED)
+
+
+def _needs_features(terms: Mapping[str, nn.Module]) -> bool:
+    return any("features" in name for term in terms.values() for name in _inputs(term))
+
+
+def _check_weights(weights: Mapping[str, float]) -> None:
+    """Refuse weights that can't be summed with."""
+    odd = {name: weight for name, weight in weights.items() if isinstance(weight, bool) or not isinstance(weight, Real)}
+    if odd:
+        raise ValueError(f"loss weights must be numbers, got {odd}.")
+    odd = {name: weight for name, weight in weights.items() if not 0 <= weight < math.inf}
+    if odd:
+        raise ValueError(f"loss weights must be finite and not negative, got {odd}.")
+    if not any(weights.values()):
+        raise ValueError(f"at least one loss weight must be above 0, got {dict(weights)}.")
+
+
+def _built(name: str, build: Callable[[], nn.Module]) -> nn.Module:
+    if isinstance(build, nn.Module) or not callable(build):
+        raise ValueError(
+            f"loss term '{name}' must be given as what builds it, without arguments, not as a {type(build).__name__}; "
+            'in a config, by "_mode_": "callable".'
+        )
+    term = build()
+    if not isinstance(term, nn.Module):
+        raise ValueError(f"loss term '{name}': a module must be built, got a {type(term).__name__}.")
+    return term

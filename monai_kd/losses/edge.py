@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .probability import activation_of, check_activation, full_precision
+from .target import target_masks
+
 __all__ = ["EdgeLoss", "sobel_magnitude"]
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -42,20 +45,24 @@ def sobel_magnitude(x: torch.Tensor, eps: float = 1e-6) -> torch.Tensor:
 class EdgeLoss(nn.Module):
     r"""Mean absolute difference between the edges of the predicted probabilities and of the label.
 
-    .. math:: \mathrm{mean}\,| E(\sigma(z_s)) - E(Y) |
+    .. math:: \mathrm{mean}\,| E(p_s) - E(Y) |, \qquad p = \sigma(z) \text{ or } \mathrm{softmax}(z)
 
     with E as in `sobel_magnitude`: on probabilities, not on logits, whose scale is free.
 
     Args:
         eps: ε under the root; its gradient is finite there.
+        activation: "sigmoid" or "softmax", as for `LogitKL`; ``None`` serves one channel.
+        include_background: whether class 0 of a softmax counts, whose edges are those of the other classes. With a
+            sigmoid every channel is a mask, and all count.
 
     Shape:
-        - student: (B, 1, spatial axes …), logits
-        - label: the same shape, 0 or 1
+        - student: (B, C, spatial axes …), logits
+        - label: the same shape, 0 or 1; for a softmax also (B, 1, …), the class of each position
         - output: scalar
 
     Raises:
-        ValueError: the shapes differ.
+        ValueError: the shapes differ, a class is not one of the channels, there are several channels and no
+            ``activation``, or one channel and "softmax".
 
     Example:
         >>> y = torch.zeros(1, 1, 8, 8); y[..., 2:6, 2:6] = 1
@@ -65,12 +72,19 @@ class EdgeLoss(nn.Module):
 
     inputs = ("student", "label")
 
-    def __init__(self, eps: float = 1e-6) -> None:
+    def __init__(self, eps: float = 1e-6, activation: str | None = None, include_background: bool = False) -> None:
         super().__init__()
         self.eps = float(eps)
+        self.activation = check_activation(activation)
+        self.include_background = bool(include_background)
 
     def forward(self, student: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        if student.shape != label.shape:
-            raise ValueError(f"student logits {tuple(student.shape)} and label {tuple(label.shape)} differ.")
-        predicted = sobel_magnitude(torch.sigmoid(student), self.eps)
-        return F.l1_loss(predicted, sobel_magnitude(label.to(predicted), self.eps))
+        activation = activation_of(student, self.activation)
+        masks = target_masks(label, student, activation)
+        student = full_precision(student)
+        if activation == "sigmoid":
+            predicted = torch.sigmoid(student)
+        else:
+            first = 0 if self.include_background else 1
+            predicted, masks = student.softmax(dim=1)[:, first:], masks[:, first:]
+        return F.l1_loss(sobel_magnitude(predicted, self.eps), sobel_magnitude(masks, self.eps))

@@ -44,6 +44,45 @@ class Projections(nn.Module):
             in_out = (teacher, student) if side == "teacher" else (student, teacher)
             self.layers[name] = Conv["conv", spatial_dims](*in_out, kernel_size=1)
 
+    @classmethod
+    def fitted(
+        cls,
+        student_shapes: Mapping[str, Sequence[int]],
+        teacher_shapes: Mapping[str, Sequence[int]],
+        side: str = "teacher",
+    ) -> Projections:
+        """One projection for each tapped layer, with the channels and axes of its features.
+
+        Args:
+            student_shapes, teacher_shapes: layer name to (B, C, spatial axes …), as by
+                `monai_kd.distillation.rehearse`.
+            side: as for the class.
+
+        Raises:
+            ValueError: the layers of the two sides differ, a layer's axes do, or the layers differ in theirs.
+
+        Example:
+            >>> Projections.fitted({"d1": (1, 4, 6, 6)}, {"d1": (1, 8, 3, 3)}, side="student").layers["d1"]
+            Conv2d(4, 8, kernel_size=(1, 1), stride=(1, 1))
+        """
+        if not student_shapes or set(student_shapes) != set(teacher_shapes):
+            raise ValueError(
+                f"student and teacher must be tapped under the same names: student has {sorted(student_shapes)}, "
+                f"teacher has {sorted(teacher_shapes)}."
+            )
+        shapes = {name: (tuple(shape), tuple(teacher_shapes[name])) for name, shape in student_shapes.items()}
+        for name, (student, teacher) in shapes.items():
+            if len(student) != len(teacher) or not 3 <= len(student) <= 5:
+                raise ValueError(
+                    f"layer '{name}': student {student} and teacher {teacher} must be (B, C, spatial axes …) with the "
+                    "same one to three axes; tokens of a transformer, (B, N, C), are no such map."
+                )
+        axes = {name: len(student) - 2 for name, (student, _) in shapes.items()}
+        if len(set(axes.values())) > 1:
+            raise ValueError(f"tapped layers must have the same number of spatial axes, got {axes}.")
+        channels = {name: (student[1], teacher[1]) for name, (student, teacher) in shapes.items()}
+        return cls(channels, side=side, spatial_dims=next(iter(axes.values())))
+
     def forward(
         self, student: Mapping[str, torch.Tensor], teacher: Mapping[str, torch.Tensor]
     ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
 
 from monai_kd.distillation import Distiller
 from monai_kd.losses import DistillationLoss, FeatureLoss, LogitKL, Projections
@@ -223,3 +224,41 @@ def test_compiled_student():
         outputs = d(image())
         torch.testing.assert_close(outputs["student"], expected["student"])
         torch.testing.assert_close(outputs["student_features"]["conv"], expected["student_features"]["conv"])
+
+
+class Wrapped(nn.Module):
+    """A wrapper that checkpoints the whole network, as of some training frameworks."""
+
+    def __init__(self, module: nn.Module, reentrant: bool) -> None:
+        super().__init__()
+        self.module, self.reentrant = module, reentrant
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return checkpoint(self.module, x.requires_grad_(), use_reentrant=self.reentrant)
+
+
+def test_student_under_reentrant_checkpointing_is_refused():
+    d = distiller().wrap_student(lambda student: Wrapped(student, reentrant=True))
+    with pytest.raises(RuntimeError, match=r"tap\(s\) conv: 0 ran with gradients off.* use_reentrant=False"):
+        d(image())
+    with torch.no_grad():
+        d(image())
+    d.wrap_student(lambda wrapped: Wrapped(wrapped.module, reentrant=False))
+    assert d(image())["student_features"]["conv"].requires_grad
+
+
+def test_teachers_alone():
+    d = distiller().train()
+    runs = []
+    d.student.register_forward_hook(lambda *_: runs.append(1))
+    taught = d.teach(image())
+    assert set(taught) == {"teacher", "teacher_features"}
+    assert not runs
+    assert torch.equal(taught["teacher"], d(image())["teacher"])
+
+
+def test_given_teacher_outputs_are_left_as_they_are():
+    d = distiller()
+    taught = d.teach(image())
+    d(image(), taught)
+    assert set(taught) == {"teacher", "teacher_features"}

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from monai.losses import DiceCELoss
 from torch import nn
 
 from monai_kd.losses import (
     AttentionLoss,
+    BodyKL,
+    BoundaryKL,
+    ChannelWiseKL,
+    CorrelationLoss,
     DistillationLoss,
+    EdgeKL,
     EdgeLoss,
     FeatureLoss,
     LogitKL,
@@ -45,10 +53,18 @@ def all_terms() -> dict[str, nn.Module]:
         "fusion": MultiScaleFusionLoss((1, 2)),
         "attention": AttentionLoss(),
         "edge": EdgeLoss(),
+        "channel_wise": ChannelWiseKL(),
+        "correlation": CorrelationLoss(),
+        "boundary": BoundaryKL(),
+        "edge_kl": EdgeKL(),
+        "body_kl": BodyKL(),
     }
 
 
-WEIGHTS = {"sup": 0.5, "kl": 2.0, "mse": 0.25, "feature": 1.5, "fusion": 3.0, "attention": 0.75, "edge": 0.1}
+WEIGHTS = {
+    **{"sup": 0.5, "kl": 2.0, "mse": 0.25, "feature": 1.5, "fusion": 3.0, "attention": 0.75, "edge": 0.1},
+    **{"channel_wise": 0.3, "correlation": 1.25, "boundary": 0.6, "edge_kl": 0.4, "body_kl": 0.2},
+}
 
 
 @pytest.mark.parametrize(
@@ -71,6 +87,11 @@ def test_total_is_the_weighted_sum_of_all_terms(spatial):
         "fusion": MultiScaleFusionLoss((1, 2))(fs, ft),
         "attention": AttentionLoss()(fs, ft),
         "edge": EdgeLoss()(s, label),
+        "channel_wise": ChannelWiseKL()(s, t),
+        "correlation": CorrelationLoss()(s, t),
+        "boundary": BoundaryKL()(s, t, label),
+        "edge_kl": EdgeKL()(s, t, label),
+        "body_kl": BodyKL()(s, t, label),
     }
     assert list(report.terms) == list(report.weighted) == list(alone)
     for name, value in alone.items():
@@ -138,6 +159,99 @@ def test_a_loss_of_torch_is_supervised():
 )
 def test_needs_teacher(terms, needs):
     assert DistillationLoss(terms, dict.fromkeys(terms, 1.0)).needs_teacher is needs
+
+
+@pytest.mark.parametrize(
+    ("terms", "needs"),
+    [
+        ({"bce": nn.BCEWithLogitsLoss(), "kl": LogitKL(), "boundary": BoundaryKL()}, False),
+        ({"kl": LogitKL(), "f": FeatureLoss()}, True),
+        ({"f": WithTeacher(AttentionLoss(), "vit")}, True),
+    ],
+)
+def test_needs_features(terms, needs):
+    assert DistillationLoss(terms, dict.fromkeys(terms, 1.0)).needs_features is needs
+
+
+def never() -> nn.Module:
+    raise AssertionError("built, though the recipe does not name it")
+
+
+@pytest.mark.parametrize(
+    ("weights", "teacher", "features"),
+    [
+        ({"bce": 1.0}, False, False),
+        ({"kl": 0.5, "bce": 1}, True, False),
+        ({"kl": 0.5, "feature": np.float32(0.25)}, True, True),
+        ({"kl": 0.5, "feature": 0.0}, True, True),  # a term of weight 0 is computed, so its taps are needed
+    ],
+)
+def test_a_recipe_builds_what_it_names(weights, teacher, features):
+    named = {"bce": nn.BCEWithLogitsLoss, "kl": partial(LogitKL, temperature=2.0), "feature": FeatureLoss}
+    terms = {name: build if name in weights else never for name, build in named.items()}
+    projections = Projections({"d1": (3, 3)})
+    for given in (projections, lambda: projections, {"teacher": projections}, lambda: {"teacher": projections}):
+        loss = DistillationLoss.from_recipe(terms, weights, given)
+        assert list(loss.terms) == list(loss.weights) == list(weights)
+        assert (loss.needs_teacher, loss.needs_features) == (teacher, features)
+        assert list(loss.projections.values()) == ([projections] if features else [])
+    report = loss(outputs(), mask())
+    built = {name: named[name]() for name in weights}
+    direct = DistillationLoss(built, weights, projections if features else None)(outputs(), mask())
+    assert float(report.total.detach()) == float(direct.total.detach())
+
+
+def test_projections_are_built_for_features_alone():
+    # They cost a run of both networks to know their channels.
+    recipe = {"kl": LogitKL, "feature": FeatureLoss}
+    assert not list(DistillationLoss.from_recipe(recipe, {"kl": 1.0}, never).parameters())
+    with pytest.raises(AssertionError, match="built, though"):
+        DistillationLoss.from_recipe(recipe, {"kl": 1.0, "feature": 1.0}, never)
+
+
+def test_a_recipe_without_projections():
+    loss = DistillationLoss.from_recipe({"feature": FeatureLoss}, {"feature": 1.0})
+    assert float(loss(outputs()).total.detach()) > 0
+
+
+def test_terms_of_a_config():
+    config = {
+        "temperature": 2.0,
+        "terms": {
+            "kl": {"_target_": "monai_kd.losses.LogitKL", "_mode_": "callable", "temperature": "@temperature"},
+            "bce": {"_target_": "torch.nn.BCEWithLogitsLoss", "_mode_": "callable"},
+            "broken": {"_target_": "monai_kd.losses.LogitKL", "_mode_": "callable", "temperature": -1},
+        },
+        "loss": {
+            "_target_": "monai_kd.losses.DistillationLoss.from_recipe",
+            "terms": "@terms",
+            "weights": {"kl": 0.5, "bce": 1.0},
+        },
+    }
+    loss = ConfigParser(config).get_parsed_content("loss")
+    assert list(loss.terms) == ["kl", "bce"]
+    assert loss.terms["kl"].temperature == 2.0
+
+
+@pytest.mark.parametrize(
+    ("terms", "weights", "message"),
+    [
+        (
+            {"logit": LogitKL, "edge": EdgeLoss},
+            {"logits": 1.0, "edge": 1.0},
+            r"no loss term of the name logits \(near: {'logits': \['logit'\]}\); terms are logit, edge",
+        ),
+        ({"kl": LogitKL}, {"kl": "1"}, "loss weights must be numbers, got {'kl': '1'}"),
+        ({"kl": LogitKL}, {"kl": math.nan}, "must be finite and not negative"),
+        ({"kl": LogitKL}, {}, "at least one loss weight must be above 0"),
+        ({"kl": LogitKL()}, {"kl": 1.0}, 'loss term \'kl\' must be given as what builds it.*"_mode_": "callable"'),
+        ({"kl": "LogitKL"}, {"kl": 1.0}, "loss term 'kl' must be given as what builds it.* not as a str"),
+        ({"kl": dict}, {"kl": 1.0}, "loss term 'kl': a module must be built, got a dict"),
+    ],
+)
+def test_recipes_that_do_not_fit(terms, weights, message):
+    with pytest.raises(ValueError, match=message):
+        DistillationLoss.from_recipe(terms, weights)
 
 
 def two_teachers() -> dict:
@@ -213,6 +327,9 @@ def test_missing_input(term, drop, message):
         ({"kl": 1.0, "mse": math.nan}, r"must be finite and not negative, got \{'mse': nan\}"),
         ({"kl": 1.0, "mse": math.inf}, r"must be finite and not negative, got \{'mse': inf\}"),
         ({"kl": 0, "mse": 0.0}, "at least one loss weight must be above 0"),
+        ({"kl": 1.0, "mse": "0.5"}, r"loss weights must be numbers, got \{'mse': '0.5'\}"),
+        ({"kl": 1.0, "mse": None}, r"loss weights must be numbers, got \{'mse': None\}"),
+        ({"kl": True, "mse": 1.0}, r"loss weights must be numbers, got \{'kl': True\}"),
     ],
 )
 def test_weights_that_do_not_fit(weights, message):

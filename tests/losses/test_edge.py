@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
-from scipy.special import expit
+from scipy.special import expit, softmax
 
 from monai_kd.losses import EdgeLoss
 from monai_kd.losses.edge import sobel_magnitude
@@ -47,7 +47,21 @@ def test_magnitude_equals_scipy(shape):
 def test_loss_equals_scipy_on_probabilities(shape):
     logits, label = 3 * noise(shape), (noise(shape, seed=1) > 0).double()
     expected = np.abs(reference_edges(expit(logits.numpy()), 1e-6) - reference_edges(label.numpy(), 1e-6)).mean()
-    assert float(EdgeLoss()(logits, label)) == pytest.approx(expected)
+    assert float(EdgeLoss(activation="sigmoid")(logits, label)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("include_background", [False, True])
+@pytest.mark.parametrize("one_hot", [False, True])
+@pytest.mark.parametrize("shape", [(2, 3, 5, 4), (2, 3, 4, 5, 3)])  # (B, C, H, W), (B, C, H, W, D)
+def test_softmax_equals_scipy_class_by_class(shape, one_hot, include_background):
+    logits = 3 * noise(shape)
+    classes = torch.randint(3, (2, 1, *shape[2:]), generator=torch.Generator().manual_seed(1))
+    masks = np.concatenate([classes.numpy() == c for c in range(3)], axis=1).astype(float)
+    first = 0 if include_background else 1
+    predicted = softmax(logits.numpy(), axis=1)
+    expected = np.abs(reference_edges(predicted[:, first:], 1e-6) - reference_edges(masks[:, first:], 1e-6)).mean()
+    loss = EdgeLoss(activation="softmax", include_background=include_background)
+    assert float(loss(logits, torch.tensor(masks) if one_hot else classes)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 6, 6), (1, 1, 4, 4, 4)])
@@ -92,6 +106,23 @@ def test_gradient_is_finite_where_nothing_changes():
     logits = torch.zeros(1, 1, 6, 6, requires_grad=True)
     EdgeLoss()(logits, square(6, 2, 4)).backward()
     assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "label", "message"),
+    [
+        (None, 2, torch.zeros(1, 2, 4, 4), "have 2 channels: set `activation`"),
+        ("softmax", 3, torch.full((1, 1, 4, 4), 3), "label holds classes from 3 to 3; with 3 channels .* from 0 to 2"),
+        ("softmax", 3, torch.full((1, 1, 4, 4), -1), "label holds classes from -1 to -1"),
+        ("softmax", 3, torch.full((1, 1, 4, 4), 0.5), "label holds classes from 0.5 to 0.5"),
+        ("softmax", 3, torch.zeros(1, 4, 4), r"\(1, 4, 4\) differ, nor is the label one channel of class numbers"),
+        # One mask for three sigmoid channels could only be broadcast.
+        ("sigmoid", 3, torch.zeros(1, 1, 4, 4), r"\(1, 3, 4, 4\) and label \(1, 1, 4, 4\) differ\."),
+    ],
+)
+def test_labels_that_do_not_fit(name, channels, label, message):
+    with pytest.raises(ValueError, match=message):
+        EdgeLoss(activation=name)(torch.zeros(1, channels, 4, 4), label)
 
 
 def test_shapes_must_agree():

@@ -38,6 +38,10 @@ SHAPES = [
 ]
 
 
+def activation(shape: tuple[int, ...]) -> str | None:
+    return "softmax" if shape[1] > 1 else None
+
+
 def pair(shape: tuple[int, ...], scale: float = 3.0) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     return tuple(scale * torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
@@ -49,33 +53,35 @@ def test_kl_equals_loop_over_positions(shape, temperature):
     student, teacher = pair(shape)
     expected = reference_kl(student, teacher, temperature)
     assert expected > 0.01
-    assert float(LogitKL(temperature)(student, teacher)) == pytest.approx(expected, rel=1e-10)
+    assert float(LogitKL(temperature, activation(shape))(student, teacher)) == pytest.approx(expected, rel=1e-10)
 
 
 def test_kl_known_number():
     # p_t = (3/4, 1/4) and p_s = (1/2, 1/2): KL = 3/4 ln(3/2) + 1/4 ln(1/2).
     teacher, student = torch.tensor([[np.log(3.0), 0.0]]), torch.zeros(1, 2)
-    assert float(LogitKL(1.0)(student, teacher)) == pytest.approx(0.75 * np.log(1.5) + 0.25 * np.log(0.5), rel=1e-6)
+    assert float(LogitKL(1.0, "softmax")(student, teacher)) == pytest.approx(
+        0.75 * np.log(1.5) + 0.25 * np.log(0.5), rel=1e-6
+    )
 
 
 def test_kl_direction_is_teacher_to_student():
     student, teacher = pair((6, 3))
     forward, backward = reference_kl(student, teacher, 1.0), reference_kl(teacher, student, 1.0)
     assert abs(forward - backward) > 0.05  # or else the test could not tell them apart
-    assert float(LogitKL(1.0)(student, teacher)) == pytest.approx(forward)
+    assert float(LogitKL(1.0, "softmax")(student, teacher)) == pytest.approx(forward)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_kl_zero_when_equal(shape):
     student, _ = pair(shape)
-    assert float(LogitKL(4.0)(student, student.clone())) == 0.0
+    assert float(LogitKL(4.0, activation(shape))(student, student.clone())) == 0.0
 
 
 def test_one_channel_equals_two_channels_with_the_logit_shared():
     # σ(z) is softmax over (z, 0): the same divergence through another door.
     student, teacher = pair((2, 1, 4, 4))
     two = [torch.cat([z, torch.zeros_like(z)], dim=1) for z in (student, teacher)]
-    assert float(LogitKL(3.0)(student, teacher)) == pytest.approx(float(LogitKL(3.0)(*two)), rel=1e-10)
+    assert float(LogitKL(3.0)(student, teacher)) == pytest.approx(float(LogitKL(3.0, "softmax")(*two)), rel=1e-10)
 
 
 def test_one_channel_gradient_is_not_zero():
@@ -94,7 +100,7 @@ def test_gradient_scale_does_not_fall_with_temperature(shape):
     def norm(temperature: float) -> float:
         student, teacher = pair(shape)
         student.requires_grad_()
-        LogitKL(temperature)(student, teacher).backward()
+        LogitKL(temperature, activation(shape))(student, teacher).backward()
         return float(student.grad.norm())
 
     # Without T² a tenfold temperature would make the gradient a hundred times smaller.
@@ -111,7 +117,8 @@ def test_gradient_scale_does_not_fall_with_temperature(shape):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_kl_does_not_grow_with_batch_or_image(channels, tiles):
     student, teacher = pair((2, channels, 4, 5))
-    once, tiled = LogitKL(2.0)(student, teacher), LogitKL(2.0)(student.tile(tiles), teacher.tile(tiles))
+    term = LogitKL(2.0, activation(student.shape))
+    once, tiled = term(student, teacher), term(student.tile(tiles), teacher.tile(tiles))
     assert float(tiled) == pytest.approx(float(once), rel=1e-10)
 
 
@@ -121,7 +128,7 @@ def test_kl_finite_for_huge_logits(channels, sign):
     # (2, C, 3, 3): student and teacher as sure as can be, of opposite things
     teacher = sign * 1e4 * torch.tensor([1.0, -1.0])[:channels].reshape(1, channels, 1, 1).expand(2, channels, 3, 3)
     student = (-teacher).clone().requires_grad_()
-    loss = LogitKL(1.0)(student, teacher)
+    loss = LogitKL(1.0, activation(student.shape))(student, teacher)
     loss.backward()
     # One channel: z is 1e4 in σ(z) and −z beside it; two: their difference is 2e4. Both cost that many nats.
     assert float(loss.detach()) == pytest.approx(1e4 * channels)
@@ -129,25 +136,91 @@ def test_kl_finite_for_huge_logits(channels, sign):
     assert student.grad.abs().max() > 0
 
 
+@pytest.mark.parametrize("shape", [(3, 3), (2, 3, 4, 5), (2, 3, 2, 4, 5)])  # (B, C), (B, C, H, W), (B, C, H, W, D)
+def test_sigmoid_channels_are_masks_of_their_own(shape):
+    student, teacher = pair(shape)
+    alone = [reference_kl(student[:, [c]], teacher[:, [c]], 2.0) for c in range(shape[1])]
+    assert float(LogitKL(2.0, "sigmoid")(student, teacher)) == pytest.approx(np.mean(alone), rel=1e-10)
+
+
+def test_sigmoid_channels_that_differ_by_a_constant():
+    # Nested regions, say, all too small by the same amount: a softmax over them sees no difference.
+    _, teacher = pair((2, 3, 4, 4))
+    student = (teacher - 2).requires_grad_()
+    assert float(LogitKL(2.0, "softmax")(student, teacher)) == pytest.approx(0.0, abs=1e-12)
+    assert float(LogitMSE(2.0, "softmax")(student, teacher)) == pytest.approx(0.0, abs=1e-12)
+    loss = LogitKL(2.0, "sigmoid")(student, teacher)
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(
+        np.mean([reference_kl(student.detach()[:, [c]], teacher[:, [c]], 2.0) for c in range(3)])
+    )
+    assert student.grad.abs().min() > 0
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_mse_equals_numpy(shape):
     student, teacher = pair(shape)
     expected = 2.5**2 * np.mean((student.numpy() - teacher.numpy()) ** 2)
-    assert float(LogitMSE(2.5)(student, teacher)) == pytest.approx(expected)
-    assert float(LogitMSE(2.5)(student, student.clone())) == 0.0
+    assert float(LogitMSE(2.5, "sigmoid")(student, teacher)) == pytest.approx(expected)
+    assert float(LogitMSE(2.5, "sigmoid")(student, student.clone())) == 0.0
 
 
-@pytest.mark.parametrize("loss", [LogitKL(2.0), LogitMSE(2.0)])
-@pytest.mark.parametrize("shape", [(2, 1), (2, 3), (1, 1, 2, 2), (1, 2, 2, 2)])
-def test_gradients(loss, shape):
-    student, teacher = pair(shape)
-    assert torch.autograd.gradcheck(lambda z: loss(z, teacher), student.requires_grad_())
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape.values[0][1] > 1])
+def test_mse_of_a_softmax_is_blind_to_a_common_constant(shape):
+    student, teacher = (z.numpy() for z in pair(shape))
+    difference = student - teacher
+    expected = 2.5**2 * np.mean((difference - difference.mean(axis=1, keepdims=True)) ** 2)
+    found = LogitMSE(2.5, "softmax")(torch.tensor(student + 7), torch.tensor(teacher))
+    assert float(found) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("loss", [LogitKL, LogitMSE])
-@pytest.mark.parametrize("temperature", [0.0, -1.0])
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        *[("sigmoid", shape) for shape in [(2, 1), (2, 3), (1, 1, 2, 2), (1, 2, 2, 2), (1, 2, 2, 1, 2)]],
+        *[("softmax", shape) for shape in [(2, 3), (1, 2, 2, 2), (1, 2, 2, 1, 2)]],
+    ],
+)
+def test_gradients(loss, name, shape):
+    student, teacher = pair(shape)
+    assert torch.autograd.gradcheck(lambda z: loss(2.0, name)(z, teacher), student.requires_grad_())
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("loss", [LogitKL(2.0), LogitMSE(2.0)])
+def test_half_precision_is_summed_in_single(loss, half):
+    # 128² positions, and values of which float16 keeps three digits.
+    student, teacher = (z.to(half) for z in pair((1, 1, 128, 128), scale=30.0))
+    found = loss(student, teacher)
+    assert found.dtype is torch.float32
+    assert float(found) == pytest.approx(float(loss(student.double(), teacher.double())), rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", [LogitKL, LogitMSE])
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        (None, (2, 3), r"logits \(2, 3\) have 3 channels: set `activation` of the loss term to 'softmax'"),
+        (None, (2, 2, 4, 4), "have 2 channels: set `activation`"),
+        ("softmax", (2, 1, 4, 4), r"\(2, 1, 4, 4\) have one channel, whose softmax is 1 everywhere: set `activation`"),
+    ],
+)
+def test_activation_must_fit_the_channels(loss, name, shape, message):
+    with pytest.raises(ValueError, match=message):
+        loss(activation=name)(torch.zeros(shape), torch.zeros(shape))
+
+
+@pytest.mark.parametrize("loss", [LogitKL, LogitMSE])
+def test_activation_must_be_known(loss):
+    with pytest.raises(ValueError, match="activation must be 'sigmoid' or 'softmax', got 'tanh'"):
+        loss(activation="tanh")
+
+
+@pytest.mark.parametrize("loss", [LogitKL, LogitMSE])
+@pytest.mark.parametrize("temperature", [0.0, -1.0, np.nan, np.inf])
 def test_temperature_must_be_positive(loss, temperature):
-    with pytest.raises(ValueError, match=r"temperature must be positive, got -?\d"):
+    with pytest.raises(ValueError, match="temperature must be positive, got "):
         loss(temperature)
 
 

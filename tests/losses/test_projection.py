@@ -121,3 +121,43 @@ def test_features_that_do_not_fit_are_named(shape, message):
     projections = Projections({"d1": (2, 3)}, side="teacher")
     with pytest.raises(ValueError, match=message):
         projections({"d1": torch.zeros(1, 2, 8, 8)}, {"d1": torch.zeros(shape)})
+
+
+@pytest.mark.parametrize("side", ["teacher", "student"])
+@pytest.mark.parametrize("spatial", [(6,), (4, 6), (2, 3, 4)])
+def test_fitted_to_shapes(side, spatial):
+    student, teacher = sides(spatial)
+    torch.manual_seed(3)
+    fitted = Projections.fitted(
+        *({name: f.shape for name, f in each.items()} for each in (student, teacher)), side=side
+    )
+    torch.manual_seed(3)
+    direct = Projections(CHANNELS, side=side, spatial_dims=len(spatial))
+    assert list(fitted.state_dict()) == list(direct.state_dict())
+    assert all(torch.equal(fitted.state_dict()[name], value) for name, value in direct.state_dict().items())
+    s, t = fitted(student, teacher)
+    assert all(s[name].shape == t[name].shape for name in CHANNELS)
+
+
+def test_fitted_where_the_teacher_has_other_sizes():
+    # The terms pool the larger map: only channels and the number of axes matter here.
+    assert Projections.fitted({"a": (1, 4, 8, 8)}, {"a": (2, 6, 14, 14)}).layers["a"].in_channels == 6
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "message"),
+    [
+        ({}, {}, r"student has \[\], teacher has \[\]"),
+        ({"a": (1, 4, 8, 8)}, {"b": (1, 4, 8, 8)}, r"student has \['a'\], teacher has \['b'\]"),
+        ({"a": (1, 4, 8, 8)}, {"a": (1, 197, 768)}, r"layer 'a': student \(1, 4, 8, 8\) .* tokens of a transformer"),
+        ({"a": (1, 4)}, {"a": (1, 8)}, "layer 'a': .* one to three axes"),
+        (
+            {"a": (1, 4, 8, 8), "b": (1, 4, 8)},
+            {"a": (1, 4, 8, 8), "b": (1, 4, 8)},
+            r"the same number of spatial axes, got {'a': 2, 'b': 1}",
+        ),
+    ],
+)
+def test_shapes_that_no_projection_fits(student, teacher, message):
+    with pytest.raises(ValueError, match=message):
+        Projections.fitted(student, teacher)

@@ -1,0 +1,118 @@
+"""A first run of student and teachers on an example, before anything is trained."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ..losses import Projections
+from .distiller import Distiller
+
+__all__ = ["Rehearsal", "fitted_projections", "rehearse"]
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What student and teachers return for an example.
+
+    Attributes:
+        outputs: as of ``Distiller.forward``, on the CPU, without gradients.
+    """
+
+    outputs: dict
+
+    @property
+    def student_shapes(self) -> Shapes:
+        """Tap to the shape of the student's features, (B, C, spatial axes …)."""
+        return _shapes(self.outputs["student_features"])
+
+    def teacher_shapes(self, teacher: str | None = None) -> Shapes:
+        """Tap to the shape of a teacher's features; of several teachers, of the one with this name."""
+        return _shapes(self.outputs["teacher_features" if teacher is None else f"teacher_features.{teacher}"])
+
+
+def rehearse(
+    student: nn.Module,
+    teacher: nn.Module | Mapping[str, nn.Module] | None = None,
+    student_taps: Mapping[str, str] | None = None,
+    teacher_taps: Mapping[str, str] | Mapping[str, Mapping[str, str]] | None = None,
+    *,
+    image: torch.Tensor,
+    teacher_image: torch.Tensor | None = None,
+    loss: Callable[[dict, torch.Tensor | None], object] | None = None,
+    label: torch.Tensor | None = None,
+) -> Rehearsal:
+    """Run student and teachers once, to learn the shapes of the tapped features and whether the loss takes them.
+
+    Copies run, on the CPU, in eval mode and without gradients: the networks given, their mode, weights, statistics,
+    gradients and device, and the random state of torch stay as they are.
+
+    Args:
+        student, teacher, student_taps, teacher_taps: as for `Distiller`.
+        image: (B, C, spatial axes …), an example for the student, and for the teachers unless they have their own.
+        teacher_image: an example for the teachers.
+        loss: a `monai_kd.losses.DistillationLoss`: called once with the outputs and ``label``; a copy of it.
+        label: an example for its supervised terms.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: a tap is not there, a network does not take its image, or the loss does not
+            take what they return.
+
+    Example:
+        >>> student, teacher = nn.Conv2d(1, 1, 3), nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 1, 1))
+        >>> images = {"image": torch.zeros(2, 1, 8, 8), "teacher_image": torch.zeros(2, 3, 8, 8)}
+        >>> rehearse(student, teacher, teacher_taps={"first": "0"}, **images).teacher_shapes()
+        {'first': (2, 4, 6, 6)}
+    """
+    student, teacher, loss = (copy.deepcopy(each) for each in (student, teacher, loss))
+    distiller = Distiller(student, teacher, student_taps, teacher_taps).cpu().eval()
+    image = image.cpu()
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        outputs = distiller(image, distiller.teach(image if teacher_image is None else teacher_image.cpu()))
+        if loss is not None:
+            if isinstance(loss, nn.Module):
+                loss = loss.cpu()
+            loss(outputs, None if label is None else label.cpu())
+    return Rehearsal(outputs)
+
+
+def fitted_projections(
+    student: nn.Module,
+    teacher: nn.Module,
+    student_taps: Mapping[str, str],
+    teacher_taps: Mapping[str, str],
+    *,
+    image: torch.Tensor,
+    teacher_image: torch.Tensor | None = None,
+    side: str = "teacher",
+) -> Projections:
+    """`Projections` for all tapped layers, whose channels come from a rehearsal.
+
+    The rehearsal draws no random numbers: for the same seed, the weights are those of ``Projections(channels, side)``
+    with the layers in the order of ``student_taps``.
+
+    Args:
+        student, teacher, student_taps, teacher_taps, image, teacher_image: as for `rehearse`.
+        side: as for `Projections`.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: as for `rehearse` and `Projections.fitted`.
+
+    Example:
+        >>> taps, image = {"first": "0"}, torch.zeros(2, 1, 8, 8)
+        >>> student, teacher = nn.Sequential(nn.Conv2d(1, 2, 3)), nn.Sequential(nn.Conv2d(1, 4, 3))
+        >>> fitted_projections(student, teacher, taps, taps, image=image).layers["first"]
+        Conv2d(4, 2, kernel_size=(1, 1), stride=(1, 1))
+    """
+    found = rehearse(student, teacher, student_taps, teacher_taps, image=image, teacher_image=teacher_image)
+    return Projections.fitted(found.student_shapes, found.teacher_shapes(), side=side)
+
+
+def _shapes(features: Mapping[str, torch.Tensor]) -> Shapes:
+    return {name: tuple(each.shape) for name, each in features.items()}

@@ -1,0 +1,126 @@
+"""Divergence of predictions, with more weight beside the boundary of the label."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .probability import activation_of, check_activation, check_temperature, divergence, same_shape
+from .target import target_masks
+
+__all__ = ["BoundaryKL", "boundary_band", "check_kernel_size", "label_bands"]
+
+_MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+
+
+def check_kernel_size(kernel_size: int) -> int:
+    """Return k as an integer.
+
+    Raises:
+        ValueError: it is not odd, or below 3.
+    """
+    if kernel_size < 3 or kernel_size % 2 != 1:
+        raise ValueError(f"kernel_size must be odd and at least 3 pixels, got {kernel_size}.")
+    return int(kernel_size)
+
+
+def boundary_band(masks: torch.Tensor, kernel_size: int) -> torch.Tensor:
+    r"""1 beside the boundary of a mask, 0 elsewhere.
+
+    .. math:: \mathrm{dilate}(Y, k) - \mathrm{erode}(Y, k)
+
+    with a square or cube of side k. The band is k − 1 pixels wide: (k − 1)/2 on each side of the boundary. What lies
+    outside of the image does not count, so its border is no boundary.
+
+    Args:
+        masks: (B, C, one to three spatial axes), 0 or 1, floating.
+        kernel_size: k, odd.
+
+    Returns:
+        the same shape.
+
+    Example:
+        >>> boundary_band(torch.tensor([[[1.0, 1, 1, 1, 0, 0, 0]]]), 3)
+        tensor([[[0., 0., 0., 1., 1., 0., 0.]]])
+    """
+    pool = _MAX_POOL[masks.ndim - 2]
+    # Pooling pads by -inf, for the dilation as for the erosion, which is the dilation of the rest.
+    dilated = pool(masks, kernel_size, stride=1, padding=kernel_size // 2)
+    return dilated + pool(-masks, kernel_size, stride=1, padding=kernel_size // 2)
+
+
+def label_bands(
+    label: torch.Tensor, student: torch.Tensor, teacher: torch.Tensor, activation: str | None, kernel_size: int
+) -> tuple[torch.Tensor, str]:
+    """`boundary_band` of each channel of the logits, and their activation.
+
+    Raises:
+        ValueError: the shapes don't fit, or there are no positions.
+    """
+    same_shape(student, teacher)
+    if not 3 <= student.ndim <= 5:
+        raise ValueError(f"logits {tuple(student.shape)} must be (B, C, one to three spatial axes).")
+    activation = activation_of(student, activation)
+    with torch.no_grad():
+        return boundary_band(target_masks(label, student, activation), kernel_size), activation
+
+
+class BoundaryKL(nn.Module):
+    r"""Kullback–Leibler divergence of softened predictions, weighted up beside the boundary of the label.
+
+    .. math::
+        T^2 \, \frac{\sum_i w_i \, \mathrm{KL}_i}{\sum_i w_i},
+        \qquad w = 1 + \lambda \, (\mathrm{dilate}(Y, k) - \mathrm{erode}(Y, k))
+
+    with the divergence of `LogitKL` at each position. Sigmoid: w and KL for each channel. Softmax: w beside the
+    boundary of any class. Without a boundary, it is `LogitKL`.
+
+    Args:
+        boundary_weight: λ ≥ 0; a position in the band counts 1 + λ times.
+        kernel_size: k, odd, at least 3. The band is k − 1 pixels wide, 4 by default: masks are often polygons, which
+            are off by a pixel.
+        temperature: T > 0.
+        activation: "sigmoid" or "softmax", as for `LogitKL`; ``None`` serves one channel.
+
+    Shape:
+        - student, teacher: (B, C, one to three spatial axes), logits
+        - label: the same shape, 0 or 1; for a softmax also (B, 1, …), the class of each position
+        - output: scalar
+
+    Raises:
+        ValueError: an argument is out of range, the shapes differ, there are several channels and no ``activation``,
+            or one channel and "softmax".
+
+    Example:
+        >>> y = torch.zeros(1, 1, 8, 8); y[..., 2:6, 2:6] = 1
+        >>> float(BoundaryKL()(y, y, y))
+        0.0
+    """
+
+    inputs = ("student", "teacher", "label")
+
+    def __init__(
+        self,
+        boundary_weight: float = 4.0,
+        kernel_size: int = 5,
+        temperature: float = 4.0,
+        activation: str | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0 <= boundary_weight < math.inf:
+            raise ValueError(f"boundary_weight must be finite and not negative, got {boundary_weight}.")
+        self.boundary_weight = float(boundary_weight)
+        self.kernel_size = check_kernel_size(kernel_size)
+        self.temperature = check_temperature(temperature)
+        self.activation = check_activation(activation)
+
+    def forward(self, student: torch.Tensor, teacher: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        band, activation = label_bands(label, student, teacher, self.activation, self.kernel_size)
+        if activation == "softmax":
+            band = band.amax(dim=1, keepdim=True)
+        weight = 1 + self.boundary_weight * band
+        found = divergence(student, teacher, self.temperature, activation)
+        return (weight * found).mean() / weight.mean() * self.temperature**2

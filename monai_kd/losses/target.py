@@ -1,0 +1,46 @@
+"""The label as one mask for each channel of the logits."""
+
+from __future__ import annotations
+
+import torch
+from monai.networks import one_hot
+
+from .probability import full_precision
+
+__all__ = ["target_masks"]
+
+
+def target_masks(label: torch.Tensor, logits: torch.Tensor, activation: str) -> torch.Tensor:
+    """One mask for each channel of the logits.
+
+    Args:
+        label: of the logits' shape, 0 or 1; for a softmax also (B, 1, …), the class of each position.
+        logits: (B, C, …).
+        activation: "sigmoid" or "softmax".
+
+    Returns:
+        the logits' shape and, but for half precision, their type.
+
+    Raises:
+        ValueError: the shapes don't fit, or a class is not one of 0 … C − 1.
+
+    Example:
+        >>> target_masks(torch.tensor([[[2, 0]]]), torch.zeros(1, 3, 2), "softmax")
+        tensor([[[0., 1.],
+                 [0., 0.],
+                 [1., 0.]]])
+    """
+    dtype = full_precision(logits).dtype
+    if label.shape == logits.shape:
+        return label.to(dtype)
+    classes = logits.shape[1]
+    if activation == "softmax" and label.shape == (logits.shape[0], 1, *logits.shape[2:]):
+        # An index beyond the classes would end a process on a GPU without saying where.
+        if not ((label >= 0) & (label < classes) & (label == label.long())).all():
+            raise ValueError(
+                f"label holds classes from {label.min().item():g} to {label.max().item():g}; with {classes} channels "
+                f"they must be whole numbers from 0 to {classes - 1}."
+            )
+        return one_hot(label, classes, dtype=dtype)
+    also = ", nor is the label one channel of class numbers" if activation == "softmax" else ""
+    raise ValueError(f"student logits {tuple(logits.shape)} and label {tuple(label.shape)} differ{also}.")
