@@ -1,4 +1,5 @@
 from .attention import AttentionLoss
+from .deep_supervision import DeepSupervision
 from .distillation import DistillationLoss, LossReport, WithTeacher
 from .edge import EdgeLoss
 from .feature import FeatureLoss, MultiScaleFusionLoss
@@ -7,6 +8,7 @@ from .projection import Projections
 
 __all__ = [
     "AttentionLoss",
+    "DeepSupervision",
     "DistillationLoss",
     "EdgeLoss",
     "FeatureLoss",
