@@ -7,8 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from ..engines.outputs import main_logits, student_outputs
 from .store import TeacherStore, fingerprint
 from .taps import FeatureTaps
+from .teacher_input import resize_to
 
 __all__ = ["Distiller"]
 
@@ -26,13 +28,20 @@ class Distiller(nn.Module):
         teacher_taps: name to module path, the same for each teacher; or, for several teachers, name of the teacher
             to such a mapping.
         store: where the teachers' outputs are kept, so that each image is shown to a teacher once.
+        teacher_input: converts the student's batch for the teacher, such as `AdaptInput`; or, for several teachers,
+            name of the teacher to such a module. Taps are paths in the bare teacher all the same.
 
     Returns of ``forward(image)``:
         a dict with ``student`` (logits) and ``student_features`` (name to tensor), and for one teacher ``teacher`` and
-        ``teacher_features``; for several ``teacher.<name>`` and ``teacher_features.<name>``.
+        ``teacher_features``; for several ``teacher.<name>`` and ``teacher_features.<name>``. Of a student with deep
+        supervision ``student`` are the main logits, and ``student_heads`` the list of all; of a teacher only the main
+        logits are used. See `monai_kd.engines.outputs.all_logits`. Logits of a teacher on another grid than the
+        student's are resized to it: linear interpolation of logits, ``align_corners=False``. Features stay as they are.
 
     Raises:
-        ValueError: a tap's path does not exist, or ``teacher_taps`` name a teacher that is not there.
+        ValueError: a tap's path does not exist, or ``teacher_taps`` or ``teacher_input`` name a teacher that is not
+            there.
+        TypeError: when called: a network returned no logits.
 
     Example:
         >>> distiller = Distiller(nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 3, padding=1))
@@ -47,6 +56,7 @@ class Distiller(nn.Module):
         student_taps: Mapping[str, str] | None = None,
         teacher_taps: Mapping[str, str] | Mapping[str, Mapping[str, str]] | None = None,
         store: TeacherStore | None = None,
+        teacher_input: nn.Module | Mapping[str, nn.Module] | None = None,
     ) -> None:
         super().__init__()
         self.student = student
@@ -61,14 +71,19 @@ class Distiller(nn.Module):
         self._teachers = teachers
         taps = teacher_taps or {}
         per_teacher = bool(taps) and all(isinstance(paths, Mapping) for paths in taps.values())
-        unknown = sorted(set(taps) - {suffix[1:] for suffix in teachers if suffix}) if per_teacher else []
-        if unknown:
-            known = ", ".join(suffix[1:] for suffix in teachers if suffix) or "none with a name"
-            raise ValueError(f"teacher_taps name {', '.join(unknown)}; teachers are {known}.")
+        per_input = teacher_input if isinstance(teacher_input, Mapping) else {}
+        for argument, names in (("teacher_taps", taps if per_teacher else {}), ("teacher_input", per_input)):
+            unknown = sorted(set(names) - {suffix[1:] for suffix in teachers if suffix})
+            if unknown:
+                known = ", ".join(suffix[1:] for suffix in teachers if suffix) or "none with a name"
+                raise ValueError(f"{argument} name {', '.join(unknown)}; teachers are {known}.")
         self._store = store
         self._fingerprints: dict[str, str] = {}
         self._teacher_taps: dict[str, FeatureTaps] = {}
+        self._teacher_input: dict[str, nn.Module] = {}
         for suffix, network in teachers.items():
+            adapt = per_input.get(suffix[1:]) if isinstance(teacher_input, Mapping) else teacher_input
+            self._teacher_input[suffix] = (nn.Identity() if adapt is None else adapt).eval()
             network.eval().requires_grad_(False)
             self._teacher_taps[suffix] = FeatureTaps(network, taps.get(suffix[1:], {}) if per_teacher else taps)
 
@@ -84,22 +99,23 @@ class Distiller(nn.Module):
 
     def _apply(self, fn, recurse: bool = True):
         # `.to(device)` and the like must reach the teachers too, though they are not submodules.
-        for network in self._teachers.values():
+        for network in (*self._teachers.values(), *self._teacher_input.values()):
             network._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
     def _ask(self, suffix: str, image: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Logits and tapped features of one teacher, by running it or from the store."""
-        network, taps = self._teachers[suffix], self._teacher_taps[suffix]
+        network, taps, adapt = self._teachers[suffix], self._teacher_taps[suffix], self._teacher_input[suffix]
 
         def run(images: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-            return network(images), taps.take()
+            return main_logits(network(adapt(images)), network, images.ndim), taps.take()
 
         if self._store is None:
             return run(image)
         if suffix not in self._fingerprints:
             # Not before the first image: weights may be moved or loaded until then.
-            self._fingerprints[suffix] = fingerprint(network, taps.paths)
+            whole = network if isinstance(adapt, nn.Identity) else nn.ModuleList([network, adapt])
+            self._fingerprints[suffix] = fingerprint(whole, taps.paths)
         return self._store.answer(self._fingerprints[suffix], image, run)
 
     def teach(self, image: torch.Tensor) -> dict:
@@ -128,6 +144,9 @@ class Distiller(nn.Module):
                 flipped here; the teachers are then not run.
         """
         outputs = self.teach(image) if teacher_outputs is None else dict(teacher_outputs)
-        outputs["student"] = self.student(image)
+        outputs.update(student_outputs(self.student(image), self.student, image.ndim))
         outputs["student_features"] = self._student_taps.take(gradients=torch.is_grad_enabled())
+        for key in [key for key in outputs if key == "teacher" or key.startswith("teacher.")]:
+            if outputs[key].ndim == outputs["student"].ndim:
+                outputs[key] = resize_to(outputs[key], outputs["student"].shape[2:])
         return outputs

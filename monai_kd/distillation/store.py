@@ -31,12 +31,19 @@ def fingerprint(network: nn.Module, paths: Mapping[str, str]) -> str:
     """
     digest = hashlib.sha256(repr(sorted(paths.items())).encode())
     for name, module in network.named_modules():
-        plain = {key: value for key, value in vars(module).items() if isinstance(value, (int, float, str, list, tuple))}
+        plain = {key: value for key, value in vars(module).items() if _is_plain(value)}
         digest.update(repr((name, type(module).__name__, sorted(plain.items()))).encode())
     for name, value in network.state_dict().items():
         digest.update(name.encode())
         digest.update(_bytes(value))
     return digest.hexdigest()[:12]
+
+
+def _is_plain(value: object) -> bool:
+    # Lists of tensors, as MONAI's DynUNet keeps of the last image that it saw, are no property of the network.
+    if isinstance(value, (list, tuple)):
+        return all(_is_plain(each) for each in value)
+    return value is None or isinstance(value, (int, float, str))
 
 
 def _bytes(tensor: torch.Tensor) -> memoryview:

@@ -1,6 +1,16 @@
 from .class_batch import ClassBatch
-from .inferer import PlanarInferer
+from .inferer import LogitsInferer, PlanarInferer
+from .outputs import all_logits, main_logits
 from .precision import autocast, autocast_dtype
 from .trainer import DistillationTrainer
 
-__all__ = ["ClassBatch", "DistillationTrainer", "PlanarInferer", "autocast", "autocast_dtype"]
+__all__ = [
+    "ClassBatch",
+    "DistillationTrainer",
+    "LogitsInferer",
+    "PlanarInferer",
+    "all_logits",
+    "autocast",
+    "autocast_dtype",
+    "main_logits",
+]

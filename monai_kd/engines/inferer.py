@@ -1,23 +1,62 @@
-"""A 2-D network on slices and on volumes."""
+"""Networks on slices and on volumes, whatever they return beside their logits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
 
+from .outputs import main_logits
 from .precision import autocast
 
-__all__ = ["PlanarInferer"]
+__all__ = ["LogitsInferer", "PlanarInferer"]
+
+
+class LogitsInferer(Inferer):
+    """One of MONAI's inferers on a network that may return more than logits, in mixed precision on any device.
+
+    The inferer sees the main logits alone (`monai_kd.engines.main_logits`), in float32.
+
+    Args:
+        inferer: such as ``monai.inferers.SlidingWindowInferer``.
+        amp: autocast on the device of the input, see `monai_kd.engines.autocast`.
+
+    Shape:
+        - input: (B, C, spatial axes …)
+        - output: (B, classes, spatial axes …)
+
+    Raises:
+        TypeError: the network returned no logits.
+        ValueError: the logits are not finite.
+
+    Example:
+        >>> from monai.inferers import SlidingWindowInferer
+        >>> net = lambda x: (x[:, :1], "hidden")
+        >>> LogitsInferer(SlidingWindowInferer(roi_size=(4, 4, 4)))(torch.zeros(1, 2, 8, 8, 6), net).shape
+        torch.Size([1, 1, 8, 8, 6])
+    """
+
+    def __init__(self, inferer: Inferer, amp: bool = False) -> None:
+        self.inferer = inferer
+        self.amp = bool(amp)
+
+    def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args, **kwargs) -> torch.Tensor:
+        def logits(image: torch.Tensor, *args, **kwargs) -> torch.Tensor:
+            with autocast(image.device, self.amp):
+                output = network(image, *args, **kwargs)
+            return main_logits(output, network, image.ndim).float()
+
+        return _finite(self.inferer(_plain(inputs), logits, *args, **kwargs))
 
 
 class PlanarInferer(Inferer):
     """Run a 2-D network on images, or on the slices of volumes, in mixed precision on any device.
 
     A 4-D batch goes through the network as it is; a 5-D one slice by slice along its last axis, a few slices at a
-    time. Logits come back in float32.
+    time. The main logits (`monai_kd.engines.main_logits`) come back in float32.
 
     Args:
         amp: autocast on the device of the input, see `monai_kd.engines.autocast`.
@@ -28,6 +67,7 @@ class PlanarInferer(Inferer):
         - output: (B, classes, H, W) or (B, classes, H, W, D); of a classifier (B, classes) or (B, classes, D)
 
     Raises:
+        TypeError: the network returned no logits.
         ValueError: the input has another number of axes, or the logits are not finite.
 
     Example:
@@ -39,22 +79,26 @@ class PlanarInferer(Inferer):
         self.amp = bool(amp)
         self.slices_per_batch = int(slices_per_batch)
 
-    def __call__(self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args, **kwargs) -> torch.Tensor:
-        # Every operation on a MetaTensor is several times slower; the engines keep the metadata with the image.
-        image = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+    def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args, **kwargs) -> torch.Tensor:
+        image = _plain(inputs)
         if image.ndim not in (4, 5):
             raise ValueError(f"expected (B, C, H, W) or (B, C, H, W, D), got {tuple(image.shape)}.")
+        slices = image.movedim(-1, 1).flatten(0, 1).split(self.slices_per_batch) if image.ndim == 5 else [image]
         with autocast(image.device, self.amp):
-            if image.ndim == 4:
-                logits = network(image, *args, **kwargs).float()
-            else:
-                slices = image.movedim(-1, 1).flatten(0, 1).split(self.slices_per_batch)
-                logits = torch.cat([network(part, *args, **kwargs).float() for part in slices])
-        # NaN is below every threshold: it would pass for "no tumour found".
-        if not torch.isfinite(logits).all():
-            raise ValueError(
-                "the network gave logits that are not finite: its weights are broken, or amp=False is needed."
-            )
+            logits = [main_logits(network(part, *args, **kwargs), network, part.ndim).float() for part in slices]
+        found = _finite(logits[0] if image.ndim == 4 else torch.cat(logits))
         if image.ndim == 5:
-            logits = logits.unflatten(0, (image.shape[0], image.shape[-1])).movedim(1, -1)
-        return logits
+            found = found.unflatten(0, (image.shape[0], image.shape[-1])).movedim(1, -1)
+        return found
+
+
+def _plain(inputs: torch.Tensor) -> torch.Tensor:
+    # Every operation on a MetaTensor is several times slower; the engines keep the metadata with the image.
+    return inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+
+
+def _finite(logits: torch.Tensor) -> torch.Tensor:
+    # NaN is below every threshold: it would pass for "no tumour found".
+    if not torch.isfinite(logits).all():
+        raise ValueError("the network gave logits that are not finite: its weights are broken, or amp=False is needed.")
+    return logits

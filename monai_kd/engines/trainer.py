@@ -10,6 +10,7 @@ from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys as Keys
 
+from .outputs import student_outputs
 from .precision import autocast, autocast_dtype
 
 __all__ = ["DistillationTrainer"]
@@ -23,6 +24,8 @@ def _float(value):
     """Tensors of any nesting in float32: half precision is for the networks, losses are too sensitive."""
     if isinstance(value, torch.Tensor):
         return value.float()
+    if isinstance(value, list):
+        return [_float(item) for item in value]
     return {name: _float(item) for name, item in value.items()}
 
 
@@ -70,7 +73,9 @@ class DistillationTrainer(SupervisedTrainer):
 
         with autocast(engine.state.device, engine.autocast):
             outputs = engine.inferer(_plain(inputs), engine.network, *args, **kwargs)
-        outputs = _float(outputs if isinstance(outputs, dict) else {"student": outputs})
+        if not isinstance(outputs, dict):
+            outputs = student_outputs(outputs, engine.network, inputs.ndim)
+        outputs = _float(outputs)
         output[Keys.PRED] = outputs["student"]
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
 

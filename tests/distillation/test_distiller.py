@@ -199,6 +199,45 @@ def test_volumes():
     assert d(torch.randn(1, 1, 4, 5, 6))["teacher"].shape == (1, 2, 4, 5, 6)
 
 
+class Heads(nn.Module):
+    """Deep supervision: the logits, and their halves."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.net = small(3, seed)
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        logits = self.net(x)
+        return [logits, logits[..., ::2, ::2]]
+
+
+def test_heads_of_the_student_and_main_logits_of_the_teacher():
+    d = Distiller(Heads(0), Heads(1)).eval()
+    outputs = d(image())
+    assert set(outputs) == {"student", "student_heads", "student_features", "teacher", "teacher_features"}
+    assert torch.equal(outputs["student"], d.student.net(image()))
+    assert [each.shape[-1] for each in outputs["student_heads"]] == [8, 4]
+    assert torch.equal(outputs["teacher"], d.teachers["teacher"].net(image()))
+
+
+@pytest.mark.parametrize("side", ["student", "teacher"])
+def test_a_network_without_logits_is_named(side):
+    class Detector(nn.Conv2d):
+        def forward(self, x: torch.Tensor) -> dict:
+            return {"boxes": super().forward(x)}
+
+    networks = {"student": small(3, 0), "teacher": small(3, 1), side: Detector(1, 1, 1)}
+    with pytest.raises(TypeError, match="Detector returned a dict"):
+        Distiller(**networks)(image())
+
+
+def test_logits_of_a_coarser_teacher_are_resized():
+    coarse = nn.Conv2d(1, 1, 2, stride=2)
+    found = Distiller(small(3, 0), coarse)(image())["teacher"]
+    expected = nn.functional.interpolate(coarse(image()), (8, 8), mode="bilinear", align_corners=False)
+    assert torch.equal(found, expected)
+
+
 def test_ddp_wraps_the_student_alone(tmp_path):
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from monai.networks.nets import DynUNet
 from torch import nn
 
 from monai_kd.distillation import Distiller, TeacherStore
@@ -149,3 +150,16 @@ def test_damaged_entry_is_one_clear_error(tmp_path):
     entry.write_bytes(entry.read_bytes()[:100])
     with pytest.raises(ValueError, match=rf"{entry.name} can't be read"):
         d(images(1))
+
+
+def test_fingerprint_is_of_the_network_and_not_of_what_it_saw():
+    # In training, MONAI's DynUNet keeps the heads of the last batch in a list, and begins with random ones.
+    def network(kernel: int | list[int] = 3) -> DynUNet:
+        torch.manual_seed(0)
+        sizes = {"kernel_size": [kernel] * 3, "strides": [1, 2, 2], "upsample_kernel_size": [2, 2], "filters": [4] * 3}
+        return DynUNet(2, 1, 1, **sizes, deep_supervision=True)
+
+    net, again = network(), network()
+    again(images(1))
+    assert fingerprint(net, {}) == fingerprint(again, {})
+    assert fingerprint(net, {}) != fingerprint(network(kernel=5), {})

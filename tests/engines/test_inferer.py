@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.inferers import SimpleInferer, SlidingWindowInferer
 from torch import nn
 
-from monai_kd.engines import PlanarInferer
+from monai_kd.engines import LogitsInferer, PlanarInferer
 
 
 def network() -> nn.Module:
@@ -84,3 +85,37 @@ def test_logits_that_are_not_finite_are_refused(shape):
     torch.nn.init.constant_(network.weight, float("nan"))
     with pytest.raises(ValueError, match="not finite"):
         PlanarInferer()(torch.zeros(shape), network)
+
+
+class Talkative(nn.Module):
+    """(logits, hidden), in which the logits are those of a plain network."""
+
+    def __init__(self, plain: nn.Module) -> None:
+        super().__init__()
+        self.plain = plain
+
+    def forward(self, image: torch.Tensor):
+        return self.plain(image), [image]
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 8, 6), (2, 3, 8, 6, 3)])
+def test_only_logits_come_back(shape):
+    image = noise(*shape)
+    assert torch.equal(PlanarInferer()(image, Talkative(network())), PlanarInferer()(image, network()))
+
+
+@pytest.mark.parametrize("inferer", [SimpleInferer(), SlidingWindowInferer((8, 8, 8), overlap=0.5, mode="gaussian")])
+@pytest.mark.parametrize("amp", [False, True])
+def test_inferers_of_monai_see_logits(inferer, amp):
+    torch.manual_seed(0)
+    net, volume = nn.Conv3d(2, 1, 3, padding=1).eval(), noise(1, 2, 12, 12, 8)
+    found = LogitsInferer(inferer, amp)(MetaTensor(volume), Talkative(net))
+    assert type(found) is torch.Tensor
+    assert found.dtype is torch.float32
+    tolerance = {"atol": 0.05, "rtol": 0.05} if amp else {"atol": 1e-6, "rtol": 1e-6}
+    torch.testing.assert_close(found, inferer(volume, net), **tolerance)
+
+
+def test_logits_inferer_refuses_what_is_not_finite():
+    with pytest.raises(ValueError, match="not finite"):
+        LogitsInferer(SimpleInferer())(torch.zeros(1, 1, 4, 4), lambda image: image / 0)

@@ -1,0 +1,139 @@
+"""The student's batch as a teacher was trained to see it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+__all__ = ["AdaptInput", "resize_to"]
+
+_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+def resize_to(tensor: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Linear interpolation of (B, C, spatial axes …) to ``size``, ``align_corners=False``.
+
+    A tensor that has this size is returned itself.
+
+    Example:
+        >>> resize_to(torch.zeros(1, 2, 4, 4), [8, 6]).shape
+        torch.Size([1, 2, 8, 6])
+    """
+    if list(tensor.shape[2:]) == list(size):
+        return tensor
+    return F.interpolate(tensor, size=list(size), mode=_MODES[len(size)], align_corners=False)
+
+
+class AdaptInput(nn.Module):
+    r"""Convert a batch that was normalised for the student to channels, size and normalisation of a teacher.
+
+    .. math:: x_t = \frac{\mathrm{resize}(x_s[c] \, σ_s[c] + μ_s[c]) - μ_t}{σ_t}
+
+    with the channels c that the teacher gets. The normalisation must be by constants; one by the statistics of each
+    image can't be undone, but needs no undoing where both networks use it: leave ``mean…`` and ``std…`` at 0 and 1.
+
+    Where nothing differs, the very tensor comes back. There are no parameters, and nothing in the state dict.
+
+    Args:
+        mean_from, std_from: with which the student's images are normalised: one number, or one a channel.
+        mean_to, std_to: those of the teacher, one number, or one for each of its channels.
+        channels: which channel of the student's image is each channel of the teacher's: ``[0, 0, 0]`` repeats one
+            channel, ``[2]`` selects one. ``None`` keeps all.
+        size: of the teacher's images, in pixels: one number for the first two spatial axes (the plane of a slice, also
+            of a volume, whose depth stays), or one an axis. Linear interpolation, ``align_corners=False``. ``None``
+            keeps it.
+
+    Shape:
+        - input: (B, C, H, W) or (B, C, H, W, D)
+        - output: (B, len(channels), *size)
+
+    Raises:
+        ValueError: a standard deviation is not positive, ``size`` is not, or numbers of channels do not fit each other;
+            when called, the image has no such channels or axes.
+
+    Example:
+        >>> adapt = AdaptInput(mean_from=0.5, std_from=0.5, mean_to=[0.485, 0.456, 0.406], channels=[0, 0, 0], size=224)
+        >>> adapt(torch.zeros(2, 1, 256, 256)).shape
+        torch.Size([2, 3, 224, 224])
+    """
+
+    def __init__(
+        self,
+        mean_from: float | Sequence[float] = 0.0,
+        std_from: float | Sequence[float] = 1.0,
+        mean_to: float | Sequence[float] = 0.0,
+        std_to: float | Sequence[float] = 1.0,
+        channels: Sequence[int] | None = None,
+        size: int | Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        # Plain values: a `TeacherStore` tells teachers apart by them.
+        self.mean_from, self.std_from = _numbers(mean_from), _numbers(std_from)
+        self.mean_to, self.std_to = _numbers(mean_to), _numbers(std_to)
+        self.channels = None if channels is None else [int(channel) for channel in channels]
+        self.size = None if size is None else [int(side) for side in _numbers(size)]
+        if min(*self.std_from, *self.std_to) <= 0:
+            raise ValueError(f"std_from and std_to must be positive, got {self.std_from} and {self.std_to}.")
+        if self.size is not None and (not self.size or min(self.size) < 1):
+            raise ValueError(f"size must be positive, got {size}.")
+        if self.channels is not None and (not self.channels or min(self.channels) < 0):
+            raise ValueError(f"channels must be numbers from 0, at least one, got {channels}.")
+        for side, mean, std in (("from", self.mean_from, self.std_from), ("to", self.mean_to, self.std_to)):
+            counts = {len(mean), len(std)} - {1}
+            if side == "to" and self.channels is not None:
+                counts.add(len(self.channels))
+            if len(counts) > 1:
+                raise ValueError(
+                    f"mean_{side} {mean} and std_{side} {std} must be one number, or one for each channel"
+                    f"{f' in channels {self.channels}' if side == 'to' and self.channels is not None else ''}."
+                )
+        self._same_values = self.mean_from == self.mean_to and self.std_from == self.std_to and self.channels is None
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        given = image.shape[1]
+        if not self._same_values:
+            image = self._scaled(image, self.std_from, self.mean_from, "the student's image")
+        if self.channels is not None:
+            if max(self.channels) >= given:
+                raise ValueError(f"channels {self.channels} of an image with {given}, counted from 0.")
+            image = image[:, self.channels]
+        image = resize_to(image, self._size(image))
+        if not self._same_values:
+            scale = [1 / std for std in self.std_to]
+            shift = [-mean / std for mean, std in zip(*_both(self.mean_to, self.std_to), strict=True)]
+            image = self._scaled(image, scale, shift, "the teacher's image")
+        return image
+
+    def _size(self, image: torch.Tensor) -> list[int]:
+        axes = image.ndim - 2
+        if self.size is None:
+            return list(image.shape[2:])
+        if len(self.size) == 1:
+            # The depth of a volume stays.
+            return self.size * min(axes, 2) + list(image.shape[4:])
+        if len(self.size) != axes:
+            raise ValueError(f"size {self.size} for an image with {axes} spatial axes: one number, or one an axis.")
+        return self.size
+
+    @staticmethod
+    def _scaled(image: torch.Tensor, scale: Sequence[float], shift: Sequence[float], whose: str) -> torch.Tensor:
+        count = {len(scale), len(shift)} - {1}
+        if count - {image.shape[1]}:
+            raise ValueError(
+                f"mean and std are of {', '.join(map(str, sorted(count)))} channels, {whose} has {image.shape[1]}."
+            )
+        shape = (1, -1, *[1] * (image.ndim - 2))
+        return image * image.new_tensor(scale).reshape(shape) + image.new_tensor(shift).reshape(shape)
+
+
+def _numbers(value: float | Sequence[float]) -> list[float]:
+    return [float(value)] if isinstance(value, (int, float)) else [float(each) for each in value]
+
+
+def _both(mean: list[float], std: list[float]) -> tuple[list[float], list[float]]:
+    """Of one length, where one of them is a single number."""
+    length = max(len(mean), len(std))
+    return (mean * length if len(mean) == 1 else mean), (std * length if len(std) == 1 else std)
