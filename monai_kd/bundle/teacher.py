@@ -17,6 +17,7 @@ from monai.bundle import ConfigWorkflow, create_workflow
 from torch import nn
 
 from ..checkpoints import load_weights, read_checkpoint
+from ..config import literal
 from ..data import class_names
 from ..distillation import FeatureTaps, TeacherStore
 from ..losses import Projections
@@ -33,6 +34,8 @@ _KEPT = (
     *("dataset_dir", "fold", "leave_out", "epochs", "learning_rate", "image_size"),
     *("features", "norm", "vit_name", "vit_image_size", "backbones"),
 )
+# Already built by the student's config, and of no use to a parser.
+_BUILT = frozenset({"augmentation"})
 
 
 def provide_teacher(
@@ -227,13 +230,15 @@ def _trained_teacher(bundle: str, overrides: Mapping[str, Any], output_dir: str)
         overrides["dataset_dir"],
         folder,
     )
+    # Folders and what a settings.json says are values: the teacher's config is not to parse them once more.
+    given = {name: value if name in _BUILT else literal(value) for name, value in overrides.items()}
     workflow: ConfigWorkflow = create_workflow(
         config_file=[str(config), str(config.with_name("multi_gpu_train.json"))] if in_processes() else str(config),
         workflow_type="train",
         logging_file=False,
-        output_dir=str(folder),
+        output_dir=literal(folder),
         resume=done > 0,
-        **overrides,
+        **given,
     )
     workflow.run()
     if in_processes():
