@@ -11,17 +11,22 @@ from data_prep.phantom import PhantomError, write_phantoms
 
 from .bundle import find_bundle
 from .bundle.data import phantom_folder
+from .config import literal
 
 __all__ = ["run_demo"]
 
 NEW_SLICES, NEW_SEED = 12, 1
 
 
-def _bundle(*arguments: str) -> None:
-    command = [sys.executable, "-m", "monai.bundle", "run", *arguments]
-    print(f"\n$ python {' '.join(command[1:])}\n", flush=True)
+def _bundle(run_id: str, config: Path, **paths: Path) -> None:
+    command = ["-m", "monai.bundle", "run", run_id, "--config_file", str(config)]
+    shown = [f"--{name} {path}" for name, path in paths.items()]
+    print(f"\n$ python {' '.join([*command, *shown])}\n", flush=True)
+    for name, path in paths.items():
+        # The command line is parsed like a config.
+        command += [f"--{name}", literal(path)]
     # The long warning about the trust in configs is for configs of others.
-    subprocess.run([command[0], "-W", "ignore", *command[1:]], check=True)
+    subprocess.run([sys.executable, "-W", "ignore", *command], check=True)
 
 
 def run_demo(output_dir: Path, bundles: Path | None = None) -> int:
@@ -45,13 +50,12 @@ def run_demo(output_dir: Path, bundles: Path | None = None) -> int:
     began = time.monotonic()
     model, new = output_dir / "model", output_dir / "new_slices"
     try:
-        _bundle("training", "--config_file", str(configs / "train.json"), "--output_dir", str(model))
-        checkpoint = ["--checkpoint", str(model / "model.pt")]
-        evaluated = ["--output_dir", str(output_dir / "evaluation")]
-        _bundle("evaluating", "--config_file", str(configs / "evaluate.json"), *checkpoint, *evaluated)
+        _bundle("training", configs / "train.json", output_dir=model)
+        checkpoint = model / "model.pt"
+        _bundle("evaluating", configs / "evaluate.json", checkpoint=checkpoint, output_dir=output_dir / "evaluation")
         write_phantoms(new, slices=NEW_SLICES, seed=NEW_SEED)
-        found = ["--input", str(new), "--output_dir", str(output_dir / "masks")]
-        _bundle("inferring", "--config_file", str(configs / "inference.json"), *checkpoint, *found)
+        found = {"checkpoint": checkpoint, "input": new, "output_dir": output_dir / "masks"}
+        _bundle("inferring", configs / "inference.json", **found)
     except subprocess.CalledProcessError as error:
         print(f"\nThe command above failed with exit code {error.returncode}.", file=sys.stderr)
         return error.returncode

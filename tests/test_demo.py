@@ -11,7 +11,7 @@ from monai_kd import demo
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """No training, and phantoms of two small slices."""
-    monkeypatch.setattr(demo, "_bundle", lambda *arguments: None)
+    monkeypatch.setattr(demo, "_bundle", lambda *arguments, **paths: None)
     monkeypatch.setattr(demo, "NEW_SLICES", 2)
     monkeypatch.setattr(
         demo,

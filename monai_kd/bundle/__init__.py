@@ -1,12 +1,14 @@
+from ..config import cause_of, check_settings, refuse_unknown
 from .data import dataset_folder, preset
 from .evaluation import describe_evaluation
 from .folder import find_bundle
 from .processes import distributed, local_rank, rank, start_processes, stop_processes
-from .running import check_overrides, check_settings, choose, given_data, root
+from .running import check_overrides, choose, given_data, root
 from .settings import checkpoint_of, saved_settings, training_settings
 from .teacher import provide_teacher, rehearse_distillation, teacher_settings, teacher_store
 
 __all__ = [
+    "cause_of",
     "check_overrides",
     "check_settings",
     "checkpoint_of",
@@ -20,6 +22,7 @@ __all__ = [
     "preset",
     "provide_teacher",
     "rank",
+    "refuse_unknown",
     "rehearse_distillation",
     "root",
     "saved_settings",

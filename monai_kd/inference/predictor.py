@@ -13,8 +13,8 @@ from monai.data import ImageReader
 from monai.transforms import LoadImaged, SaveImaged
 from monai.utils.enums import CommonKeys as Keys
 
-from ..bundle.running import cause_of, check_settings, refuse_unknown
 from ..checkpoints import load_weights
+from ..config import cause_of, check_settings, checked_device, literal, refuse_unknown
 
 __all__ = ["BundlePredictor"]
 
@@ -44,12 +44,15 @@ class BundlePredictor:
     Args:
         bundle: folder that holds ``configs/``.
         checkpoint: weights of the bundle's network, loaded strictly; ``settings.json`` beside it gives widths and size.
-        overrides: other values of the config by their ids, as on the command line: ``threshold=0.3``, ``device="cpu"``.
+        overrides: other values of the config by their ids: ``threshold=0.3``, ``device="cpu"``. Unlike those of the
+            command line they are values, never expressions, references or components: ``"@x"`` is a text of two
+            characters, see `monai_kd.config.literal`.
 
     Raises:
         FileNotFoundError: there is no such config or checkpoint.
+        TypeError: an override holds an object that is no value of a config.
         ValueError: the checkpoint does not fit the network, an override names nothing in the config or has a value
-            that is not allowed, or the config does not begin with loading the image.
+            that is not allowed, the device is not here, or the config does not begin with loading the image.
 
     Example::
 
@@ -65,7 +68,10 @@ class BundlePredictor:
         self._parser = ConfigParser()
         self._parser.read_config(str(config_file))
         refuse_unknown(overrides, self._parser, config_file)
-        self._parser.update({"bundle_root": str(self.bundle), "checkpoint": str(self.checkpoint), **overrides})
+        if "device" in overrides:
+            overrides["device"] = checked_device(overrides["device"])
+        given = {"bundle_root": self.bundle, "checkpoint": self.checkpoint, **overrides}
+        self._parser.update({name: literal(value) for name, value in given.items()})
         check_settings(self.value("settings"))
         self.network = load_weights(self.value("network"), self.checkpoint).eval()
         self.device = torch.device(self.value("device"))

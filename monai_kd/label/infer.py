@@ -14,12 +14,14 @@ from monai.utils.enums import CommonKeys as Keys
 from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.transform.writer import Writer
-from monailabel.utils.others.generic import device_list, name_to_device
+from monailabel.utils.others.generic import device_list, device_map
 
+from ..config import default_device
 from ..inference import UnreadableImage, measure, rank_classes, read_image
 from ..inference.findings import mask_and_probability, telling_slice
 from ..inference.masks import mask_suffix, write_mask
 from ..inference.readers import kind_of
+from .request import requested_device
 from .served import ServedBundle
 
 __all__ = ["LABELS", "ClassificationTask", "SegmentationTask"]
@@ -44,7 +46,11 @@ class _SliceTask(InferTask):
 
     def __call__(self, request: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
         begun = time.monotonic()
-        path, device = request["image"], name_to_device(request.get("device"))
+        path = request["image"]
+        try:
+            device = requested_device(request.get("device"), device_map())
+        except ValueError as error:
+            raise MONAILabelException(MONAILabelError.INVALID_INPUT, str(error)) from error
         try:
             image, meta = read_image(path)
         except UnreadableImage as error:
@@ -101,7 +107,7 @@ class ClassificationTask(_SliceTask):
 
     def __init__(self, classify: ServedBundle) -> None:
         self.bundles = [classify]
-        names = classify.predictor(name_to_device(None)).value("class_names")
+        names = classify.predictor(default_device()).value("class_names")
         super().__init__(InferType.CLASSIFICATION, {name: i for i, name in enumerate(names)}, classify.description)
 
     def answer(

@@ -11,8 +11,8 @@ import torch
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
-from monailabel.utils.others.generic import name_to_device
 
+from ..config import default_device
 from ..inference import UnreadableImage, read_image
 from ..metrics import slice_disagreement, slice_entropy
 from .served import ServedBundle
@@ -44,7 +44,7 @@ class Score:
 
     def compute(self, datastore: Datastore, image: str) -> float:
         """Compute and keep it."""
-        device = name_to_device(None)
+        device = default_device()
         try:
             pixels, meta = read_image(datastore.get_image_uri(image))
             outputs = [bundle.predict(pixels, meta, device) for bundle in self.bundles]

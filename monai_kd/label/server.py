@@ -12,12 +12,12 @@ from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.tasks.activelearning.first import First
 from monailabel.tasks.activelearning.random import Random
-from monailabel.tasks.train.bundle import BundleTrainTask
 
 from .. import __version__
 from .infer import LABELS, ClassificationTask, SegmentationTask
 from .select import Disagreement, Entropy, Score, ScoreUnlabelled, Uncertain
 from .served import ServedBundle
+from .train import LiteralTrainTask
 
 __all__ = ["SliceApp"]
 
@@ -72,7 +72,7 @@ class SliceApp(MONAILabelApp):
     def init_trainers(self) -> dict[str, TrainTask]:
         if not self.student.present or str(self.conf.get("skip_trainers", "false")).lower() == "true":
             return {}
-        return {"segmentation": BundleTrainTask(str(self.student.folder), self.conf, load_strict=True)}
+        return {"segmentation": LiteralTrainTask(str(self.student.folder), self.conf, load_strict=True)}
 
     def init_strategies(self) -> dict[str, Strategy]:
         return {"random": Random(), "first": First(), **self._of_scores(Uncertain)}

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..bundle import find_bundle
+from ..config import checked_device
 from ..inference import BundlePredictor
 from .checkpoint import CheckpointFacts, describe_checkpoint
 from .temperature import read_temperature
@@ -55,7 +54,10 @@ def load_students(
         ValueError: a checkpoint does not fit its network, or a value is not allowed.
     """
     folders = {what: find_bundle(name, bundles) for what, name in BUNDLES.items()}
-    shared = {} if device is None else {"device": _device(device)}
+    try:
+        shared = {} if device is None else {"device": checked_device(device)}
+    except ValueError as error:
+        raise ValueError(f"--{error}") from error
     cut = {} if threshold is None else {"threshold": threshold}
     softened = {} if temperature is None else {"temperature": read_temperature(temperature, classification)}
     segment = _predictor("segmentation", segmentation, folders, **shared, **cut)
@@ -68,15 +70,6 @@ def load_students(
         if facts.synthetic:
             print(f"The {what} network was trained on SYNTHETIC phantoms: it knows nothing of real slices.")
     return Students(segment, classify, checkpoints)
-
-
-def _device(name: str) -> str:
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        # CUDA's own message is followed by lines of advice to developers.
-        raise ValueError(f"--device {name} can't be used here: {str(error).splitlines()[0]}") from error
-    return name
 
 
 def _predictor(what: str, checkpoint: Path, folders: dict[str, Path], **overrides: Any) -> BundlePredictor:

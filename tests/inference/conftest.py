@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,17 @@ def brightness(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("brightness") / "model.pt"
     torch.save(Brightness().state_dict(), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def bright_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """seg_student with the network of `brightness`."""
+    config = json.loads(CONFIG.read_text())
+    config["network_def"] = {"_target_": "slices.Brightness"}
+    folder = tmp_path_factory.mktemp("bright_bundle")
+    (folder / "configs").mkdir()
+    (folder / "configs" / "inference.json").write_text(json.dumps(config))
+    return folder
 
 
 @pytest.fixture

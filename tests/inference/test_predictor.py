@@ -18,7 +18,7 @@ from monai_kd.inference.masks import mask_path, write_mask
 from monai_kd.networks import create_backbone
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
-BRIGHTNESS = {"network_def": {"_target_": "slices.Brightness"}, "image_size": 64, "device": "cpu"}
+BRIGHTNESS = {"image_size": 64, "device": "cpu"}
 CLASSIFIER = {"network_name": "mobilenetv3_small_050", "image_size": 32, "class_names": ["oval", "round"]}
 
 
@@ -55,9 +55,9 @@ def scans(tmp_path) -> Path:
     return folder
 
 
-def test_segments_as_the_bundle_does(tmp_path, scans, segment, brightness):
+def test_segments_as_the_bundle_does(tmp_path, scans, segment, bright_bundle, brightness):
     rows = segment(scans, threshold=0.6)
-    predict = BundlePredictor(BUNDLES / "seg_student", brightness, threshold=0.6, **BRIGHTNESS)
+    predict = BundlePredictor(bright_bundle, brightness, threshold=0.6, **BRIGHTNESS)
     inputs = InputFiles(scans, tmp_path / "again")
     assert len(inputs) == len(rows) == 6
     for image in inputs.images:
@@ -103,10 +103,10 @@ def test_classifies_as_the_bundle_does(tmp_path, scans, classifier):
             assert {k: str(v) for k, v in rank_classes(column, ["oval", "round"]).items()}.items() <= expected.items()
 
 
-def test_writes_nothing(tmp_path, scans, brightness):
+def test_writes_nothing(tmp_path, scans, bright_bundle, brightness):
     before = sorted(tmp_path.rglob("*"))
     # Without the file's name in the metadata too.
-    BundlePredictor(BUNDLES / "seg_student", brightness, **BRIGHTNESS)(*read_image(scans / "flat.nii"))
+    BundlePredictor(bright_bundle, brightness, **BRIGHTNESS)(*read_image(scans / "flat.nii"))
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -116,25 +116,29 @@ def test_writes_nothing(tmp_path, scans, brightness):
         ({"treshold": 0.3}, "unknown override: --treshold .did you mean --threshold"),
         ({"inferer#amp2": True}, "unknown override"),
         ({"threshold": 1.5}, "threshold must be a number between 0 and 1, got 1.5"),
-        ({"network_def": {"_target_": "monai.networks.nets.BasicUNet", "spatial_dims": 2}}, "does not fit BasicUNet"),
+        ({"device": "toaster"}, "device must be one of cpu"),
         ({"preprocessing#transforms": []}, "must begin with LoadImaged"),
     ],
 )
-def test_wrong_values(brightness, overrides, message):
+def test_wrong_values(bright_bundle, brightness, overrides, message):
     with pytest.raises(ValueError, match=message):
-        BundlePredictor(BUNDLES / "seg_student", brightness, **BRIGHTNESS | overrides)
+        BundlePredictor(bright_bundle, brightness, **BRIGHTNESS | overrides)
 
 
-def test_nested_values_are_overridden(brightness):
+def test_nested_values_are_overridden(bright_bundle, brightness):
     overrides = {**BRIGHTNESS, "inferer#slices_per_batch": 2, "upright": False}
-    predict = BundlePredictor(BUNDLES / "seg_student", brightness, **overrides)
+    predict = BundlePredictor(bright_bundle, brightness, **overrides)
     assert predict.value("inferer").slices_per_batch == 2
     assert len(predict.value("preprocessing").transforms) == 7
 
 
-def test_errors_say_what_is_wrong(tmp_path, brightness, classifier):
+def test_errors_say_what_is_wrong(tmp_path, bright_bundle, brightness, classifier):
+    with pytest.raises(ValueError, match="does not fit BasicUNet"):
+        BundlePredictor(BUNDLES / "seg_student", brightness, **BRIGHTNESS)
+    with pytest.raises(TypeError, match=r"a value of a config must be text, a number.*got Brightness"):
+        BundlePredictor(bright_bundle, brightness, network_def=Brightness())
     with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
-        BundlePredictor(BUNDLES / "seg_student", tmp_path / "absent.pt", **BRIGHTNESS)
+        BundlePredictor(bright_bundle, tmp_path / "absent.pt", **BRIGHTNESS)
     with pytest.raises(FileNotFoundError, match=r"bundle: there is no .*inference\.json"):
         BundlePredictor(tmp_path, brightness)
     # What MONAI wraps comes out as it was.
@@ -144,9 +148,9 @@ def test_errors_say_what_is_wrong(tmp_path, brightness, classifier):
         BundlePredictor(BUNDLES / "cls_student", tmp_path / "model.pt")
 
 
-def test_broken_weights_are_no_prediction(tmp_path, scans):
+def test_broken_weights_are_no_prediction(tmp_path, scans, bright_bundle):
     state = {name: value * float("nan") for name, value in Brightness().state_dict().items()}
     save_checkpoint(state, tmp_path / "nan.pt")
-    predict = BundlePredictor(BUNDLES / "seg_student", tmp_path / "nan.pt", **BRIGHTNESS)
+    predict = BundlePredictor(bright_bundle, tmp_path / "nan.pt", **BRIGHTNESS)
     with pytest.raises(ValueError, match="not finite"):
         predict(*read_image(scans / "flat.nii"))

@@ -397,7 +397,7 @@ WRONG = {
         ["--temperature", __file__],
         "is not the temperature.json of",
     ),
-    "device": (lambda good, d: good, ["--device", "toaster"], "--device toaster can't be used"),
+    "device": (lambda good, d: good, ["--device", "toaster"], "--device must be one of cpu"),
     "bundles": (lambda good, d: good, ["--bundles", "nowhere"], "there is no bundle seg_student in"),
 }
 

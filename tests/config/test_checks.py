@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
-from tiny import CLASSIFICATION, SMALL, config, prepare
 
-from monai_kd.bundle import check_settings
-from monai_kd.bundle.running import _CHECKS
+from monai_kd.config import check_settings
 
 SWITCHES = ["amp", "resume", "freeze", "teacher_freeze", "calibrate", "gradcam", "upright", "overlays"]
 WEIGHTS = [f"{term}_weight" for term in ("supervised", "logit", "feature", "attention", "edge")]
@@ -67,17 +62,3 @@ def test_a_classifier_takes_any_image_size(value):
 def test_image_sizes(settings, message):
     with pytest.raises(ValueError, match=message):
         check_settings(settings)
-
-
-@pytest.mark.parametrize("bundle", SMALL)
-@pytest.mark.parametrize("name", ["train", "evaluate", "inference"])
-def test_configs_have_checked_what_can_be_checked(bundle, name):
-    content = json.loads(Path(config(bundle, name)[0]).read_text())
-    # Which folds there are is known to the data list alone.
-    assert set(content) & set(_CHECKS) - {"fold"} <= set(content["settings"])
-
-
-@pytest.mark.parametrize("bundle", CLASSIFICATION)
-def test_image_size_of_efficientnet_b3_is_taken_by_the_config(bundle, class_dataset, tmp_path):
-    workflow = prepare(bundle, class_dataset, tmp_path, image_size=300)
-    assert workflow.parser.get_parsed_content("image_size") == 300

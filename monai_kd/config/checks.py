@@ -1,0 +1,87 @@
+"""Checks of the short named values of a config, and of the names that override them."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+__all__ = ["check_settings", "refuse_unknown"]
+
+
+def refuse_unknown(names: Iterable[str], known: ConfigParser, config_file: Any) -> None:
+    """Refuse names that are no ids of a config that was read.
+
+    Raises:
+        ValueError: naming the unknown ids and the nearest known ones.
+    """
+    unknown = [name for name in names if name not in known]
+    if not unknown:
+        return
+    ids = [name for name in known.config if not name.startswith("_")]
+    hints = []
+    for name in unknown:
+        near = difflib.get_close_matches(name, ids, n=3, cutoff=0.5)
+        hints.append(f"--{name}" + (f" (did you mean {' or '.join('--' + each for each in near)}?)" if near else ""))
+    raise ValueError(f"unknown override: {', '.join(hints)}. The config {config_file} has no such id.")
+
+
+def _number(value: Any, highest: float = math.inf) -> bool:
+    """Whether a value is a finite number from 0 to the highest; ``True`` and ``False`` are no numbers."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and math.isfinite(value) and 0 <= value <= highest
+
+
+_COUNTS = ("epochs", "batch_size", "val_interval", "student_tap_channels", "teacher_tap_channels")
+_FROM_ZERO = ("seed", "workers", "bootstrap")
+_SWITCHES = ("amp", "resume", "freeze", "teacher_freeze", "calibrate", "gradcam", "upright", "overlays", "dicom_seg")
+_SHARES = ("alpha", "basic_alpha", "label_smoothing", "flip_probability")
+_AMOUNTS = (
+    *("weight_decay", "mixup", "basic_beta", "smallest_area_mm2"),
+    *(f"{term}_weight" for term in ("supervised", "logit", "feature", "attention", "edge")),
+)
+_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **{name: (lambda v: type(v) is int and v >= 1, "a whole number from 1") for name in _COUNTS},
+    **{name: (lambda v: type(v) is int and v >= 0, "a whole number from 0") for name in _FROM_ZERO},
+    # None: which slices validated is nobody's fold.
+    "fold": (lambda v: v is None or (type(v) is int and v >= 0), "a whole number from 0"),
+    **{name: (lambda v: isinstance(v, bool), "True or False") for name in _SWITCHES},
+    **{name: (lambda v: _number(v, highest=1), "a number from 0 to 1") for name in _SHARES},
+    **{name: (_number, "a number from 0") for name in _AMOUNTS},
+    "image_size": (lambda v: type(v) is int and v >= 32, "a whole number from 32"),
+    "learning_rate": (lambda v: _number(v) and v > 0, "a positive number"),
+    "features": (
+        lambda v: len(v) == 6 and all(type(n) is int and n >= 1 for n in v),
+        "six whole numbers: four encoder levels, the bridge, the last decoder level",
+    ),
+    "part": (lambda v: v in ("validation", "all"), "'validation' or 'all'"),
+    "threshold": (lambda v: _number(v) and 0 < v < 1, "a number between 0 and 1"),
+    "temperature": (lambda v: _number(v) and v > 0, "a positive number"),
+}
+# A U-Net halves the image four times.
+_UNET_CHECKS = {
+    "image_size": (lambda v: type(v) is int and v >= 32 and v % 16 == 0, "a multiple of 16, from 32"),
+}
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Check the short named values of a config before anything is built from them.
+
+    Args:
+        settings: name to value; those with ``features`` are of a U-Net.
+
+    Raises:
+        ValueError: naming the value, what it is, and what it should be.
+    """
+    checks = {**_CHECKS, **_UNET_CHECKS} if "features" in settings else _CHECKS
+    for name, value in settings.items():
+        valid, wanted = checks.get(name, (None, ""))
+        try:
+            good = valid is None or valid(value)
+        except TypeError:
+            good = False
+        if not good:
+            raise ValueError(f"{name} must be {wanted}, got {value!r}.")
