@@ -16,9 +16,9 @@ import torch.distributed as dist
 from monai.bundle import ConfigWorkflow, create_workflow
 from torch import nn
 
-from ..checkpoints import load_weights, read_checkpoint
 from ..data import class_names
 from ..distillation import FeatureTaps, TeacherStore
+from ..io.checkpoints import load_weights, read_checkpoint
 from ..losses import Projections
 from .data import same_folder
 from .processes import in_processes

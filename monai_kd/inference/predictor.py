@@ -14,7 +14,7 @@ from monai.transforms import LoadImaged, SaveImaged
 from monai.utils.enums import CommonKeys as Keys
 
 from ..bundle.running import cause_of, check_settings, refuse_unknown
-from ..checkpoints import load_weights
+from ..io.checkpoints import load_weights
 
 __all__ = ["BundlePredictor"]
 

@@ -15,7 +15,7 @@ from monai.networks.nets import BasicUNet
 from tiny import OVERRIDES, TINY_STUDENT, TINY_TEACHER, cause, config, prepare, rows, train
 
 from monai_kd.bundle.running import cause_of
-from monai_kd.checkpoints import load_weights
+from monai_kd.io.checkpoints import load_weights
 
 
 @pytest.fixture(scope="module")
