@@ -12,6 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_prep import dataset, folds, journal, pool
+from data_prep.lock import FolderInUse
 from data_prep.sources import UNREADABLE, Reader, Source, SourceError, reason_of, scan, slice_id, stamp_of
 from data_prep.worker import BAD, DUPLICATE, FOLDS, OK, Job, Row, convert_file, output_files
 from data_prep.writers import SUFFIXES, remove_temporary
@@ -99,7 +100,7 @@ def convert(
             (dst / folder).mkdir(parents=True, exist_ok=True)
         with journal.open_journal(dst, settings) as log:
             return _convert(sources, dst, log, settings, split, workers, strict, progress, folds_n, seed)
-    except (SourceError, dataset.DatasetError, journal.JournalError, folds.FoldError) as error:
+    except (SourceError, dataset.DatasetError, journal.JournalError, folds.FoldError, FolderInUse) as error:
         raise ConvertError(str(error)) from None
     except pool.WorkerDied as error:
         raise ConvertError(

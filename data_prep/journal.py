@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from data_prep.lock import only_writer
 from data_prep.worker import Row, is_converted
 
 NAME = "conversion.partial.jsonl"
 
 
 class JournalError(Exception):
-    """The data set folder is in use, or holds something else."""
+    """The data set folder holds something else."""
 
 
 class Journal:
@@ -46,12 +47,11 @@ def open_journal(dst: Path, settings: dict[str, object]) -> Iterator[Journal]:
     The file stays for the next try unless the conversion was finished, or has recorded nothing.
 
     Raises:
-        JournalError: another process is converting into `dst`, the journal was begun with other settings, or it is
-            damaged.
+        FolderInUse: another process is converting into `dst`.
+        JournalError: the journal was begun with other settings, or it is damaged.
     """
     path = dst / NAME
-    with open(path, "a+", encoding="utf-8") as file:
-        _lock(file, dst)
+    with only_writer(dst), open(path, "a+", encoding="utf-8") as file:
         lines = path.read_bytes().splitlines(keepends=True)
         # Killed in the middle of a line: that slice is simply converted again.
         whole = [line for line in lines if line.endswith(b"\n")]
@@ -90,14 +90,3 @@ def check_settings(old: dict[str, object], new: dict[str, object], dst: Path) ->
             f"{dst} holds a conversion with other settings ({'; '.join(changed)}): "
             "choose another folder, delete this one, or use the old settings"
         )
-
-
-def _lock(file: IO[str], dst: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows: two conversions into one folder at a time go unnoticed there
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise JournalError(f"another process is converting into {dst}: wait for it, or choose another folder") from None

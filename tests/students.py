@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from monai.networks.nets import BasicUNet
 
-from monai_kd.checkpoints import save_checkpoint
+from monai_kd.io.checkpoints import save_checkpoint
 from monai_kd.networks import create_backbone
 
 SIZE = 32

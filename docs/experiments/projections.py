@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from monai.bundle import create_workflow
 
-from monai_kd.checkpoints import read_checkpoint
+from monai_kd.io.checkpoints import read_checkpoint
 
 CONFIG = Path(__file__).resolve().parents[2] / "bundles" / "seg_student" / "configs" / "train.json"
 KEPT = ("dataset_dir", "fold", "leave_out", "image_size", "features", "norm", "recipe", "projection_side")

@@ -13,8 +13,8 @@ from monai.bundle import ConfigParser
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from monai_kd.checkpoints import load_weights
 from monai_kd.engines import autocast
+from monai_kd.io.checkpoints import load_weights
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..checkpoints import read_checkpoint, save_checkpoint
+from ..io.checkpoints import read_checkpoint, save_checkpoint
 
 __all__ = ["TeacherStore", "fingerprint"]
 

@@ -17,10 +17,10 @@ import torch
 from monai.transforms import EnsureChannelFirstd, EnsureTyped, NormalizeIntensityd, RepeatChanneld
 from torch import nn
 
-from ..atomic import check_new_folder, folder_written_whole
 from ..bundle import find_bundle
 from ..extras import require_extra
 from ..inference import BundlePredictor
+from ..io.atomic import check_new_folder, folder_written_whole
 from ..report.checkpoint import describe_checkpoint
 from ..transforms import ResizeInPlaned, ScaleSliceIntensityd, UprightInPlaned
 

@@ -12,7 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
-from ..checkpoints import read_checkpoint, save_checkpoint
+from ..io.checkpoints import read_checkpoint, save_checkpoint
 
 __all__ = ["TrainingCheckpoint"]
 

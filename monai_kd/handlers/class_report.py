@@ -10,7 +10,7 @@ import numpy as np
 from monai.utils.enums import CommonKeys as Keys
 from scipy.special import softmax
 
-from ..atomic import write_json
+from ..io.atomic import write_json
 from ..metrics import (
     class_patient_rows,
     class_summary_table,

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 from torch.utils.tensorboard import SummaryWriter
 
-from ..atomic import written_whole
+from ..io.atomic import written_whole
 from ..plots import plot_curves
 
 __all__ = ["EpochLog"]

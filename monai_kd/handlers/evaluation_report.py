@@ -12,8 +12,8 @@ from typing import Any
 from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 
-from ..atomic import write_json
 from ..data import class_name, class_names
+from ..io.atomic import write_json
 
 __all__ = ["EvaluationReport"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from ignite.engine import Engine, Events
 from torch import nn
 
-from ..checkpoints import load_weights
+from ..io.checkpoints import load_weights
 
 __all__ = ["LoadWeights"]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
-from ..atomic import write_json
+from ..io.atomic import write_json
 
 __all__ = ["RunSettings"]
 

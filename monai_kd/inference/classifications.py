@@ -11,7 +11,7 @@ from monai.utils.enums import CommonKeys as Keys
 from monai.visualize import GradCAM
 from torch import nn
 
-from ..atomic import write_json
+from ..io.atomic import write_json
 from .file_report import FileReport, printable
 from .gradcam import draw_gradcam, gradcam_of
 from .inputs import InputFiles

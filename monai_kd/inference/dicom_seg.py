@@ -11,8 +11,8 @@ import numpy as np
 from pydicom import config
 from pydicom.valuerep import validate_value
 
-from ..atomic import written_whole
 from ..extras import require_extra
+from ..io.atomic import written_whole
 from .dicom import dicom_slices, quietly
 
 __all__ = ["NoSegmentation", "require_highdicom", "write_dicom_seg"]

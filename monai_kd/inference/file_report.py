@@ -11,7 +11,7 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
-from ..atomic import written_whole
+from ..io.atomic import written_whole
 from .dicom import unplaced
 from .inputs import InputFiles
 from .readers import kind_of

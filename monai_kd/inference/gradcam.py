@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from monai.visualize import GradCAM
 from torch import nn
 
-from ..atomic import written_whole
+from ..io.atomic import written_whole
 
 __all__ = ["draw_gradcam", "gradcam_of"]
 

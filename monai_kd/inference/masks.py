@@ -13,7 +13,7 @@ from monai.data import FolderLayoutBase, ImageWriter, MetaTensor
 from monai.utils import convert_to_numpy
 from PIL import Image
 
-from ..atomic import written_whole
+from ..io.atomic import written_whole
 from .inputs import InputFiles
 from .readers import kind_of
 

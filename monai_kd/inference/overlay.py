@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..atomic import written_whole
+from ..io.atomic import written_whole
 from ..plots import draw_outline
 from ..transforms import upright_turn
 

@@ -13,8 +13,8 @@ from monai.data import ImageReader
 from monai.transforms import LoadImaged, SaveImaged
 from monai.utils.enums import CommonKeys as Keys
 
-from ..checkpoints import load_weights
 from ..config import cause_of, check_settings, checked_device, literal, refuse_unknown
+from ..io.checkpoints import load_weights
 
 __all__ = ["BundlePredictor"]
 

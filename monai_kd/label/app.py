@@ -6,9 +6,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from ..atomic import check_new_folder, folder_written_whole
 from ..bundle import find_bundle
 from ..inference import BundlePredictor
+from ..io.atomic import check_new_folder, folder_written_whole
 
 __all__ = ["make_app", "run_label_app"]
 

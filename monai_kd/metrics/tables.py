@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..atomic import written_whole
+from ..io.atomic import written_whole
 from .masks import METRICS
 
 __all__ = ["summary_table", "text_table", "write_rows"]

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from ..atomic import written_whole
+from ..io.atomic import written_whole
 from ..metrics.classes import CALIBRATION_BINS, calibration_bins
 
 __all__ = ["plot_confusion", "plot_reliability"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ..atomic import written_whole
+from ..io.atomic import written_whole
 
 __all__ = ["plot_curves"]
 

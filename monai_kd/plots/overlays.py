@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..atomic import written_whole
+from ..io.atomic import written_whole
 
 __all__ = ["OverlayPanel", "draw_outline", "plot_overlays"]
 

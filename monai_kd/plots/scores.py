@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..atomic import written_whole
+from ..io.atomic import written_whole
 
 __all__ = ["plot_scores"]
 

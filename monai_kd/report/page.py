@@ -10,7 +10,7 @@ from pathlib import Path
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template
 
 from .. import __version__
-from ..atomic import written_whole
+from ..io.atomic import written_whole
 from .checkpoint import CheckpointFacts
 from .examine import Examined, columns
 

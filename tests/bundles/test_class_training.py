@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser, create_workflow
 from scipy.special import log_softmax, softmax
 from tiny import CLASSIFICATION, OVERRIDES, TINY_BACKBONES, cause, config, prepare, rows, train
 
-from monai_kd.checkpoints import load_weights
+from monai_kd.io.checkpoints import load_weights
 from monai_kd.networks import LateFusionClassifier
 
 

@@ -14,7 +14,7 @@ from monai.bundle import ConfigParser, create_workflow
 from PIL import Image
 from tiny import BUNDLES, SEGMENTATION, SMALL, cause, config
 
-from monai_kd.checkpoints import save_checkpoint
+from monai_kd.io.checkpoints import save_checkpoint
 from monai_kd.metrics import METRICS
 
 QUIET = {"device": "cpu", "amp": False, "logging_file": False}

@@ -15,7 +15,7 @@ from monai.bundle import ConfigParser, ckpt_export, create_workflow, onnx_export
 from monai.transforms import SaveImaged
 from tiny import BUNDLES, SEGMENTATION, SMALL, config
 
-from monai_kd.checkpoints import save_checkpoint
+from monai_kd.io.checkpoints import save_checkpoint
 
 IDS = ("bundle_root", "device", "network_def", "inferer", "preprocessing", "postprocessing", "handlers", "evaluator")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from monai_kd.atomic import write_json
 from monai_kd.bundle import saved_settings, training_settings
+from monai_kd.io.atomic import write_json
 
 
 @pytest.mark.parametrize(

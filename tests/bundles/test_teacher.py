@@ -10,7 +10,7 @@ import pytest
 from torch import nn
 
 from monai_kd.bundle import provide_teacher, teacher_settings
-from monai_kd.checkpoints import save_checkpoint
+from monai_kd.io.checkpoints import save_checkpoint
 
 NAMES = ["meningioma", "glioma", "pituitary"]
 

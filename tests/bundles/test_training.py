@@ -14,8 +14,8 @@ from monai.bundle import ConfigParser, create_workflow
 from monai.networks.nets import BasicUNet
 from tiny import OVERRIDES, TINY_STUDENT, TINY_TEACHER, cause, config, prepare, rows, train
 
-from monai_kd.checkpoints import load_weights
 from monai_kd.config import cause_of
+from monai_kd.io.checkpoints import load_weights
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,10 @@ from monai.networks.nets import BasicUNet
 from PIL import Image
 
 from monai_kd.__main__ import main
-from monai_kd.checkpoints import save_checkpoint
 from monai_kd.export import export_package
 from monai_kd.export.package import PREDICT
 from monai_kd.inference import BundlePredictor, read_image
+from monai_kd.io.checkpoints import save_checkpoint
 from monai_kd.networks import create_backbone
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"

@@ -12,9 +12,9 @@ from monai.bundle import create_workflow
 from PIL import Image
 from slices import Brightness, grey, pattern, write_dicom, write_mat
 
-from monai_kd.checkpoints import save_checkpoint
 from monai_kd.inference import BundlePredictor, Findings, InputFiles, rank_classes, read_image
 from monai_kd.inference.masks import mask_path, write_mask
+from monai_kd.io.checkpoints import save_checkpoint
 from monai_kd.networks import create_backbone
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"

@@ -23,9 +23,9 @@ from PIL import Image
 from students import CLASS_NAMES, SIZE, classification_student, segmentation_student
 
 from monai_kd.__main__ import main
-from monai_kd.checkpoints import save_checkpoint
 from monai_kd.inference import read_image
 from monai_kd.inference.overlay import overlay_figure
+from monai_kd.io.checkpoints import save_checkpoint
 from monai_kd.networks import create_backbone
 from monai_kd.report import examine
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from monai_kd.atomic import written_whole
-from monai_kd.checkpoints import load_weights, read_checkpoint, save_checkpoint
+from monai_kd.io.atomic import written_whole
+from monai_kd.io.checkpoints import load_weights, read_checkpoint, save_checkpoint
 
 
 def network(width: int = 3, seed: int = 0) -> nn.Module:
