@@ -19,7 +19,7 @@ from monailabel.utils.others.generic import device_list, name_to_device
 from ..inference import UnreadableImage, measure, rank_classes, read_image
 from ..inference.findings import mask_and_probability, telling_slice
 from ..inference.masks import mask_suffix, write_mask
-from ..inference.readers import kind_of
+from ..io.readers import kind_of
 from .served import ServedBundle
 
 __all__ = ["LABELS", "ClassificationTask", "SegmentationTask"]
