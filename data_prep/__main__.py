@@ -9,6 +9,7 @@ from pathlib import Path
 
 from data_prep.benchmark import benchmark
 from data_prep.convert import ConvertError, Summary, convert
+from data_prep.limits import MAX_PIXELS
 from data_prep.phantom import MARKER, PhantomError, write_phantoms
 from data_prep.sources import SourceError
 from data_prep.writers import SUFFIXES
@@ -47,7 +48,13 @@ def _parser() -> argparse.ArgumentParser:
         "--folds-n", type=int, help="make so many folds, leaving cvind.mat aside (default: as in cvind.mat, else 5)"
     )
     figshare.add_argument("--seed", type=int, default=0, help="order in which patients are dealt to folds")
-    figshare.add_argument("--workers", type=_count, help="processes (default: all cores; 1: no extra process)")
+    figshare.add_argument("--workers", type=_count, help="processes (default: all cores)")
+    figshare.add_argument(
+        "--max_pixels",
+        type=_count,
+        default=MAX_PIXELS,
+        help=f"leave out images with more, by their headers (default: {MAX_PIXELS})",
+    )
     figshare.add_argument("--strict", action="store_true", help="exit with an error when any file is left out")
 
     phantom = commands.add_parser("phantom", help="write SYNTHETIC slices as .mat files, to try things out with")
@@ -81,6 +88,7 @@ def _figshare(options: argparse.Namespace) -> None:
         strict=options.strict,
         folds_n=options.folds_n,
         seed=options.seed,
+        max_pixels=options.max_pixels,
     )
     _print_summary(summary)
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_prep import dataset, folds, journal, pool
+from data_prep.limits import MAX_PIXELS, TooLarge
 from data_prep.lock import FolderInUse
 from data_prep.sources import UNREADABLE, Reader, Source, SourceError, reason_of, scan, slice_id, stamp_of
-from data_prep.worker import BAD, DUPLICATE, FOLDS, OK, Job, Row, convert_file, output_files
+from data_prep.worker import BAD, DUPLICATE, FOLDS, OK, Job, Row, convert_file, ended, output_files
 from data_prep.writers import SUFFIXES, remove_temporary
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ def convert(
     progress: bool = True,
     folds_n: int | None = None,
     seed: int = 0,
+    max_pixels: int = MAX_PIXELS,
 ) -> Summary:
     """Converts every slice in `src` and writes `datalist.json` and `conversion.csv` (see docs/data.md).
 
@@ -73,15 +75,18 @@ def convert(
         format: "nifti" (lossless), "png" (8-bit) or "both".
         split: "patient": folds from `cvind.mat` where there is one, else by group of patients. "slice": slice by slice,
             which leaks patients between folds.
-        workers: processes; as many as cores when None. 1 works in this process.
+        workers: processes that files are read in; as many as cores when None. A damaged file that ends such a process
+            is left out, as other bad files are.
         strict: raise when any file is left out, after converting the rest.
         progress: show a progress bar on stderr.
         folds_n: make so many folds and leave `cvind.mat` aside. None: as in `cvind.mat`, else 5.
         seed: order in which patients or slices are dealt to folds.
+        max_pixels: of an image; files with more are left out, and found by their headers.
 
     Raises:
-        ConvertError: nothing could be converted, `dst` holds something else, a worker died, the folds asked for are
-            impossible, or files were left out and `strict` is set. What was converted is kept for the next try.
+        ConvertError: nothing could be converted, `dst` holds something else, no worker could be started, the folds
+            asked for are impossible, or files were left out and `strict` is set. What was converted is kept for the
+            next try.
     """
     src, dst = Path(src), Path(dst)
     if format not in SUFFIXES:
@@ -95,18 +100,15 @@ def convert(
         old_settings = dataset.read_settings(dst)
         if old_settings is not None:
             journal.check_settings(old_settings, settings, dst)
-        sources = scan(src)
+        sources = scan(src, max_pixels)
         for folder in ("images", "labels"):
             (dst / folder).mkdir(parents=True, exist_ok=True)
         with journal.open_journal(dst, settings) as log:
-            return _convert(sources, dst, log, settings, split, workers, strict, progress, folds_n, seed)
+            return _convert(sources, dst, log, settings, split, workers, strict, progress, folds_n, seed, max_pixels)
     except (SourceError, dataset.DatasetError, journal.JournalError, folds.FoldError, FolderInUse) as error:
         raise ConvertError(str(error)) from None
     except pool.WorkerDied as error:
-        raise ConvertError(
-            f"{error}. What was converted is kept: run the same command again to go on, with fewer --workers if "
-            "memory is short"
-        ) from None
+        raise ConvertError(f"{error}: is there enough memory?") from None
     except OSError as error:
         raise ConvertError(f"cannot write to {dst}: {error}") from error
 
@@ -122,6 +124,7 @@ def _convert(
     progress: bool,
     folds_n: int | None,
     seed: int,
+    max_pixels: int,
 ) -> Summary:
     earlier = _earlier(dst, sources, log)
     for folder in (dst, dst / "images", dst / "labels"):
@@ -137,13 +140,16 @@ def _convert(
     cvinds: dict[str, tuple[float, ...]] = {}
     reused: list[str] = []
     workers = workers or pool.available_cores()
-    with Reader() as reader, tqdm(total=len(sources), unit="slice", disable=not progress, mininterval=0.5) as bar:
+    with (
+        Reader(max_pixels) as reader,
+        tqdm(total=len(sources), unit="slice", disable=not progress, mininterval=0.5) as bar,
+    ):
         # Of several files with one number the first usable one is taken, whatever finishes first: the next is tried
         # only when the one before has turned out bad.
         while left:
             now = _first_of_each(left)
             jobs = _jobs(now, reader, dst, str(settings["format"]), earlier, rows, reused)
-            for done in pool.run(convert_file, jobs, min(workers, -(-len(now) // SLICES_PER_WORKER))):
+            for done in pool.run(convert_file, jobs, min(workers, -(-len(now) // SLICES_PER_WORKER)), ended):
                 row = done.row
                 rows[row["file"]] = row
                 if row["status"] == OK:
@@ -231,10 +237,10 @@ def _jobs(
                 reused.append(source.name)
                 continue
             content = Path(source.chain[0]) if len(source.chain) == 1 else reader.read(source.chain)
-        except UNREADABLE as error:
+        except (*UNREADABLE, MemoryError) as error:
             rows[source.name] = _unreadable(source, error)
             continue
-        yield Job(source.name, identity, content, dst, format)
+        yield Job(source.name, identity, content, dst, format, reader.max_pixels)
 
 
 def _first_of_each(sources: list[Source]) -> list[Source]:
@@ -249,7 +255,7 @@ def _duplicate(source: Source, taken: Row, reader: Reader) -> Row:
     """Row of a file whose number a usable file before it has."""
     try:
         stamp = _stamp(source, reader)
-    except UNREADABLE as error:
+    except (*UNREADABLE, MemoryError) as error:
         return _unreadable(source, error)
     found = f"slice {taken['id']} was already found in {taken['file']}"
     if stamp == taken["stamp"]:
@@ -260,7 +266,9 @@ def _duplicate(source: Source, taken: Row, reader: Reader) -> Row:
 
 
 def _unreadable(source: Source, error: Exception) -> Row:
-    reason = f"cannot be read ({reason_of(error)}): copy or download it again"
+    reason = reason_of(error)
+    if not isinstance(error, TooLarge | MemoryError):
+        reason = f"cannot be read ({reason}): copy or download it again"
     return {"file": source.name, "status": BAD, "reason": reason}
 
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-__all__ = ["MAX_PIXELS", "TooLarge", "check_pixels"]
+from typing import Protocol
+
+__all__ = ["HEADER_BYTES", "MAX_PIXELS", "TooLarge", "check_bytes", "check_pixels", "most_bytes", "read_at_most"]
 
 # 512 slices of 512 × 512, the largest volumes that scanners commonly write; 512 MiB as float32.
 MAX_PIXELS = 2**27
+# What a file may hold beside its pixels: headers and their extensions, a mask, an outline.
+HEADER_BYTES = 2**24
+PIXEL_BYTES = 8  # of the widest number type that images come in
+CHUNK = 2**20
+
+
+class Readable(Protocol):
+    """A binary stream."""
+
+    def read(self, size: int, /) -> bytes: ...
 
 
 class TooLarge(ValueError):
-    """An image with more pixels than allowed, refused before its pixels are read; the message is the reason."""
-
-    def __init__(self, pixels: int, max_pixels: int = MAX_PIXELS) -> None:
-        super().__init__(
-            f"the image has {pixels / 1e6:.0f} million pixels, more than the {max_pixels / 1e6:.0f} million that are "
-            "read; if it really is so large, raise max_pixels"
-        )
+    """An image that is larger than allowed, refused before its pixels are read; the message is the reason."""
 
 
 def check_pixels(pixels: int, max_pixels: int = MAX_PIXELS) -> None:
@@ -32,8 +38,47 @@ def check_pixels(pixels: int, max_pixels: int = MAX_PIXELS) -> None:
         >>> check_pixels(512 * 512 * 25)
         >>> check_pixels(10**9)
         Traceback (most recent call last):
-        data_prep.limits.TooLarge: the image has 1000 million pixels, more than the 134 million that are read; if it \
+        data_prep.limits.TooLarge: the image has 1,000,000,000 pixels, more than the 134,217,728 that are read; if it \
 really is so large, raise max_pixels
     """
     if pixels > max_pixels:
-        raise TooLarge(pixels, max_pixels)
+        raise TooLarge(
+            f"the image has {pixels:,} pixels, more than the {max_pixels:,} that are read; if it really is so large, "
+            "raise max_pixels"
+        )
+
+
+def most_bytes(max_pixels: int = MAX_PIXELS) -> int:
+    """Bytes that a file with an image of ``max_pixels`` takes at most, unpacked.
+
+    Example:
+        >>> most_bytes(0) == HEADER_BYTES
+        True
+    """
+    return PIXEL_BYTES * max_pixels + HEADER_BYTES
+
+
+def check_bytes(count: int, max_pixels: int = MAX_PIXELS) -> None:
+    """Refuse a file by its size in bytes, unpacked.
+
+    Raises:
+        TooLarge: it is larger than `most_bytes`.
+    """
+    if count > most_bytes(max_pixels):
+        raise TooLarge(
+            f"it takes more than {most_bytes(max_pixels):,} bytes, which an image of {max_pixels:,} pixels may; if it "
+            "really is so large, raise max_pixels"
+        )
+
+
+def read_at_most(stream: Readable, max_pixels: int = MAX_PIXELS) -> bytes:
+    """All that is left of a stream, counted while it is unpacked: what headers say of its size may be wrong.
+
+    Raises:
+        TooLarge: there is more than `most_bytes`.
+    """
+    content = bytearray()
+    while chunk := stream.read(CHUNK):
+        content += chunk
+        check_bytes(len(content), max_pixels)
+    return bytes(content)

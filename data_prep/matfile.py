@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
+
+from data_prep import hdf5, mat5
+from data_prep.limits import MAX_PIXELS, TooLarge, check_bytes
+from data_prep.regular import check_regular
+from data_prep.values import fault_of
 
 CLASSES = {1: "meningioma", 2: "glioma", 3: "pituitary"}
 FIELDS = ("label", "PID", "image", "tumorBorder", "tumorMask", "synthetic")
@@ -35,10 +39,11 @@ class RawSlice:
 
     Attributes:
         image: (rows, cols) as MATLAB shows it, in the file's own number type; intensities have no unit.
-        mask: tumour mask, boolean, (rows, cols), or None where the file has none.
+        mask: tumour mask, boolean, (rows, cols), or None where the file has none. It and what follows are None when
+            only the image was asked for.
         border: outline of the tumour, (N, 2) float64, each row (x, y) = (column, row) in pixels from 1, or None.
-        label: 1 meningioma, 2 glioma, 3 pituitary tumour; None only when read with `labelled=False`.
-        pid: the patient, as text; None only when read with `labelled=False`.
+        label: 1 meningioma, 2 glioma, 3 pituitary tumour.
+        pid: the patient, as text.
         source: name of the file, for messages.
         synthetic: the file says that it is a generated phantom.
     """
@@ -52,20 +57,25 @@ class RawSlice:
     synthetic: bool = False
 
 
-def read_slice(file: str | Path | bytes, name: str | None = None, *, labelled: bool = True) -> RawSlice:
+def read_slice(
+    file: str | Path | bytes, name: str | None = None, *, labelled: bool = True, max_pixels: int = MAX_PIXELS
+) -> RawSlice:
     """Reads a v7.3 (HDF5) or older `.mat` file with struct `cjdata`, or with the same fields at its root.
+
+    Nothing is read but this very file: links, external storage and filters of other programs are refused.
 
     Args:
         file: a path, or the bytes of the file (a member of a zip archive, say).
         name: what to call the file in messages; its path when left out.
-        labelled: True asks for label, PID and a mask or a border. False lets any of them be missing, as in new slices
-            that are to be segmented; what is there is still checked.
+        labelled: True asks for label, PID and a mask or a border. False reads the image alone, as of new slices that
+            are to be segmented; what else is in the file is not looked at.
+        max_pixels: how many pixels the image may have; sizes are read before pixels.
 
     Raises:
-        BadSlice: the file is unreadable, truncated, or something in it is missing or wrong.
+        BadSlice: the file is unreadable, truncated, too large, or something in it is missing or wrong.
     """
-    blob, name = _bytes_of(file, name)
-    fields = _fields(blob, name)
+    blob, name = _bytes_of(file, name, max_pixels)
+    fields = _fields(blob, name, FIELDS if labelled else ("image",), max_pixels)
     if "cvind" in fields and "image" not in fields:
         raise BadSlice("holds fold numbers (cvind), not a slice", name)
     try:
@@ -74,41 +84,48 @@ def read_slice(file: str | Path | bytes, name: str | None = None, *, labelled: b
         raise BadSlice(bad.reason, name) from None
 
 
-def read_folds(file: str | Path | bytes, name: str | None = None) -> NDArray[np.float64] | None:
+def read_folds(
+    file: str | Path | bytes, name: str | None = None, max_pixels: int = MAX_PIXELS
+) -> NDArray[np.float64] | None:
     """The fold numbers in a `cvind.mat`, (number of slices,), counted as in the file (from 1); None in other files.
 
     Raises:
         BadSlice: the file is unreadable.
     """
-    blob, name = _bytes_of(file, name)
-    fields = _fields(blob, name)
-    if "cvind" not in fields or "image" in fields:
+    blob, name = _bytes_of(file, name, max_pixels)
+    fields = _fields(blob, name, (), max_pixels)
+    if "cvind" not in fields:
         return None
     value = fields["cvind"]
-    if isinstance(value, str) or value.dtype.kind not in "uif" or value.size == 0:
+    if isinstance(value, str) or value.size == 0:
         raise BadSlice("cvind holds no numbers", name)
     return value.astype(float).ravel(order="F")
 
 
-def _bytes_of(file: str | Path | bytes, name: str | None) -> tuple[bytes, str]:
+def _bytes_of(file: str | Path | bytes, name: str | None, max_pixels: int) -> tuple[bytes, str]:
     if isinstance(file, bytes):
         return file, name or "slice"
     try:
+        check_bytes(check_regular(file), max_pixels)
         return Path(file).read_bytes(), name or str(file)
     except OSError as error:
         raise BadSlice(f"cannot be read ({error.strerror or error})", name or str(file)) from None
+    except TooLarge as error:
+        raise BadSlice(str(error), name or str(file)) from None
 
 
-def _fields(blob: bytes, name: str) -> dict[str, Value]:
-    """The known fields, numeric arrays as MATLAB shows them, character arrays as text."""
+def _fields(blob: bytes, name: str, names: Sequence[str], max_pixels: int) -> dict[str, Value]:
+    """The named fields that are there, numeric arrays as MATLAB shows them, character arrays as text; or `cvind`."""
     if not blob:
         raise BadSlice("the file is empty", name)
     # HDF5 allows a user block of 512 bytes or more in front; MATLAB writes 512, plain HDF5 files have none.
     is_hdf5 = any(blob.startswith(HDF5_SIGNATURE, at) for at in (0, 512, 1024, 2048))
     try:
-        return _hdf5_fields(blob) if is_hdf5 else _v5_fields(blob)
-    except BadSlice as bad:
-        raise BadSlice(bad.reason, name) from None
+        return (hdf5 if is_hdf5 else mat5).fields_of(blob, names, max_pixels)
+    except (hdf5.Refused, TooLarge) as refused:
+        raise BadSlice(str(refused), name) from None
+    except MemoryError:
+        raise BadSlice("it does not fit into memory", name) from None
     except Exception as error:  # damaged files make h5py, zlib and scipy raise a dozen different types
         if "truncated" in str(error) or (is_hdf5 and _shorter_than_promised(blob)):
             raise BadSlice("the file is truncated: copy or download it again", name) from None
@@ -122,66 +139,19 @@ def _shorter_than_promised(blob: bytes) -> bool:
     return len(superblock) < 48 or (superblock[8] == 0 and int.from_bytes(superblock[40:48], "little") > len(blob))
 
 
-def _hdf5_fields(blob: bytes) -> dict[str, Value]:
-    with h5py.File(h5py.h5f.open_file_image(blob), "r") as file:
-        if isinstance(file.get("cjdata"), h5py.Group):
-            group = file["cjdata"]
-        elif "image" in file:
-            group = file
-        elif "cvind" in file:
-            return {"cvind": _hdf5_value(file["cvind"])}
-        else:
-            raise BadSlice(_no_slice(list(file)))
-        return {key: _hdf5_value(group[key]) for key in FIELDS if key in group}
-
-
-def _hdf5_value(data: h5py.Dataset) -> Value:
-    if not isinstance(data, h5py.Dataset):
-        raise BadSlice(f"{data.name} is a group where an array is expected")
-    if data.attrs.get("MATLAB_empty", 0):  # MATLAB stores the size of an empty array as if it were its content
-        return np.zeros((0, 0))
-    value = data[()]
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    kind = data.attrs.get("MATLAB_class", b"")
-    array = np.asarray(value)
-    if kind == b"char" and array.dtype.kind in "ui":
-        return "".join(map(chr, array.ravel()))
-    return array.T
-
-
-def _v5_fields(blob: bytes) -> dict[str, Value]:
-    from scipy.io import loadmat  # slow to import, and few files need it
-
-    content = {k: v for k, v in loadmat(io.BytesIO(blob)).items() if not k.startswith("__")}
-    if "cjdata" in content and content["cjdata"].dtype.names and content["cjdata"].size:
-        struct = content["cjdata"].ravel()[0]
-        content = {key: struct[key] for key in content["cjdata"].dtype.names}
-    elif "image" not in content and "cvind" not in content:
-        raise BadSlice(_no_slice(list(content)))
-    return {
-        key: "".join(value.ravel()) if value.dtype.kind == "U" else value
-        for key, value in content.items()
-        if key in (*FIELDS, "cvind")
-    }
-
-
-def _no_slice(keys: list[str]) -> str:
-    return f"no struct cjdata and no field image in it (it holds: {', '.join(sorted(keys)[:8]) or 'nothing'})"
-
-
 def _checked(fields: dict[str, Value], name: str, labelled: bool) -> RawSlice:
     image = _image(fields)
+    if not labelled:
+        return RawSlice(image, None, None, None, None, name)
     shape: tuple[int, int] = image.shape  # type: ignore[assignment]
     label, pid = _label(fields), _pid(fields)
     mask, border = _mask(fields, shape), _border(fields, shape)
-    if labelled:
-        if label is None:
-            raise BadSlice("no label")
-        if pid is None:
-            raise BadSlice("no PID: without it nobody knows which slices belong to one patient")
-        if mask is None and border is None:
-            raise BadSlice("no tumorMask and no tumorBorder")
+    if label is None:
+        raise BadSlice("no label")
+    if pid is None:
+        raise BadSlice("no PID: without it nobody knows which slices belong to one patient")
+    if mask is None and border is None:
+        raise BadSlice("no tumorMask and no tumorBorder")
     return RawSlice(image, mask, border, label, pid, name, bool(np.any(_numbers(fields, "synthetic"))))
 
 
@@ -200,10 +170,9 @@ def _image(fields: dict[str, Value]) -> NDArray:
         raise BadSlice("the image is empty")
     if image.ndim != 2 or min(image.shape) < 2:
         raise BadSlice(f"the image has shape {image.shape}; one grey slice (rows, cols) is expected")
-    if image.dtype.kind == "f" and not np.isfinite(image).all():
-        raise BadSlice(f"the image holds NaN or infinity in {np.count_nonzero(~np.isfinite(image))} pixels")
-    if image.min() == image.max():
-        raise BadSlice(f"the image is constant (every pixel is {image.flat[0]})")
+    fault = fault_of(image)
+    if fault is not None:
+        raise BadSlice(fault)
     return image
 
 
@@ -229,6 +198,8 @@ def _pid(fields: dict[str, Value]) -> str | None:
 
 def _text_of_numbers(value: NDArray) -> str:
     """A patient number as text; several numbers are character codes, whatever type they are stored in."""
+    if value.size > hdf5.MOST_LETTERS:
+        raise BadSlice(f"PID holds {value.size} numbers")
     if value.size and not np.all(np.isfinite(value) & (value == np.floor(value)) & (value >= 0)):
         raise BadSlice(f"PID {value.ravel()[:4].tolist()} is neither text nor a whole number")
     if value.size == 1:

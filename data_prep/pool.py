@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
 import os
-import sys
-import threading
-import types
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
+
+from data_prep.child import CannotStart, ChildDied, ChildProcess, borrowed
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
 class WorkerDied(Exception):
-    """A worker process ended without an exception, most often for lack of memory."""
+    """A worker process ended without an exception, most often for lack of memory, or did not even start."""
 
 
 def available_cores() -> int:
@@ -26,57 +22,70 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run(function: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Iterator[Result]:
-    """Results of `function(job)` as they get ready, in no particular order; `workers=1` runs in this process.
+def run(
+    function: Callable[[Job], Result],
+    jobs: Iterable[Job],
+    workers: int,
+    died: Callable[[Job, str], Result] | None = None,
+) -> Iterator[Result]:
+    """Results of `function(job)` as they get ready, in no particular order.
 
-    `jobs` is read only a few jobs ahead, so that it may yield large things.
+    `jobs` is read only a few jobs ahead, so that it may yield large things. A job whose process ended is tried once
+    more in a new one, as processes are killed also for lack of memory that others use.
+
+    Args:
+        function: one of a module, as processes find it by its name.
+        jobs: what it is called with.
+        workers: number of processes.
+        died: gives the result of a job whose process ended twice, from the job and from how the process ended; the
+            other jobs go on. None: that is an error, and one worker works in this process.
 
     Raises:
-        WorkerDied: a worker process was killed or crashed.
+        WorkerDied: a worker process was killed or crashed, and there is no `died`; or none could be started.
     """
-    if workers <= 1:
+    if workers <= 1 and died is None:
         yield from map(function, jobs)
         return
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _die_with_parent)
+    workers = max(workers, 1)
     waiting: set[Future[Result]] = set()
+    threads = ThreadPoolExecutor(workers)
+    free = [borrowed() for _ in range(workers)]
+    children = [each.__enter__() for each in free]
+
+    def work(job: Job) -> Result:
+        child = children.pop()
+        try:
+            return _twice(child, function, job, died)
+        finally:
+            children.append(child)
+
     try:
         for job in jobs:
-            with _bare_main():
-                waiting.add(pool.submit(function, job))
+            waiting.add(threads.submit(work, job))
             if len(waiting) >= 4 * workers:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
         while waiting:
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             yield from (future.result() for future in done)
-    except BrokenProcessPool:
-        raise WorkerDied("a worker process died, most often for lack of memory") from None
     finally:
-        pool.shutdown(cancel_futures=True)
+        threads.shutdown(cancel_futures=True)
+        for each in free:
+            each.__exit__(None, None, None)
 
 
-@contextlib.contextmanager
-def _bare_main() -> Iterator[None]:
-    """Keeps new workers from importing the caller's main module.
-
-    They need nothing from it. Importing it would load torch once more in every worker of a training program, and run
-    scripts without a main guard a second time.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-
-
-def _die_with_parent() -> None:
-    """A worker whose parent was killed would wait for jobs for ever: this makes it end."""
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+def _twice(
+    child: ChildProcess, function: Callable[[Job], Result], job: Job, died: Callable[[Job, str], Result] | None
+) -> Result:
+    how = ""
+    for last in (False, True):
+        try:
+            return child.call(function, job)
+        except CannotStart as error:
+            raise WorkerDied(str(error)) from None
+        except ChildDied as error:
+            how = str(error)
+            if last and died is None:
+                raise WorkerDied(f"a worker process died twice ({how}), most often for lack of memory") from None
+    assert died is not None, "raised above"
+    return died(job, how)

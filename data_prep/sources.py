@@ -10,12 +10,20 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
+
+from data_prep.limits import MAX_PIXELS, TooLarge, check_bytes, read_at_most
+from data_prep.regular import check_regular
 
 # What zipfile raises on a damaged, encrypted or unsupported archive; ValueError for offsets and names that cannot be.
 UNREADABLE = (
     *(OSError, EOFError, ValueError, RuntimeError, NotImplementedError),
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
 )
+
+MOST_NESTED = 4  # archives in one another: one that holds itself has no end
+# Bytes of a bzip2 or LZMA member that are unpacked at once: zipfile does not limit what they unpack to.
+SMALL_STEP = 64
 
 
 class SourceError(Exception):
@@ -56,6 +64,8 @@ def slice_id(name: str) -> str:
 
 def reason_of(error: Exception) -> str:
     """What an error says, its type where it says nothing, as the end of a stream in an archive does."""
+    if isinstance(error, MemoryError):
+        return "it does not fit into memory"
     return str(error) or type(error).__name__
 
 
@@ -63,16 +73,26 @@ class Reader:
     """Reads sources. Keeps the last archive open, so reading in the order of `scan` opens each archive once.
 
     An archive inside an archive is held in memory while its members are read (220 MB for a Figshare part).
+
+    Args:
+        max_pixels: of the image in a file, which limits the bytes that the file may take.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_pixels: int = MAX_PIXELS) -> None:
+        self.max_pixels = max_pixels
         self._open: list[tuple[str, zipfile.ZipFile]] = []
 
     def read(self, chain: tuple[str, ...]) -> bytes:
-        """Content of the file. Raises what `UNREADABLE` lists."""
+        """Content of the file.
+
+        Raises:
+            TooLarge: it is larger than a file with so many pixels may be, packed or not.
+            Exception: what `UNREADABLE` lists.
+        """
         if len(chain) == 1:
+            check_bytes(check_regular(chain[0]), self.max_pixels)
             return Path(chain[0]).read_bytes()
-        return self.archive(chain[:-1]).read(chain[-1])
+        return _member(self.archive(chain[:-1]), chain[-1], self.max_pixels)
 
     def archive(self, chain: tuple[str, ...]) -> zipfile.ZipFile:
         """The archive at the end of the chain, opened."""
@@ -82,8 +102,13 @@ class Reader:
         while len(self._open) > same:
             self._open.pop()[1].close()
         for name in chain[same:]:
-            file = io.BytesIO(self._open[-1][1].read(name)) if self._open else name
-            self._open.append((name, zipfile.ZipFile(file)))
+            if self._open:
+                # An archive of many small images is larger than one of them.
+                file = io.BytesIO(_member(self._open[-1][1], name, max(self.max_pixels, MAX_PIXELS)))
+                self._open.append((name, zipfile.ZipFile(file)))
+            else:
+                check_regular(name)
+                self._open.append((name, zipfile.ZipFile(name)))
         return self._open[-1][1]
 
     def close(self) -> None:
@@ -97,12 +122,37 @@ class Reader:
         self.close()
 
 
-def scan(src: str | Path) -> list[Source]:
+def _member(archive: zipfile.ZipFile, name: str, max_pixels: int) -> bytes:
+    """Counted while it is unpacked: the size in the archive's directory may be wrong."""
+    info = archive.getinfo(name)
+    check_bytes(info.file_size, max_pixels)
+    with archive.open(info) as stream:
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            stream.MIN_READ_SIZE = SMALL_STEP  # type: ignore[attr-defined]
+            return read_at_most(_Stepwise(stream), max_pixels)
+        return read_at_most(stream, max_pixels)
+
+
+class _Stepwise:
+    """A member of an archive, unpacked from so few bytes at once that they can't fill the memory."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream = stream
+
+    def read(self, size: int, /) -> bytes:
+        return self.stream.read(min(size, SMALL_STEP))
+
+
+def scan(src: str | Path, max_pixels: int = MAX_PIXELS) -> list[Source]:
     """All `.mat` files in a folder (nested ones and zip archives too), in one archive, or the one file that SRC is.
 
     Files are sorted by folder or archive, and in it by number. Hidden files and `__MACOSX` folders are left out: macOS
     puts files of the same names there that hold no data. Linked files are read, linked folders are not entered. A
-    folder that may not be read is a source with a problem.
+    folder that may not be read, and a pipe or a device with the name of a file, is a source with a problem.
+
+    Args:
+        src: folder or file.
+        max_pixels: as for `Reader`.
 
     Raises:
         SourceError: SRC does not exist, is something else, may not be read, or has no `.mat` file in it.
@@ -117,7 +167,7 @@ def scan(src: str | Path) -> list[Source]:
     else:
         named = {src.name: str(src)}
     found: list[Source] = []
-    with Reader() as reader:
+    with Reader(max_pixels) as reader:
         for name in sorted(filter(_wanted, named), key=_order):
             found += _expand(name, (named[name],), None, reader)
     found += _closed_folders(src, closed)
@@ -154,10 +204,19 @@ def _order(name: str) -> tuple[str, int, int, str]:
 
 
 def _expand(name: str, chain: tuple[str, ...], stamp: str | None, reader: Reader) -> list[Source]:
+    if len(chain) == 1:
+        try:
+            check_regular(chain[0])
+        except OSError as error:
+            return [Source(name, chain, stamp, f"cannot be read ({error.strerror or error})")]
     if not name.lower().endswith(".zip"):
         return [Source(name, chain, stamp)]
+    if len(chain) > MOST_NESTED:
+        return [Source(name, chain, stamp, f"archives in archives are read {MOST_NESTED} deep: unpack the outer ones")]
     try:
         members = {member.filename: member for member in reader.archive(chain).infolist()}
+    except (TooLarge, MemoryError) as error:
+        return [Source(name, chain, stamp, reason_of(error))]
     except UNREADABLE as error:
         return [
             Source(name, chain, stamp, f"not a readable zip archive ({reason_of(error)}): copy or download it again")

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.folds import group_of
+from data_prep.limits import MAX_PIXELS, TooLarge
 from data_prep.matfile import CLASSES, BadSlice, RawSlice, read_folds, read_slice
 from data_prep.polygon import poly2mask
-from data_prep.sources import stamp_of
+from data_prep.sources import Reader, stamp_of
 from data_prep.writers import SPACING, SUFFIXES, encode, write_file
 
 Row = dict[str, str]
@@ -29,6 +30,7 @@ class Job:
     content: bytes | Path
     dst: Path
     format: str
+    max_pixels: int = MAX_PIXELS
 
 
 @dataclass(frozen=True)
@@ -54,18 +56,12 @@ def convert_file(job: Job) -> Done:
     """Writes the files of one slice. Bad input gives a row with the reason; only errors of the output are raised."""
     row: Row = {"file": job.name}
     try:
-        if isinstance(job.content, bytes):
-            blob = job.content
-        else:
-            try:
-                blob = job.content.read_bytes()
-            except OSError as error:
-                raise BadSlice(f"cannot be read ({error.strerror or error})") from None
+        blob = job.content if isinstance(job.content, bytes) else _content(job.content, job.max_pixels)
         row["stamp"] = stamp_of(blob)
         try:
-            raw = read_slice(blob, job.name)
+            raw = read_slice(blob, job.name, max_pixels=job.max_pixels)
         except BadSlice:
-            cvind = read_folds(blob, job.name)
+            cvind = read_folds(blob, job.name, job.max_pixels)
             if cvind is None:
                 raise
             reason = f"fold numbers of {cvind.size} slices"
@@ -77,10 +73,28 @@ def convert_file(job: Job) -> Done:
             raise BadSlice(str(error)) from None
     except BadSlice as bad:
         return Done({**row, "status": BAD, "reason": bad.reason})
+    except MemoryError:
+        return Done({**row, "status": BAD, "reason": "it does not fit into memory"})
     for paths, contents in zip(output_files(job.slice_id, job.format), encoded, strict=True):
         for path, content in zip(paths, contents, strict=True):
             write_file(job.dst / path, content)
     return Done({**row, "status": OK, "reason": note, "id": job.slice_id, **_described(raw, mask)})
+
+
+def _content(path: Path, max_pixels: int) -> bytes:
+    with Reader(max_pixels) as reader:
+        try:
+            return reader.read((str(path),))
+        except OSError as error:
+            raise BadSlice(f"cannot be read ({error.strerror or error})") from None
+        except TooLarge as error:
+            raise BadSlice(str(error)) from None
+
+
+def ended(job: Job, how: str) -> Done:
+    """The row of a file that ends the process that reads it, as damaged HDF5 files do."""
+    reason = f"ended the process that read it ({how}): damaged, or too little memory"
+    return Done({"file": job.name, "status": BAD, "reason": reason})
 
 
 def tumour_mask(raw: RawSlice) -> tuple[NDArray[np.bool_], str]:

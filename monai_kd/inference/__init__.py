@@ -1,3 +1,4 @@
+from ..io import SliceReader, UnreadableImage, read_image
 from .classifications import Classifications, rank_classes
 from .dataset import ReadableDataset
 from .evaluator import FileEvaluator
@@ -5,7 +6,6 @@ from .findings import Findings, measure
 from .inputs import InputFiles
 from .masks import MaskLayout, MaskWriter
 from .predictor import BundlePredictor
-from .readers import SliceReader, UnreadableImage, read_image
 from .small_areas import DropSmallAreasd
 
 __all__ = [

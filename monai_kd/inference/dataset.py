@@ -6,7 +6,7 @@ from typing import Any
 
 from monai.data import Dataset
 
-from .unreadable import reason_of
+from ..io.unreadable import reason_of
 
 __all__ = ["ReadableDataset"]
 

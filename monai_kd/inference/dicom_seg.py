@@ -13,7 +13,7 @@ from pydicom.valuerep import validate_value
 
 from ..extras import require_extra
 from ..io.atomic import written_whole
-from .dicom import dicom_slices, quietly
+from ..io.dicom import dicom_slices, quietly
 
 __all__ = ["NoSegmentation", "require_highdicom", "write_dicom_seg"]
 

@@ -12,9 +12,9 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 from ..io.atomic import written_whole
-from .dicom import unplaced
+from ..io.dicom import unplaced
+from ..io.readers import kind_of
 from .inputs import InputFiles
-from .readers import kind_of
 
 __all__ = ["FileReport", "printable"]
 

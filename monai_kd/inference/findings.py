@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from monai.utils.enums import CommonKeys as Keys
 
+from ..io.readers import kind_of, read_image
 from .dicom_seg import NoSegmentation, require_highdicom, write_dicom_seg
 from .file_report import FileReport, printable
 from .inputs import InputFiles, InputImage
 from .masks import mask_path
 from .overlay import draw_overlay
-from .readers import kind_of, read_image
 
 __all__ = ["COLUMNS", "Findings", "mask_and_probability", "measure", "telling_slice"]
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from .dicom import series_of
-from .readers import SUFFIXES, kind_of
+from ..io.dicom import series_of
+from ..io.readers import SUFFIXES, kind_of
 
 __all__ = ["InputFiles", "InputImage"]
 

@@ -14,8 +14,8 @@ from monai.utils import convert_to_numpy
 from PIL import Image
 
 from ..io.atomic import written_whole
+from ..io.readers import kind_of
 from .inputs import InputFiles
-from .readers import kind_of
 
 __all__ = ["MaskLayout", "MaskWriter", "mask_path", "mask_suffix", "write_mask"]
 

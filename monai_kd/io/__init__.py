@@ -1,1 +1,17 @@
 """Reading and writing of files."""
+
+from .atomic import write_json, written_whole
+from .checkpoints import load_weights, read_checkpoint, save_checkpoint
+from .readers import SliceReader, read_image
+from .unreadable import UnreadableImage
+
+__all__ = [
+    "SliceReader",
+    "UnreadableImage",
+    "load_weights",
+    "read_checkpoint",
+    "read_image",
+    "save_checkpoint",
+    "write_json",
+    "written_whole",
+]

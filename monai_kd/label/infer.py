@@ -20,7 +20,7 @@ from ..config import default_device
 from ..inference import UnreadableImage, measure, rank_classes, read_image
 from ..inference.findings import mask_and_probability, telling_slice
 from ..inference.masks import mask_suffix, write_mask
-from ..inference.readers import kind_of
+from ..io.readers import kind_of
 from .request import requested_device
 from .served import ServedBundle
 

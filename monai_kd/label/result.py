@@ -8,7 +8,7 @@ from typing import Any
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from ..inference.readers import kind_of
+from ..io.readers import kind_of
 
 __all__ = ["ForMonaiLabeld"]
 

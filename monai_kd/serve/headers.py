@@ -13,8 +13,8 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 from ..inference import UnreadableImage
-from ..inference.dicom import quietly
-from ..inference.readers import PICTURE_FORMATS, kind_of
+from ..io.dicom import quietly
+from ..io.readers import PICTURE_FORMATS, kind_of
 
 __all__ = ["MOST_PIXELS", "TooManyPixels", "pixels_told"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..inference import InputFiles, UnreadableImage
-from ..inference.readers import SUFFIXES, kind_of
+from ..io.readers import SUFFIXES, kind_of
 from ..report.examine import examine
 from ..report.students import Students
 from .headers import MOST_PIXELS, TooManyPixels, pixels_told

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 import zipfile
 from collections.abc import Callable
@@ -470,26 +468,6 @@ def test_killed_and_started_again_gives_the_same_bytes(tmp_path: Path) -> None:
     before = tree(out)
     assert quick(src, out).reused == 150
     assert tree(out) == before
-
-
-def test_dead_worker_is_said_and_mended_by_another_run(tmp_path: Path) -> None:
-    src, out, failed = many_slices(tmp_path / "raw", 120), tmp_path / "out", []
-
-    def run() -> None:
-        try:
-            convert(src, out, workers=2, progress=False)
-        except ConvertError as error:
-            failed.append(str(error))
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    wait_for(lambda: lines_of(out / journal.NAME) > 5)
-    os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
-    thread.join()
-    assert len(failed) == 1
-    assert "a worker process died" in failed[0]
-    assert "run the same command again" in failed[0]
-    assert quick(src, out).reused >= 5
 
 
 def test_script_without_main_guard(tmp_path: Path) -> None:

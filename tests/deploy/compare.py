@@ -15,7 +15,7 @@ import numpy as np
 import pydicom
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path += [str(ROOT), str(ROOT / "tests" / "inference")]
+sys.path += [str(ROOT), str(ROOT / "tests")]
 
 from slices import write_dicom  # noqa: E402
 

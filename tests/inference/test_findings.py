@@ -196,3 +196,14 @@ def test_overlay_shows_at_most_twelve_slices(tmp_path, segment):
     height, width = (picture.shape[0] - 60) // 3, picture.shape[1] // 4
     tiles = red[60 : 60 + 3 * height, : 4 * width].reshape(3, height, 4, width).any(axis=(1, 3))
     assert tiles.all()
+
+
+def test_what_is_assumed_of_a_slice_is_said(tmp_path, segment):
+    folder, image = tmp_path / "in", grey(pattern())
+    write_dicom(folder / "neither.dcm", image, series="1", orientation=None, position=None)
+    write_dicom(folder / "turned.dcm", image, series="2", orientation=None)
+    write_dicom(folder / "whole.dcm", image, series="3")
+    reasons = {name: row["reason"] for name, row in segment(folder).items()}
+    assert reasons["whole.dcm"] == ""
+    assert "has no ImageOrientationPatient: taken as" in reasons["turned.dcm"]
+    assert "has no ImageOrientationPatient and ImagePositionPatient: taken as" in reasons["neither.dcm"]

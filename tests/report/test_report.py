@@ -288,7 +288,7 @@ def test_each_file_is_read_once(scans, students, tmp_path, monkeypatch):
         raise AssertionError("read once more")
 
     monkeypatch.setattr("monai_kd.inference.findings.read_image", again)
-    monkeypatch.setattr("monai_kd.inference.readers.SliceReader.get_data", again)
+    monkeypatch.setattr("monai_kd.io.readers.SliceReader.get_data", again)
     assert main(command(scans, tmp_path, students)) == 0
     assert sorted(path.name for paths in read for path in paths) == sorted(
         path.name for path in scans.iterdir() if path.name != "notes.txt"

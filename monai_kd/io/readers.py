@@ -167,7 +167,7 @@ def _first_line(error: Exception, path: Path) -> str:
 
 
 class SliceReader(ImageReader):
-    """`read_image` for MONAI's ``LoadImage``: ``LoadImaged(keys="image", reader="monai_kd.inference.SliceReader")``.
+    """`read_image` for MONAI's ``LoadImage``: ``LoadImaged(keys="image", reader="monai_kd.io.SliceReader")``.
 
     ``LoadImage`` hands a file that a reader fails to ``read`` to the next reader, which would make a three-channel
     image of a colour picture, say. So ``read`` only notes the paths, and ``get_data`` reads.

@@ -13,7 +13,7 @@ from PIL import Image
 from pydicom.uid import RLELossless
 from slices import PATIENT, grey, pattern, write_dicom, write_mat
 
-from monai_kd.inference import SliceReader, UnreadableImage, read_image
+from monai_kd.io import SliceReader, UnreadableImage, read_image
 
 IMAGE = grey(pattern())
 

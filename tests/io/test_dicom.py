@@ -15,7 +15,7 @@ from pydicom.encaps import encapsulate
 from pydicom.fileset import FileSet
 from slices import PATIENT, grey, pattern, write_dicom
 
-from monai_kd.inference import UnreadableImage, read_image
+from monai_kd.io import UnreadableImage, read_image
 
 IMAGE = grey(pattern()).astype(np.uint16)
 
@@ -196,17 +196,6 @@ def test_series_without_orientation_has_no_order(tmp_path):
         write_dicom(tmp_path / f"{number}.dcm", IMAGE, position=(3.0 * number, 0, 0), orientation=None)
     with pytest.raises(UnreadableImage, match="have no ImageOrientationPatient: their order is not known"):
         read_image(tmp_path)
-
-
-def test_what_is_assumed_of_a_slice_is_said(tmp_path, segment):
-    folder = tmp_path / "in"
-    write_dicom(folder / "neither.dcm", IMAGE, series="1", orientation=None, position=None)
-    write_dicom(folder / "turned.dcm", IMAGE, series="2", orientation=None)
-    write_dicom(folder / "whole.dcm", IMAGE, series="3")
-    reasons = {name: row["reason"] for name, row in segment(folder).items()}
-    assert reasons["whole.dcm"] == ""
-    assert "has no ImageOrientationPatient: taken as" in reasons["turned.dcm"]
-    assert "has no ImageOrientationPatient and ImagePositionPatient: taken as" in reasons["neither.dcm"]
 
 
 @pytest.mark.parametrize("seed", range(20))
