@@ -128,7 +128,7 @@ def _convert(
 ) -> Summary:
     earlier = _earlier(dst, sources, log)
     for folder in (dst, dst / "images", dst / "labels"):
-        remove_temporary(folder)
+        remove_temporary(folder, locked=True)
 
     rows: dict[str, Row] = {
         source.name: {"file": source.name, "status": BAD, "reason": source.problem}

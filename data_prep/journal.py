@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from data_prep.disk import write_error
 from data_prep.lock import only_writer
 from data_prep.worker import Row, is_converted
 
@@ -31,8 +32,11 @@ class Journal:
 
     def add(self, row: Row) -> None:
         """Records a slice whose files are written. Flushed at once: a kill -9 loses nothing that was recorded."""
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise (write_error(error, Path(self._file.name)) or error) from error
         self.needed = True
 
     def finish(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import logging
 import os
 import zlib
 from functools import lru_cache
@@ -12,6 +14,10 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from data_prep.disk import is_running, write_error
+
+logger = logging.getLogger(__name__)
 
 SPACING = (0.49, 0.49, 6.0)  # mm, from the description of the Figshare data set
 PNG_MASK_VALUE = 255  # so that a person sees the tumour in any picture viewer
@@ -85,13 +91,35 @@ def png_bytes(image: NDArray[np.uint8]) -> bytes:
 
 
 def write_file(path: Path, content: bytes | str) -> None:
-    """Writes under a temporary name and renames: a killed process leaves no half-written file under the real name."""
+    """Writes under a temporary name and renames: a killed process leaves no half-written file under the real name.
+
+    Raises:
+        WriteError: the disk is full, or the folder can't be written to.
+    """
+    content = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(temporary, path)
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        written = temporary.stat().st_size if temporary.is_file() else 0
+        explained = write_error(error, path, written, needed=len(content))
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        if explained is None:
+            raise
+        raise explained from error
 
 
-def remove_temporary(folder: Path) -> None:
-    """Clears away what killed processes left, and no other hidden file."""
+def remove_temporary(folder: Path, locked: bool = False) -> None:
+    """Clears away what killed processes left, and no other hidden file.
+
+    Args:
+        folder: that `write_file` wrote into.
+        locked: no other process can be writing there; else what a running one writes is left alone.
+    """
     for path in folder.glob(f".*.[0-9]*{TEMPORARY}"):
-        path.unlink(missing_ok=True)
+        process = path.name[: -len(TEMPORARY)].rpartition(".")[2]
+        if process.isdecimal() and (locked or not is_running(int(process))):
+            path.unlink(missing_ok=True)
+            logger.warning("%s, half written by a process that was killed, is removed", path)

@@ -12,6 +12,8 @@ from typing import Any
 from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 
+from data_prep.disk import check_writable
+
 from ..data import class_name, class_names
 from ..io.atomic import write_json
 
@@ -37,6 +39,7 @@ class EvaluationReport(ABC):
 
     Raises:
         ValueError: while running: the loader gave another number of slices than ``data`` has.
+        OSError: when the run starts: the folder can't be written to.
     """
 
     def __init__(
@@ -66,7 +69,7 @@ class EvaluationReport(ABC):
     def begin(self) -> None:
         """Forget the run before, and its ``metrics.json``, which would lie beside tables that it is not of."""
         self.rows, self.description = [], dict(self.describe())
-        self.output_dir.mkdir(parents=True, exist_ok=True)
+        check_writable(self.output_dir)
         (self.output_dir / "metrics.json").unlink(missing_ok=True)
 
     def attach(self, engine: Engine) -> None:

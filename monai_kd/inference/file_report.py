@@ -11,6 +11,8 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
+from data_prep.disk import check_writable
+
 from ..io.atomic import written_whole
 from ..io.dicom import unplaced
 from ..io.readers import kind_of
@@ -43,6 +45,7 @@ class FileReport(ABC):
 
     Raises:
         ValueError: at the end of the run, when no file could be used.
+        OSError: when the run starts: the output folder can't be written to.
     """
 
     table = "files.csv"
@@ -76,6 +79,8 @@ class FileReport(ABC):
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
 
     def _begin(self, _engine: Engine) -> None:
+        # Before the network runs for nothing.
+        check_writable(self.inputs.output_dir)
         self.rows = [{"file": file, "status": "skipped", "reason": UNSUPPORTED} for file in self.inputs.skipped]
         for file in self.inputs.skipped:
             logger.warning("%s: skipped, %s", printable(file), UNSUPPORTED)

@@ -90,7 +90,7 @@ class MaskWriter(ImageWriter):
     def write(self, filename: str | Path, verbose: bool = False, **kwargs: Any) -> None:
         super().write(filename, verbose=verbose)
         content = self._png() if str(filename).endswith(".png") else self._nifti(str(filename).endswith(".gz"))
-        with written_whole(filename) as temporary:
+        with written_whole(filename, needed=len(content)) as temporary:
             temporary.write_bytes(content)
 
     def _png(self) -> bytes:

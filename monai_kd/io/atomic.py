@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["check_new_folder", "folder_written_whole", "write_json", "written_whole"]
+from data_prep.disk import is_running, write_error
+
+__all__ = ["check_new_folder", "clear_partial", "folder_written_whole", "write_json", "written_whole"]
+
+logger = logging.getLogger(__name__)
+
+PROBE = 2**20  # bytes; more than what is left of a disk that torch takes for full
+LONGEST_STEM, LONGEST_SUFFIX = 100, 20  # bytes of a name in its temporary name
+_PARTIAL = re.compile(r"\..+\.(\d+)\.partial(?:\..*)?|\.partial-(\d+)-.*", re.DOTALL)
 
 
 @contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
+def written_whole(path: str | Path, needed: int | None = None) -> Iterator[Path]:
     """Give a temporary name beside ``path`` to write to, and rename it to ``path`` when the block ends well.
+
+    Args:
+        path: the file.
+        needed: its size in bytes, where it is known, for the message of a full disk.
+
+    Raises:
+        OSError: the disk is full, or the folder can't be written to; the message says which, and what to do.
 
     Example:
         >>> import tempfile
@@ -26,14 +45,45 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         'done'
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last: writers such as matplotlib choose the format by it.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    temporary = _temporary(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        refused = _refused(error, temporary)
+        written = temporary.stat().st_size if temporary.is_file() else 0
+        explained = None if refused is None else write_error(refused, path, written, needed)
+        if explained is None:
+            raise
+        raise explained from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _temporary(path: Path) -> Path:
+    # The suffix stays last: writers such as matplotlib choose the format by it.
+    stem, suffix = (path.stem, path.suffix) if len(os.fsencode(path.suffix)) <= LONGEST_SUFFIX else (path.name, "")
+    encoded = os.fsencode(stem)
+    if len(encoded) > LONGEST_STEM:
+        # Where the name is as long as names may be, a longer temporary one is not possible.
+        stem = f"{encoded[:LONGEST_STEM].decode('utf-8', 'ignore')}-{hashlib.sha256(encoded).hexdigest()[:8]}"
+    return path.with_name(f".{stem}.{os.getpid()}.partial{suffix}")
+
+
+def _refused(error: OSError | RuntimeError, temporary: Path) -> OSError | None:
+    """What the system said: torch and PIL keep it to themselves, so that it is asked again."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error
+    if not temporary.is_file():
+        return None
+    try:
+        with open(temporary, "ab") as file:
+            file.write(bytes(PROBE))
+    except OSError as again:
+        return again
+    return None
 
 
 def check_new_folder(path: Path) -> None:
@@ -52,15 +102,48 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
 
     Args:
         path: absolute; it must pass `check_new_folder`.
+
+    Raises:
+        OSError: the disk is full, or the folder can't be written to; the message says which, and what to do.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as temporary:
-        folder = Path(temporary) / path.name
-        folder.mkdir()
-        yield folder
-        if path.is_dir():
-            path.rmdir()
-        folder.rename(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for earlier in path.parent.glob(".partial-*"):
+            if (earlier / path.name).is_dir():
+                _clear(earlier)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".partial-{os.getpid()}-") as temporary:
+            folder = Path(temporary) / path.name
+            folder.mkdir()
+            yield folder
+            if path.is_dir():
+                path.rmdir()
+            folder.rename(path)
+    except OSError as error:
+        explained = write_error(error, path)
+        if explained is None:
+            raise
+        raise explained from error
+
+
+def clear_partial(folder: str | Path) -> None:
+    """Remove what killed processes had half written in a folder that this run has to itself, and log it as a warning.
+
+    Folders below it are left alone, and so is what a running process of this computer is writing.
+    """
+    for path in sorted(Path(folder).glob(".*")):
+        _clear(path)
+
+
+def _clear(path: Path) -> None:
+    found = _PARTIAL.fullmatch(path.name)
+    if found is None or path.is_symlink() or is_running(int(found[1] or found[2])):
+        return
+    try:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    except OSError as error:
+        logger.warning("%s, which a killed process left, can't be removed: %s", path, error.strerror)
+    else:
+        logger.warning("%s, half written by a process that was killed, is removed.", path)
 
 
 def write_json(content: Any, path: str | Path) -> None:
@@ -72,7 +155,8 @@ def write_json(content: Any, path: str | Path) -> None:
 
     Raises:
         ValueError: a number is not finite, which JSON has no word for.
+        OSError: as for `written_whole`.
     """
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    with written_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    text = (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
+    with written_whole(path, needed=len(text)) as temporary:
+        temporary.write_bytes(text)

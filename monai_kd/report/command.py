@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from data_prep.disk import check_writable
+
 from ..inference import InputFiles
 from ..inference.file_report import printable
 from .examine import Examined, examine
@@ -50,7 +52,7 @@ def run_report(
 
 
 def _report(inputs: InputFiles, count: int, students: Students) -> int:
-    inputs.output_dir.mkdir(parents=True, exist_ok=True)
+    check_writable(inputs.output_dir)
     names, files = students.classify.value("class_names"), list[Examined]()
     table, page = inputs.output_dir / "report.csv", inputs.output_dir / "report.html"
     try:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import tempfile
+import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from importlib import resources
 from urllib.parse import urlsplit
 
-from anyio import CapacityLimiter, fail_after, to_thread
+from anyio import CapacityLimiter, WouldBlock, fail_after, to_thread
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders, UploadFile
 from starlette.exceptions import HTTPException
@@ -30,7 +33,9 @@ __all__ = ["create_app"]
 logger = logging.getLogger(__name__)
 
 MOST_FILES = 1000
+MOST_UPLOADS = 32  # at a time, of which one is examined
 LONGEST_SILENCE = 30.0  # seconds in which nothing of an upload arrives
+LEAST_RATE = 10_000  # bytes per second, on average, of an upload and of an answer that is read
 STATIC = {
     "/page.css": ("monai_kd.report", "text/css"),
     "/serve.css": ("monai_kd.serve", "text/css"),
@@ -60,7 +65,7 @@ def create_app(students: Students, most_bytes: int, hosts: Sequence[str]) -> Sta
         hosts: names under which the server may be asked; under any other it answers 400, so that no other site can
             give itself the server's address.
     """
-    one = CapacityLimiter(1)
+    one, uploading = CapacityLimiter(1), CapacityLimiter(MOST_UPLOADS)
     page = page_template("serve.html.jinja", __package__).render(
         checkpoints=students.checkpoints,
         threshold=students.segment.value("threshold"),
@@ -83,6 +88,10 @@ def create_app(students: Students, most_bytes: int, hosts: Sequence[str]) -> Sta
             raise HTTPException(415, "files are expected as multipart/form-data, in fields called files")
         request = Request(request.scope, _limited(request, most_bytes))
         try:
+            uploading.acquire_nowait()
+        except WouldBlock:
+            raise HTTPException(503, f"{MOST_UPLOADS} uploads are being worked on: try again later") from None
+        try:
             async with request.form(max_files=MOST_FILES, max_fields=0) as form:
                 uploads = [each for each in form.getlist("files") if isinstance(each, UploadFile)]
                 if not uploads:
@@ -93,15 +102,19 @@ def create_app(students: Students, most_bytes: int, hosts: Sequence[str]) -> Sta
             raise HTTPException(413, str(error)) from None
         except MemoryError:
             raise HTTPException(413, "it does not fit into memory") from None
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise _unforeseen(error) from None
+            logger.error("an upload ended: the disk with %s is full", tempfile.gettempdir())
+            raise HTTPException(507, "the disk of the server is full") from None
         except ClientDisconnect:
             return Response(status_code=400)
         except HTTPException:
             raise
         except Exception as error:
-            # Only where and which type: messages may quote the file.
-            last = traceback.extract_tb(error.__traceback__)[-1]
-            logger.error("an upload ended in %s at %s:%s", type(error).__name__, last.filename, last.lineno)
-            raise HTTPException(500, f"the server failed on it ({type(error).__name__}); it goes on") from None
+            raise _unforeseen(error) from None
+        finally:
+            uploading.release()
         content: dict[str, object] = {"files": answers}
         statuses = {answer["status"] for answer in answers}
         if "ok" in statuses:
@@ -124,6 +137,13 @@ def _static(content: str, kind: str) -> Callable[[Request], Awaitable[Response]]
     return file
 
 
+def _unforeseen(error: Exception) -> HTTPException:
+    # Only where and which type: messages may quote the file.
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    logger.error("an upload ended in %s at %s:%s", type(error).__name__, last.filename, last.lineno)
+    return HTTPException(500, f"the server failed on it ({type(error).__name__}); it goes on")
+
+
 async def _said(request: Request, error: HTTPException) -> Response:
     return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
 
@@ -137,25 +157,29 @@ def _from_elsewhere(headers: Headers) -> bool:
 
 
 def _limited(request: Request, most: int) -> Receive:
-    """The request's body, cut off with 413 as soon as it is known to be too long, and with 408 when it stops coming."""
+    """The request's body, cut off with 413 as soon as it is known to be too long, with 408 when it is slow."""
     error = HTTPException(413, f"the upload is bigger than the {most / 2**20:g} MB that this server takes")
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > most:
         raise error
-    left = most
+    left, waited = most, 0.0
 
     async def receive() -> Message:
-        nonlocal left
+        nonlocal left, waited
+        due = LONGEST_SILENCE + (most - left) / LEAST_RATE
+        began = time.monotonic()
         try:
-            with fail_after(LONGEST_SILENCE):
+            with fail_after(min(LONGEST_SILENCE, due - waited)):
                 message = await request.receive()
         except TimeoutError:
             raise HTTPException(
                 408,
-                f"nothing more of the upload came for {LONGEST_SILENCE:g} seconds",
+                f"nothing more of the upload came for {LONGEST_SILENCE:g} seconds, or less than "
+                f"{LEAST_RATE / 1000:g} kB a second on average",
                 # What may still come belongs to no request.
                 headers={"Connection": "close"},
             ) from None
+        waited += time.monotonic() - began
         left -= len(message.get("body", b""))
         if left < 0:
             raise error

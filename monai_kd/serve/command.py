@@ -6,15 +6,25 @@ import ipaddress
 import socket
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..extras import require_extra
 from ..report.students import Students, load_students
+from .temporary import clear_leftovers
+
+if TYPE_CHECKING:
+    import uvicorn
+    from starlette.types import ASGIApp
+
+    from .connections import ConnectionLimits
 
 __all__ = ["run_serve"]
 
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
-MOST_CONNECTIONS = 32
+MOST_CONNECTIONS = 128  # among them at most `ConnectionLimits.most_waiting` without a request
+MOST_HEADERS = 2**14  # bytes, of all together
 
 
 def run_serve(
@@ -64,20 +74,14 @@ def _serve(students: Students, listening: socket.socket, host: str, most_bytes: 
     import uvicorn
 
     from .app import create_app
+    from .connections import ConnectionLimits
 
     address, port = listening.getsockname()[:2]
     named = f"[{host}]" if ":" in host else host
     hosts = (*LOCAL, named, socket.gethostname())
     app = create_app(students, most_bytes, hosts)
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        # Not even an address is noted, and nobody else's word for one is believed.
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        limit_concurrency=MOST_CONNECTIONS,
-    )
+    if leftovers := clear_leftovers():
+        print(f"Removed what a killed server had left: {', '.join(map(str, leftovers))}", file=sys.stderr)
     if not ipaddress.ip_address(address).is_loopback:
         print(
             f"WARNING: --host {host} can be reached from other computers. There is no password and no encryption: "
@@ -87,4 +91,24 @@ def _serve(students: Students, listening: socket.socket, host: str, most_bytes: 
     print(f"Not for diagnosis. Open http://{named}:{port} in a browser; Ctrl+C ends it.", flush=True)
     # uvicorn lets requests end, and then raises the interrupt again.
     with suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listening])
+        uvicorn.Server(server_config(app, ConnectionLimits())).run(sockets=[listening])
+
+
+def server_config(app: ASGIApp, limits: ConnectionLimits) -> uvicorn.Config:
+    """How uvicorn serves the application; see `ConnectionLimits` for when it closes connections."""
+    import uvicorn
+
+    from .connections import BoundedConnection
+
+    return uvicorn.Config(
+        app,
+        http=partial(BoundedConnection, limits),  # type: ignore[arg-type]
+        ws="none",
+        log_level="warning",
+        # Not even an address is noted, and nobody else's word for one is believed.
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=MOST_CONNECTIONS,
+        h11_max_incomplete_event_size=MOST_HEADERS,
+    )

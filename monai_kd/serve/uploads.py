@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..inference import InputFiles, UnreadableImage
@@ -15,6 +13,7 @@ from ..io.readers import SUFFIXES, kind_of
 from ..report.examine import examine
 from ..report.students import Students
 from .headers import MOST_PIXELS, TooManyPixels, pixels_told
+from .temporary import upload_folder
 
 __all__ = ["examine_uploads"]
 
@@ -62,8 +61,8 @@ def examine_uploads(uploads: Sequence[tuple[str, BinaryIO]], students: Students)
     Raises:
         TooManyPixels: together they have more than `MOST_PIXELS`.
     """
-    with tempfile.TemporaryDirectory(prefix="monai_kd-serve-") as folder:
-        received, pixels = Path(folder) / "in", 0
+    with upload_folder() as folder:
+        received, pixels = folder / "in", 0
         received.mkdir()
         names, answers = dict[str, _Name](), list[dict[str, Any]]()
         for number, (given, content) in enumerate(uploads):
@@ -84,7 +83,7 @@ def examine_uploads(uploads: Sequence[tuple[str, BinaryIO]], students: Students)
         if pixels > MOST_PIXELS:
             raise TooManyPixels
         if names:
-            answers += _examined(InputFiles(received, Path(folder) / "out"), names, students)
+            answers += _examined(InputFiles(received, folder / "out"), names, students)
         return answers
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import errno
 import gzip
 import io
 import logging
+import select
 import socket
 import struct
 import tempfile
@@ -314,7 +316,8 @@ def test_a_body_without_a_length_is_cut_off(client):
     assert answer.status_code == 413
 
 
-def test_an_upload_that_stops_coming_is_given_up(students, temporary, monkeypatch):
+@pytest.mark.parametrize("trickles", [False, True])
+def test_an_upload_that_stops_coming_is_given_up(trickles, students, temporary, monkeypatch):
     """Over a real socket: the connection is answered and closed, and nothing waits for the rest."""
     uvicorn = pytest.importorskip("uvicorn")
     monkeypatch.setattr("monai_kd.serve.app.LONGEST_SILENCE", 0.3)
@@ -326,6 +329,11 @@ def test_an_upload_that_stops_coming_is_given_up(students, temporary, monkeypatc
         with socket.create_connection(listening.getsockname(), timeout=20) as connection:
             head = f"POST /slices HTTP/1.1\r\nHost: localhost\r\nContent-Type: {FORM}\r\nContent-Length: 1000\r\n\r\n"
             connection.sendall(head.encode() + b'--x\r\nContent-Disposition: form-data; name="files"; filen')
+            if trickles:
+                began = time.monotonic()
+                while not select.select([connection], [], [], 0.1)[0]:
+                    assert time.monotonic() - began < 5
+                    connection.sendall(b"a")
             answer = b"".join(iter(lambda: connection.recv(2**16), b""))
     finally:
         server.should_exit = True
@@ -333,6 +341,38 @@ def test_an_upload_that_stops_coming_is_given_up(students, temporary, monkeypatc
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"nothing more of the upload came for 0.3 seconds" in answer
     assert not list(temporary.iterdir())
+
+
+def test_uploads_at_a_time_are_bounded(students, temporary, monkeypatch):
+    entered, leave = threading.Event(), threading.Event()
+
+    def slow(contents, students):
+        entered.set()
+        leave.wait(20)
+        return [{"file": "a", "status": "skipped", "reason": "slow"}]
+
+    monkeypatch.setattr("monai_kd.serve.app.MOST_UPLOADS", 1)
+    monkeypatch.setattr("monai_kd.serve.app.examine_uploads", slow)
+    app = create_app(students, MOST_BYTES, command.LOCAL)
+    with testclient.TestClient(app, base_url="http://localhost") as client:
+        first = threading.Thread(target=upload, args=(client, ("a.png", b"x")))
+        first.start()
+        assert entered.wait(20)
+        refused = upload(client, ("b.png", b"x"))
+        assert client.get("/health").status_code == 200
+        leave.set()
+        first.join()
+        assert (refused.status_code, upload(client, ("b.png", b"x")).status_code) == (503, 415)
+    assert "1 uploads are being worked on" in refused.json()["error"]
+
+
+def test_a_full_disk_is_named(client, monkeypatch):
+    def full(contents, students):
+        raise OSError(errno.ENOSPC, "No space left on device", "/tmp/monai_kd-serve-x/in/upload0000.png")
+
+    monkeypatch.setattr("monai_kd.serve.app.examine_uploads", full)
+    answer = upload(client, ("a.png", picture()))
+    assert (answer.status_code, answer.json()["error"]) == (507, "the disk of the server is full")
 
 
 @pytest.mark.parametrize(
