@@ -13,6 +13,8 @@ from typing import Any
 
 from monai.bundle import ConfigParser, ConfigWorkflow
 
+from ..data import UnusableItems
+
 __all__ = ["cause_of", "check_overrides", "check_settings", "choose", "given_data", "refuse_unknown", "root"]
 
 TRAINING_DATA = "train#dataset#data"
@@ -183,9 +185,9 @@ def choose(name: str, options: Mapping[str, Any], what: str) -> Any:
     return options[name]
 
 
-# How MONAI's wrappers begin, in `monai.bundle.config_item` and `monai.utils.module`. Other errors that have a cause are
-# meant to be read themselves.
-_WRAPPERS = ("Failed to evaluate ", "Failed to instantiate component ")
+# How MONAI's wrappers begin, in `monai.bundle.config_item`, `monai.utils.module` and `monai.transforms.transform`.
+# Other errors that have a cause are meant to be read themselves.
+_WRAPPERS = ("Failed to evaluate ", "Failed to instantiate component ", "applying transform ")
 
 
 def cause_of(error: BaseException) -> BaseException:
@@ -203,7 +205,8 @@ def install_short_errors() -> None:
 
 def _short_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     cause = cause_of(error)
-    if cause is error or isinstance(cause, (AttributeError, TypeError, NameError)):
+    short = cause is not error or isinstance(cause, UnusableItems)
+    if not short or isinstance(cause, (AttributeError, TypeError, NameError)):
         sys.__excepthook__(kind, error, trace)
     else:
         print(f"\n{type(cause).__name__}: {cause}", file=sys.stderr)

@@ -1,6 +1,7 @@
 from .checkpoint import TrainingCheckpoint
 from .class_report import ClassReport
 from .confusion_picture import ConfusionPicture
+from .defined_dice import DefinedDice, not_worse
 from .epoch_log import EpochLog
 from .epoch_seed import EpochSeed
 from .evaluation_report import EvaluationReport
@@ -12,6 +13,7 @@ from .run_settings import RunSettings
 __all__ = [
     "ClassReport",
     "ConfusionPicture",
+    "DefinedDice",
     "EpochLog",
     "EpochSeed",
     "EvaluationReport",
@@ -20,4 +22,5 @@ __all__ = [
     "OverlayGrid",
     "RunSettings",
     "TrainingCheckpoint",
+    "not_worse",
 ]
