@@ -1,34 +1,46 @@
-from ..config import cause_of, check_settings, refuse_unknown
+"""What the configs of the bundles call, as ``kd``."""
+
+from ..config import build_network, check_settings
+from ..handlers import not_worse
 from .data import dataset_folder, preset
+from .distillation import Distillation, needs_teacher, recipe_title
 from .evaluation import describe_evaluation
 from .folder import find_bundle
+from .overrides import accept_overrides
 from .processes import distributed, local_rank, rank, start_processes, stop_processes
-from .running import check_overrides, choose, given_data, root
+from .running import choose, definition, given_data, root, type_names
 from .settings import checkpoint_of, saved_settings, training_settings
-from .teacher import provide_teacher, rehearse_distillation, teacher_settings, teacher_store
+from .teacher import Teacher
+from .trained import trained_network, trained_settings
+from .workflow import Workflow
 
 __all__ = [
-    "cause_of",
-    "check_overrides",
+    "Distillation",
+    "Teacher",
+    "Workflow",
+    "accept_overrides",
+    "build_network",
     "check_settings",
     "checkpoint_of",
     "choose",
     "dataset_folder",
+    "definition",
     "describe_evaluation",
     "distributed",
     "find_bundle",
     "given_data",
     "local_rank",
+    "needs_teacher",
+    "not_worse",
     "preset",
-    "provide_teacher",
     "rank",
-    "refuse_unknown",
-    "rehearse_distillation",
+    "recipe_title",
     "root",
     "saved_settings",
     "start_processes",
     "stop_processes",
-    "teacher_settings",
-    "teacher_store",
+    "trained_network",
+    "trained_settings",
     "training_settings",
+    "type_names",
 ]

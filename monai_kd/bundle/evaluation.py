@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..data import read_datalist
+from ..data import find_leaks, read_datalist
 from .data import same_folder
 
 __all__ = ["describe_evaluation", "file_sha256"]
@@ -33,7 +33,7 @@ def describe_evaluation(
     """Say which slices are evaluated and what must be known to read the numbers; return it for ``metrics.json``.
 
     Warned of: synthetic slices; a checkpoint trained on another data set; slices that the checkpoint, or the teacher
-    of a student, was trained on.
+    of a student, was trained on; patients and images that it was trained on by way of other slices.
 
     Args:
         checkpoint: the weights.
@@ -66,6 +66,13 @@ def describe_evaluation(
             f"{taught} of the {len(data)} slices were TRAINED ON BY THE TEACHER of this checkpoint: through it, these "
             "numbers are better than on new ones."
         )
+    unknown = trained["dataset_dir"] is None and trained["fold"] is None
+    if unknown and part == "validation":
+        by_itself = _trained_on({"fold": fold, "leave_out": leave_out}, data_dir)
+    leaks = _leaks(datalist["training"], data, data_dir, lambda entry: by_itself(entry) or by_teacher(entry))
+    consequence = "This leak makes their numbers better than on new patients"
+    condition = ", if the checkpoint was trained on the other folds, which is not known" if unknown else ""
+    notes += [f"{leak} {consequence}{condition}." for leak in leaks]
     for note in notes:
         logger.warning(note)
     if part != "validation":
@@ -105,6 +112,17 @@ def _trained_on(trained: Mapping[str, Any], data_dir: str | Path) -> Callable[[M
         return lambda entry: False
     unseen = {fold, *trained.get("leave_out", [])}
     return lambda entry: entry["fold"] not in unseen
+
+
+def _leaks(
+    entries: Sequence[Mapping[str, Any]],
+    data: Sequence[Mapping[str, Any]],
+    data_dir: str | Path,
+    seen: Callable[[Mapping[str, Any]], bool],
+) -> list[str]:
+    """`find_leaks` between evaluated slices that were not trained on and those of the data list that were."""
+    trained = [{**entry, "image": str(Path(data_dir) / entry["image"])} for entry in filter(seen, entries)]
+    return find_leaks(trained, [entry for entry in data if not seen(entry)])
 
 
 def file_sha256(path: str | Path) -> str:

@@ -1,14 +1,20 @@
 from .checks import check_settings, refuse_unknown
+from .definition import UntrustedNetwork, build_network, definition_of, without_pretrained
 from .device import available_devices, checked_device, default_device
-from .errors import cause_of
+from .errors import cause_of, install_short_errors
 from .literal import literal
 
 __all__ = [
+    "UntrustedNetwork",
     "available_devices",
+    "build_network",
     "cause_of",
     "check_settings",
     "checked_device",
     "default_device",
+    "definition_of",
+    "install_short_errors",
     "literal",
     "refuse_unknown",
+    "without_pretrained",
 ]

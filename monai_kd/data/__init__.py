@@ -1,16 +1,25 @@
+from .checked import CheckedDataset, UnusableItems
 from .classes import class_weights, last_is_alone, load_classes
-from .datalist import class_name, class_names, load_fold, read_datalist
+from .datalist import class_name, class_names, load_fold, mask_value, read_datalist
+from .foreground import best_epoch_by
+from .leaks import find_leaks
 from .slices import SliceDataset
-from .spacing import in_plane_spacing
+from .spacing import has_geometry, in_plane_spacing
 
 __all__ = [
+    "CheckedDataset",
     "SliceDataset",
+    "UnusableItems",
+    "best_epoch_by",
     "class_name",
     "class_names",
     "class_weights",
+    "find_leaks",
+    "has_geometry",
     "in_plane_spacing",
     "last_is_alone",
     "load_classes",
     "load_fold",
+    "mask_value",
     "read_datalist",
 ]

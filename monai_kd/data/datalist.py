@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["class_name", "class_names", "load_fold", "read_datalist"]
+from .leaks import find_leaks
+
+__all__ = ["class_name", "class_names", "load_fold", "mask_value", "read_datalist"]
+
+logger = logging.getLogger(__name__)
 
 ENTRY = ("image", "class", "patient", "group", "fold", "source")
 
@@ -77,6 +82,24 @@ def class_name(names: Sequence[str], number: int) -> str:
     return names[number] if number < len(names) else f"class {number}"
 
 
+def mask_value(dataset_dir: str | Path) -> int | None:
+    """The value of tumour pixels in the masks, or ``None`` where the data list has no ``mask_value``.
+
+    `monai_kd.transforms.DeclaredMask` takes both.
+
+    Raises:
+        FileNotFoundError, ValueError: as for `read_datalist`.
+        ValueError: ``mask_value`` is no whole number from 1.
+    """
+    value = read_datalist(dataset_dir).get("mask_value")
+    if value is not None and (type(value) is not int or value < 1):
+        raise ValueError(
+            f"{Path(dataset_dir).expanduser() / 'datalist.json'}: 'mask_value' must be the value of tumour pixels in "
+            f"the masks, a whole number from 1, got {value!r}."
+        )
+    return value
+
+
 def load_fold(
     dataset_dir: str | Path,
     fold: int | None,
@@ -85,6 +108,9 @@ def load_fold(
     keys: Sequence[str] = ("image", "label"),
 ) -> list[dict]:
     """Entries of one side of a cross-validation split, or of the whole data list, with absolute paths.
+
+    Logged as a warning with the training side: patients and images that are also among the slices held out, see
+    `find_leaks`.
 
     Args:
         dataset_dir: folder with ``datalist.json``.
@@ -134,4 +160,12 @@ def load_fold(
         raise FileNotFoundError(
             f"{folder / 'datalist.json'} lists {len(absent)} files that are not there: {absent[0]} …"
         )
+    if part == "training":
+        held_out = [
+            {**entry, "image": str(folder / entry["image"])}
+            for entry in entries
+            if (entry["fold"] == fold or entry["fold"] in leave_out) and isinstance(entry["image"], str)
+        ]
+        for leak in find_leaks(chosen, held_out):
+            logger.warning("%s This leak makes their numbers better than on new patients.", leak)
     return chosen

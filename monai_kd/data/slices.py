@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
-from monai.data import CacheDataset
+
+from .checked import CheckedDataset
 
 __all__ = ["SliceDataset"]
 
 logger = logging.getLogger(__name__)
 
 
-class SliceDataset(CacheDataset):
-    """MONAI's ``CacheDataset``, in which a NIfTI volume of many slices counts as many items.
+class SliceDataset(CheckedDataset):
+    """`CheckedDataset` in which a NIfTI volume of many slices counts as many items.
 
     An item of a volume says in ``slice`` which one it is, from 0, for `monai_kd.transforms.SqueezeSliced` to take. One
     that does not say where it comes from gets a ``source``, the name of its file.
@@ -24,10 +25,11 @@ class SliceDataset(CacheDataset):
     Args:
         data: dictionaries with ``image``, a path, and whatever else the transforms read.
         transform: as for ``CacheDataset``, and all else too.
-        otherwise: items to use, said aloud, when there are none in ``data``.
+        otherwise: items to use, logged as a warning, when there are none in ``data``.
 
     Raises:
         ValueError: there are no items in either.
+        UnusableItems, RuntimeError: as for `CheckedDataset`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""How big a pixel is."""
+"""How big a pixel is, and whether a file says so."""
 
 from __future__ import annotations
 
@@ -8,10 +8,20 @@ from pathlib import Path
 import torch
 from monai.data import MetaTensor
 
-__all__ = ["in_plane_spacing"]
+__all__ = ["has_geometry", "in_plane_spacing"]
 
 # Formats that do not record how big a pixel is.
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
+
+
+def has_geometry(image: torch.Tensor) -> bool:
+    """Whether the file of a loaded image records where its pixels lie: not a picture, nor DICOM without a spacing."""
+    if not isinstance(image, MetaTensor):
+        return False
+    name, spacing = image.meta.get("filename_or_obj"), image.meta.get("spacing")
+    if name and Path(str(name)).suffix.lower() in _PICTURES:
+        return False
+    return spacing is None or bool(torch.as_tensor(spacing)[:2].isfinite().all())
 
 
 def in_plane_spacing(image: MetaTensor, path: str | Path, listed: Sequence[float] | None) -> tuple[float, float]:

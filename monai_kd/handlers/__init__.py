@@ -1,6 +1,7 @@
 from .checkpoint import TrainingCheckpoint
 from .class_report import ClassReport
 from .confusion_picture import ConfusionPicture
+from .defined_dice import DefinedDice, not_worse
 from .epoch_log import EpochLog
 from .epoch_seed import EpochSeed
 from .evaluation_report import EvaluationReport
@@ -13,6 +14,7 @@ from .training_run import TrainingRun
 __all__ = [
     "ClassReport",
     "ConfusionPicture",
+    "DefinedDice",
     "EpochLog",
     "EpochSeed",
     "EvaluationReport",
@@ -22,4 +24,5 @@ __all__ = [
     "RunSettings",
     "TrainingCheckpoint",
     "TrainingRun",
+    "not_worse",
 ]

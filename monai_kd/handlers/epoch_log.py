@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -27,6 +28,8 @@ class EpochLog:
     Writes ``log.csv`` (all epochs, rewritten whole), ``curves.png`` and TensorBoard events into the folder of the run.
     Attach it after the validation handler. Columns: ``epoch``, ``seconds``, ``learning_rate``, ``loss``,
     ``loss/<term>`` before weighting, ``weighted/<term>``, ``val/<metric>``.
+
+    A metric that is NaN is logged as undefined and left out of files and curves.
 
     Training that starts from trained weights can be held against them: they are validated before the first epoch, as
     epoch 0 of the log, and when no epoch was better than that, it is said at the end. They are never the best epoch.
@@ -80,7 +83,7 @@ class EpochLog:
         metrics = self._metrics()
         self.rows.append({"epoch": 0, **metrics})
         if self.save:
-            logger.info("before the first epoch: %s", _said(metrics))
+            logger.info("before the first epoch: %s", self._found(metrics))
 
     def _hold_against_initial(self, _engine: Engine) -> None:
         state = self.evaluator.state
@@ -93,7 +96,15 @@ class EpochLog:
             )
 
     def _metrics(self) -> dict[str, float]:
-        return {f"val/{name}": float(value) for name, value in self.evaluator.state.metrics.items()}
+        values = {f"val/{name}": float(value) for name, value in self.evaluator.state.metrics.items()}
+        return {name: value for name, value in values.items() if not math.isnan(value)}
+
+    def _found(self, metrics: dict[str, float]) -> str:
+        names = [f"val/{name}" for name in self.evaluator.state.metrics]
+        return "  ".join(
+            f"val {name.removeprefix('val/')} {f'{metrics[name]:.4f}' if name in metrics else 'undefined'}"
+            for name in names
+        )
 
     def _begin(self, _engine: Engine) -> None:
         # The schedule steps at the end of the epoch, before the report.
@@ -135,9 +146,9 @@ class EpochLog:
             return
         left = sum(self._durations) / len(self._durations) * (epochs - epoch)
         terms = ", ".join(f"{k.removeprefix('weighted/')} {v:.4f}" for k, v in row.items() if k.startswith("weighted/"))
-        found = _said(metrics)
+        found = self._found(metrics) if validated else ""
         best = self.evaluator.state
-        if best.best_metric_epoch > 0:
+        if best.best_metric_epoch > 0 and not math.isnan(best.best_metric):
             found += f"  (best {float(best.best_metric):.4f} in epoch {best.best_metric_epoch})"
         line = "epoch %d/%d  loss %.4f (%s)  %s  %.0f s, %s left"
         logger.info(line, epoch, epochs, row["loss"], terms, found, seconds, _clock(left))
@@ -167,10 +178,6 @@ class EpochLog:
     def _fail(self, engine: Engine, error: BaseException) -> None:
         self._close(engine)
         raise error
-
-
-def _said(metrics: dict[str, float]) -> str:
-    return "  ".join(f"val {name.removeprefix('val/')} {value:.4f}" for name, value in metrics.items())
 
 
 def _clock(seconds: float) -> str:

@@ -13,7 +13,7 @@ from monai.utils.enums import CommonKeys as Keys
 from ..data import in_plane_spacing, read_datalist
 from ..metrics import mask_metrics, patient_rows, summarise, summary_table, write_rows
 from ..plots import OverlayPanel, plot_overlays, plot_scores
-from ..transforms import SqueezeSliced
+from ..transforms import SameGridd, SqueezeSliced
 from .evaluation_report import EvaluationReport
 
 __all__ = ["MaskReport"]
@@ -83,6 +83,7 @@ class MaskReport(EvaluationReport):
         read = Compose(
             [
                 LoadImaged([Keys.IMAGE, Keys.LABEL], ensure_channel_first=True),
+                SameGridd(Keys.LABEL, reference=Keys.IMAGE),
                 SqueezeSliced([Keys.IMAGE, Keys.LABEL]),
                 AsDiscreted(Keys.LABEL, threshold=0.5),
             ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -77,4 +78,5 @@ class OverlayGrid:
     def _write(self, engine: Engine) -> None:
         state = engine.state
         if state.best_metric_epoch == state.epoch:
-            plot_overlays(self._panels, self.path, f"epoch {state.epoch}: mean Dice {state.best_metric:.3f}")
+            best = "undefined" if math.isnan(state.best_metric) else f"{state.best_metric:.3f}"
+            plot_overlays(self._panels, self.path, f"epoch {state.epoch}: mean Dice {best}")

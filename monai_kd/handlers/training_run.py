@@ -40,6 +40,7 @@ class TrainingRun:
         serving: whether somebody may be using the ``model.pt`` of the folder, see `RunSettings`.
         rank: number of this process among those of torchrun; the first one writes.
         title: of the curves.
+        best_epoch_by: what decides which epoch ``model.pt`` is of, for the settings; see `monai_kd.data.best_epoch_by`.
 
     Raises:
         ValueError: as the handlers that it is made of.
@@ -61,8 +62,11 @@ class TrainingRun:
         serving: bool = False,
         rank: int = 0,
         title: str = "",
+        best_epoch_by: str | None = None,
     ) -> None:
         save = rank == 0
+        if best_epoch_by is not None:
+            settings = {**settings, "best_epoch_by": best_epoch_by}
         self.log = EpochLog(output_dir, evaluator, optimizer, title, save, validate_initial=init_checkpoint is not None)
         self.checkpoint = TrainingCheckpoint(
             output_dir, network, loss, optimizer, evaluator, self.log, lr_scheduler, resume, save

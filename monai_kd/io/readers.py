@@ -190,6 +190,9 @@ class SliceReader(ImageReader):
         """The array and the metadata of `read_image`.
 
         Raises:
-            UnreadableImage: the file can't be used.
+            UnreadableImage: the file can't be used; the message names it.
         """
-        return read_image(img, self.constant)
+        try:
+            return read_image(img, self.constant)
+        except UnreadableImage as error:
+            raise UnreadableImage(error.reason, str(img[0])) from None

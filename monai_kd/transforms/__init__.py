@@ -1,13 +1,27 @@
+from .grid import SameGridd
+from .masks import ClassOfMaskd, DeclaredMask, DeclaredMaskd
 from .planar import ResizeInPlane, ResizeInPlaned, ScaleSliceIntensity, ScaleSliceIntensityd, SqueezeSliced
+from .postprocessing import ACTIVATIONS, class_postprocessing, mask_postprocessing
+from .preprocessing import IMAGENET_MEAN, IMAGENET_STD, slice_preprocessing
 from .upright import UprightInPlane, UprightInPlaned, upright_turn
 
 __all__ = [
+    "ACTIVATIONS",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "ClassOfMaskd",
+    "DeclaredMask",
+    "DeclaredMaskd",
     "ResizeInPlane",
     "ResizeInPlaned",
+    "SameGridd",
     "ScaleSliceIntensity",
     "ScaleSliceIntensityd",
     "SqueezeSliced",
     "UprightInPlane",
     "UprightInPlaned",
+    "class_postprocessing",
+    "mask_postprocessing",
+    "slice_preprocessing",
     "upright_turn",
 ]

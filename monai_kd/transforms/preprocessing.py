@@ -14,7 +14,11 @@ from monai.transforms import (
     RepeatChanneld,
 )
 
+from data_prep.limits import MAX_PIXELS
+
 from ..io import SliceReader
+from .grid import SameGridd
+from .masks import ClassOfMaskd, DeclaredMaskd
 from .planar import ResizeInPlaned, ScaleSliceIntensityd, SqueezeSliced
 from .upright import UprightInPlaned
 
@@ -36,6 +40,7 @@ def slice_preprocessing(
     upright: bool = True,
     constant: bool | None = None,
     track_meta: bool = True,
+    max_pixels: int = MAX_PIXELS,
     random: Sequence[Callable] = (),
 ) -> Compose:
     """The transforms of an item with ``image`` and, on request, ``label``, both paths.
@@ -53,6 +58,7 @@ def slice_preprocessing(
         upright: turn slices as a viewer shows them, see `UprightInPlane`.
         constant: whether an image of one value is accepted; by default where slices are single, which are listed.
         track_meta: whether the result keeps its geometry, which is needed to bring a mask back to the file's.
+        max_pixels: of one file, see `data_prep.limits`.
         random: transforms that follow, augmentation say.
 
     Shape:
@@ -65,8 +71,12 @@ def slice_preprocessing(
     if (mean is None) != (std is None) or (mean is not None and not len(mean) == len(std) == channels):
         raise ValueError(f"mean and std must be {channels} numbers each, as channels says, got {mean} and {std}.")
     keys = ["image", "label"] if label else ["image"]
-    read = SliceReader(constant=single_slices if constant is None else constant)
+    read = SliceReader(constant=single_slices if constant is None else constant, max_pixels=max_pixels)
     steps: list[Callable] = [LoadImaged(keys, reader=read, image_only=True), EnsureChannelFirstd(keys)]
+    if label:
+        steps += [DeclaredMaskd("label", mask_value), SameGridd("label", "image")]
+    if multiclass:
+        steps.append(ClassOfMaskd("label"))
     if upright:
         steps.append(UprightInPlaned(keys))
     if single_slices:
