@@ -10,13 +10,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..distillation import Distiller, TeacherStore, fitted_projections, rehearse
+from ..distillation import AdaptInput, Distiller, TeacherStore, fitted_projections, rehearse
 from ..losses import DistillationLoss, Projections
 from .teacher import Teacher
 
 __all__ = ["Distillation", "needs_teacher", "recipe_title"]
 
 logger = logging.getLogger(__name__)
+
+# Normalisation that changes nothing.
+_NO_SCALING = {"mean": 0.0, "std": 1.0}
 
 
 def needs_teacher(terms: Mapping[str, Callable[[], nn.Module]], weights: Mapping[str, float]) -> bool:
@@ -87,6 +90,25 @@ class Distillation:
     def loss(self) -> DistillationLoss:
         return DistillationLoss.from_recipe(self.terms, self.weights, self._projections)
 
+    @cached_property
+    def _teacher_input(self) -> AdaptInput:
+        """What makes of the student's batch the input that the teacher was trained with."""
+        own, its = self.settings, self.teacher.trained
+        channels = None
+        if own["in_channels"] != its["in_channels"]:
+            if 1 not in (own["in_channels"], its["in_channels"]):
+                raise ValueError(
+                    f"the student takes {own['in_channels']} channels and the teacher {its['in_channels']}: only one "
+                    "grey channel can be repeated for another network."
+                )
+            channels = [0] * its["in_channels"]
+        return AdaptInput(
+            **{f"{name}_from": default if own[name] is None else own[name] for name, default in _NO_SCALING.items()},
+            **{f"{name}_to": default if its[name] is None else its[name] for name, default in _NO_SCALING.items()},
+            channels=channels,
+            size=None if own["image_size"] == its["image_size"] else its["image_size"],
+        )
+
     def _example(self) -> torch.Tensor:
         # Two images: BatchNorm of a network that is left in training mode needs them.
         size = self.settings["image_size"]
@@ -94,10 +116,16 @@ class Distillation:
         return torch.zeros(2, self.settings["in_channels"], *sides)
 
     def _projections(self) -> Projections:
-        untrained = self.teacher.untrained()
+        untrained, image = self.teacher.untrained(), self._example()
         taps = self.teacher.taps(untrained, list(self.taps))
         return fitted_projections(
-            self.student, untrained, self.taps, taps, image=self._example(), side=self.projection_side
+            self.student,
+            untrained,
+            self.taps,
+            taps,
+            image=image,
+            teacher_image=self._teacher_input(image),
+            side=self.projection_side,
         )
 
     @cached_property
@@ -105,19 +133,20 @@ class Distillation:
         if not self.loss.needs_teacher:
             self.teacher.warn_unused()
             return Distiller(self.student)
-        untrained = self.teacher.untrained()
+        untrained, image = self.teacher.untrained(), self._example()
         own = self.taps if self.loss.needs_features else {}
         others = self.teacher.taps(untrained, list(own)) if own else {}
-        found = rehearse(self.student, untrained, own, others, image=self._example())
-        student, teacher = (tuple(found.outputs[name].shape[1:]) for name in ("student", "teacher"))
-        if student != teacher:
+        adapt = self._teacher_input
+        found = rehearse(self.student, untrained, own, others, image=image, teacher_image=adapt(image)).outputs
+        student, teacher = (tuple(found[name].shape[1:]) for name in ("student", "teacher"))
+        if student[0] != teacher[0]:
             raise ValueError(
                 f"the student returns logits {student} and the teacher {teacher} for one image: they must have the "
-                "same classes and size. Take a teacher of the same task, see docs/training.md."
+                "same classes. Take a teacher of the same task, see docs/training.md."
             )
         store = None
         if self.store is not None:
             line = "teacher_store: outputs of the teacher are kept in %s; delete it when no run needs it."
             logger.info(line, self.store)
             store = TeacherStore(self.store)
-        return Distiller(self.student, self.teacher.load(), own, others, store)
+        return Distiller(self.student, self.teacher.load(), own, others, store, adapt)

@@ -20,7 +20,7 @@ from ..data import class_names
 from ..io import load_weights, read_checkpoint
 from .data import same_folder
 from .processes import in_processes
-from .settings import trained_settings
+from .trained import trained_settings
 from .workflow import Workflow
 
 __all__ = ["Teacher"]

@@ -34,17 +34,17 @@ class OverlayGrid:
 
     Args:
         path: the PNG to write.
-        length: number of validation slices that this process sees.
         count: slices to show.
         class_names: name of each class number, for the captions.
         save: whether this process writes.
     """
 
     def __init__(
-        self, path: str | Path, length: int, count: int = 12, class_names: Sequence[str] = (), save: bool = True
+        self, path: str | Path, count: int = 12, class_names: Sequence[str] = (), save: bool = True
     ) -> None:
         self.path, self.save, self.class_names = Path(path), bool(save), list(class_names)
-        self._shown = {int(i) for i in np.linspace(0, length - 1, min(count, length))}
+        self.count = int(count)
+        self._shown: set[int] = set()
         self._seen = 0
         self._panels: list[OverlayPanel] = []
 
@@ -54,7 +54,11 @@ class OverlayGrid:
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
             engine.add_event_handler(Events.COMPLETED, self._write)
 
-    def _begin(self, _engine: Engine) -> None:
+    def _begin(self, engine: Engine) -> None:
+        loader = engine.state.dataloader
+        # Of several processes, each has a part of the slices.
+        length = len(loader.dataset if loader.sampler is None else loader.sampler)
+        self._shown = {int(i) for i in np.linspace(0, length - 1, min(self.count, length))}
         self._seen, self._panels = 0, []
 
     def _collect(self, engine: Engine) -> None:
