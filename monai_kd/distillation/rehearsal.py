@@ -70,8 +70,8 @@ def rehearse(
         >>> rehearse(student, teacher, teacher_taps={"first": "0"}, **images).teacher_shapes()
         {'first': (2, 4, 6, 6)}
     """
-    student, teacher, loss = (copy.deepcopy(each) for each in (student, teacher, loss))
-    distiller = Distiller(student, teacher, student_taps, teacher_taps).cpu().eval()
+    distiller = Distiller(copy.deepcopy(student), copy.deepcopy(teacher), student_taps, teacher_taps).cpu().eval()
+    loss = copy.deepcopy(loss)
     image = image.cpu()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         outputs = distiller(image, distiller.teach(image if teacher_image is None else teacher_image.cpu()))

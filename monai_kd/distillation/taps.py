@@ -49,6 +49,7 @@ class FeatureTaps:
         self._versions: dict[str, int] = {}
         # Under which gradient mode the network was called, and which tapped modules ran with gradients off.
         self._gradients = False
+        self._taken = False
         self._off: dict[str, bool] = {}
         self._around = {name: _with_parameters(modules, path) for name, path in self.paths.items()}
         self._handles = [modules[path].register_forward_hook(self._recorder(name)) for name, path in self.paths.items()]
@@ -58,7 +59,7 @@ class FeatureTaps:
     def _beginner(self):
         # A closure, as `_recorder` returns: copying the network would copy a bound method with all that is recorded.
         def begin(_network: nn.Module, _inputs: tuple) -> None:
-            self._gradients = torch.is_grad_enabled()
+            self._gradients, self._taken = torch.is_grad_enabled(), False
 
         return begin
 
@@ -69,6 +70,9 @@ class FeatureTaps:
                     f"tap '{name}': {self.paths[name]} ({type(module).__name__}) returns a {type(output).__name__}, "
                     "not a tensor; tap a module inside or after it."
                 )
+            if self._taken:
+                # Activation checkpointing runs the module again in the backward pass: nobody would take it.
+                return
             self._recorded[name], self._versions[name] = output, _version(output)
             self._off[name] = not torch.is_grad_enabled()
 
@@ -105,7 +109,7 @@ class FeatureTaps:
                 "off, so that no loss on the features would reach the network. Under torch.utils.checkpoint, pass "
                 "use_reentrant=False; inside torch.no_grad(), freeze the layer by requires_grad_(False)."
             )
-        recorded, self._recorded = self._recorded, {}
+        recorded, self._recorded, self._taken = self._recorded, {}, True
         return {name: recorded[name] for name in self.paths}
 
     def _is_trained(self, name: str) -> bool:

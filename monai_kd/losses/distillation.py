@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
 
@@ -148,9 +148,9 @@ class DistillationLoss(nn.Module):
             )
         _check_weights(weights)
         built = {name: _built(name, terms[name]) for name in weights}
-        if not _needs_features(built):
+        if not _needs_features(built.values()):
             projections = None
-        elif projections is not None and not isinstance(projections, (nn.Module, Mapping)):
+        elif projections is not None and not isinstance(projections, (Projections, Mapping)):
             projections = projections()
         return cls(built, weights, projections)
 
@@ -162,7 +162,7 @@ class DistillationLoss(nn.Module):
     @property
     def needs_features(self) -> bool:
         """Whether any term compares features, so that layers must be tapped."""
-        return _needs_features(self.terms)
+        return _needs_features(self.terms.values())
 
     def _projected(self, outputs: Mapping[str, object]) -> dict[str, object]:
         """The outputs with features projected; with several teachers, each has its own view of the student."""
@@ -214,8 +214,8 @@ def _inputs(term: nn.Module) -> tuple[str, ...]:
     return getattr(term, "inputs", _SUPERVISED)
 
 
-def _needs_features(terms: Mapping[str, nn.Module]) -> bool:
-    return any("features" in name for term in terms.values() for name in _inputs(term))
+def _needs_features(terms: Iterable[nn.Module]) -> bool:
+    return any("features" in name for term in terms for name in _inputs(term))
 
 
 def _check_weights(weights: Mapping[str, float]) -> None:

@@ -254,6 +254,20 @@ def test_other_checkpointing_trains_as_without():
     torch.testing.assert_close(*found)
 
 
+def test_the_run_in_the_backward_pass_is_not_recorded():
+    # Or its graph would be kept alive until the next batch, beside that of the next batch.
+    net = checkpointed(reentrant=False)
+    taps = FeatureTaps(net, {"x": "block.0"})
+    runs = []
+    net.block[0].register_forward_hook(lambda *_: runs.append(1))
+    for _ in range(2):
+        output = net(image())
+        (output.sum() + taps.take()["x"].sum()).backward()
+        with pytest.raises(RuntimeError, match="recorded nothing"):
+            taps.take()
+    assert len(runs) == 4  # the module did run again
+
+
 def test_reentrant_checkpointing_of_what_is_not_tapped():
     net = checkpointed(reentrant=True)
     taps = FeatureTaps(net, {"stem": "stem", "head": "head"})
