@@ -34,7 +34,7 @@ FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
     "tracking": (("", "None", "none", None), "'None': runs are not tracked"),
 }
 # Put into each request by MONAI Label and its client.
-OF_MONAI_LABEL = frozenset({"model", "bundle_path", "client_id"})
+OF_MONAI_LABEL = frozenset({"model", "bundle_path", "client_id", "local_rank"})
 # Parts of train.json that MONAI Label passes on as they are.
 CONFIGS = frozenset({"train#handlers"})
 

@@ -189,7 +189,8 @@ def stock(checkpoints, studies, tmp_path_factory) -> Iterator[Server]:
 def own(checkpoints, studies, tmp_path_factory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("own")
     make_app(folder / "app", checkpoints, BUNDLES)
-    images = shutil.copytree(studies, folder / "studies")
+    # In paths of training images, MONAI's configs would make :: of it.
+    images = shutil.copytree(studies, folder / "studies#1")
     yield from served(Server(folder / "app", Path(images)))
 
 
@@ -278,6 +279,35 @@ def test_a_file_that_is_none_is_refused_and_the_server_goes_on(own, tmp_path):
     answer = requests.post(f"{own.address}/infer/segmentation?output=json", files=bad, timeout=60)
     assert answer.status_code >= 400
     assert requests.get(f"{own.address}/info/", timeout=30).json()["name"] == "monai_kd"
+
+
+@pytest.mark.parametrize("model", ["segmentation", "classification", "both"])
+def test_a_device_is_no_code(own, tmp_path, model):
+    marker = tmp_path / "marker"
+    for device in (f"$__import__('pathlib').Path({str(marker)!r}).touch()", "@checkpoint", "toaster"):
+        params = {"params": json.dumps({"device": device})}
+        answer = requests.post(f"{own.address}/infer/{model}?image=single&output=json", data=params, timeout=60)
+        assert answer.status_code >= 400
+    assert not marker.exists()
+    assert "device must be one of" in own.log.read_text()
+    assert requests.get(f"{own.address}/info/", timeout=30).json()["name"] == "monai_kd"
+
+
+def test_options_of_a_training_are_no_code(own, tmp_path):
+    marker = tmp_path / "marker"
+    code = f"$__import__('pathlib').Path({str(marker)!r}).touch()"
+    before = (own.app / "model" / "seg_student" / "models" / "model.pt").read_bytes()
+    for option in ("device", "tracking"):
+        own.client.train_start("segmentation", {option: code})
+        status = {"status": "SUBMITTED"}
+        end = time.monotonic() + 120
+        while status["status"] in ("SUBMITTED", "RUNNING") and time.monotonic() < end:
+            time.sleep(0.5)
+            status = own.client.train_status()
+        assert status["status"] == "ERROR"
+        assert f"{option} must be" in "\n".join(status["details"])
+    assert not marker.exists()
+    assert (own.app / "model" / "seg_student" / "models" / "model.pt").read_bytes() == before
 
 
 def test_curl_gets_the_same(own, studies, tmp_path):
