@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-Field = NDArray[np.float32]
+Field = NDArray[np.floating]  # float32 throughout, which numpy's types lose in sums with plain numbers
 
 VIEWS = ("axial", "coronal", "sagittal")
 
@@ -43,7 +43,8 @@ class Blob:
             angle = np.arctan2(dy, dx)
             half = len(self.waves) // 2
             for k in range(half):
-                size, phase = np.hypot(self.waves[k], self.waves[half + k]), np.arctan2(*self.waves[k::half])
+                one, other = self.waves[k], self.waves[half + k]
+                size, phase = np.hypot(one, other), np.arctan2(one, other)
                 radius = radius * (1 + np.float32(size) * np.sin((k + 2) * angle + np.float32(phase)))
         return (radius - 1) * np.float32(min(self.a, self.b))
 
@@ -64,6 +65,9 @@ class Anatomy:
 
 def anatomy(view: str, rng: np.random.Generator) -> Anatomy:
     """A head of random proportions, seen in `view` ("axial", "coronal" or "sagittal")."""
+    head: tuple[Blob, ...]
+    horns: tuple[Blob, ...]
+    cavities: tuple[Blob, ...]
     s = rng.uniform(0.9, 1.06)
     waves = tuple(rng.normal(0, 0.012, 6))
     wide = rng.uniform(0.6, 1.5)
@@ -71,11 +75,11 @@ def anatomy(view: str, rng: np.random.Generator) -> Anatomy:
     if view == "axial":
         brain = Blob(cx, cy, 0.53 * s, 0.67 * s, 2.15, 0, waves)
         head = (Blob(cx, cy, 0.53 * s + 0.12, 0.67 * s + 0.12, 2.1, 0, waves),)
-        horns = [
+        horns = tuple(
             Blob(cx + side * 0.075, cy + dy, 0.028 * wide, 0.13, 2, side * turn)
             for side in (-1, 1)
             for dy, turn in ((-0.12, -0.35), (0.16, 0.45))
-        ]
+        )
         third = Blob(cx, cy + 0.02, 0.014 * wide, 0.07)
         return Anatomy(view, brain, head, (cx, cy - 0.12), (*horns, third), True, (), ())
     if view == "coronal":
@@ -85,7 +89,7 @@ def anatomy(view: str, rng: np.random.Generator) -> Anatomy:
             Blob(cx, cy, 0.6 * s + 0.12, 0.54 * s + 0.13, 2.2, 0, waves),
             Blob(cx, cy + 0.75, 0.56 * s, 0.85, 3.0, 0, tuple(rng.normal(0, 0.015, 4))),
         )
-        horns = [Blob(cx + side * 0.09, cy - 0.05, 0.03 * wide, 0.11, 2, side * -0.6) for side in (-1, 1)]
+        horns = tuple(Blob(cx + side * 0.09, cy - 0.05, 0.03 * wide, 0.11, 2, side * -0.6) for side in (-1, 1))
         third = Blob(cx, cy + 0.14, 0.013 * wide, 0.07)
         cavities = (
             Blob(cx, cy + 0.68 * s, 0.11, 0.055, 2.5),

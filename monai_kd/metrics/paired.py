@@ -132,9 +132,9 @@ def paired_differences(
     found = {}
     for metric in COMPARED:
         pairs = [
-            (one[image]["group"], one[image].get(metric), other[image].get(metric))
-            for image in one
-            if one[image].get(metric) is not None and other[image].get(metric) is not None
+            (row["group"], a, b)
+            for image, row in one.items()
+            if (a := row.get(metric)) is not None and (b := other[image].get(metric)) is not None
         ]
         if not pairs:
             continue

@@ -7,13 +7,13 @@ import http.client
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import timm
 import torch
 import torchvision
 from huggingface_hub.errors import HfHubHTTPError
-from timm.models import load_state_dict
+from timm.models import PretrainedCfg, load_state_dict
 from torch import nn
 
 from .efficientnet_layout import is_efficientnet_pytorch, to_timm_layout
@@ -24,7 +24,15 @@ __all__ = ["classifier_of", "create_backbone"]
 logger = logging.getLogger(__name__)
 
 # What a download ends in without a connection; which HTTP client the hub has depends on its version.
-_NO_CONNECTION = (OSError, http.client.HTTPException, *HfHubHTTPError.__bases__)
+_OF_THE_HUB = [base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception)]
+_NO_CONNECTION: tuple[type[Exception], ...] = (OSError, http.client.HTTPException, *_OF_THE_HUB)
+
+
+@runtime_checkable
+class _TimmClassifier(Protocol):
+    """What timm's models have and torchvision's do not."""
+
+    def get_classifier(self) -> nn.Module: ...
 
 
 def create_backbone(
@@ -80,13 +88,13 @@ def create_backbone(
         )
     if not known and num_classes < 1:
         raise ValueError(f"'{name}' is a model of torchvision, which always classifies: num_classes must be 1 or more.")
-    if known and image_size is not None and timm.get_pretrained_cfg(name, allow_unregistered=True).fixed_input_size:
+    if known and image_size is not None and _published(name).fixed_input_size:
         kwargs["img_size"] = int(image_size)
     build = _timm if known else _torchvision
     if pretrained is None or pretrained is False:
         return build(name, num_classes, **kwargs)
     if pretrained is True:
-        if known and not timm.get_pretrained_cfg(name, allow_unregistered=True).has_weights:
+        if known and not _published(name).has_weights:
             raise ValueError(
                 f"timm publishes no weights of '{name}': give the path of a local weights file as `pretrained`, set it "
                 "to false, or choose another model."
@@ -118,13 +126,13 @@ def create_backbone(
         raise RuntimeError(f"the weights in {path} do not fit '{name}': {error}") from error
 
 
-def classifier_of(model: nn.Module) -> nn.Module:
+def classifier_of(model: nn.Module) -> nn.Linear | nn.Conv2d:
     """The last linear layer of a classifier of timm or torchvision.
 
     Raises:
         ValueError: the model ends in something else.
     """
-    if hasattr(model, "get_classifier"):
+    if isinstance(model, _TimmClassifier):
         last = model.get_classifier()
     else:
         # SqueezeNet pools what its classifier gives.
@@ -134,11 +142,16 @@ def classifier_of(model: nn.Module) -> nn.Module:
     return last
 
 
+def _published(name: str) -> PretrainedCfg:
+    """What timm knows of the published weights of a model; its defaults for one without any."""
+    return timm.get_pretrained_cfg(name, allow_unregistered=True) or PretrainedCfg()
+
+
 def _timm(name: str, num_classes: int, state: Mapping[str, torch.Tensor] | None = None, **kwargs: Any) -> nn.Module:
     if state is None:
         return _with_quiet_classifier(timm.create_model(name, num_classes=num_classes, **kwargs), num_classes)
-    classifiers = timm.get_pretrained_cfg(name, allow_unregistered=True).classifier or ()
-    classifiers = (classifiers,) if isinstance(classifiers, str) else tuple(classifiers)
+    layers = _published(name).classifier or ()
+    classifiers = (layers,) if isinstance(layers, str) else tuple(layers)
     outputs = {len(state[f"{each}.weight"]) for each in classifiers if f"{each}.weight" in state}
     # timm drops the classifier when the numbers differ; by itself it takes a file's for that of ImageNet.
     in_file = outputs.pop() if outputs else -1
@@ -172,14 +185,14 @@ def _torchvision(
 def _downloaded(name: str, num_classes: int, known_to_timm: bool, kwargs: dict[str, Any]) -> nn.Module:
     if known_to_timm:
         model = timm.create_model(name, pretrained=True, num_classes=num_classes, **kwargs)
-        kept = num_classes == timm.get_pretrained_cfg(name, allow_unregistered=True).num_classes
+        kept = num_classes == _published(name).num_classes
         return model if kept else _with_quiet_classifier(model, num_classes)
     weights = torchvision.models.get_model_weights(name).DEFAULT
     return _torchvision(name, num_classes, state=weights.get_state_dict(progress=True), **kwargs)
 
 
 def _with_quiet_classifier(model: nn.Module, num_classes: int) -> nn.Module:
-    if num_classes and isinstance(last := model.get_classifier(), nn.Linear):
+    if num_classes and isinstance(model, _TimmClassifier) and isinstance(last := model.get_classifier(), nn.Linear):
         _quieten(last)
     return model
 

@@ -31,6 +31,7 @@ SHAPES = [
     pytest.param((3, 2), id="two-classes"),  # (B, C)
     pytest.param((4, 5), id="five-classes"),  # (B, C)
     pytest.param((4, 1), id="one-channel"),  # (B, 1): Bernoulli
+    pytest.param((2, 3, 5), id="map-1d"),  # (B, C, W): the number of axes for which torch's own choice is the batch
     pytest.param((2, 3, 4, 5), id="map-2d"),  # (B, C, H, W), H ≠ W ≠ C: a mixed-up axis shows
     pytest.param((2, 1, 4, 5), id="one-channel-map-2d"),  # (B, 1, H, W)
     pytest.param((2, 2, 3, 4, 5), id="map-3d"),  # (B, C, H, W, D)
@@ -172,6 +173,13 @@ def test_mse_of_a_softmax_is_blind_to_a_common_constant(shape):
     expected = 2.5**2 * np.mean((difference - difference.mean(axis=1, keepdims=True)) ** 2)
     found = LogitMSE(2.5, "softmax")(torch.tensor(student + 7), torch.tensor(teacher))
     assert float(found) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("loss", "temperature"), [(LogitKL, 4.0), (LogitMSE, 1.0)])
+def test_temperature_that_is_not_given(loss, temperature):
+    student, teacher = pair((2, 3, 4, 4))
+    given = loss(temperature, "softmax")
+    assert torch.equal(loss(activation="softmax")(student, teacher), given(student, teacher))
 
 
 @pytest.mark.parametrize("loss", [LogitKL, LogitMSE])
