@@ -1,3 +1,4 @@
+from .alone import run_alone
 from .data import dataset_folder, preset
 from .evaluation import describe_evaluation
 from .folder import find_bundle
@@ -22,6 +23,7 @@ __all__ = [
     "rank",
     "rehearse_distillation",
     "root",
+    "run_alone",
     "saved_settings",
     "start_processes",
     "stop_processes",

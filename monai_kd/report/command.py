@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from data_prep.lock import only_writer
+
 from ..inference import InputFiles
 from ..inference.file_report import printable
 from .examine import Examined, examine
@@ -43,14 +45,14 @@ def run_report(
         # Without any input, nothing needs to be loaded.
         count = len(inputs.images)
         students = load_students(segmentation, classification, threshold, temperature, device, bundles)
-        return _report(inputs, count, students)
+        with only_writer(inputs.output_dir, "--output_dir"):
+            return _report(inputs, count, students)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
 def _report(inputs: InputFiles, count: int, students: Students) -> int:
-    inputs.output_dir.mkdir(parents=True, exist_ok=True)
     names, files = students.classify.value("class_names"), list[Examined]()
     table, page = inputs.output_dir / "report.csv", inputs.output_dir / "report.html"
     try:
