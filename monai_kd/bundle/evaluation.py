@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import platform
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..data import read_datalist
+from ..io.checksum import file_sha256
 from .data import same_folder
 
-__all__ = ["describe_evaluation", "file_sha256"]
+__all__ = ["describe_evaluation"]
 
 logger = logging.getLogger(__name__)
 
@@ -105,12 +105,3 @@ def _trained_on(trained: Mapping[str, Any], data_dir: str | Path) -> Callable[[M
         return lambda entry: False
     unseen = {fold, *trained.get("leave_out", [])}
     return lambda entry: entry["fold"] not in unseen
-
-
-def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file's content, as hexadecimal digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
