@@ -2,6 +2,7 @@
 
 from ..config import build_network, check_settings
 from ..handlers import not_worse
+from .alone import run_alone
 from .data import dataset_folder, preset
 from .distillation import Distillation, needs_teacher, recipe_title
 from .evaluation import describe_evaluation
@@ -36,6 +37,7 @@ __all__ = [
     "rank",
     "recipe_title",
     "root",
+    "run_alone",
     "saved_settings",
     "start_processes",
     "stop_processes",

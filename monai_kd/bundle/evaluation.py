@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import platform
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..data import find_leaks, read_datalist
+from ..io.checksum import file_sha256
 from .data import same_folder
 
-__all__ = ["describe_evaluation", "file_sha256"]
+__all__ = ["describe_evaluation"]
 
 logger = logging.getLogger(__name__)
 
@@ -123,12 +123,3 @@ def _leaks(
     """`find_leaks` between evaluated slices that were not trained on and those of the data list that were."""
     trained = [{**entry, "image": str(Path(data_dir) / entry["image"])} for entry in filter(seen, entries)]
     return find_leaks(trained, [entry for entry in data if not seen(entry)])
-
-
-def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file's content, as hexadecimal digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

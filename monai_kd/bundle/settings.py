@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..io.trained import read_trained
+
 __all__ = ["checkpoint_of", "saved_settings", "training_settings"]
 
 logger = logging.getLogger(__name__)
-
-
-def _beside(checkpoint: str | Path) -> Path:
-    return Path(checkpoint).expanduser().parent / "settings.json"
 
 
 def checkpoint_of(folder: str | Path) -> str | None:
@@ -34,7 +31,7 @@ def saved_settings(checkpoint: str | Path | None, defaults: Mapping[str, Any]) -
         defaults: name to the value to use when nothing was saved, said aloud.
 
     Raises:
-        ValueError: ``settings.json`` can't be read.
+        ValueError: ``settings.json`` can't be read, or belongs to other weights.
     """
     if checkpoint is None or not Path(checkpoint).expanduser().is_file():
         return dict(defaults)
@@ -50,17 +47,10 @@ def saved_settings(checkpoint: str | Path | None, defaults: Mapping[str, Any]) -
 def training_settings(checkpoint: str | Path) -> dict[str, Any] | None:
     """All values that a checkpoint was trained with, or ``None`` when there is no ``settings.json`` beside it.
 
+    ``weights_sha256`` among them is the SHA-256 of the checkpoint; settings that an earlier version wrote lack it, and
+    are taken with a warning.
+
     Raises:
-        ValueError: ``settings.json`` can't be read.
+        ValueError: ``settings.json`` can't be read, or belongs to other weights.
     """
-    path = _beside(checkpoint)
-    if not path.is_file():
-        return None
-    way_out = "restore it, or delete it and give the values by hand."
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); {way_out}") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path} is JSON, but not an object with names and values; {way_out}")
-    return settings
+    return read_trained(checkpoint)

@@ -13,6 +13,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from ..io.checkpoints import read_checkpoint, save_checkpoint
+from ..io.trained import save_trained
 
 __all__ = ["TrainingCheckpoint"]
 
@@ -22,8 +23,9 @@ logger = logging.getLogger(__name__)
 class TrainingCheckpoint:
     """Write ``model.pt`` when validation found a new best, ``last.ckpt`` after every epoch; resume from ``last.ckpt``.
 
-    ``model.pt`` is the bare state dict of the student. ``last.ckpt`` holds all that the next epoch depends on: student,
-    projections of the loss, optimiser, schedule, gradient scaler, epoch, best metric so far, and the log.
+    ``model.pt`` is the bare state dict of the student. Where there are `RunSettings` too, ``settings.json`` names it by
+    its SHA-256, see `monai_kd.io.trained`. ``last.ckpt`` holds all that the next epoch depends on: student, projections
+    of the loss, optimiser, schedule, gradient scaler, epoch, best metric so far, and the log.
 
     Resumed with more epochs, the learning rate goes on as in a run that was to have as many from the beginning.
 
@@ -81,7 +83,7 @@ class TrainingCheckpoint:
             return
         state = self.evaluator.state
         if state.best_metric_epoch == engine.state.epoch:
-            save_checkpoint(self.network.state_dict(), self.best)
+            save_trained(self.network.state_dict(), self.best, getattr(engine.state, "run_settings", None))
         content = {name: item.state_dict() for name, item in self._stateful.items()}
         if engine.scaler is not None:
             content["scaler"] = engine.scaler.state_dict()

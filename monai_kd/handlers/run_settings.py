@@ -11,13 +11,12 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
-from ..io.atomic import write_json
+from ..io.trained import begin_settings, read_settings, read_trained
 
 __all__ = ["RunSettings"]
 
-# What training writes, see docs/training.md.
+# What training writes beside settings.json, see docs/training.md.
 _OF_A_RUN = (
-    "settings.json",
     "model.pt",
     "last.ckpt",
     "log.csv",
@@ -48,7 +47,8 @@ class RunSettings:
             stays until the first validated epoch takes its place.
 
     Raises:
-        ValueError: when training begins: the run to go on with was made with other settings.
+        ValueError: when training begins: the run to go on with was made with other settings; or the ``model.pt`` that
+            stays in the folder, of that run or served, does not belong to the ``settings.json`` beside it.
     """
 
     def __init__(
@@ -71,21 +71,24 @@ class RunSettings:
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self.begin)
 
-    def begin(self, _engine: Engine) -> None:
+    def begin(self, engine: Engine) -> None:
+        model = self.output_dir / "model.pt"
         if self.resume:
             self._check_same()
         elif self.save:
+            if self.serving and model.is_file():
+                # What does not belong together is refused before anything is moved.
+                read_trained(model)
             self._put_aside()
         if self.save:
-            write_json(self.settings, self.path)
+            begin_settings(self.settings, model)
+        # For `TrainingCheckpoint`, which saves weights together with the settings that they come from.
+        engine.state.run_settings = self.settings
 
     def _check_same(self) -> None:
         if not self.path.is_file():
             return
-        try:
-            earlier = dict(json.loads(self.path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"resume: {self.path} can't be read ({error}); restore or delete it.") from error
+        earlier = read_settings(self.path)
         other = [
             f"{name} was {earlier[name]!r} and is {value!r}"
             for name, value in self.settings.items()
@@ -107,6 +110,10 @@ class RunSettings:
             number += 1
         aside = self.output_dir / f"earlier-{number}"
         aside.mkdir()
+        if self.path.is_file():
+            # A copy, and first of all: weights are never without their settings, whenever this is interrupted. What
+            # stays is replaced when the new run's settings are written.
+            shutil.copy2(self.path, aside / self.path.name)
         for path in found:
             if self.serving and path.name == "model.pt":
                 shutil.copy2(path, aside / path.name)

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..bundle import find_bundle
 from ..inference import BundlePredictor
 from ..io.atomic import check_new_folder, folder_written_whole
+from ..io.trained import settings_path
 
 __all__ = ["make_app", "run_label_app"]
 
@@ -50,16 +51,20 @@ def make_app(folder: str | Path, checkpoints: dict[str, Path], bundles: str | Pa
         shutil.copyfile(MAIN, made / "main.py")
 
 
-def _copy_bundle(bundle: Path, checkpoint: Path, model: Path) -> None:
-    target = model / bundle.name
+def _copy_bundle(bundle: Path, checkpoint: Path, bundles: Path) -> None:
+    target = bundles / bundle.name
     for part in ("configs", "docs"):
         shutil.copytree(bundle / part, target / part)
     shutil.copyfile(bundle / "LICENSE", target / "LICENSE")
     (target / "models").mkdir()
-    shutil.copyfile(checkpoint, target / "models" / "model.pt")
-    settings = checkpoint.with_name("settings.json")
-    if settings.is_file():
-        shutil.copyfile(settings, target / "models" / "settings.json")
+    model, settings = target / "models" / "model.pt", settings_path(checkpoint)
+    content = settings.read_bytes() if settings.is_file() else None
+    shutil.copyfile(checkpoint, model)
+    if content is not None:
+        # Settings are replaced before weights are: as long as they are the same, they are those of the copy.
+        if settings.read_bytes() != content:
+            raise ValueError(f"{checkpoint} was replaced while it was copied: try again when its training has ended.")
+        settings_path(model).write_bytes(content)
 
 
 def run_label_app(

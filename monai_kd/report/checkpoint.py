@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..bundle import training_settings
-from ..bundle.evaluation import file_sha256
 from ..data import read_datalist
+from ..io.checksum import file_sha256
 
 __all__ = ["CheckpointFacts", "describe_checkpoint"]
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from data_prep.disk import check_writable
+from data_prep.lock import only_writer
 
 from ..inference import InputFiles
 from ..inference.file_report import printable
@@ -45,7 +46,8 @@ def run_report(
         # Without any input, nothing needs to be loaded.
         count = len(inputs.images)
         students = load_students(segmentation, classification, threshold, temperature, device, bundles)
-        return _report(inputs, count, students)
+        with only_writer(inputs.output_dir, "--output_dir"):
+            return _report(inputs, count, students)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

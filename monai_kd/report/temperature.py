@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ..bundle.evaluation import file_sha256
+from ..io.checksum import file_sha256
 
 __all__ = ["read_temperature"]
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from monai_kd.bundle import provide_teacher, teacher_settings
 from monai_kd.io.checkpoints import save_checkpoint
+from monai_kd.io.checksum import file_sha256
 
 NAMES = ["meningioma", "glioma", "pituitary"]
 
@@ -23,6 +24,7 @@ def trained(folder: Path, settings: dict | None) -> str:
     """A checkpoint with what it says to have been trained on."""
     save_checkpoint(build().state_dict(), folder / "model.pt")
     if settings is not None:
+        settings = {**settings, "weights_sha256": file_sha256(folder / "model.pt")}
         (folder / "settings.json").write_text(json.dumps(settings, default=str))
     return str(folder / "model.pt")
 

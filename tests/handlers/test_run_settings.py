@@ -3,20 +3,45 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from ignite.engine import Engine, Events
+from torch import nn
 
-from monai_kd.bundle import saved_settings
-from monai_kd.handlers import RunSettings
+from monai_kd.bundle import saved_settings, training_settings
+from monai_kd.handlers import RunSettings, TrainingCheckpoint
 
 
 def begin(folder: Path, settings: dict, resume: bool = False, save: bool = True, serving: bool = False) -> None:
     engine = Engine(lambda engine, batch: None)
     RunSettings(folder, settings, resume, save, serving).attach(engine)
     engine.run([0], max_epochs=1)
+
+
+def train(
+    folder: Path, first: int, settings: dict, count: int = 1, resume: bool = False, serving: bool = False
+) -> None:
+    """A run that finds ``count`` new bests, whose weights are the numbers from ``first``."""
+    engine = Engine(lambda engine, batch: None)
+    evaluator = Engine(lambda engine, batch: None)
+    network = nn.Linear(1, 1, bias=False)
+    log = SimpleNamespace(rows=[])
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
+    TrainingCheckpoint(folder, network, nn.Identity(), optimizer, evaluator, log, resume=resume).attach(engine)
+    RunSettings(folder, settings, resume, serving=serving).attach(engine)
+    engine.scaler, engine.state.device = None, "cpu"
+
+    @engine.on(Events.ITERATION_COMPLETED)
+    def better(engine: Engine) -> None:
+        nn.init.constant_(network.weight, first + engine.state.epoch - 1)
+        evaluator.state.best_metric, evaluator.state.best_metric_epoch = 1.0, engine.state.epoch
+
+    engine.run([0], max_epochs=count)
 
 
 def run_folder(path: Path) -> Path:
@@ -51,7 +76,7 @@ def test_every_earlier_run_is_kept(tmp_path):
         begin(tmp_path, {"number": number})
         (tmp_path / "model.pt").write_text(str(number))
     kept = [json.loads((tmp_path / f"earlier-{number}" / "settings.json").read_text()) for number in (1, 2)]
-    assert kept == [{"number": 1}, {"number": 2}]
+    assert [each["number"] for each in kept] == [1, 2]
     assert (tmp_path / "model.pt").read_text() == "3"
 
 
@@ -128,14 +153,118 @@ def test_another_run_is_not_gone_on_with(tmp_path, changed, message):
 @pytest.mark.parametrize("content", ["{", "[1, 2]", "null"])
 def test_settings_that_cannot_be_read_are_said(tmp_path, content):
     (tmp_path / "settings.json").write_text(content)
-    with pytest.raises(ValueError, match=r"settings\.json can't be read"):
+    with pytest.raises(ValueError, match=r"settings\.json is (not )?JSON.*; restore it"):
         begin(tmp_path, SETTINGS, resume=True)
+    assert (tmp_path / "settings.json").read_text() == content
 
 
 def test_values_come_back(tmp_path):
-    begin(tmp_path, {"features": [1, 2], "norm": "batch"})
-    (tmp_path / "model.pt").write_bytes(b"")
+    train(tmp_path, 1, {"features": [1, 2], "norm": "batch"})
     assert saved_settings(tmp_path / "model.pt", {"features": [9], "image_size": 64}) == {
         "features": [1, 2],
         "image_size": 64,
     }
+
+
+class Killed(BaseException):
+    """Nobody catches this: what was done by then is done."""
+
+
+def killed_before(step: int, monkeypatch: pytest.MonkeyPatch, act) -> bool:
+    """Whether ``act`` was ended before it did so many steps that change which files there are under which names."""
+    left = step
+
+    def counting(change):
+        def counted(*args, **kwargs):
+            nonlocal left
+            if left == 0:
+                raise Killed
+            left -= 1
+            return change(*args, **kwargs)
+
+        return counted
+
+    with monkeypatch.context() as patched:
+        for module, name in ((os, "replace"), (os, "rename"), (os, "mkdir"), (shutil, "copy2")):
+            patched.setattr(module, name, counting(getattr(module, name)))
+        try:
+            act()
+        except Killed:
+            return True
+    return False
+
+
+def weights_and_their_run(folder: Path) -> list[tuple[int, str]]:
+    found = []
+    for model in folder.rglob("model.pt"):
+        number = int(torch.load(model, weights_only=True)["weight"])
+        found.append((number, training_settings(model)["name"]))
+    return sorted(found)
+
+
+@pytest.mark.parametrize("serving", [False, True])
+def test_weights_have_their_own_settings_whenever_a_run_is_killed(tmp_path, monkeypatch, caplog, serving):
+    """The weights of run A are the numbers from 10, those of B from 20; B is killed at every step, and begun again."""
+    steps = 0
+    while True:
+        folder = tmp_path / str(steps)
+        train(folder, 10, {"name": "A"}, count=2)
+        assert weights_and_their_run(folder) == [(11, "A")]
+        killed = killed_before(steps, monkeypatch, lambda: train(folder, 20, {"name": "B"}, count=3, serving=serving))  # noqa: B023
+        pairs = weights_and_their_run(folder)
+        assert (11, "A") in pairs
+        assert all(name == ("A" if number < 20 else "B") for number, name in pairs), pairs
+        if not killed:
+            assert (22, "B") in pairs
+            break
+        train(folder, 30, {"name": "C"}, serving=serving)
+        assert (30, "C") in weights_and_their_run(folder)
+        assert (11, "A") in weights_and_their_run(folder)
+        steps += 1
+    assert steps > 10
+    assert not caplog.text.count("SHA-256")
+
+
+def test_a_run_that_was_killed_between_weights_and_checkpoint_goes_on(tmp_path, monkeypatch):
+    settings, steps, interrupted = {"name": "A"}, 0, set()
+    while True:
+        folder = tmp_path / str(steps)
+        if not killed_before(steps, monkeypatch, lambda: train(folder, 1, settings, count=3)):  # noqa: B023
+            break
+        interrupted.add(tuple(name for name in ("last.ckpt", "model.pt") if (folder / name).is_file()))
+        train(folder, 1, settings, count=4, resume=True)
+        assert weights_and_their_run(folder) == [(4, "A")]
+        steps += 1
+    assert interrupted == {(), ("model.pt",), ("last.ckpt", "model.pt")}
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_going_on_or_serving_beside_settings_of_another_run_is_refused(tmp_path, resume):
+    train(tmp_path, 1, {"name": "A"})
+    train(tmp_path / "other", 7, {"name": "A"})
+    shutil.copy(tmp_path / "other" / "model.pt", tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    with pytest.raises(ValueError, match=r"settings\.json belongs to other weights than .*model\.pt"):
+        train(tmp_path, 2, {"name": "A"}, count=2, resume=resume, serving=not resume)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+def test_weights_that_are_put_aside_keep_fitting(tmp_path):
+    for number in (1, 2, 3):
+        train(tmp_path, number, {"name": str(number)})
+    assert weights_and_their_run(tmp_path) == [(1, "1"), (2, "2"), (3, "3")]
+
+
+def test_while_nothing_is_better_served_weights_keep_their_settings(tmp_path):
+    train(tmp_path, 1, {"name": "A"})
+    begin(tmp_path, {"name": "B"}, serving=True)
+    assert training_settings(tmp_path / "model.pt")["name"] == "A"
+    assert json.loads((tmp_path / "settings.json").read_text())["name"] == "B"
+
+
+def test_without_run_settings_nothing_is_said_of_the_weights(tmp_path, monkeypatch):
+    train(tmp_path, 1, {"name": "A"})
+    monkeypatch.setattr(RunSettings, "attach", lambda self, engine: None)
+    train(tmp_path, 2, {"name": "B"})
+    with pytest.raises(ValueError, match="belongs to other weights"):
+        training_settings(tmp_path / "model.pt")

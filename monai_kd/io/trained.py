@@ -1,0 +1,142 @@
+"""Weights and the settings that they were trained with: two files that belong together.
+
+``settings.json`` lies beside ``model.pt``. Beside the settings themselves it has
+
+- ``weights_sha256``: SHA-256 of the ``model.pt`` that was trained with them; ``null`` while the run has saved none;
+- ``previous``: the whole of the settings, with ``weights_sha256``, of the ``model.pt`` that was there before, if any.
+
+New weights are published in two steps, each of which happens or does not: first ``settings.json`` is replaced, naming
+the new weights and, under ``previous``, the old ones; then ``model.pt``. Whenever a run is killed, and whenever a file
+is read, the weights that are there are named, with the very settings that they were trained with.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .atomic import write_json, written_whole
+from .checksum import file_sha256
+
+__all__ = ["begin_settings", "read_settings", "read_trained", "save_trained", "settings_path"]
+
+HASH, PREVIOUS = "weights_sha256", "previous"
+
+logger = logging.getLogger(__name__)
+
+
+def settings_path(checkpoint: str | Path) -> Path:
+    """Where the settings of a checkpoint are."""
+    return Path(checkpoint).expanduser().parent / "settings.json"
+
+
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """The content of a ``settings.json``, whatever weights lie beside it.
+
+    Raises:
+        ValueError: it is no JSON object.
+    """
+    way_out = "restore it, or delete it and give the values by hand."
+    try:
+        settings = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}); {way_out}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} is JSON, but not an object with names and values; {way_out}")
+    return settings
+
+
+def read_trained(checkpoint: str | Path) -> dict[str, Any] | None:
+    """The settings that a checkpoint was trained with, ``weights_sha256`` among them; ``None`` when there are none.
+
+    Settings that name no weights, as earlier versions wrote them, are taken as they are, with a warning.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+        ValueError: ``settings.json`` can't be read, or belongs to other weights.
+    """
+    checkpoint, path = Path(checkpoint).expanduser(), settings_path(checkpoint)
+    if not path.is_file():
+        return None
+    if not checkpoint.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {checkpoint}; train first, or give the right path.")
+    settings = read_settings(path)
+    if HASH not in settings:
+        logger.warning(
+            "%s does not say which weights it belongs to, as earlier versions wrote it: whether it is that of %s is "
+            "not checked.",
+            *(path, checkpoint),
+        )
+        return settings
+    while True:
+        found = file_sha256(checkpoint)
+        for each in (settings, settings.get(PREVIOUS) or {}):
+            if each.get(HASH) == found:
+                own = {name: value for name, value in each.items() if name != PREVIOUS}
+                # The hash alone: those weights never had settings.
+                return own if len(own) > 1 else None
+        # Both may have been published anew between the two reads.
+        before, settings = settings, read_settings(path)
+        if settings == before:
+            named = settings[HASH]
+            raise ValueError(
+                f"{path} belongs to other weights than {checkpoint}: it names the SHA-256 "
+                f"{'of none yet' if named is None else named[:12] + ' …'}, and the file has {found[:12]} …. Restore "
+                "the two files of one run; or, if you know what these weights were trained with, move settings.json "
+                "away and give the values by hand."
+            )
+
+
+def begin_settings(settings: Mapping[str, Any], checkpoint: str | Path) -> None:
+    """Write the settings of a run that begins; weights that are there already keep theirs, under ``previous``.
+
+    Args:
+        settings: JSON values.
+        checkpoint: where the run will save its weights.
+
+    Raises:
+        ValueError: the settings of the weights that are there can't be read, or belong to other weights.
+    """
+    checkpoint = Path(checkpoint)
+    _write(settings, None, _described(checkpoint) if checkpoint.is_file() else None, checkpoint)
+
+
+def save_trained(
+    state: Mapping[str, torch.Tensor], checkpoint: str | Path, settings: Mapping[str, Any] | None = None
+) -> None:
+    """Save weights and, where they are known, the settings that they were trained with.
+
+    Args:
+        state: a bare state dict.
+        checkpoint: the file.
+        settings: JSON values.
+    """
+    checkpoint = Path(checkpoint)
+    with written_whole(checkpoint) as temporary:
+        torch.save(state, temporary)
+        if settings is None:
+            return
+        previous = None
+        if checkpoint.is_file():
+            try:
+                previous = _described(checkpoint)
+            except ValueError as error:
+                # Changed by hand during the run, and now replaced.
+                logger.warning("%s", error)
+        _write(settings, file_sha256(temporary), previous, checkpoint)
+
+
+def _described(checkpoint: Path) -> dict[str, Any]:
+    return {**(read_trained(checkpoint) or {}), HASH: file_sha256(checkpoint)}
+
+
+def _write(
+    settings: Mapping[str, Any], sha256: str | None, previous: Mapping[str, Any] | None, checkpoint: Path
+) -> None:
+    more = {} if previous is None else {PREVIOUS: previous}
+    write_json({**settings, HASH: sha256, **more}, settings_path(checkpoint))
