@@ -11,7 +11,7 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
-from ..atomic import write_json
+from ..atomic import clear_partial, write_json
 
 __all__ = ["RunSettings"]
 
@@ -77,6 +77,7 @@ class RunSettings:
         elif self.save:
             self._put_aside()
         if self.save:
+            clear_partial(self.output_dir)
             write_json(self.settings, self.path)
 
     def _check_same(self) -> None:
