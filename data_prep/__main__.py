@@ -12,6 +12,7 @@ from data_prep.convert import ConvertError, Summary, convert
 from data_prep.limits import MAX_PIXELS
 from data_prep.phantom import MARKER, PhantomError, write_phantoms
 from data_prep.sources import SourceError
+from data_prep.text import printable
 from data_prep.writers import SUFFIXES
 
 
@@ -22,7 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         options.command(options)
     except (ConvertError, PhantomError, SourceError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        # Line by line: lists of files have one for each.
+        print("\n".join(map(printable, f"error: {error}".split("\n"))), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nstopped; run the same command again to go on", file=sys.stderr)
@@ -111,7 +113,7 @@ def _print_summary(summary: Summary) -> None:
     if summary.bad:
         print(f"{len(summary.bad)} files left out:", file=sys.stderr)
         for file, reason in summary.bad:
-            print(f"  {file}: {reason}", file=sys.stderr)
+            print(printable(f"  {file}: {reason}"), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from data_prep import dataset, folds, journal, pool
 from data_prep.limits import MAX_PIXELS, TooLarge
 from data_prep.lock import FolderInUse
 from data_prep.sources import UNREADABLE, Reader, Source, SourceError, reason_of, scan, slice_id, stamp_of
+from data_prep.text import printable
 from data_prep.worker import BAD, DUPLICATE, FOLDS, OK, Job, Row, convert_file, ended, output_files
 from data_prep.writers import SUFFIXES, remove_temporary
 
@@ -184,7 +185,7 @@ def _convert(
         if i in made.notes:
             row["reason"] = "; ".join(filter(None, (row["reason"], made.notes[i])))
     for warning in made.warnings:
-        logger.warning("%s", warning)
+        logger.warning("%s", printable(warning))
     dataset.write_manifest(dst, ordered)
     datalist = dataset.write_datalists(dst, ordered, settings, made.how)
     log.finish()
@@ -325,5 +326,5 @@ def _folds(
 
 
 def _listed(bad: list[tuple[str, str]], most: int = 20) -> str:
-    lines = [f"  {file}: {reason}" for file, reason in bad[:most]]
+    lines = [printable(f"  {file}: {reason}") for file, reason in bad[:most]]
     return "\n".join(lines + ([f"  and {len(bad) - most} more, see conversion.csv"] if len(bad) > most else []))

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from data_prep.matfile import CLASSES
+from data_prep.text import as_cell, from_cell
 from data_prep.worker import OK, Row, is_converted, output_files
 from data_prep.writers import PNG_MASK_VALUE, SPACING, write_file
 
@@ -28,7 +29,7 @@ def write_manifest(dst: Path, rows: Iterable[Row]) -> None:
     text = io.StringIO(newline="")
     table = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
     table.writeheader()
-    table.writerows(rows)
+    table.writerows({name: as_cell(value) for name, value in row.items()} for row in rows)
     write_file(dst / MANIFEST, text.getvalue())
 
 
@@ -43,7 +44,7 @@ def read_manifest(dst: Path) -> list[Row]:
         return []
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            rows = [{key: row[key] for key in COLUMNS if row.get(key)} for row in csv.DictReader(file)]
+            rows = [{key: from_cell(row[key]) for key in COLUMNS if row.get(key)} for row in csv.DictReader(file)]
     except (ValueError, csv.Error):
         raise _foreign(path) from None
     if not all("status" in row and (row["status"] != OK or is_converted(row)) for row in rows):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from data_prep.disk import is_running, write_error
+from data_prep.text import printable
 
 logger = logging.getLogger(__name__)
 
@@ -122,4 +123,4 @@ def remove_temporary(folder: Path, locked: bool = False) -> None:
         process = path.name[: -len(TEMPORARY)].rpartition(".")[2]
         if process.isdecimal() and (locked or not is_running(int(process))):
             path.unlink(missing_ok=True)
-            logger.warning("%s, half written by a process that was killed, is removed", path)
+            logger.warning("%s, half written by a process that was killed, is removed", printable(str(path)))

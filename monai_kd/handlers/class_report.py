@@ -45,8 +45,7 @@ class ClassReport(EvaluationReport):
         calibrate: fit a temperature to these slices, see `monai_kd.metrics.fit_temperature`, and keep it in
             ``temperature.json``. What it does to the metrics is told under ``calibrated`` by temperatures that are
             each fitted to other patients, see `monai_kd.metrics.cross_fitted_temperatures`. Where the one or the others
-            can't be fitted, ``calibrated`` or its ``cross_fitted`` say why. A ``temperature.json`` of an earlier
-            evaluation is removed when a run starts, since it may be of another network.
+            can't be fitted, ``calibrated`` or its ``cross_fitted`` say why.
 
     Raises:
         ValueError: the classes of the network are not those of the data set, or the temperature is not positive; while
@@ -75,10 +74,6 @@ class ClassReport(EvaluationReport):
     def begin(self) -> None:
         super().begin()
         self._logits = []
-        earlier = self.output_dir / _TEMPERATURE
-        if earlier.exists():
-            earlier.unlink()
-            logger.warning("%s of an earlier evaluation is removed.", earlier)
 
     def measure(self, output: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
         logits = np.asarray(output[Keys.PRED], dtype=np.float64)

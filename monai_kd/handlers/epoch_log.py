@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 import time
@@ -14,7 +13,7 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 from torch.utils.tensorboard import SummaryWriter
 
-from ..io.atomic import written_whole
+from ..io.table import write_table
 from ..plots import plot_curves
 
 __all__ = ["EpochLog"]
@@ -157,10 +156,7 @@ class EpochLog:
     def _write(self, row: dict[str, float]) -> None:
         # What was only validated, or not validated, lacks columns and does not set their order.
         columns = list(dict.fromkeys(name for each in sorted(self.rows, key=len, reverse=True) for name in each))
-        with written_whole(self.output_dir / "log.csv") as temporary, open(temporary, "w", newline="") as file:
-            table = csv.DictWriter(file, columns)
-            table.writeheader()
-            table.writerows(self.rows)
+        write_table(self.rows, columns, self.output_dir / "log.csv")
         plot_curves(self.rows, self.output_dir / "curves.png", self.title)
         if self._writer is None:
             # purge_step hides what an interrupted run wrote of epochs that are run again.

@@ -13,20 +13,29 @@ from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 
 from data_prep.disk import check_writable
+from data_prep.text import printable
 
 from ..data import class_name, class_names
-from ..io.atomic import write_json
+from ..io.atomic import clear_partial, remove_earlier, write_json
 
 __all__ = ["EvaluationReport"]
 
 logger = logging.getLogger(__name__)
+
+# By any evaluation: one of another kind may have been in the folder before. metrics.json, the sign that all others
+# belong to each other, is the first to go.
+WRITTEN = (
+    *("metrics.json", "slices.csv", "patients.csv", "dice.png", "overlays.png", "temperature.json"),
+    *("confusion.csv", "confusion.png", "reliability.png"),
+    *("confusion_patients.csv", "confusion_patients.png", "reliability_patients.png"),
+)
 
 
 class EvaluationReport(ABC):
     """Gather one row for every slice while an evaluator runs, and write tables, pictures and metrics when it ends.
 
     The loader must keep the order of ``data``. Everything is written whole or not at all, and ``metrics.json``, in
-    strict JSON, last.
+    strict JSON, last. What an earlier evaluation wrote into the folder is removed when a run starts.
 
     Args:
         output_dir: where to write.
@@ -67,10 +76,11 @@ class EvaluationReport(ABC):
         """Write all but ``metrics.json``: what that is to hold, a table for the console, and the names of the files."""
 
     def begin(self) -> None:
-        """Forget the run before, and its ``metrics.json``, which would lie beside tables that it is not of."""
+        """Forget the run before, and remove what it wrote: none of it is of this one, which may fail on its way."""
         self.rows, self.description = [], dict(self.describe())
         check_writable(self.output_dir)
-        (self.output_dir / "metrics.json").unlink(missing_ok=True)
+        clear_partial(self.output_dir)
+        remove_earlier([self.output_dir / name for name in WRITTEN], "evaluation")
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, lambda _engine: self.begin())
@@ -102,7 +112,7 @@ class EvaluationReport(ABC):
         """What was evaluated, for pictures."""
         dataset = self.description["dataset"]
         part = "all slices" if dataset["fold"] is None else f"fold {dataset['fold']}"
-        title = f"{dataset['name'] or Path(dataset['folder']).name}, {part}"
+        title = printable(f"{dataset['name'] or Path(dataset['folder']).name}, {part}")
         return f"SYNTHETIC phantoms: {title}" if self.description["synthetic"] else title
 
     def _write(self, _engine: Engine) -> None:

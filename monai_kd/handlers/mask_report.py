@@ -10,6 +10,8 @@ import numpy as np
 from monai.transforms import AsDiscreted, Compose, LoadImaged
 from monai.utils.enums import CommonKeys as Keys
 
+from data_prep.text import printable
+
 from ..data import in_plane_spacing, read_datalist
 from ..metrics import mask_metrics, patient_rows, summarise, summary_table, write_rows
 from ..plots import OverlayPanel, plot_overlays, plot_scores
@@ -100,7 +102,7 @@ class MaskReport(EvaluationReport):
         image, truth = (np.asarray(content[key][0]) for key in (Keys.IMAGE, Keys.LABEL))
         prediction = np.unpackbits(self._packed[number], count=truth.size).reshape(truth.shape)
         distance = "" if row["hd95_mm"] is None else f", HD95 {row['hd95_mm']:.1f} mm"
-        title = f"{rank}  {row['source']}  {row['class_name']}\nDice {row['dice']:.2f}{distance}"
+        title = f"{rank}  {printable(row['source'])}  {row['class_name']}\nDice {row['dice']:.2f}{distance}"
         return OverlayPanel(image, truth, prediction, title)
 
 

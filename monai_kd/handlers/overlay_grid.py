@@ -11,6 +11,8 @@ import torch
 from ignite.engine import Engine, Events
 from monai.utils.enums import CommonKeys as Keys
 
+from data_prep.text import printable
+
 from ..data import class_name
 from ..plots import OverlayPanel, plot_overlays
 
@@ -77,7 +79,7 @@ class OverlayGrid:
 
     def _caption(self, item: dict) -> str:
         named = class_name(self.class_names, int(item["class"])) if "class" in item else ""
-        return f"{item['source']}  {named}".rstrip()
+        return f"{printable(item['source'])}  {named}".rstrip()
 
     def _write(self, engine: Engine) -> None:
         state = engine.state

@@ -11,6 +11,7 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
+from ..io.atomic import clear_partial
 from ..io.trained import begin_settings, read_settings, read_trained
 
 __all__ = ["RunSettings"]
@@ -81,6 +82,7 @@ class RunSettings:
                 read_trained(model)
             self._put_aside()
         if self.save:
+            clear_partial(self.output_dir)
             begin_settings(self.settings, model)
         # For `TrainingCheckpoint`, which saves weights together with the settings that they come from.
         engine.state.run_settings = self.settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,11 @@ from torch import nn
 from ..io.atomic import write_json
 from .file_report import FileReport, printable
 from .gradcam import draw_gradcam, gradcam_of
-from .inputs import InputFiles
+from .inputs import InputFiles, InputImage
 
 __all__ = ["Classifications", "rank_classes"]
 
+GRADCAM = "_gradcam.png"
 CONSTANT = "the slice is constant: its class says nothing"
 
 
@@ -61,7 +63,7 @@ class Classifications(FileReport):
         ValueError: there is a layer and no network, or as for `gradcam_of`.
     """
 
-    table, done = "classes.csv", "classified"
+    table, more_tables, done = "classes.csv", ("classes.json",), "classified"
 
     def __init__(
         self,
@@ -98,11 +100,14 @@ class Classifications(FileReport):
             for number, (column, blank) in enumerate(zip(probabilities.T, constant, strict=True))
         ]
         if self.gradcam is not None:
-            picture = self.inputs.output_dir / f"{self.inputs.labelled(file).name}_gradcam.png"
+            picture = self.output(self.inputs.labelled(file), GRADCAM)
             draw_gradcam(self.gradcam, image, probabilities, self.class_names, picture, printable(file))
             for row in rows:
-                row["gradcam"] = picture.relative_to(self.inputs.output_dir).as_posix()
+                row["gradcam"] = self.named(picture)
         return rows
+
+    def outputs(self, image: InputImage) -> Sequence[Path]:
+        return [self.output(image, GRADCAM)]
 
     def said(self, rows: Sequence[Mapping[str, Any]]) -> str:
         if len(rows) == 1:

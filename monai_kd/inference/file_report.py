@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -12,11 +11,13 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 from data_prep.disk import check_writable
+from data_prep.text import printable
 
-from ..io.atomic import written_whole
 from ..io.dicom import unplaced
 from ..io.readers import kind_of
-from .inputs import InputFiles
+from ..io.table import write_table
+from .earlier import clear_earlier
+from .inputs import InputFiles, InputImage
 
 __all__ = ["FileReport", "printable"]
 
@@ -25,20 +26,11 @@ logger = logging.getLogger(__name__)
 UNSUPPORTED = "unsupported kind of file"
 
 
-def printable(name: str) -> str:
-    """The name of a file as text: names may hold bytes that are none, which no terminal and no picture takes.
-
-    Example:
-        >>> printable("caf\\udce9.png")
-        'caf?.png'
-    """
-    return name.encode("utf-8", "replace").decode("utf-8")
-
-
 class FileReport(ABC):
     """Write a table with a row for each file; attach it to a `FileEvaluator`.
 
-    Files that can't be read, or are of no supported kind, have rows too, with the reason.
+    Files that can't be read, or are of no supported kind, have rows too, with the reason. What an earlier run wrote
+    into the folder for the same inputs is removed when a run starts.
 
     Args:
         inputs: the images that the network is run on.
@@ -49,6 +41,7 @@ class FileReport(ABC):
     """
 
     table = "files.csv"
+    more_tables: Sequence[str] = ()
     done = "done"
 
     def __init__(self, inputs: InputFiles) -> None:
@@ -63,6 +56,10 @@ class FileReport(ABC):
     @abstractmethod
     def rows_of(self, file: str, output: Mapping[str, Any]) -> list[dict[str, Any]]:
         """What was found in one file: a row, or one for each of its slices."""
+
+    @abstractmethod
+    def outputs(self, image: InputImage) -> Sequence[Path]:
+        """Files that may be written for one input."""
 
     @abstractmethod
     def said(self, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -81,6 +78,8 @@ class FileReport(ABC):
     def _begin(self, _engine: Engine) -> None:
         # Before the network runs for nothing.
         check_writable(self.inputs.output_dir)
+        others = [self.inputs.output_dir / name for name in self.more_tables]
+        clear_earlier(self.inputs, self.path, self.outputs, others)
         self.rows = [{"file": file, "status": "skipped", "reason": UNSUPPORTED} for file in self.inputs.skipped]
         for file in self.inputs.skipped:
             logger.warning("%s: skipped, %s", printable(file), UNSUPPORTED)
@@ -97,6 +96,14 @@ class FileReport(ABC):
             self.rows += rows
             logger.info("%s %s: %s", where, printable(item["file"]), self.said(rows))
 
+    def output(self, image: InputImage, ending: str) -> Path:
+        """A file that is written for one input."""
+        return self.inputs.output_dir / f"{image.name}{ending}"
+
+    def named(self, path: Path) -> str:
+        """What the table says of an output: its path in the output folder."""
+        return path.relative_to(self.inputs.output_dir).as_posix()
+
     def assumed(self, file: str) -> str:
         """What had to be assumed of a DICOM slice whose header does not say where it lies; else an empty text."""
         paths = self.inputs.labelled(file).paths
@@ -105,11 +112,7 @@ class FileReport(ABC):
 
     def write(self) -> None:
         """Write what is known so far."""
-        how = {"newline": "", "encoding": "utf-8", "errors": "replace"}
-        with written_whole(self.path) as temporary, open(temporary, "w", **how) as file:
-            table = csv.DictWriter(file, self.columns)
-            table.writeheader()
-            table.writerows(sorted(self.rows, key=lambda row: (row["file"], row.get("slice", 0))))
+        write_table(sorted(self.rows, key=lambda row: (row["file"], row.get("slice", 0))), self.columns, self.path)
 
     def count(self, status: str) -> int:
         """Number of files with a status: ``ok``, ``failed`` or ``skipped``."""

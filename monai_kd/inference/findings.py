@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ COLUMNS = (
     *("volume_mm3", "x0", "y0", "x1", "y1", "z0", "z1", "mean_probability", "highest_probability", "mask", "overlay"),
     "dicom_seg",
 )
+OVERLAY, DICOM_SEG = "_overlay.png", "_seg.dcm"
 NO_SPACING = "spacing not known: no mm"
 
 
@@ -121,27 +123,29 @@ class Findings(FileReport):
         unknown = bool(np.isnan(spacing[:2]).any())
         reason = "; ".join(filter(None, [NO_SPACING if unknown else "", self.assumed(file)]))
         row = {"file": file, "status": "ok", "reason": reason, **found}
-        path = mask_path(self.inputs, file)
-        row["mask"] = path.relative_to(self.inputs.output_dir).as_posix()
+        row["mask"] = self.named(mask_path(self.inputs, file))
         image = self.inputs.labelled(file)
         if self.dicom_seg and mask.any() and kind_of(image.paths[0]) == "dicom":
             self._write_dicom_seg(mask, image, row)
         if self.overlays:
-            picture = self.inputs.output_dir / f"{image.name}_overlay.png"
+            picture = self.output(image, OVERLAY)
             # Read once more, rather than kept: volumes would travel through the network's pipeline twice.
             title = f"{printable(file)}\n{_said(row)}"
             draw_overlay(*read_image(image.paths), mask, probability, picture, title)
-            row["overlay"] = picture.relative_to(self.inputs.output_dir).as_posix()
+            row["overlay"] = self.named(picture)
         return [row]
 
     def _write_dicom_seg(self, mask: np.ndarray, image: InputImage, row: dict[str, Any]) -> None:
-        path = self.inputs.output_dir / f"{image.name}_seg.dcm"
+        path = self.output(image, DICOM_SEG)
         try:
             write_dicom_seg(mask, image.paths, path, self.algorithm)
         except NoSegmentation as error:
             row["reason"] = "; ".join(filter(None, [row["reason"], str(error)]))
         else:
-            row["dicom_seg"] = path.relative_to(self.inputs.output_dir).as_posix()
+            row["dicom_seg"] = self.named(path)
+
+    def outputs(self, image: InputImage) -> Sequence[Path]:
+        return [mask_path(self.inputs, image.label), self.output(image, OVERLAY), self.output(image, DICOM_SEG)]
 
     def said(self, rows: Sequence[Mapping[str, Any]]) -> str:
         return _said(rows[0])

@@ -9,14 +9,15 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from data_prep.disk import is_running, write_error
+from data_prep.text import printable
 
-__all__ = ["check_new_folder", "clear_partial", "folder_written_whole", "write_json", "written_whole"]
+__all__ = ["check_new_folder", "clear_partial", "folder_written_whole", "remove_earlier", "write_json", "written_whole"]
 
 logger = logging.getLogger(__name__)
 
@@ -125,6 +126,19 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
         raise explained from error
 
 
+def remove_earlier(paths: Iterable[Path], what: str) -> None:
+    """Remove files that an earlier run wrote, and log each as a warning: beside new ones they would be taken for new.
+
+    Args:
+        paths: files by their names; those that are not there are passed over.
+        what: kind of run that wrote them.
+    """
+    for path in paths:
+        if path.is_file() or path.is_symlink():
+            path.unlink()
+            logger.warning("%s of an earlier %s is removed.", printable(str(path)), what)
+
+
 def clear_partial(folder: str | Path) -> None:
     """Remove what killed processes had half written in a folder that this run has to itself, and log it as a warning.
 
@@ -141,9 +155,9 @@ def _clear(path: Path) -> None:
     try:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     except OSError as error:
-        logger.warning("%s, which a killed process left, can't be removed: %s", path, error.strerror)
+        logger.warning("%s, which a killed process left, can't be removed: %s", printable(str(path)), error.strerror)
     else:
-        logger.warning("%s, half written by a process that was killed, is removed.", path)
+        logger.warning("%s, half written by a process that was killed, is removed.", printable(str(path)))
 
 
 def write_json(content: Any, path: str | Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..io.table import read_table
 from .bootstrap import bootstrap_interval
 from .masks import METRICS
 from .tables import text_table
@@ -38,10 +38,9 @@ def read_slices(evaluation: str | Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}: give a folder that evaluate.json wrote.")
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows: list[dict[str, Any]] = list(csv.DictReader(file))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} can't be read as a table ({error}); evaluate again.") from error
+        rows = read_table(path)
+    except ValueError as error:
+        raise ValueError(f"{error} Evaluate again.") from error
     missing = [name for name in ("image", "group") if not rows or name not in rows[0]]
     if missing:
         raise ValueError(f"{path} is no table of slices: it has no {' and no '.join(missing)}.")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..io.atomic import written_whole
+from ..io.table import write_table
 from .masks import METRICS
 
 __all__ = ["summary_table", "text_table", "write_rows"]
@@ -21,10 +20,7 @@ def write_rows(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
     """
     if not rows:
         raise ValueError(f"there are no rows to write to {path}.")
-    with written_whole(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
+    write_table(rows, list(rows[0]), path)
 
 
 def text_table(lines: Sequence[Sequence[str]]) -> str:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from data_prep.disk import check_writable
 from data_prep.lock import only_writer
+from data_prep.text import printable
 
 from ..inference import InputFiles
-from ..inference.file_report import printable
+from ..inference.earlier import clear_earlier
+from ..inference.masks import mask_path
 from .examine import Examined, examine
 from .page import write_page, write_table
 from .students import Students, load_students
@@ -57,6 +59,7 @@ def _report(inputs: InputFiles, count: int, students: Students) -> int:
     check_writable(inputs.output_dir)
     names, files = students.classify.value("class_names"), list[Examined]()
     table, page = inputs.output_dir / "report.csv", inputs.output_dir / "report.html"
+    clear_earlier(inputs, table, lambda image: [mask_path(inputs, image.label)], [page])
     try:
         for number, file in enumerate(examine(inputs, students.segment, students.classify), 1):
             files.append(file)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from data_prep.text import printable
 
 from .. import __version__
 from ..io.atomic import written_whole
+from ..io.table import write_table as save_table
 from .checkpoint import CheckpointFacts
 from .examine import Examined, columns
 
@@ -18,7 +22,9 @@ __all__ = ["page_template", "write_page", "write_table"]
 
 
 def page_template(name: str, package: str = __package__) -> Template:
-    """A template of this package, or of another one that may include those of this one; all text of files is escaped.
+    """A template of this package, or of another one that may include those of this one.
+
+    Text is escaped for HTML, and characters that show nothing or turn the direction of writing as `printable` does.
 
     Args:
         name: of the file.
@@ -26,9 +32,19 @@ def page_template(name: str, package: str = __package__) -> Template:
     """
     loader = ChoiceLoader([PackageLoader(package, "."), PackageLoader(__package__, ".")])
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=loader
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=loader,
+        finalize=_shown,
     )
     return environment.get_template(name)
+
+
+def _shown(value: Any) -> Any:
+    # Macros give whole lines of HTML, whose values went through here already.
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def write_page(
@@ -64,9 +80,5 @@ def write_page(
 
 def write_table(files: Sequence[Examined], class_names: Sequence[str], path: str | Path) -> None:
     """Write a row for each file, sorted by name; see `columns`."""
-    # File names may hold bytes that are no text.
-    how = {"newline": "", "encoding": "utf-8", "errors": "replace"}
-    with written_whole(path) as temporary, open(temporary, "w", **how) as file:
-        table = csv.DictWriter(file, columns(class_names))
-        table.writeheader()
-        table.writerows(sorted((each.row for each in files), key=lambda row: row["file"]))
+    rows = sorted((each.row for each in files), key=lambda row: row["file"])
+    save_table(rows, columns(class_names), path)

@@ -21,7 +21,9 @@ from PIL import Image
 from raw_files import slice_fields, write_cvind, write_v73
 
 from data_prep import journal
+from data_prep.__main__ import main
 from data_prep.convert import ConvertError, convert
+from data_prep.dataset import read_manifest
 from data_prep.writers import TEMPORARY
 
 Make = Callable[..., Path]
@@ -467,6 +469,31 @@ def test_killed_and_started_again_gives_the_same_bytes(tmp_path: Path) -> None:
     assert not log.exists()
     before = tree(out)
     assert quick(src, out).reused == 150
+    assert tree(out) == before
+
+
+def test_names_of_files_are_shown_and_read_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Formulas, control characters, directions of writing and bytes that are no text, all allowed in names."""
+    src, out = tmp_path / "raw", tmp_path / "out"
+    names = ["=1+1.mat", "-a.mat", "\u202ex.mat", "a\nb.mat", "\x1b[2J.mat", os.fsdecode(b"caf\xe9.mat"), r"a\x41.mat"]
+    for number, name in enumerate(names):
+        write_v73(src / name, slice_fields(PID=str(number)))
+    bad = [name.replace(".mat", "bad.mat") for name in names]
+    for name in bad:
+        (src / name).write_bytes(b"no slice")
+    assert main(["figshare", str(src), str(out), "--workers", "1"]) == 0
+    said = capsys.readouterr()
+    shown = said.out + said.err[said.err.index("files left out") :]
+    assert shown.replace("\n", "").isprintable()
+    assert r"  \u202exbad.mat: " in shown
+    assert r"  a\x0abbad.mat: " in shown
+    raw = (out / "conversion.csv").read_text(encoding="utf-8")
+    assert raw.replace("\n", "").isprintable()
+    assert not [line for line in raw.splitlines() if line.startswith(("=", "+", "-", "@"))]
+    assert {row["file"] for row in read_manifest(out)} == {*names, *bad}
+    assert sorted(entry["source"] for entry in datalist(out)["training"]) == sorted(names)
+    before = tree(out)
+    assert quick(src, out).reused == len(names)
     assert tree(out) == before
 
 

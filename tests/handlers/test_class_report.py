@@ -193,12 +193,34 @@ def test_one_class_leaves_metrics_undefined_and_says_why(tmp_path):
     assert accuracy["undefined"] is None
 
 
-def test_metrics_of_an_earlier_run_do_not_stay_beside_a_failed_one(tmp_path):
+def test_nothing_of_an_earlier_run_stays_beside_a_failed_one(tmp_path, caplog):
     logits, classes = drawn()
-    report(tmp_path, logits, classes)
+    report(tmp_path, logits, classes, calibrate=True)
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert len(written) == 10
+    # of a segmentation, of somebody, and of a process that was killed
+    for name in ("dice.png", "slices.csv.bak", ".slices.99999999.partial.csv"):
+        (tmp_path / "out" / name).write_text("earlier")
     with pytest.raises(ValueError, match="59 slices were evaluated, and 60 were to be"):
         report(tmp_path, logits, classes, drop=1)
-    assert not (tmp_path / "out" / "metrics.json").exists()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["slices.csv.bak"]
+    for name in (*written, "dice.png"):
+        assert f"{name} of an earlier evaluation is removed." in caplog.text
+
+
+def test_an_evaluation_that_fails_while_it_writes_leaves_no_mixture(tmp_path, monkeypatch):
+    logits, classes = drawn()
+    report(tmp_path, logits, classes)
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", full)
+    with pytest.raises(OSError, match=r"confusion\.png can't be written: No space left on device"):
+        report(tmp_path, 2 * logits, classes)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["confusion.csv", "patients.csv", "slices.csv"]
+    likely = table(tmp_path / "out" / "slices.csv")[0]
+    assert float(likely["p_glioma"]) == pytest.approx(softmax(2 * logits[0])[1])
 
 
 def test_runs_do_not_add_up(tmp_path):

@@ -52,6 +52,13 @@ def test_swapping_changes_the_sign():
     assert one["better"] == pytest.approx(1 - other["better"])
 
 
+def test_names_are_read_as_they_were_written(tmp_path):
+    """Spreadsheets would run some of these, and terminals others."""
+    names = ["=1+1.png", "-a.png", "'=1.png", "a\nb.png", "\u202ea.png", r"a\x41.png", "@\u00e4.png"]
+    write_rows([{"image": name, "group": name, "dice": -0.5} for name in names], tmp_path / "slices.csv")
+    assert read_slices(tmp_path) == [{"image": name, "group": name, "dice": -0.5} for name in names]
+
+
 def test_smaller_distances_are_better():
     found = paired_differences(slices(1), slices(1, shift=0.1))
     assert found["dice"]["better"] == found["hd95_mm"]["better"] == 1

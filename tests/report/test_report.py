@@ -26,6 +26,7 @@ from monai_kd.__main__ import main
 from monai_kd.inference import read_image
 from monai_kd.inference.overlay import overlay_figure
 from monai_kd.io.checkpoints import save_checkpoint
+from monai_kd.io.table import read_table
 from monai_kd.networks import create_backbone
 from monai_kd.report import examine
 
@@ -309,6 +310,34 @@ def test_checkpoints_and_threshold_are_named(page, scans, students, tmp_path):
     more = command(scans / "slice.nii.gz", tmp_path, students, "--threshold", "0.25")
     assert main(more) == 0
     assert "0.25 on the probability of tumour" in Page((tmp_path / "report.html").read_text()).text
+
+
+def test_names_that_move_the_cursor_or_are_formulas(students, tmp_path, capsys):
+    names = ["=1+1.nii.gz", "\u202egz.iin.nii.gz", "\x1b[2Ja\nb.nii.gz"]
+    (tmp_path / "in").mkdir()
+    for name in names:
+        save_nifti(tmp_path / "in" / name, square())
+    (tmp_path / "in" / "@\x07bad.nii.gz").write_bytes(b"")
+    assert main(command(tmp_path / "in", tmp_path / "out", students)) == 0
+    said = capsys.readouterr().out.replace("\n", "")
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8").replace("\n", "")
+    raw = (tmp_path / "out" / "report.csv").read_text(encoding="utf-8")
+    for text in (said, page, raw.replace("\n", "")):
+        assert text.isprintable()
+        assert r"\u202egz.iin" in text
+    assert {row["file"] for row in read_table(tmp_path / "out" / "report.csv")} == {*names, "@\x07bad.nii.gz"}
+    assert not [line for line in raw.splitlines() if line.startswith(("=", "@"))]
+
+
+def test_of_an_earlier_report_no_mask_stays_of_a_file_that_fails_now(students, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a.nii.gz", "b.nii.gz"):
+        save_nifti(tmp_path / "in" / name, square())
+    assert main(command(tmp_path / "in", tmp_path / "out", students)) == 0
+    (tmp_path / "in" / "a.nii.gz").write_bytes(b"")
+    assert main(command(tmp_path / "in", tmp_path / "out", students)) == 0
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"report.html", "report.csv", "b_mask.nii.gz"}
 
 
 def temperature_file(path: Path, temperature: float, checkpoint: Path) -> str:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from monai_kd.atomic import clear_partial, folder_written_whole, write_json, written_whole
-from monai_kd.checkpoints import save_checkpoint
 
-from monai_kd import atomic
+from monai_kd.io import atomic
+from monai_kd.io.atomic import clear_partial, folder_written_whole, write_json, written_whole
+from monai_kd.io.checkpoints import save_checkpoint
 
 
 @pytest.fixture(scope="module")
