@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset
 
 __all__ = ["best_epoch_by"]
 
 logger = logging.getLogger(__name__)
 
 
-def best_epoch_by(dataset: Dataset[Any], metric: str = "dice") -> str:
+def best_epoch_by(dataset: Sequence[Mapping[str, Any]], metric: str = "dice") -> str:
     """What decides which epoch ``model.pt`` is of: the metric, or ``"last epoch"`` when no slice has a tumour.
 
     Dice is undefined then, see `monai_kd.handlers.DefinedDice`; it is logged as a warning.

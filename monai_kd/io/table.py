@@ -9,7 +9,7 @@ from typing import Any
 
 from data_prep.text import as_cell, from_cell
 
-from ..atomic import written_whole
+from .atomic import written_whole
 
 __all__ = ["as_text", "read_table", "write_table"]
 

@@ -69,13 +69,13 @@ class SameGridd(MapTransform):
             # A slice is a stack of one.
             stack = label if label.ndim == 4 else label[..., None]
             size = tuple(image.shape[1:]) + (1,) * (4 - image.ndim)
-            placed = [has_geometry(each) for each in (label, image)]
-            if all(placed):
-                stack = self._reoriented(stack, label.affine, image.affine, size, names)
+            placed = [each for each in (label, image) if isinstance(each, MetaTensor) and has_geometry(each)]
+            if len(placed) == 2:
+                stack = self._reoriented(stack, placed[0].affine, placed[1].affine, size, names)
             elif tuple(stack.shape[1:]) != size:
                 raise ValueError(_sizes(names, stack.shape[1:], size))
-            elif any(placed):
-                _check_upright(label if placed[0] else image, names)
+            elif placed:
+                _check_upright(placed[0], names)
             stack = stack if image.ndim == 4 else stack[..., 0]
             if isinstance(stack, MetaTensor) and isinstance(image, MetaTensor):
                 # Equal, so that what follows turns both alike.

@@ -45,7 +45,7 @@ class DeclaredMask(Transform):
     """
 
     def __init__(self, values: Mapping[Any, int] | int | None = None) -> None:
-        self.classes: dict[int, int] | None = None
+        self.classes: dict[float, int] | None = None
         if values is None:
             return
         # JSON has text for keys.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_kd.data import class_names, load_classes, load_fold
+from monai_kd.data import class_names, load_classes, load_fold, mask_value
 
 
 def write(folder: Path, labels: object = None, entry: dict | None = None) -> Path:
@@ -86,6 +86,23 @@ def test_a_list_that_was_made_otherwise(tmp_path, lacking):
     (folder / "datalist.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=rf"datalist\.json: the entry .* has no {lacking}; docs/data\.md says"):
         load_fold(folder, 0, "training")
+
+
+@pytest.mark.parametrize("value", [1, 255, None])
+def test_values_of_masks(tmp_path, value):
+    folder = write(tmp_path)
+    content = json.loads((folder / "datalist.json").read_text())
+    (folder / "datalist.json").write_text(json.dumps({**content, **({} if value is None else {"mask_value": value})}))
+    assert mask_value(folder) == value
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.0, True, "255", [1], {"1": 1}])
+def test_values_of_masks_that_are_none(tmp_path, value):
+    folder = write(tmp_path)
+    content = json.loads((folder / "datalist.json").read_text())
+    (folder / "datalist.json").write_text(json.dumps({**content, "mask_value": value}))
+    with pytest.raises(ValueError, match=r"datalist\.json: 'mask_value' must be the value of tumour pixels"):
+        mask_value(folder)
 
 
 @pytest.mark.parametrize("leave_out", [[5], 1, "1", ["1"]])

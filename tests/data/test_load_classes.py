@@ -16,13 +16,12 @@ LABELS = {"1": "meningioma", "2": "glioma", "3": "pituitary"}
 
 
 def write(folder: Path, rows: list[tuple[int, object]], labels: dict[str, str] | None = None) -> Path:
-    """A data list of slices (fold, class), without content."""
-    for name in ("a.png", "b.png"):
-        (folder / name).write_bytes(b"")
+    """A data list of slices (fold, class) that are no pictures."""
+    for n in range(len(rows)):
+        (folder / f"{n}.png").write_text(str(n))
     entries = [
         {
-            "image": "a.png",
-            "label": "b.png",
+            "image": f"{n}.png",
             "class": number,
             "patient": str(n),
             "group": str(n),
@@ -50,7 +49,7 @@ def test_entries_of_a_side(tmp_path):
 @pytest.mark.parametrize("part", ["training", "validation", "all"])
 def test_a_class_without_a_name(tmp_path, number, part):
     fold = 0 if part == "validation" else 1
-    with pytest.raises(ValueError, match=rf"a\.png has the class {number!r}; 'labels' names 3.*classes are\s+0 to 2"):
+    with pytest.raises(ValueError, match=rf"\d\.png has the class {number!r}; 'labels' names 3.*classes are\s+0 to 2"):
         load_classes(write(tmp_path, [*ALL, (fold, number)]), 0, part)
 
 

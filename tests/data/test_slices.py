@@ -57,5 +57,5 @@ def test_a_damaged_file_is_left_to_the_reader(tmp_path):
     (tmp_path / "bad.nii").write_bytes(b"no NIfTI")
     dataset = SliceDataset([{"image": str(tmp_path / "bad.nii")}], LOAD, cache_rate=0, progress=False)
     assert len(dataset) == 1
-    with pytest.raises(RuntimeError, match="LoadImaged"):
+    with pytest.raises(RuntimeError, match=r"ImageFileError: .*bad\.nii"):
         dataset[0]

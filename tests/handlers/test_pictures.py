@@ -237,6 +237,16 @@ def test_grid_is_written_by_one_process_for_a_new_best(tmp_path, best_epoch, sav
     assert (tmp_path / "o.png").is_file() is written
 
 
+def test_undefined_dice_in_the_title(monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr("monai_kd.handlers.overlay_grid.plot_overlays", lambda *args: drawn.append(args))
+    engine = Engine(lambda _engine, batch: batch)
+    OverlayGrid(tmp_path / "o.png", length=1).attach(engine)
+    engine.state.best_metric, engine.state.best_metric_epoch = float("nan"), 1
+    engine.run([items(1)], max_epochs=1)
+    assert drawn[0][2] == "epoch 1: mean Dice undefined"
+
+
 def test_dice_of_two_empty_masks_is_not_a_number(monkeypatch, tmp_path):
     drawn = []
     monkeypatch.setattr("monai_kd.handlers.overlay_grid.plot_overlays", lambda *args: drawn.append(args))

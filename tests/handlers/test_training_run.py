@@ -11,7 +11,7 @@ import torch
 from ignite.engine import Events
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator
-from monai.handlers import LrScheduleHandler, MeanDice, ValidationHandler, from_engine
+from monai.handlers import LrScheduleHandler, ValidationHandler, from_engine
 from monai.transforms import Activationsd, AsDiscreted, Compose, RandFlipd
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -19,7 +19,7 @@ from torch import nn
 
 from monai_kd.distillation import Distiller
 from monai_kd.engines import DistillationTrainer, PlanarInferer
-from monai_kd.handlers import EpochLog, EpochSeed, TrainingCheckpoint
+from monai_kd.handlers import DefinedDice, EpochLog, EpochSeed, TrainingCheckpoint, not_worse
 from monai_kd.losses import DistillationLoss, FeatureLoss, LogitKL, Projections
 
 
@@ -48,6 +48,7 @@ def run(
     val_interval: int = 1,
     save: bool = True,
     before: tuple = (),
+    tumours: bool = True,
 ) -> SimpleNamespace:
     """Everything built anew, as in a new process, with flips, dropout, momentum and a schedule to be restored."""
     student = network(width, init)
@@ -62,13 +63,15 @@ def run(
         lr_scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5) if schedule else None
     data = Dataset(items(6, 1), RandFlipd(["image", "label"], prob=0.5, spatial_axis=0))
     loader = DataLoader(data, batch_size=2, shuffle=True, num_workers=workers, generator=torch.Generator())
+    validation = [{**item, "label": item["label"] * tumours} for item in items(3, 2)]
     evaluator = SupervisedEvaluator(
         device="cpu",
-        val_data_loader=DataLoader(Dataset(items(3, 2)), batch_size=2),
+        val_data_loader=DataLoader(Dataset(validation), batch_size=2),
         network=student,
         inferer=PlanarInferer(),
         postprocessing=Compose([Activationsd("pred", sigmoid=True), AsDiscreted("pred", threshold=0.5)]),
-        key_val_metric={"dice": MeanDice(output_transform=from_engine(["pred", "label"]))},
+        key_val_metric={"dice": DefinedDice(output_transform=from_engine(["pred", "label"]))},
+        metric_cmp_fn=not_worse,
     )
     log = EpochLog(folder, evaluator, optimizer, title="small", save=save)
     checkpoint = TrainingCheckpoint(
@@ -313,6 +316,26 @@ def test_log_says_it_on_the_console(tmp_path, caplog):
         assert line.startswith(f"epoch {epoch}/2  loss {row['loss']:.4f} (bce {row['weighted/bce']:.4f}, kl ")
         assert f"val dice {row['val/dice']:.4f}" in line
     assert lines[-1].endswith("0:00 left")
+
+
+def same_weights(network: nn.Module, path: Path) -> bool:
+    saved = torch.load(path, weights_only=True)
+    return all(torch.equal(value, saved[name]) for name, value in network.state_dict().items())
+
+
+def test_undefined_metric_is_logged_as_undefined_and_the_last_epoch_is_kept(tmp_path, caplog):
+    with caplog.at_level("INFO", logger="monai_kd.handlers.epoch_log"):
+        found = run(tmp_path, 3, tumours=False)
+    assert [record.getMessage().partition("  val ")[2][:14] for record in caplog.records] == ["dice undefined"] * 3
+    assert "best" not in caplog.text
+    assert all("val/dice" not in row for row in table(tmp_path))
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert "val/dice" not in events.Tags()["scalars"]
+    assert found.evaluator.state.best_metric_epoch == 3
+    assert same_weights(found.student, tmp_path / "model.pt")
+    resumed = run(tmp_path, 4, tumours=False, resume=True, init=77)
+    assert resumed.evaluator.state.best_metric_epoch == 4
+    assert same_weights(resumed.student, tmp_path / "model.pt")
 
 
 def test_process_that_does_not_save(tmp_path):

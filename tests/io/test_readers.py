@@ -8,12 +8,17 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from monai.transforms import LoadImage
+from monai.transforms import Compose, LoadImage, LoadImaged
 from PIL import Image
 from pydicom.uid import RLELossless
 from slices import PATIENT, grey, pattern, write_dicom, write_mat
 
+<<<<<<< HEAD:tests/io/test_readers.py
 from monai_kd.io import SliceReader, UnreadableImage, read_image
+=======
+from monai_kd.inference import SliceReader, UnreadableImage, read_image
+from monai_kd.inference.unreadable import reason_of
+>>>>>>> cases:tests/inference/test_readers.py
 
 IMAGE = grey(pattern())
 
@@ -244,6 +249,14 @@ def test_compressed_dicom(tmp_path):
     data.compress(RLELossless)
     data.save_as(path)
     np.testing.assert_array_equal(read_image(path)[0][..., 0], IMAGE.T)
+
+
+def test_the_reader_names_the_file_and_the_table_of_results_does_not(tmp_path):
+    bad = str(picture(tmp_path / "a.png", np.zeros((8, 8), np.uint8)))
+    with pytest.raises(RuntimeError) as caught:
+        Compose([LoadImaged("image", reader=SliceReader)])({"image": bad})
+    assert str(caught.value.__cause__) == f"{bad}: the image is constant (every pixel is 0)"
+    assert reason_of(caught.value) == "the image is constant (every pixel is 0)"
 
 
 def test_no_other_reader_is_tried(tmp_path):

@@ -1,0 +1,223 @@
+"""Data with faults, through the configs: refused by name in training and in evaluation, or put right in both."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.bundle import create_workflow
+from tiny import SMALL, config, prepare, rows, train
+
+from monai_kd.bundle import describe_evaluation
+from monai_kd.bundle.running import _short_error
+from monai_kd.checkpoints import save_checkpoint
+from monai_kd.data import UnusableItems
+from monai_kd.inference import UnreadableImage
+from monai_kd.networks import create_backbone
+
+# A network that finds what is bright.
+BRIGHT = {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 1, "kernel_size": 1}
+
+
+@pytest.fixture
+def copied(disc_dataset, tmp_path) -> Path:
+    return Path(shutil.copytree(disc_dataset, tmp_path / "data"))
+
+
+def entry(dataset: Path, held_out: bool) -> dict:
+    """The second slice of fold 0, which validates, or of the others, which train."""
+    entries = json.loads((dataset / "datalist.json").read_text())["training"]
+    return [each for each in entries if (each["fold"] == 0) == held_out][1]
+
+
+def training_items(dataset: Path, tmp_path: Path, bundle: str = "seg_student") -> list[dict]:
+    more = {"recipe": "none", "flip_probability": 0.0} if bundle == "seg_student" else {}
+    workflow = prepare(bundle, dataset, tmp_path / "run", **more)
+    return list(workflow.parser.get_parsed_content("train#dataset"))
+
+
+def evaluated(dataset: Path, tmp_path: Path, bundle: str = "seg_student") -> dict:
+    values = {"device": "cpu", "logging_file": False, "bootstrap": 0, "dataset_dir": str(dataset), "image_size": 64}
+    if bundle == "seg_student":
+        state = {"weight": torch.full((1, 3, 1, 1), 5.0), "bias": torch.zeros(1)}
+        values |= {"network_def": BRIGHT}
+    else:
+        torch.manual_seed(0)
+        state = create_backbone(SMALL[bundle]["network_name"], num_classes=3, image_size=32).state_dict()
+        values |= SMALL[bundle]
+    (tmp_path / "weights").mkdir(exist_ok=True)
+    save_checkpoint(state, tmp_path / "weights" / "model.pt")
+    values |= {"checkpoint": str(tmp_path / "weights" / "model.pt"), "output_dir": str(tmp_path / "eval"), "fold": 0}
+    workflow = create_workflow(config_file=config(bundle, "evaluate"), workflow_type="infer", **values)
+    workflow.run()
+    workflow.finalize()
+    return json.loads((tmp_path / "eval" / "metrics.json").read_text())
+
+
+def stored_again(path: Path, change: Callable[[np.ndarray], np.ndarray], affine: np.ndarray | None = None) -> None:
+    image = nib.load(path)
+    nib.save(nib.Nifti1Image(change(np.asarray(image.dataobj)), image.affine if affine is None else affine), path)
+
+
+def told(error: BaseException | None) -> str:
+    """Messages of an error and of what led to it."""
+    return "" if error is None else f"{error}\n{told(error.__cause__)}"
+
+
+def noise(mask: np.ndarray) -> np.ndarray:
+    return np.where(mask == 0, np.random.default_rng(0).integers(0, 9, mask.shape), mask).astype(np.uint8)
+
+
+MOVED = np.array([[-0.5, 0, 0, 1], [0, -0.5, 0, 0], [0, 0, 6, 0], [0, 0, 0, 1]])  # by 1 mm
+FAULTS = {
+    "noisy mask": ("label", lambda path: stored_again(path, noise), "the mask holds"),
+    "three values": ("label", lambda path: stored_again(path, lambda m: m + (m.cumsum(1) > 9)), "mask holds 0, 1, 2,"),
+    "other size": ("label", lambda path: stored_again(path, lambda mask: mask[:-1]), "has 63 × 64 pixels, and"),
+    "elsewhere": ("label", lambda path: stored_again(path, np.array, MOVED), "but lies up to 2 pixels beside it"),
+    "truncated label": ("label", lambda path: path.write_bytes(path.read_bytes()[:-30]), "truncated or damaged"),
+    "truncated image": ("image", lambda path: path.write_bytes(path.read_bytes()[:900]), "truncated or damaged"),
+}
+
+
+@pytest.mark.parametrize(("key", "spoil", "reason"), FAULTS.values(), ids=FAULTS)
+def test_training_and_evaluation_name_the_file_and_the_reason(copied, tmp_path, key, spoil, reason):
+    for held_out, use in ((False, training_items), (True, evaluated)):
+        path = copied / entry(copied, held_out)[key]
+        before = path.read_bytes()
+        spoil(path)
+        with pytest.raises((RuntimeError, ValueError)) as caught:
+            use(copied, tmp_path)
+        assert str(path) in told(caught.value)
+        assert reason in told(caught.value)
+        assert not (tmp_path / "eval" / "metrics.json").exists()
+        path.write_bytes(before)
+
+
+@pytest.mark.parametrize("use", [training_items, evaluated])
+def test_classifiers_name_the_file_too(class_dataset, tmp_path, use):
+    copied = Path(shutil.copytree(class_dataset, tmp_path / "data"))
+    path = copied / entry(copied, use is evaluated)["image"]
+    path.write_bytes(b"")
+    with pytest.raises((RuntimeError, ValueError)) as caught:
+        use(copied, tmp_path, "cls_student")
+    assert f"{path}: the file is empty" in told(caught.value)
+
+
+@pytest.mark.parametrize("declared", [1, 7])
+def test_the_data_list_decides_what_a_mask_holds(copied, tmp_path, declared):
+    content = json.loads((copied / "datalist.json").read_text())
+    (copied / "datalist.json").write_text(json.dumps({**content, "mask_value": declared}))
+    if declared == 1:
+        assert {float(value) for item in training_items(copied, tmp_path) for value in item["label"].unique()} == {0, 1}
+        return
+    for use in (training_items, evaluated):
+        with pytest.raises((RuntimeError, ValueError)) as caught:
+            use(copied, tmp_path)
+        assert "holds 0, 1, and 'mask_value' of the data list declares 0 and 7" in told(caught.value)
+
+
+def test_labels_given_by_monai_label_are_checked(copied):
+    items = [{key: str(copied / entry(copied, held_out)[key]) for key in ("image", "label")} for held_out in (0, 1)]
+    stored_again(Path(items[1]["label"]), lambda mask: mask + (mask.cumsum(1) > 9).astype(np.uint8))
+    workflow = create_workflow(
+        config_file=config("seg_student", "train"),
+        workflow_type="train",
+        **{"device": "cpu", "logging_file": False, "train#dataset#data": items},
+    )
+    with pytest.raises((RuntimeError, ValueError)) as caught:
+        workflow.parser.get_parsed_content("train#dataset")
+    wanted = f"{items[1]['label']}: the mask holds 0, 1, 2, and a mask has 0 and one other value"
+    assert wanted in told(caught.value)
+
+
+def turned(path: Path) -> None:
+    image = nib.load(path)
+    nib.save(image.as_reoriented(np.array([[1, -1], [0, 1], [2, 1]])), path)
+
+
+def test_labels_stored_in_other_directions_are_turned_to_their_image(copied, tmp_path):
+    before, numbers = training_items(copied, tmp_path), evaluated(copied, tmp_path)
+    for path in (copied / "labels").iterdir():
+        turned(path)
+    after, others = training_items(copied, tmp_path), evaluated(copied, tmp_path)
+    for one, other in zip(before, after, strict=True):
+        assert torch.equal(one["label"], other["label"])
+        assert torch.equal(one["image"], other["image"])
+    assert others["overall"] == numbers["overall"]
+    assert numbers["overall"]["metrics"]["dice"]["over_slices"]["mean"] > 0.5
+
+
+@pytest.mark.parametrize("bundle", ["seg_student", "seg_teacher"])
+def test_validation_without_a_tumour_keeps_the_last_epoch(copied, tmp_path, bundle, caplog):
+    for each in json.loads((copied / "datalist.json").read_text())["training"]:
+        if each["fold"] == 0:
+            stored_again(copied / each["label"], np.zeros_like)
+    more = {"recipe": "none"} if bundle == "seg_student" else {}
+    with caplog.at_level(logging.INFO):
+        workflow = train(bundle, copied, tmp_path / "run", epochs=2, **more)
+    warned = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert sum("has a tumour: Dice is undefined" in record.getMessage() for record in warned) == 1
+    assert caplog.text.count("val dice undefined") == 2
+    assert "(best" not in caplog.text
+    assert json.loads((tmp_path / "run" / "settings.json").read_text())["best_epoch_by"] == "last epoch"
+    assert all("val/dice" not in row for row in rows(tmp_path / "run"))
+    last = workflow.parser.get_parsed_content("network").state_dict()
+    saved = torch.load(tmp_path / "run" / "model.pt", weights_only=True)
+    assert all(torch.equal(value, saved[name]) for name, value in last.items())
+
+
+def describe(dataset: Path, **trained) -> list[str]:
+    entries = json.loads((dataset / "datalist.json").read_text())["training"]
+    data = [{**each, "image": str(dataset / each["image"])} for each in entries if each["fold"] == 0]
+    (dataset / "model.pt").write_bytes(b"weights")
+    unknown = {"dataset_dir": None, "fold": None, "leave_out": []}
+    found = describe_evaluation(dataset / "model.pt", dataset, data, "validation", 0, [], {**unknown, **trained}, {})
+    return [note for note in found["notes"] if "SYNTHETIC" not in note]
+
+
+def test_patients_on_both_sides_are_noted(copied):
+    trained = {"dataset_dir": str(copied), "fold": 0}
+    assert describe(copied, **trained) == describe(copied) == []
+    content = json.loads((copied / "datalist.json").read_text())
+    for number, each in enumerate(content["training"]):
+        each["fold"] = number % 3
+    (copied / "datalist.json").write_text(json.dumps(content))
+    (note,) = describe(copied, **trained)
+    assert note.startswith(
+        "4 of the 4 slices held out are of 4 patients or groups (P0, P1, P3, …) with other slices in"
+    )
+    assert note.endswith("This leak makes their numbers better than on new patients.")
+    (note,) = describe(copied)
+    assert note.endswith("if the checkpoint was trained on the other folds, which is not known.")
+    # Trained on all other data, or on these very slices, which is another note.
+    assert describe(copied, dataset_dir="/elsewhere", fold=0)[0].startswith("The checkpoint was trained on /elsewhere")
+    assert any("TRAINED ON" in note for note in describe(copied, **{**trained, "fold": 1}))
+
+
+def raised(outer: Exception, inner: Exception | None) -> BaseException:
+    with pytest.raises(type(outer)) as caught:
+        raise outer from inner
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "shown"),
+    [
+        (RuntimeError("applying transform <LoadImaged>"), UnreadableImage("empty", "/a.png"), "/a.png: empty"),
+        (RuntimeError("Failed to instantiate component"), None, "Failed to instantiate component"),
+        (UnusableItems("2 of 3 items can't be used:\n/a\n/b"), ValueError("a"), "UnusableItems: 2 of 3 items"),
+    ],
+)
+def test_what_the_user_sees_last(capsys, outer, inner, shown):
+    error = raised(outer, inner)
+    _short_error(type(error), error, error.__traceback__)
+    printed = capsys.readouterr().err
+    assert shown in printed
+    assert ("Traceback" in printed) == (inner is None)
