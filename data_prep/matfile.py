@@ -84,6 +84,16 @@ def read_slice(
         raise BadSlice(bad.reason, name) from None
 
 
+def image_of(job: tuple[Path, int]) -> NDArray:
+    """The image of a file, (rows, cols), given its path and `max_pixels`; for another process to call.
+
+    Raises:
+        BadSlice: as `read_slice`.
+    """
+    path, max_pixels = job
+    return read_slice(path, labelled=False, max_pixels=max_pixels).image
+
+
 def read_folds(
     file: str | Path | bytes, name: str | None = None, max_pixels: int = MAX_PIXELS
 ) -> NDArray[np.float64] | None:

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-
+from ..io.nifti import nifti_header, slice_axis
 from .checked import CheckedDataset
 
 __all__ = ["SliceDataset"]
@@ -63,7 +62,7 @@ def _depth(name: str, path: str) -> int:
     if not name.lower().endswith((".nii", ".nii.gz")):
         return 1
     try:
-        shape = nib.load(path).shape
+        shape = nifti_header(path).get_data_shape()
     except Exception:  # damaged headers make nibabel raise half a dozen different types
         return 1
-    return shape[2] if len(shape) == 3 else 1
+    return int(shape[slice_axis(shape)]) if len(shape) == 3 else 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from monai.data import MetaTensor
 
@@ -28,21 +29,28 @@ def in_plane_spacing(image: MetaTensor, path: str | Path, listed: Sequence[float
     """Size of a pixel along the first two axes of a slice, in mm.
 
     Args:
-        image: the slice in the geometry of its file, whose affine is used if the format records one (NIfTI).
+        image: the slice in the geometry of its file. ``spacing`` of its metadata is used, as `monai_kd.io.read_image`
+            gives it, units of the file reckoned in; else the affine, where the format records one.
         path: the file it came from.
-        listed: ``spacing`` of the data list, used for pictures (PNG, JPEG), which record none.
+        listed: ``spacing`` of the data list, used for files that record none (PNG, JPEG).
 
     Shape:
         - image: (C, H, W), with a 4 × 4 affine.
 
     Raises:
-        ValueError: the file is a picture and the data list has no spacing.
+        ValueError: the file does not record the size of its pixels, and the data list has no spacing.
     """
-    if Path(path).suffix.lower() not in _PICTURES:
+    known = image.meta.get("spacing")
+    if known is not None:
+        spacing = np.asarray(torch.as_tensor(known), dtype=float).ravel()[:2]
+    elif Path(path).suffix.lower() in _PICTURES:
+        spacing = np.full(2, np.nan)
+    else:
         # Lengths of the affine's whole columns: `pixdim` of a 2-D MetaTensor drops the third row, and with it the
         # height of sagittal and coronal slices.
-        first, second = torch.as_tensor(image.affine)[:3, :2].double().norm(dim=0).tolist()
-        return first, second
+        spacing = torch.as_tensor(image.affine)[:3, :2].double().norm(dim=0).numpy()
+    if np.isfinite(spacing).all():
+        return float(spacing[0]), float(spacing[1])
     if listed is None or len(listed) < 2:
         raise ValueError(
             f"{path} does not record how big a pixel is, and datalist.json has no 'spacing': add it, [x, y, z] in mm."

@@ -14,25 +14,41 @@ import onnxruntime
 
 HERE = Path(__file__).resolve().parent
 NIFTI_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
+MAX_PIXELS = 2**27  # 512 slices of 512 × 512
+EXTENSIONS = 2**24  # bytes between header and pixels
 PICTURE_AFFINE = np.diag([-1.0, -1.0, 1.0])  # columns run to the patient's left, rows to the back or to the feet
 
 
+def check_size(shape):
+    if np.prod(shape, dtype=float) > MAX_PIXELS:
+        raise ValueError(f"it has the size {shape}, more than {MAX_PIXELS} pixels")
+
+
 def read_nifti(path):
-    """The image, (X, Y) or (X, Y, Z); the 3 × 3 part of its affine, indices to RAS+; and the header."""
-    raw = path.read_bytes()
-    raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-    order = "<" if raw[:4] == (348).to_bytes(4, "little") else ">"
-    if len(raw) < 352 or raw[344:347] != b"n+1":
-        raise ValueError("it is no NIfTI-1 file in one piece")
+    """The image, (X, Y) or (X, Y, Z); the 3 × 3 part of its affine, indices to RAS+; and what `write_nifti` needs."""
+    with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+        raw = file.read(352)
+        order = "<" if raw[:4] == (348).to_bytes(4, "little") else ">"
+        if len(raw) < 352 or raw[344:347] != b"n+1":
+            raise ValueError("it is no NIfTI-1 file in one piece")
 
-    def get(kind, start, count=1):
-        return np.frombuffer(raw, order + kind, count, start)
+        def get(kind, start, count=1):
+            return np.frombuffer(raw, order + kind, count, start)
 
-    dimensions, kind = get("i2", 40, 8), int(get("i2", 70)[0])
-    shape = tuple(int(n) for n in dimensions[1 : 1 + dimensions[0]])
-    if len(shape) not in (2, 3) or kind not in NIFTI_TYPES:
-        raise ValueError(f"it has axes {shape} and data type {kind}; a slice or a volume of plain numbers is expected")
-    image = get(NIFTI_TYPES[kind], int(get("f4", 108)[0]), int(np.prod(shape))).reshape(shape, order="F")
+        dimensions, kind = get("i2", 40, 8), int(get("i2", 70)[0])
+        shape = tuple(int(n) for n in dimensions[1 : 1 + dimensions[0]])
+        if len(shape) not in (2, 3) or min(shape) < 1 or kind not in NIFTI_TYPES:
+            raise ValueError(f"it has axes {shape} and data type {kind}; a slice or a volume of numbers is expected")
+        check_size(shape)
+        offset = max(float(get("f4", 108)[0]), 352)  # nifti1.h: less than 352 is equivalent to 352
+        if not offset <= 352 + EXTENSIONS:
+            raise ValueError(f"its pixels begin at byte {offset:g}")
+        file.seek(int(offset))
+        number = np.dtype(order + NIFTI_TYPES[kind])
+        image = np.frombuffer(file.read(int(np.prod(shape)) * number.itemsize), number).reshape(shape, order="F")
+        # Behind the pixels, and whatever follows, comes the checksum of a packed file.
+        if all(file.read(2**20) for _ in range(2**10)):
+            raise ValueError("it unpacks to far more than its pixels")
     slope, intercept = get("f4", 112, 2).astype(float)
     image = image * slope + intercept if np.isfinite(slope) and slope != 0 else image
     size = get("f4", 76, 4).astype(float)
@@ -45,12 +61,16 @@ def read_nifti(path):
         affine = rotation * size[1:] * [1, 1, -1 if size[0] < 0 else 1]
     else:
         affine = np.diag([-1.0, 1.0, 1.0])
-    return image, affine, (raw[:352], order)
+    # The slices go along the last axis, except in a single slice cut out along another one.
+    axis = shape.index(1) if shape[2:] > (1,) and 1 in shape[:2] and max(shape[:2]) > 1 else len(shape) - 1
+    affine = affine[:, [*sorted({0, 1, 2} - {axis}), axis]] if axis < 2 and len(shape) == 3 else affine
+    return np.moveaxis(image, axis, -1), affine, (raw, order, axis)
 
 
 def write_nifti(path, mask, header):
     """A mask in the geometry of the file that ``header`` is of."""
-    raw, order = bytearray(header[0]), header[1]
+    raw, order, axis = bytearray(header[0]), *header[1:]
+    mask = np.moveaxis(mask, -1, axis)
     for start, kind, values in ((70, "i2", [2, 8]), (108, "f4", [352, 1, 0]), (124, "f4", [1, 0])):
         raw[start : start + len(values) * int(kind[1])] = np.array(values, order + kind).tobytes()
     raw[348:352] = bytes(4)  # no extensions
@@ -58,13 +78,21 @@ def write_nifti(path, mask, header):
 
 
 def read(path):
+    if not path.is_file():
+        raise ValueError("there is no such file, or it is a folder, a pipe or a device")
     if path.name.endswith((".nii", ".nii.gz")):
         return read_nifti(path)
     if path.suffix == ".npy":
-        return np.load(path, allow_pickle=False).T, PICTURE_AFFINE, None
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        check_size(array.shape)
+        return np.array(array).T, PICTURE_AFFINE, None
     from PIL import Image, ImageOps
 
-    picture = ImageOps.exif_transpose(Image.open(path))
+    picture = Image.open(path, formats=("PNG", "JPEG"))
+    check_size(picture.size)
+    if ";16" in str(picture.tile) and not picture.mode.startswith("I"):
+        raise ValueError("it is a PNG of 16-bit colours or transparency: save it as 16-bit grey")
+    picture = ImageOps.exif_transpose(picture)
     if picture.mode not in ("L", "I", "F") and not picture.mode.startswith("I;16"):
         picture = picture.convert("RGB").convert("L")
     return np.asarray(picture).T, PICTURE_AFFINE, None
@@ -89,9 +117,12 @@ def bilinear(old, new):
 @np.errstate(over="ignore", invalid="ignore")
 def predict(image, affine, session, settings):
     """Probabilities: of tumour, in the shape of the image; or of each class, (slices, classes)."""
-    spread = np.ptp(image.astype(np.float32)) if image.size and image.dtype.kind in "buif" else 0.0
-    if image.ndim not in (2, 3) or not 0 < spread < np.inf or np.linalg.matrix_rank(affine) < 3:
-        raise ValueError("it is no grey slice or volume, is constant, lies nowhere, or holds NaN or too large values")
+    exact = image.astype(float) if image.size and image.dtype.kind in "buif" else np.zeros(1)
+    rounded = exact.astype(np.float32)
+    if image.ndim not in (2, 3) or min(image.shape[:2]) < 2 or np.linalg.matrix_rank(affine) < 3:
+        raise ValueError("it is no grey slice or volume, or lies nowhere")
+    if not 0 < np.ptp(rounded) < np.inf or np.abs(exact - rounded).max() > np.ptp(exact) / 512:
+        raise ValueError("it is constant, or holds NaN, or values that do not fit into 32 bits")
     slices = np.moveaxis(image[..., None] if image.ndim == 2 else image, 2, 0).astype(np.float32)
     low, high = slices.min((1, 2), keepdims=True), slices.max((1, 2), keepdims=True)
     slices = (slices - low) / np.where(high > low, high - low, 1)
@@ -126,7 +157,7 @@ def main():
         try:
             image, affine, header = read(path)
             found = predict(image, affine, session, settings)
-        except Exception as error:  # damaged files raise a dozen types
+        except Exception as error:  # damaged files raise a dozen types, large ones MemoryError
             print(f"{path.name}: left out: {type(error).__name__}, {error}", file=sys.stderr)
             failed += 1
             continue

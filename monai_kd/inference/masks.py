@@ -14,6 +14,7 @@ from monai.utils import convert_to_numpy
 from PIL import Image
 
 from ..io.atomic import written_whole
+from ..io.nifti import nifti_header, slice_axis
 from ..io.readers import kind_of
 from .inputs import InputFiles
 
@@ -24,6 +25,7 @@ GEOMETRY = (
     *("pixdim", "xyzt_units", "sform_code", "srow_x", "srow_y", "srow_z"),
     *("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
 )
+IMAGES = {nib.Nifti1Header: nib.Nifti1Image, nib.Nifti2Header: nib.Nifti2Image}
 
 
 def mask_path(inputs: InputFiles, label: str) -> Path:
@@ -101,8 +103,7 @@ class MaskWriter(ImageWriter):
     def _nifti(self, packed: bool) -> bytes:
         source = str(self.meta.get("filename_or_obj", ""))
         if kind_of(source) == "nifti":
-            original = nib.load(source)
-            image = _with_header_of(original, self.data_obj)
+            image = _with_header_of(nifti_header(source), self.data_obj)
         else:
             image = nib.Nifti1Image(self.data_obj, convert_to_numpy(self.meta["original_affine"]), dtype=np.uint8)
             image.header.set_xyzt_units("mm")
@@ -114,8 +115,10 @@ class MaskWriter(ImageWriter):
 
 
 def _with_header_of(original: Any, mask: np.ndarray) -> Any:
-    header = type(original.header)()
+    header = type(original)()
     for field in GEOMETRY:
-        header[field] = original.header[field]
+        header[field] = original[field]
     header.set_data_dtype(np.uint8)
-    return type(original)(mask, None, header)
+    # A slice along another axis than the last was turned when it was read.
+    mask = np.moveaxis(mask, -1, slice_axis(original.get_data_shape())) if mask.ndim == 3 else mask
+    return IMAGES[type(original)](mask, None, header)

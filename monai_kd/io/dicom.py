@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import re
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import UID, MediaStorageDirectoryStorage
+from pydicom.uid import MediaStorageDirectoryStorage
 
+from data_prep.limits import MAX_PIXELS, TooLarge, check_bytes, check_pixels
+from data_prep.regular import check_regular
+
+from .dicom_pixels import META_START, check_packing, dicom_pixels, quietly
 from .unreadable import UnreadableImage
 
 __all__ = ["dicom_slices", "is_dicom", "quietly", "read_dicom", "series_of", "unplaced"]
@@ -31,39 +32,16 @@ USED = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "PatientID"),
     *("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SpacingBetweenSlices", "SliceThickness"),
-    *("RescaleSlope", "RescaleIntercept"),
+    *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
 )
-# What decodes each group of transfer syntaxes, by the beginning of their names in DICOM. RLE needs nothing.
-DECODERS = {
-    "JPEG 2000": "pylibjpeg pylibjpeg-openjpeg",
-    "High-Throughput JPEG 2000": "pylibjpeg pylibjpeg-openjpeg",
-    "JPEG-LS": "pyjpegls",
-    "JPEG": "pylibjpeg pylibjpeg-libjpeg",
-}
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """pydicom quotes header values in its warnings, highdicom identifiers in its log: those are a patient's data."""
-    # By level, which the loggers of their modules inherit: one that is disabled silences itself alone.
-    logs = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
-    before = [log.level for log in logs]
-    try:
-        for log in logs:
-            log.setLevel(logging.CRITICAL + 1)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for log, level in zip(logs, before, strict=True):
-            log.setLevel(level)
 
 
 def is_dicom(path: str | Path) -> bool:
     """Whether the file has the mark of DICOM files, whatever it is called."""
     try:
+        check_regular(path)
         with open(path, "rb") as file:
-            return file.read(132)[128:] == b"DICM"
+            return file.read(META_START)[128:] == b"DICM"
     except OSError:
         return False
 
@@ -72,19 +50,21 @@ def series_of(path: str | Path) -> str | None:
     """The series that a file says it belongs to; ``None`` when it says nothing or can't be read."""
     try:
         with quietly():
+            check_packing(Path(path), MAX_PIXELS)
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
             return str(header.get("SeriesInstanceUID", "")) or None
     except Exception:  # Damaged headers raise a dozen types; reading the file whole says what is wrong.
         return None
 
 
-def read_dicom(paths: Sequence[str | Path]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def read_dicom(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Read one slice, or the slices of one series as a volume in the order of their positions.
 
-    Rescale slope and intercept are applied; MONOCHROME1, where bright means low, is inverted.
+    The Modality LUT is applied, or rescale slope and intercept; MONOCHROME1, where bright means low, is inverted.
 
     Args:
         paths: files of one series, in any order; or one folder that holds one series.
+        max_pixels: how many there may be in all slices together, by their headers.
 
     Returns:
         The image, (X, Y, slices) with X = column and Y = row as float32; its affine, 4 × 4, from indices to RAS+ in mm;
@@ -93,9 +73,10 @@ def read_dicom(paths: Sequence[str | Path]) -> tuple[np.ndarray, np.ndarray, np.
     Raises:
         UnreadableImage: a file is damaged, compressed in a way that can't be decoded, no image, of another modality
             than MR, in colour or multi-frame; or the slices do not make one evenly spaced volume of one patient.
+        TooLarge: there are more pixels.
     """
-    slices = dicom_slices(paths)
-    image = np.stack([_pixels(each).T for each in slices], axis=-1)
+    slices = dicom_slices(paths, max_pixels)
+    image = np.stack([dicom_pixels(each).T for each in slices], axis=-1)
     return image, *_geometry(slices)
 
 
@@ -109,16 +90,24 @@ def unplaced(path: str | Path) -> str:
     return " and ".join(name for name, count in names.items() if _numbers(data, name, count) is None)
 
 
-def dicom_slices(paths: Sequence[str | Path]) -> list[Any]:
+def dicom_slices(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS) -> list[Any]:
     """The data sets of one series, checked and in the order of their positions, as `read_dicom` stacks them.
 
     Args:
-        paths: as for `read_dicom`.
+        paths, max_pixels: as for `read_dicom`.
 
     Raises:
         UnreadableImage: as `read_dicom`, pixels apart, which are not looked at.
+        TooLarge: there are more pixels.
     """
-    slices = [_checked(file) for file in _files(paths)]
+    slices, pixels, size = [], 0, 0
+    for file in _files(paths):
+        data = _checked(file, max_pixels)
+        size += data.bytes_unpacked
+        check_bytes(size, max_pixels)
+        pixels += abs(int(data.get("Rows") or 0) * int(data.get("Columns") or 0))
+        check_pixels(pixels, max_pixels)
+        slices.append(data)
     return _sorted(slices) if len(slices) > 1 else slices
 
 
@@ -134,9 +123,10 @@ def _files(paths: Sequence[str | Path]) -> list[Path]:
     return files
 
 
-def _checked(file: Path) -> Any:
+def _checked(file: Path, max_pixels: int) -> Any:
     try:
         with quietly():
+            size = check_packing(file, max_pixels)
             data = pydicom.dcmread(file)
             directory = data.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
             functional_groups = "SharedFunctionalGroupsSequence" in data or "PerFrameFunctionalGroupsSequence" in data
@@ -147,7 +137,13 @@ def _checked(file: Path) -> Any:
             # Values are parsed when they are asked for: here, so that a damaged one is met here.
             for name in USED:
                 data.get(name)
+            for name in ("Rows", "Columns"):
+                int(data.get(name) or 0)
             pixels = any(name in data for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"))
+    except (UnreadableImage, TooLarge, MemoryError):
+        raise
+    except OSError as error:
+        raise UnreadableImage(f"{file.name} can't be read ({error.strerror or type(error).__name__})") from None
     except InvalidDicomError:
         raise UnreadableImage(f"{file.name} is not a DICOM file: it lacks the mark DICM after 128 bytes") from None
     except Exception as error:
@@ -169,7 +165,7 @@ def _checked(file: Path) -> Any:
         raise UnreadableImage(f"{file.name} is multi-frame ({frames} frames); export it as one file per slice")
     if functional_groups:
         raise UnreadableImage(f"{file.name} is of the enhanced, multi-frame kind; export it as one file per slice")
-    data.source_name = file.name
+    data.source_name, data.bytes_unpacked = file.name, size
     return data
 
 
@@ -177,48 +173,6 @@ def _code(value: Any) -> str:
     """A code of the header, for messages: in a damaged header any other value may have slipped into its place."""
     text = str(value)
     return text if re.fullmatch("[A-Z0-9_ ]{0,16}", text) else "no code"
-
-
-def _pixels(data: Any) -> np.ndarray:
-    try:
-        with quietly():
-            image = np.asarray(data.pixel_array).astype(np.float32)
-            slope, intercept = float(data.get("RescaleSlope", 1) or 1), float(data.get("RescaleIntercept", 0) or 0)
-            inverted = data.PhotometricInterpretation == "MONOCHROME1"
-            shifted = int(data.get("HighBit", data.BitsStored - 1)) != data.BitsStored - 1
-    except Exception as error:
-        # Only the type: messages may quote the header.
-        kind = type(error).__name__
-        syntax = data.file_meta.get("TransferSyntaxUID")
-        if isinstance(syntax, UID) and syntax.is_transfer_syntax and syntax.is_encapsulated:
-            reason = f"the pixels of {data.source_name} are compressed as {syntax.name} and {_undecodable(syntax)}"
-            raise UnreadableImage(reason) from None
-        raise UnreadableImage(f"the pixels of {data.source_name} can't be read ({kind}): truncated?") from None
-    if shifted:
-        raise UnreadableImage(
-            f"the pixels of {data.source_name} are not in the lowest bits (HighBit is not BitsStored - 1)"
-        )
-    image = image * np.float32(slope) + np.float32(intercept)
-    return -image if inverted else image
-
-
-def _undecodable(syntax: UID) -> str:
-    """Why pixels of a compressed transfer syntax could not be decoded, and what to do."""
-    packages = next((needed for name, needed in DECODERS.items() if syntax.name.startswith(name)), None)
-    try:
-        # Not in pydicom 2, which MONAI Label needs.
-        from pydicom.pixels import get_decoder
-    except ImportError:
-        return f"can't be decoded: damaged, or a decoder is missing (pip install {packages or 'pylibjpeg'})"
-    try:
-        installed = get_decoder(syntax).is_available
-    except NotImplementedError:
-        return "there is no decoder for it: convert the file to an uncompressed transfer syntax"
-    if installed or packages is None:
-        return "can't be decoded: damaged?" + (
-            f" If not, try another decoder: pip install {packages}" if packages else ""
-        )
-    return f"no decoder for it is installed: pip install {packages}"
 
 
 def _numbers(data: Any, name: str, count: int) -> np.ndarray | None:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from monai.data import ImageReader
 from monai.utils import ensure_tuple
-from PIL import Image, ImageOps
+
+from data_prep.limits import MAX_PIXELS, TooLarge
+from data_prep.regular import check_regular
+from data_prep.values import fault_of
 
 from .dicom import is_dicom, read_dicom
-from .unreadable import UnreadableImage
+from .nifti import read_nifti
+from .pictures import read_picture
+from .unreadable import NO_MEMORY, UnreadableImage
 
 __all__ = ["SUFFIXES", "SliceReader", "UnreadableImage", "kind_of", "read_image"]
 
@@ -28,11 +30,6 @@ SUFFIXES = {
     ".dcm": "dicom",
     ".mat": "mat",
 }
-MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
-# Pillow reads much else under a picture's name, and hands some of it to other programs.
-PICTURE_FORMATS = ("PNG", "JPEG")
-GREY_MODES = {"L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
-_CHUNK = 2**20
 
 
 def kind_of(path: str | Path) -> str | None:
@@ -49,12 +46,16 @@ def kind_of(path: str | Path) -> str | None:
     return "dicom" if Path(path).is_dir() or is_dicom(path) else None
 
 
-def read_image(paths: str | Path | Sequence[str | Path], constant: bool = False) -> tuple[np.ndarray, dict[str, Any]]:
+def read_image(
+    paths: str | Path | Sequence[str | Path], constant: bool = False, max_pixels: int = MAX_PIXELS
+) -> tuple[np.ndarray, dict[str, Any]]:
     """Read a slice or a volume, with its geometry.
 
     Args:
         paths: a file; a folder with one DICOM series; or the files of one DICOM series.
         constant: whether every pixel may have the same value, as in a mask without a tumour.
+        max_pixels: how many there may be, in all slices together; sizes are read from headers, before pixels, and
+            counted where files are packed.
 
     Returns:
         The image, finite and not constant unless it may be, (X, Y) or (X, Y, slices), X = column and Y = row of a
@@ -66,28 +67,17 @@ def read_image(paths: str | Path | Sequence[str | Path], constant: bool = False)
         UnreadableImage: the file can't be used; the message says why.
     """
     paths = [Path(path) for path in ensure_tuple(paths)]
-    kind = kind_of(paths[0])
-    if kind is None:
-        raise UnreadableImage("it is none of NIfTI, PNG, JPEG, DICOM, .mat")
-    if paths[0].is_file() and paths[0].stat().st_size == 0:
-        raise UnreadableImage("the file is empty")
-    if kind == "dicom":
-        image, affine, spacing = read_dicom(paths)
-    else:
-        image, affine, spacing = {"nifti": _nifti, "picture": _picture, "mat": _mat}[kind](paths[0])
-    if image.size == 0:
-        raise UnreadableImage("the image has no pixels")
-    bad = image.size - np.count_nonzero(np.isfinite(image))
-    if bad:
-        raise UnreadableImage(f"the image holds NaN or infinity in {bad} pixels")
-    low, high = image.min(), image.max()
-    with np.errstate(over="ignore", invalid="ignore"):
-        spread = np.float32(high) - np.float32(low)
-    if not np.isfinite(spread):
-        # Scaled to 0 … 1 they would be NaN, for which the network would be blamed.
-        raise UnreadableImage("the image holds values too large to be scaled in 32 bits")
-    if not constant and low == high:
-        raise UnreadableImage(f"the image is constant (every pixel is {image.flat[0]:g})")
+    try:
+        image, affine, spacing = _read(paths, max_pixels)
+        fault = fault_of(image, constant)
+    except TooLarge as error:
+        raise UnreadableImage(str(error)) from None
+    except MemoryError:
+        raise UnreadableImage(NO_MEMORY) from None
+    if fault is not None:
+        raise UnreadableImage(fault)
+    if min(image.shape[:2]) < 2:
+        raise UnreadableImage(f"the image has the size {image.shape}: a line is no slice")
     return image, {
         "affine": affine,
         "original_affine": affine.copy(),
@@ -98,87 +88,61 @@ def read_image(paths: str | Path | Sequence[str | Path], constant: bool = False)
     }
 
 
-def _nifti(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    try:
-        file = nib.load(path)
-        shape, kind = file.shape, file.get_data_dtype()
-        if len(shape) not in (2, 3):
-            raise UnreadableImage(f"the NIfTI image has {len(shape)} axes {shape}; a slice or a volume has 2 or 3")
-        if kind.fields is not None or kind.kind not in "buif":
-            raise UnreadableImage(f"the NIfTI image holds colours or complex numbers ({kind}), not grey values")
-        image = np.asanyarray(file.dataobj)
-        if path.name.lower().endswith(".gz"):
-            # nibabel stops at the last pixel, before the checksum that tells whether they are the ones.
-            with gzip.open(path) as stream:
-                while stream.read(_CHUNK):
-                    pass
-        affine = np.asarray(file.affine, dtype=float)
-        scale = MILLIMETRES.get(file.header.get_xyzt_units()[0], 1.0)
-    except UnreadableImage:
-        raise
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise UnreadableImage("the file is truncated or damaged: copy it again") from None
-    except MemoryError:
-        raise UnreadableImage("its header asks for more pixels than fit into memory: is it damaged?") from None
-    except Exception as error:  # a damaged header makes nibabel raise half a dozen different types
-        raise UnreadableImage(
-            f"it can't be read as NIfTI, truncated or damaged? ({_first_line(error, path)})"
-        ) from None
-    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
-        raise UnreadableImage("its affine is no geometry: it holds NaN, or axes without direction")
-    return image, affine, np.linalg.norm(affine[:3, :3], axis=0) * scale
+def _read(paths: list[Path], max_pixels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    for path in paths:
+        if not path.is_dir() or kind_of(path) != "dicom":
+            try:
+                size = check_regular(path)
+            except OSError as error:
+                raise UnreadableImage(error.strerror or type(error).__name__) from None
+            if size == 0:
+                raise UnreadableImage("the file is empty")
+    kind = kind_of(paths[0])
+    if kind == "nifti":
+        return read_nifti(paths[0], max_pixels)
+    if kind == "picture":
+        # A picture is upright and has no size in mm. In RAS terms its columns run to the left, its rows to the back.
+        return read_picture(paths[0], max_pixels), np.diag([-1.0, -1.0, 1.0, 1.0]), np.full(3, np.nan)
+    if kind == "dicom":
+        return read_dicom(paths, max_pixels)
+    if kind == "mat":
+        return _mat(paths[0], max_pixels)
+    raise UnreadableImage("it is none of NIfTI, PNG, JPEG, DICOM, .mat")
 
 
-def _picture(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    try:
-        with Image.open(path, formats=PICTURE_FORMATS) as file:
-            # Viewers turn pictures as the camera says, so the network and the mask get them turned too.
-            picture = ImageOps.exif_transpose(file)
-            if picture.mode not in GREY_MODES:
-                picture = picture.convert("RGB").convert("L")
-            image = np.asarray(picture).T
-    except Image.DecompressionBombError:
-        raise UnreadableImage("the picture is too big") from None
-    except Exception as error:  # damaged pixels, headers and EXIF make PIL raise half a dozen different types
-        text = "cannot identify" if "cannot identify" in str(error) else _first_line(error, path)
-        raise UnreadableImage(f"it can't be read as a picture, truncated or damaged? ({text})") from None
-    # A picture is upright and has no size in mm. In RAS terms its columns run to the left, its rows to the back.
-    return image, np.diag([-1.0, -1.0, 1.0, 1.0]), np.full(3, np.nan)
-
-
-def _mat(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _mat(path: Path, max_pixels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     # Raw-file readers are of no use to a server that gets NIfTI.
-    from data_prep.matfile import BadSlice, read_slice
+    from data_prep import matfile
+    from data_prep.child import CannotStart, ChildDied, call
     from data_prep.writers import SPACING
 
     try:
-        image = read_slice(path, labelled=False).image
-    except BadSlice as bad:
+        # In another process: damaged HDF5 files make the library end the one that reads them.
+        image = call(matfile.image_of, (path.absolute(), max_pixels))
+    except matfile.BadSlice as bad:
         raise UnreadableImage(bad.reason) from None
+    except ChildDied as error:
+        raise UnreadableImage(f"it ended the process that read it ({error}): damaged, or too little memory") from None
+    except CannotStart as error:
+        raise UnreadableImage(f"{error}, which .mat files are read in") from None
     # As data_prep converts it.
     return image.T[..., None], np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1.0]), np.asarray(SPACING)
-
-
-def _first_line(error: Exception, path: Path) -> str:
-    # The type too, as a KeyError says no more than the key.
-    line = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}".removesuffix(": ")
-    # Where the file lies is nobody's business who reads the table.
-    return line.replace(str(path), path.name)[:160]
 
 
 class SliceReader(ImageReader):
     """`read_image` for MONAI's ``LoadImage``: ``LoadImaged(keys="image", reader="monai_kd.io.SliceReader")``.
 
-    ``LoadImage`` hands a file that a reader fails to ``read`` to the next reader, which would make a three-channel
+    ``LoadImage`` passes a file that a reader fails to ``read`` on to the next reader, which would make a three-channel
     image of a colour picture, say. So ``read`` only notes the paths, and ``get_data`` reads.
 
     Args:
         constant: as for `read_image`; for masks.
+        max_pixels: as for `read_image`.
     """
 
-    def __init__(self, constant: bool = False) -> None:
+    def __init__(self, constant: bool = False, max_pixels: int = MAX_PIXELS) -> None:
         super().__init__()
-        self.constant = bool(constant)
+        self.constant, self.max_pixels = bool(constant), int(max_pixels)
 
     def verify_suffix(self, filename: Sequence[str | Path] | str | Path) -> bool:
         return kind_of(ensure_tuple(filename)[0]) is not None
@@ -193,6 +157,6 @@ class SliceReader(ImageReader):
             UnreadableImage: the file can't be used; the message names it.
         """
         try:
-            return read_image(img, self.constant)
+            return read_image(img, self.constant, self.max_pixels)
         except UnreadableImage as error:
             raise UnreadableImage(error.reason, str(img[0])) from None

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["UnreadableImage", "UnusableItems", "reason_of"]
+from pathlib import Path
+
+__all__ = ["NO_MEMORY", "UnreadableImage", "UnusableItems", "first_line", "reason_of"]
+
+NO_MEMORY = "it does not fit into memory"
 
 
 class UnreadableImage(ValueError):
@@ -25,9 +29,19 @@ class UnusableItems(ValueError):
 def reason_of(error: BaseException) -> str | None:
     """The reason of the `UnreadableImage` that led to ``error``, however often MONAI wrapped it; else ``None``.
 
-    Without the file's path, also where the message has it.
+    Without the file's path, also where the message has it. A ``MemoryError`` is a reason too: the next image may be
+    smaller.
     """
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, UnreadableImage):
+    while cause is not None and not isinstance(cause, UnreadableImage | MemoryError):
         cause = cause.__cause__
+    if isinstance(cause, MemoryError):
+        return NO_MEMORY
     return None if cause is None else cause.reason
+
+
+def first_line(error: Exception, path: Path) -> str:
+    """Type and first line of an error, as a ``KeyError`` says no more than the key; without the folder of the file."""
+    line = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}".removesuffix(": ")
+    # Where the file lies is nobody's business who reads the table.
+    return line.replace(str(path), path.name)[:160]

@@ -13,11 +13,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from monai.utils.enums import CommonKeys as Keys
 
-from ..inference import BundlePredictor, Classifications, Findings, InputFiles, UnreadableImage, read_image
+from data_prep.limits import MAX_PIXELS
+
+from ..inference import BundlePredictor, Classifications, Findings, InputFiles, read_image
 from ..inference.file_report import UNSUPPORTED
 from ..inference.findings import COLUMNS, mask_and_probability, telling_slice
+from ..inference.inputs import InputImage
 from ..inference.masks import mask_path, write_mask
 from ..inference.overlay import overlay_figure
+from ..io.unreadable import reason_of
 
 __all__ = ["Examined", "columns", "examine"]
 
@@ -59,7 +63,9 @@ def columns(class_names: Sequence[str]) -> list[str]:
     return ["file", "status", "reason", "slice", "class", "probability", *names, *found]
 
 
-def examine(inputs: InputFiles, segment: BundlePredictor, classify: BundlePredictor) -> Iterator[Examined]:
+def examine(
+    inputs: InputFiles, segment: BundlePredictor, classify: BundlePredictor, max_pixels: int = MAX_PIXELS
+) -> Iterator[Examined]:
     """Read each file, segment it, write its mask, classify it, draw it.
 
     A volume has the class of its slice with the largest area; without any tumour, of the slice whose probability of
@@ -69,6 +75,7 @@ def examine(inputs: InputFiles, segment: BundlePredictor, classify: BundlePredic
         inputs: the images; masks go where `mask_path` says.
         segment: predictor of a segmentation bundle.
         classify: predictor of a classification bundle.
+        max_pixels: as for `read_image`.
 
     Yields:
         one `Examined` for each image, then one for each file of an unsupported kind.
@@ -76,27 +83,40 @@ def examine(inputs: InputFiles, segment: BundlePredictor, classify: BundlePredic
     findings, classes = Findings(inputs, overlays=False), Classifications(inputs, classify.value("class_names"))
     for image in inputs.images:
         try:
-            pixels, meta = read_image(image.paths)
-        except UnreadableImage as error:
-            yield Examined({"file": image.label, "status": "failed", "reason": str(error)})
-            continue
-        meta["filename_or_obj"] = str(image.paths[0])
-        segmented = segment(pixels, meta)
-        (found,) = findings.rows_of(image.label, segmented)
-        slices = classes.rows_of(image.label, classify(pixels, meta))
-        write_mask(segmented[Keys.PRED], mask_path(inputs, image.label))
-        mask, probability = mask_and_probability(segmented)
-        with_tumour = np.flatnonzero(mask.reshape(*mask.shape[:2], -1).any(axis=(0, 1)))
-        chosen = slices[telling_slice(found, probability)]
-        votes = Counter(slices[index]["class"] for index in with_tumour) if len(slices) > 1 else {}
-        yield Examined(
-            {**chosen, **found},
-            _embedded(overlay_figure(pixels, meta, mask, probability)),
-            {name: chosen[f"p_{name}"] for name in classes.class_names},
-            dict(sorted(votes.items(), key=lambda vote: -vote[1])),
-        )
+            yield _examined(image, findings, classes, segment, classify, max_pixels)
+        except Exception as error:
+            reason = reason_of(error)
+            if reason is None:
+                raise
+            yield Examined({"file": image.label, "status": "failed", "reason": reason})
     for file in inputs.skipped:
         yield Examined({"file": file, "status": "skipped", "reason": UNSUPPORTED})
+
+
+def _examined(
+    image: InputImage,
+    findings: Findings,
+    classes: Classifications,
+    segment: BundlePredictor,
+    classify: BundlePredictor,
+    max_pixels: int,
+) -> Examined:
+    pixels, meta = read_image(image.paths, max_pixels=max_pixels)
+    meta["filename_or_obj"] = str(image.paths[0])
+    segmented = segment(pixels, meta)
+    (found,) = findings.rows_of(image.label, segmented)
+    slices = classes.rows_of(image.label, classify(pixels, meta))
+    write_mask(segmented[Keys.PRED], mask_path(findings.inputs, image.label))
+    mask, probability = mask_and_probability(segmented)
+    with_tumour = np.flatnonzero(mask.reshape(*mask.shape[:2], -1).any(axis=(0, 1)))
+    chosen = slices[telling_slice(found, probability)]
+    votes = Counter(slices[index]["class"] for index in with_tumour) if len(slices) > 1 else {}
+    return Examined(
+        {**chosen, **found},
+        _embedded(overlay_figure(pixels, meta, mask, probability)),
+        {name: chosen[f"p_{name}"] for name in classes.class_names},
+        dict(sorted(votes.items(), key=lambda vote: -vote[1])),
+    )
 
 
 def _embedded(figure: Figure) -> str:

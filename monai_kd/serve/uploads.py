@@ -88,7 +88,7 @@ def examine_uploads(uploads: Sequence[tuple[str, BinaryIO]], students: Students)
 
 
 def _examined(inputs: InputFiles, names: dict[str, _Name], students: Students) -> Iterator[dict[str, Any]]:
-    for file in examine(inputs, students.segment, students.classify):
+    for file in examine(inputs, students.segment, students.classify, MOST_PIXELS):
         paths = inputs.labelled(file.row["file"]).paths
         name = names[paths[0].name]
         row = {key: value for key, value in file.row.items() if not key.startswith("p_")}

@@ -71,7 +71,7 @@ def slice_preprocessing(
     if (mean is None) != (std is None) or (mean is not None and not len(mean) == len(std) == channels):
         raise ValueError(f"mean and std must be {channels} numbers each, as channels says, got {mean} and {std}.")
     keys = ["image", "label"] if label else ["image"]
-    read = SliceReader(constant=single_slices if constant is None else constant)
+    read = SliceReader(constant=single_slices if constant is None else constant, max_pixels=max_pixels)
     steps: list[Callable] = [LoadImaged(keys, reader=read, image_only=True), EnsureChannelFirstd(keys)]
     if label:
         steps += [DeclaredMaskd("label", mask_value), SameGridd("label", "image")]

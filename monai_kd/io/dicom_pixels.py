@@ -1,0 +1,183 @@
+"""What the pixels of a DICOM file are, and how much memory they take."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, RLELossless
+
+from data_prep.limits import CHUNK, MAX_PIXELS, check_bytes, most_bytes
+from data_prep.regular import check_regular
+from data_prep.values import fault_of
+
+from .codestream import frame_of, size_of
+from .unreadable import UnreadableImage
+
+try:
+    from pydicom.pixels import apply_modality_lut
+except ImportError:  # pydicom 2, which MONAI Label needs
+    from pydicom.pixel_data_handlers.util import apply_modality_lut
+
+__all__ = ["META_START", "check_packing", "dicom_pixels", "pixels_in_header", "quietly"]
+
+META_START = 132  # bytes before the meta information: the preamble and the mark
+# Two bytes of run-length encoding make up to 128, whatever size the header tells.
+RUN_LENGTH = 64
+# What decodes each group of transfer syntaxes, by the beginning of their names in DICOM. RLE needs nothing.
+DECODERS = {
+    "JPEG 2000": "pylibjpeg pylibjpeg-openjpeg",
+    "High-Throughput JPEG 2000": "pylibjpeg pylibjpeg-openjpeg",
+    "JPEG-LS": "pyjpegls",
+    "JPEG": "pylibjpeg pylibjpeg-libjpeg",
+}
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """pydicom quotes header values in its warnings, highdicom identifiers in its log: those are a patient's data."""
+    # By level, which the loggers of their modules inherit: one that is disabled silences itself alone.
+    logs = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
+    before = [log.level for log in logs]
+    try:
+        for log in logs:
+            log.setLevel(logging.CRITICAL + 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for log, level in zip(logs, before, strict=True):
+            log.setLevel(level)
+
+
+def pixels_in_header(path: str | Path, max_pixels: int = MAX_PIXELS) -> int:
+    """Number of pixels that the header of a file announces, as if no value were negative.
+
+    Raises:
+        TooLarge: it is packed as a whole, and unpacks to more than so many pixels may take.
+        UnreadableImage: it is packed in a way that may unpack to more.
+        Exception: pydicom's, of a dozen types, when the header is damaged.
+    """
+    with quietly():
+        check_packing(Path(path), max_pixels)
+        names = ["Rows", "Columns", "NumberOfFrames"]
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=names)
+        rows, columns, frames = (abs(int(header.get(name) or 1)) for name in names)
+    return rows * columns * frames
+
+
+def check_packing(file: Path, max_pixels: int) -> int:
+    """Bytes that pydicom makes of a file when it reads it, pixels packed as they are.
+
+    Raises:
+        TooLarge: the file is packed as a whole, and unpacks to more than so many pixels may take.
+        UnreadableImage: its pixels are packed in a way that may unpack to more.
+    """
+    size = check_regular(file)
+    check_bytes(size, max_pixels)
+    syntax = read_file_meta_info(file).get("TransferSyntaxUID")
+    if syntax == RLELossless and size * RUN_LENGTH > most_bytes(max_pixels):
+        raise UnreadableImage(
+            f"{file.name} is run-length encoded and bigger than {most_bytes(max_pixels) / RUN_LENGTH / 2**20:.1f} MB, "
+            "from which too much may unpack: convert it to an uncompressed transfer syntax"
+        )
+    if syntax == DeflatedExplicitVRLittleEndian:
+        with open(file, "rb") as stream:
+            # The first element of the meta information is its length without itself, 12 bytes.
+            begin = stream.read(META_START + 12)
+            stream.seek(int.from_bytes(begin[-4:], "little"), 1)
+            unpacker, count, rest = zlib.decompressobj(-zlib.MAX_WBITS), 0, b""
+            while not unpacker.eof and (rest := rest or stream.read(CHUNK)):
+                count += len(unpacker.decompress(rest, CHUNK))
+                rest = unpacker.unconsumed_tail
+                check_bytes(count, max_pixels)
+        return size + count
+    return size
+
+
+def dicom_pixels(data: Any) -> np.ndarray:
+    """The values of one slice, (rows, columns) float32.
+
+    The Modality LUT is applied, or rescale slope and intercept; MONOCHROME1, where bright means low, is inverted.
+
+    Args:
+        data: pydicom's data set; ``source_name`` is what messages call it.
+
+    Raises:
+        UnreadableImage: they are damaged, or compressed in a way that can't be decoded.
+    """
+    _check_codestream(data)
+    try:
+        with quietly():
+            image = _values(data, np.asarray(data.pixel_array))
+            inverted = data.PhotometricInterpretation == "MONOCHROME1"
+            shifted = int(data.get("HighBit", data.BitsStored - 1)) != data.BitsStored - 1
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Only the type: messages may quote the header.
+        kind = type(error).__name__
+        syntax = _compressed(data)
+        if syntax is not None:
+            reason = f"the pixels of {data.source_name} are compressed as {syntax.name} and {_undecodable(syntax)}"
+            raise UnreadableImage(reason) from None
+        raise UnreadableImage(f"the pixels of {data.source_name} can't be read ({kind}): truncated?") from None
+    if shifted:
+        raise UnreadableImage(
+            f"the pixels of {data.source_name} are not in the lowest bits (HighBit is not BitsStored - 1)"
+        )
+    # Here, as 32 bits are all that is left afterwards. One slice of a volume may be constant.
+    fault = fault_of(image, constant=True)
+    if fault is not None:
+        raise UnreadableImage(fault)
+    image = image.astype(np.float32)
+    return -image if inverted else image
+
+
+def _values(data: Any, stored: np.ndarray) -> np.ndarray:
+    """What stored numbers mean, in double precision (PS3.3 C.11.1: a lookup table, or slope and intercept)."""
+    if data.get("ModalityLUTSequence"):
+        return np.asarray(apply_modality_lut(stored, data)).astype(np.float64)
+    slope, intercept = float(data.get("RescaleSlope", 1) or 1), float(data.get("RescaleIntercept", 0) or 0)
+    return stored.astype(np.float64) * slope + intercept
+
+
+def _compressed(data: Any) -> UID | None:
+    syntax = data.file_meta.get("TransferSyntaxUID")
+    return syntax if isinstance(syntax, UID) and syntax.is_transfer_syntax and syntax.is_encapsulated else None
+
+
+def _check_codestream(data: Any) -> None:
+    """Refuse compressed pixels of another size than the header says, which decoders would make all the same."""
+    if _compressed(data) is None or not isinstance(data.get("PixelData"), bytes):
+        return
+    told = size_of(frame_of(data.PixelData))
+    if told is not None and told != (data.get("Rows"), data.get("Columns"), 1):
+        raise UnreadableImage(f"the compressed pixels of {data.source_name} are of another size than its header says")
+
+
+def _undecodable(syntax: UID) -> str:
+    """Why pixels of a compressed transfer syntax could not be decoded, and what to do."""
+    packages = next((needed for name, needed in DECODERS.items() if syntax.name.startswith(name)), None)
+    try:
+        # Not in pydicom 2, which MONAI Label needs.
+        from pydicom.pixels import get_decoder
+    except ImportError:
+        return f"can't be decoded: damaged, or a decoder is missing (pip install {packages or 'pylibjpeg'})"
+    try:
+        installed = get_decoder(syntax).is_available
+    except NotImplementedError:
+        return "there is no decoder for it: convert the file to an uncompressed transfer syntax"
+    if installed or packages is None:
+        return "can't be decoded: damaged?" + (
+            f" If not, try another decoder: pip install {packages}" if packages else ""
+        )
+    return f"no decoder for it is installed: pip install {packages}"
