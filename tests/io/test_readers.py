@@ -13,12 +13,8 @@ from PIL import Image
 from pydicom.uid import RLELossless
 from slices import PATIENT, grey, pattern, write_dicom, write_mat
 
-<<<<<<< HEAD:tests/io/test_readers.py
 from monai_kd.io import SliceReader, UnreadableImage, read_image
-=======
-from monai_kd.inference import SliceReader, UnreadableImage, read_image
-from monai_kd.inference.unreadable import reason_of
->>>>>>> cases:tests/inference/test_readers.py
+from monai_kd.io.unreadable import reason_of
 
 IMAGE = grey(pattern())
 
