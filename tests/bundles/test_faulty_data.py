@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import create_workflow
-from monai_kd.checkpoints import save_checkpoint
 from tiny import SMALL, config, prepare, rows, train
 
 from monai_kd.bundle import describe_evaluation
 from monai_kd.bundle.running import _short_error
 from monai_kd.data import UnusableItems
 from monai_kd.inference import UnreadableImage
+from monai_kd.io.checkpoints import save_checkpoint
 from monai_kd.networks import create_backbone
 
 # A network that finds what is bright.
