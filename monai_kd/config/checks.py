@@ -21,7 +21,7 @@ def refuse_unknown(names: Iterable[str], known: ConfigParser, config_file: Any) 
     unknown = [name for name in names if name not in known]
     if not unknown:
         return
-    ids = [name for name in known.config if not name.startswith("_")]
+    ids = [name for name in known.get() if not name.startswith("_")]
     hints = []
     for name in unknown:
         near = difflib.get_close_matches(name, ids, n=3, cutoff=0.5)
