@@ -103,6 +103,17 @@ def test_new_slices_need_only_an_image(tmp_path: Path) -> None:
         read_slice(path)
 
 
+def test_a_border_may_run_along_the_edge_of_the_image(tmp_path: Path) -> None:
+    """Pixel centres count from 1: the image reaches from 0.5 to its size + 0.5, both inside."""
+    around = [0.5, 0.5, 56.5, 0.5, 56.5, 40.5, 0.5, 40.5]
+    raw = read_slice(write_v73(tmp_path / "1.mat", slice_fields(tumorBorder=border(*around))))
+    assert raw.border.ravel().tolist() == around
+    for place, value in ((0, 0.499), (1, 0.499), (2, 56.501), (5, 40.501)):
+        outside = [*around[:place], value, *around[place + 1 :]]
+        with pytest.raises(BadSlice, match="leaves the image"):
+            read_slice(write_v73(tmp_path / "2.mat", slice_fields(tumorBorder=border(*outside))))
+
+
 def with_pixel(value: float) -> np.ndarray:
     image = slice_fields()["image"].astype(float)
     image[3, 4] = value

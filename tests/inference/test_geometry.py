@@ -40,14 +40,17 @@ NIFTI = {
     "volume": ((64, 64, 3), LPS, ".nii.gz"),
     "volume, RAS": ((64, 64, 3), np.diag([1, 1, 3.0, 1]), ".nii.gz"),
     "volume, oblique": ((64, 64, 3), OBLIQUE, ".nii.gz"),
+    "one sagittal slice": ((1, 64, 64), np.diag([6, -0.49, -0.49, 1]), ".nii.gz"),
+    "one coronal slice": ((64, 1, 64), np.diag([-0.49, 6, -0.49, 1]), ".nii"),
     "volume, lying": ((64, 64, 3), LYING, ".nii.gz"),
 }
 
 
 @pytest.mark.parametrize(("shape", "affine", "suffix"), NIFTI.values(), ids=NIFTI)
 def test_nifti(tmp_path, segment, shape, affine, suffix):
-    truth = pattern().T.reshape(64, 64, *[1] * (len(shape) - 2)) & np.ones(shape, dtype=bool)
-    if len(shape) == 3 and shape[2] > 1:
+    single = shape.count(1) == 1 or len(shape) == 2
+    truth = pattern().T.reshape(shape) if single else pattern().T[..., None] & np.ones(shape, dtype=bool)
+    if not single:
         truth[..., 2] = np.roll(truth[..., 2], -7, axis=0)
     source = tmp_path / f"scan{suffix}"
     nib.save(nib.Nifti1Image(grey(truth), affine), source)
@@ -57,6 +60,7 @@ def test_nifti(tmp_path, segment, shape, affine, suffix):
     assert written.shape == shape
     np.testing.assert_array_equal(written.affine, nib.load(source).affine)
     np.testing.assert_array_equal(mask_of(tmp_path / "out" / row["mask"]), truth)
+    assert int(row["slices"]) == (1 if single else 3)
 
 
 def test_orientation_codes_are_kept_and_nothing_else_of_the_header(tmp_path, segment):
@@ -71,6 +75,33 @@ def test_orientation_codes_are_kept_and_nothing_else_of_the_header(tmp_path, seg
     assert (int(header["qform_code"]), int(header["sform_code"])) == (2, 0)
     np.testing.assert_array_equal(header.get_qform(), nib.load(tmp_path / "scan.nii").header.get_qform())
     assert b"DOE" not in (tmp_path / "out" / "scan_mask.nii").read_bytes()
+
+
+def test_equal_masks_give_equal_bytes(tmp_path, segment, monkeypatch):
+    for name in ("a.nii.gz", "b.mat"):
+        path = tmp_path / name
+        if name == "b.mat":
+            write_mat(path, grey(pattern()))
+        else:
+            nib.save(nib.Nifti1Image(grey(pattern().T[..., None]), LPS), path)
+        contents = []
+        for now in (1e9, 1.1e9):
+            monkeypatch.setattr("time.time", lambda now=now: now)
+            row = segment(path)[name]
+            contents.append((tmp_path / "out" / row["mask"]).read_bytes())
+        monkeypatch.undo()
+        assert contents[0] == contents[1]
+
+
+def test_the_mask_of_a_file_in_microns(tmp_path, segment):
+    image = nib.Nifti1Image(grey(pattern().T[..., None]), np.diag([-490.0, -490, 6000, 1]))
+    image.header.set_xyzt_units("micron")
+    nib.save(image, tmp_path / "a.nii.gz")
+    row = segment(tmp_path / "a.nii.gz")["a.nii.gz"]
+    assert float(row["area_mm2"]) == pytest.approx(pattern().sum() * 0.49**2, abs=0.01)
+    mask = nib.load(tmp_path / "out" / row["mask"])
+    np.testing.assert_array_equal(mask.affine, image.affine)
+    assert mask.header.get_xyzt_units()[0] == "micron"
 
 
 def test_the_network_sees_slices_upright(tmp_path, segment, monkeypatch):
@@ -155,6 +186,11 @@ def test_dicom_slice(tmp_path, segment):
     # Column 3, row 7 lies 3 · 0.75 mm to the back and 7 · 0.5 mm to the feet of (10, -20, 30) in LPS.
     np.testing.assert_allclose(apply_affine(image.affine, [3, 7, 0]), [-10, 20 - 2.25, 30 - 3.5], atol=1e-5)
     np.testing.assert_allclose(image.header.get_zooms(), [0.75, 0.5, 5.0])
+    # Viewers look at either form, and each says the same.
+    for form in (image.get_qform(coded=True), image.get_sform(coded=True)):
+        np.testing.assert_allclose(form[0], image.affine, atol=1e-5)
+        assert form[1] == 1
+    assert image.header.get_xyzt_units()[0] == "mm"
     assert abs(np.linalg.det(image.affine)) > 1
 
 

@@ -115,6 +115,99 @@ def test_rescaled_slice_by_slice(tmp_path):
         np.testing.assert_allclose(found[..., place], IMAGE.T * slope + intercept)
 
 
+def with_table(path: Path, image: np.ndarray, table: np.ndarray, first: int = 0, bits: int = 16, **header) -> Path:
+    data = pydicom.dcmread(write_dicom(path, image, **header))
+    entry = pydicom.Dataset()
+    entry.add_new(0x00283002, "US", [table.size % 65536, first, bits])
+    entry.ModalityLUTType = "US"
+    entry.add_new(0x00283006, "OW", table.astype("<u2").tobytes())
+    data.ModalityLUTSequence = [entry]
+    data.save_as(path)
+    return path
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_modality_lut(tmp_path, inverted):
+    """PS3.3 C.11.1.1: values below the first and above the last entry are those of the first and the last."""
+    stored = np.random.default_rng(0).integers(0, 400, (16, 16)).astype(np.uint16)
+    table = np.random.default_rng(1).integers(0, 5000, 256)
+    how = {"PhotometricInterpretation": "MONOCHROME1" if inverted else "MONOCHROME2"}
+    found, _ = read_image(with_table(tmp_path / "a.dcm", stored, table, first=50, **how))
+    expected = table[np.clip(stored.astype(int) - 50, 0, 255)]
+    np.testing.assert_array_equal(found[..., 0].T, -expected if inverted else expected)
+
+
+def test_modality_lut_that_is_none(tmp_path):
+    with pytest.raises(UnreadableImage, match="can't be read"):
+        read_image(with_table(tmp_path / "a.dcm", IMAGE, np.arange(7), bits=99))
+
+
+RESCALED = {
+    "both": ({"RescaleSlope": 2.5, "RescaleIntercept": -300}, lambda x: 2.5 * x - 300),
+    "slope alone": ({"RescaleSlope": 2.5}, lambda x: 2.5 * x),
+    "intercept alone": ({"RescaleIntercept": -300}, lambda x: x - 300.0),
+    "negative": ({"RescaleSlope": -1, "RescaleIntercept": 0}, lambda x: -1.0 * x),
+    "empty": ({"RescaleSlope": "", "RescaleIntercept": ""}, lambda x: x),
+}
+
+
+@pytest.mark.parametrize(("header", "expected"), RESCALED.values(), ids=RESCALED)
+def test_rescaled(tmp_path, header, expected):
+    found, _ = read_image(write_dicom(tmp_path / "a.dcm", IMAGE, **header))
+    np.testing.assert_allclose(found[..., 0].T, expected(IMAGE.astype(float)))
+
+
+def test_values_of_32_bits_that_would_be_rounded_away(tmp_path):
+    near = (2**30 + np.arange(64 * 64).reshape(64, 64) % 50).astype(np.uint32)
+    with pytest.raises(UnreadableImage, match="differ by too little to be told apart in 32 bits"):
+        read_image(write_dicom(tmp_path / "a.dcm", near))
+    # Not when it is rescaled to where they can be told apart.
+    found, _ = read_image(write_dicom(tmp_path / "a.dcm", near, RescaleIntercept=-(2**30)))
+    np.testing.assert_array_equal(found[..., 0].T, near - 2**30)
+
+
+def deflated(path: Path, extra: int) -> Path:
+    """Packed as a whole, with so many bytes of nothing in it."""
+    data = pydicom.dcmread(write_dicom(path, IMAGE))
+    data.add_new(0x00091001, "OB", bytes(extra))
+    data.file_meta.TransferSyntaxUID = uid.DeflatedExplicitVRLittleEndian
+    data.save_as(path)
+    return path
+
+
+def test_deflated_as_a_whole(tmp_path):
+    path = deflated(tmp_path / "a.dcm", 2**12)
+    np.testing.assert_array_equal(read_image(path)[0][..., 0], IMAGE.T)
+    path = deflated(tmp_path / "a.dcm", 2**26)
+    assert path.stat().st_size < 2**18
+    with pytest.raises(UnreadableImage, match="takes more than 16,859,984 bytes"):
+        read_image(path, max_pixels=10_346)
+
+
+def test_run_lengths_are_bounded_by_their_bytes(tmp_path):
+    path = compressed(tmp_path / "a.dcm", uid.RLELossless, bytes(2**19))
+    with pytest.raises(UnreadableImage, match=r"is run-length encoded and bigger than 0\.3 MB"):
+        read_image(path, max_pixels=4096)
+
+
+WIDE = np.random.default_rng(0).integers(0, 255, (200, 300)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("syntax", [uid.JPEGBaseline8Bit, uid.JPEG2000Lossless, uid.JPEGLSLossless])
+def test_compressed_pixels_of_another_size_than_the_header_says(tmp_path, syntax):
+    encode = {
+        uid.JPEGBaseline8Bit: by_pillow("jpeg"),
+        uid.JPEG2000Lossless: by_pillow("jpeg2000", no_jp2=True),
+        uid.JPEGLSLossless: by_pyjpegls,
+    }[syntax]
+    path = compressed(tmp_path / "a.dcm", syntax, encode(WIDE), WIDE[:64, :64])
+    with pytest.raises(UnreadableImage, match="of another size than its header says"):
+        read_image(path)
+    colours = by_pillow("jpeg")(np.dstack([WIDE] * 3))
+    with pytest.raises(UnreadableImage, match="of another size than its header says"):
+        read_image(compressed(tmp_path / "a.dcm", uid.JPEGBaseline8Bit, colours, WIDE))
+
+
 def directory(folder: Path) -> Path:
     files = FileSet()
     ids = {"StudyID": "1", "StudyTime": "101010", "AccessionNumber": "", "SeriesNumber": 1, "InstanceNumber": 1}
