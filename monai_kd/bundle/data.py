@@ -42,7 +42,8 @@ def dataset_folder(dataset_dir: str | None) -> str:
         FileNotFoundError: a folder was given and is not there, or holds no data list.
     """
     if dataset_dir is not None:
-        read_datalist(dataset_dir)
+        # Whether it may name files elsewhere is for those to say who read them.
+        read_datalist(dataset_dir, allow_outside=True)
         return str(Path(dataset_dir).expanduser().resolve())
     folder = phantom_folder()
     data = folder / "dataset"

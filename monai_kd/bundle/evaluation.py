@@ -50,7 +50,7 @@ def describe_evaluation(
         ``synthetic``, ``notes`` (the warnings), ``dataset``, ``checkpoint`` (path, SHA-256, what it was trained on),
         ``settings`` and ``versions``.
     """
-    datalist = read_datalist(data_dir)
+    datalist = read_datalist(data_dir, allow_outside=True)
     # A data list that does not say so is not known to be synthetic: those that data_prep makes always say.
     synthetic = bool(datalist.get("synthetic", False))
     notes = []

@@ -16,7 +16,9 @@ __all__ = ["class_weights", "last_is_alone", "load_classes"]
 logger = logging.getLogger(__name__)
 
 
-def load_classes(dataset_dir: str | Path, fold: int | None, part: str, leave_out: Sequence[int] = ()) -> list[dict]:
+def load_classes(
+    dataset_dir: str | Path, fold: int | None, part: str, leave_out: Sequence[int] = (), allow_outside: bool = False
+) -> list[dict]:
     """`load_fold` for classification: entries whose class is named, with all classes where a network trains on them.
 
     Only images are asked for; entries need no ``label``, and have none.
@@ -24,14 +26,15 @@ def load_classes(dataset_dir: str | Path, fold: int | None, part: str, leave_out
     A class that is missing elsewhere is said aloud: metrics over all classes are undefined then.
 
     Args:
-        dataset_dir, fold, part, leave_out: as for `load_fold`.
+        dataset_dir, fold, part, leave_out, allow_outside: as for `load_fold`.
 
     Raises:
         FileNotFoundError, ValueError: as for `load_fold`.
         ValueError: a slice has a class that ``labels`` of the data list does not name, fewer than two classes are
             named, or a class has no training slice.
     """
-    entries, names = load_fold(dataset_dir, fold, part, leave_out, keys=("image",)), class_names(dataset_dir)
+    entries = load_fold(dataset_dir, fold, part, leave_out, keys=("image",), allow_outside=allow_outside)
+    names = class_names(dataset_dir)
     path = Path(dataset_dir).expanduser() / "datalist.json"
     if len(names) < 2:
         raise ValueError(f"{path} names {len(names)} class in 'labels'; there must be two at least to tell apart.")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
+
+from data_prep.text import printable
 
 from .leaks import find_leaks
 
@@ -16,12 +19,18 @@ logger = logging.getLogger(__name__)
 ENTRY = ("image", "class", "patient", "group", "fold", "source")
 
 
-def read_datalist(dataset_dir: str | Path) -> dict:
+def read_datalist(dataset_dir: str | Path, allow_outside: bool = False) -> dict:
     """Read ``datalist.json`` of a data set folder.
+
+    Args:
+        dataset_dir: the folder.
+        allow_outside: whether entries may name files that are not in the folder, by an absolute path, by ``..`` or
+            through a link. A data list that somebody else made could have any file of this computer read.
 
     Raises:
         FileNotFoundError: the folder or its ``datalist.json`` does not exist.
-        ValueError: the file is no data list, lists nothing, or an entry lacks what all readers rely on.
+        ValueError: the file is no data list, lists nothing, an entry lacks what all readers rely on, or it names a file
+            outside.
     """
     folder = Path(dataset_dir).expanduser()
     if not folder.is_dir():
@@ -45,7 +54,27 @@ def read_datalist(dataset_dir: str | Path) -> dict:
             raise ValueError(
                 f"{path}: the entry {entry} has no {', '.join(lacking)}; docs/data.md says what each entry needs."
             )
+    if not allow_outside:
+        _check_inside(folder, entries, ("image", "label"))
     return datalist
+
+
+def _check_inside(folder: Path, entries: Sequence[dict], keys: Sequence[str]) -> None:
+    real = os.path.realpath(folder)
+    for number, entry in enumerate(entries):
+        for key in keys:
+            named = entry.get(key)
+            # What is no path at all is refused where it is needed.
+            if not isinstance(named, str) or "\0" in named:
+                continue
+            leads = os.path.realpath(os.path.join(real, named))
+            if not Path(leads).is_relative_to(real):
+                raise ValueError(
+                    printable(
+                        f"{folder / 'datalist.json'}: '{key}' of entry {number}, '{named}', is a file outside the "
+                        f"folder, {leads}; set allow_outside to True if you trust this data list."
+                    )
+                )
 
 
 def class_names(dataset_dir: str | Path) -> list[str]:
@@ -55,7 +84,7 @@ def class_names(dataset_dir: str | Path) -> list[str]:
         FileNotFoundError, ValueError: as for `read_datalist`.
         ValueError: ``labels`` does not name the classes ``"1"``, ``"2"``, … without gaps, or two by the same name.
     """
-    labels = read_datalist(dataset_dir).get("labels")
+    labels = read_datalist(dataset_dir, allow_outside=True).get("labels")  # no file is read
     keys = [str(number + 1) for number in range(len(labels))] if isinstance(labels, dict) else []
     if not keys or set(labels) != set(keys):
         # Elsewhere "0" is the background, which would give every class the name of its neighbour.
@@ -106,6 +135,7 @@ def load_fold(
     part: str,
     leave_out: Sequence[int] = (),
     keys: Sequence[str] = ("image", "label"),
+    allow_outside: bool = False,
 ) -> list[dict]:
     """Entries of one side of a cross-validation split, or of the whole data list, with absolute paths.
 
@@ -118,16 +148,19 @@ def load_fold(
         part: ``"training"``, ``"validation"`` or ``"all"``.
         leave_out: folds that take no part, kept for a final test say.
         keys: the files that each entry must have; ``image`` and ``label`` are left out of the entries otherwise.
+        allow_outside: whether they may lie outside the folder, see `read_datalist`.
 
     Raises:
         FileNotFoundError: the folder, its data list or a listed file does not exist.
         ValueError: no such fold, also among those to leave out, the asked part is empty, or an entry names no file for
-            one of the keys.
+            one of the keys, or one outside the folder.
     """
     if part not in ("training", "validation", "all"):
         raise ValueError(f"part must be 'training', 'validation' or 'all', got '{part}'.")
     folder = Path(dataset_dir).expanduser().resolve()
-    entries = read_datalist(folder)["training"]
+    entries = read_datalist(folder, allow_outside)["training"]
+    if not allow_outside:
+        _check_inside(folder, entries, [key for key in keys if key not in ("image", "label")])
     folds = sorted({entry["fold"] for entry in entries})
     if isinstance(leave_out, (int, str)) or not set(leave_out) <= set(folds):
         raise ValueError(

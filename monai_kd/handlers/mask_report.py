@@ -43,7 +43,7 @@ class MaskReport(EvaluationReport):
     def __init__(self, *args: Any, panels: int = 4, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.panels = int(panels)
-        self.listed_spacing = read_datalist(self.dataset_dir).get("spacing")
+        self.listed_spacing = read_datalist(self.dataset_dir, allow_outside=True).get("spacing")
         # One bit a pixel: which slices are to be shown is known at the end.
         self._packed: list[np.ndarray] = []
 

@@ -45,7 +45,7 @@ def _synthetic(settings: dict[str, Any]) -> bool:
     if settings.get("preset") == "demo":
         return True
     try:
-        return bool(read_datalist(settings["dataset_dir"]).get("synthetic"))
+        return bool(read_datalist(settings["dataset_dir"], allow_outside=True).get("synthetic"))
     except (OSError, ValueError, KeyError, TypeError):
         # Trained elsewhere, or the folder is gone: nothing says that it was synthetic.
         return False

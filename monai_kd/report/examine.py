@@ -21,6 +21,7 @@ from ..inference.findings import COLUMNS, mask_and_probability, telling_slice
 from ..inference.inputs import InputImage
 from ..inference.masks import mask_path, write_mask
 from ..inference.overlay import overlay_figure
+from ..inference.system_errors import UNWRITTEN, system_reason
 from ..io.unreadable import reason_of
 
 __all__ = ["Examined", "columns", "examine"]
@@ -101,12 +102,18 @@ def _examined(
     classify: BundlePredictor,
     max_pixels: int,
 ) -> Examined:
-    pixels, meta = read_image(image.paths, max_pixels=max_pixels)
+    try:
+        pixels, meta = read_image(image.paths, max_pixels=max_pixels)
+    except OSError as error:
+        return _failed(image, error, "it can't be read", [str(path) for path in image.paths])
     meta["filename_or_obj"] = str(image.paths[0])
     segmented = segment(pixels, meta)
     (found,) = findings.rows_of(image.label, segmented)
     slices = classes.rows_of(image.label, classify(pixels, meta))
-    write_mask(segmented[Keys.PRED], mask_path(findings.inputs, image.label))
+    try:
+        write_mask(segmented[Keys.PRED], mask_path(findings.inputs, image.label))
+    except OSError as error:
+        return _failed(image, error, UNWRITTEN)
     mask, probability = mask_and_probability(segmented)
     with_tumour = np.flatnonzero(mask.reshape(*mask.shape[:2], -1).any(axis=(0, 1)))
     chosen = slices[telling_slice(found, probability)]
@@ -117,6 +124,14 @@ def _examined(
         {name: chosen[f"p_{name}"] for name in classes.class_names},
         dict(sorted(votes.items(), key=lambda vote: -vote[1])),
     )
+
+
+def _failed(image: InputImage, error: OSError, what: str, read: Sequence[str] | None = None) -> Examined:
+    """Raises the error where it is not that of one file."""
+    reason = system_reason(error, read)
+    if reason is None:
+        raise error
+    return Examined({"file": image.label, "status": "failed", "reason": f"{what}: {reason}"})
 
 
 def _embedded(figure: Figure) -> str:

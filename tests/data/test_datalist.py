@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_kd.data import class_names, load_classes, load_fold, mask_value
+from monai_kd.data import class_names, load_classes, load_fold, mask_value, read_datalist
 
 
 def write(folder: Path, labels: object = None, entry: dict | None = None) -> Path:
@@ -109,3 +109,64 @@ def test_values_of_masks_that_are_none(tmp_path, value):
 def test_folds_to_leave_out_must_be_there(tmp_path, leave_out):
     with pytest.raises(ValueError, match=r"leave_out must be a list of folds, such as \[0\], .* the folds \[0, 1\]"):
         load_fold(write(tmp_path), 0, "all", leave_out)
+
+
+@pytest.fixture
+def dataset(tmp_path) -> Path:
+    """A data set beside files that are not of it: one that is linked to, and one in a folder of a similar name."""
+    folder = tmp_path / "set"
+    for each in (folder, tmp_path / "set2"):
+        each.mkdir()
+    for file in (folder / "inside.png", tmp_path / "secret.png", tmp_path / "set2" / "a.png"):
+        file.write_bytes(b"")
+    (folder / "link.png").symlink_to(tmp_path / "secret.png")
+    (folder / "linked").symlink_to(tmp_path)
+    (folder / "own.png").symlink_to(folder / "inside.png")
+    return write(folder, {"1": "a", "2": "b"})
+
+
+def relabel(dataset: Path, key: str, path: str) -> None:
+    content = json.loads((dataset / "datalist.json").read_text())
+    content["training"][1][key] = path
+    (dataset / "datalist.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("key", ["image", "label", "scan"])
+@pytest.mark.parametrize(
+    "path",
+    ["../secret.png", "{above}/secret.png", "link.png", "linked/secret.png", "sub/../../secret.png", "../set2/a.png"],
+)
+def test_files_outside_are_refused_unless_asked_for(key, path, dataset):
+    relabel(dataset, key, path.format(above=dataset.parent))
+    (dataset / "sub").mkdir()
+    message = (
+        rf"datalist\.json: '{key}' of entry 1, '.*\.png', is a file outside the folder, .*; set allow_outside to True"
+    )
+    with pytest.raises(ValueError, match=message) as caught:
+        load_fold(dataset, 1, "validation", keys=[key])
+    assert "\n" not in str(caught.value)
+    (entry,) = load_fold(dataset, 1, "validation", keys=[key], allow_outside=True)
+    assert Path(entry[key]).is_file()
+    if key != "scan":
+        with pytest.raises(ValueError, match="set allow_outside to True"):
+            read_datalist(dataset)
+        with pytest.raises(ValueError, match="set allow_outside to True"):
+            load_classes(dataset, None, "all")
+    if key == "image":
+        assert len(load_classes(dataset, None, "all", allow_outside=True)) == 2
+    # Whoever reads only names of classes opens no file.
+    assert class_names(dataset) == ["a", "b"]
+
+
+@pytest.mark.parametrize("path", ["inside.png", "./inside.png", "sub/../inside.png", "own.png", "{folder}/inside.png"])
+def test_files_inside_are_taken_however_they_are_written(path, dataset):
+    (dataset / "sub").mkdir()
+    relabel(dataset, "image", path.format(folder=dataset))
+    (entry,) = load_fold(dataset, 1, "validation", keys=["image"])
+    assert Path(entry["image"]).resolve() == (dataset / "inside.png").resolve()
+
+
+def test_the_folder_itself_may_be_a_link(dataset):
+    relabel(dataset, "image", "inside.png")
+    (dataset.parent / "other").symlink_to(dataset)
+    assert len(load_fold(dataset.parent / "other", None, "all", keys=["image"])) == 2

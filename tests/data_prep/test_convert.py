@@ -497,6 +497,18 @@ def test_names_of_files_are_shown_and_read_back(tmp_path: Path, capsys: pytest.C
     assert tree(out) == before
 
 
+def test_long_names_of_files(tmp_path: Path) -> None:
+    src, out = tmp_path / "raw", tmp_path / "out"
+    names = ["b" * 251 + ".mat", "b" * 250 + "c.mat", "b" * 200 + ".mat"]
+    for number, name in enumerate(names):
+        write_v73(src / name, slice_fields(PID=str(number)))
+    assert quick(src, out, format="both").converted == 3
+    ids = {row["file"]: row["id"] for row in read_manifest(out)}
+    assert len(set(ids.values())) == 3
+    assert ids[names[2]] == "b" * 200
+    assert quick(src, out, format="both").reused == 3
+
+
 def test_script_without_main_guard(tmp_path: Path) -> None:
     src = many_slices(tmp_path / "raw", 40)
     script = tmp_path / "script.py"
