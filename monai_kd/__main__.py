@@ -33,6 +33,11 @@ def main(arguments: list[str] | None = None) -> int:
     compare.add_argument("second", type=Path, help="another one, of the same slices")
     compare.add_argument("--resamples", type=int, default=2000, help="of the bootstrap over patients (default: 2000)")
     compare.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    taps = commands.add_parser("taps", help="list the modules of a network that a distillation can compare")
+    taps.add_argument("configs", nargs="+", metavar="CONFIG", help="JSON or YAML with the network; later ones win")
+    taps.add_argument("--network", default="network_def", metavar="ID", help="in the config (default: network_def)")
+    taps.add_argument("--input_shape", metavar="C,H,W", help="of one image (default: what the config says)")
+    taps.add_argument("--json", dest="as_json", action="store_true", help="for programs")
     export = commands.add_parser("export", help="a folder with the network as ONNX that runs without torch or MONAI")
     export.add_argument("bundle", help="seg_student or cls_student, say, or the folder of a bundle")
     export.add_argument("checkpoint", type=Path, help="weights of its network")
@@ -55,6 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
         from .serve import run_serve as run
     elif command == "export":
         from .export import run_export as run
+    elif command == "taps":
+        from .taps import run_taps as run
     elif command == "label_app":
         from .label import run_label_app as run
     else:

@@ -1,5 +1,6 @@
 from .backbone import classifier_of, create_backbone
 from .hybrid_unet import HybridUNet
 from .late_fusion import LateFusionClassifier
+from .timm_unet import TimmUNet
 
-__all__ = ["HybridUNet", "LateFusionClassifier", "classifier_of", "create_backbone"]
+__all__ = ["HybridUNet", "LateFusionClassifier", "TimmUNet", "classifier_of", "create_backbone"]

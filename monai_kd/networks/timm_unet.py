@@ -1,0 +1,117 @@
+"""U-Net on an encoder of timm.
+
+Two libraries were tried before this was written (torch 2.14.1, timm 1.0.31):
+
+- MONAI's ``FlexibleUNet`` takes its own EfficientNets and ResNets. Others must be registered, as a class, with the
+  channels of each encoder, in a global table; its pretrained weights are downloads, never a local file.
+- segmentation_models_pytorch 0.6.0 takes any encoder of timm (``smp.Unet("tu-…")``) and needs nothing that is not
+  installed here. But it has no argument for a local file of weights, and where one is passed through to timm, a file
+  that lacks layers is accepted and these stay random; other layouts than timm's are not known to it.
+
+So this is the loading of `create_backbone`, timm's ``forward_intermediates`` (what ``features_only=True`` runs) and
+MONAI's ``UpCat``, the decoder block of ``BasicUNet`` and ``FlexibleUNet``, under the names of ``BasicUNet``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import timm
+import torch
+import torchvision
+from monai.networks.nets.basic_unet import UpCat
+from torch import nn
+
+from .backbone import create_backbone
+
+__all__ = ["TimmUNet"]
+
+
+class TimmUNet(nn.Module):
+    """A U-Net in two dimensions whose encoder is a classifier of timm without its head.
+
+    Decoder levels have the names and strides of MONAI's ``BasicUNet``: ``upcat_4`` … ``upcat_1`` at strides 8, 4, 2, 1,
+    and before them ``upcat_5`` at 16. A level gets the last output of the encoder that has its stride; where there is
+    none, as at full resolution, it has no skip connection.
+
+    Args:
+        in_channels: channels of the image, any number: timm adapts the first convolution of pretrained weights.
+        out_channels: channels of the logits.
+        encoder: a model of timm whose stages halve the image, such as ``"tf_efficientnet_lite0"``,
+            ``"mobilenetv2_100"``, ``"resnet18"``, ``"convnext_atto"``.
+        features: channels of the decoder's levels, from the deepest on. Their number n makes the encoder's deepest
+            output that is used the one of stride 2ⁿ; what lies behind it is removed.
+        norm: normalisation of the decoder, as MONAI names it.
+        pretrained: weights of the encoder: ``False``, ``True`` (downloaded) or a local file, see `create_backbone`.
+        image_size: side of the square, in pixels, for the transformers that are built for one size.
+        kwargs: passed to the encoder, such as ``drop_path_rate``.
+
+    Shape:
+        - input: (B, in_channels, H, W), H and W divisible by 2ⁿ
+        - output: (B, out_channels, H, W), logits
+
+    Raises:
+        ValueError: timm does not know ``encoder``, or has no such outputs of it; when called, H or W is not divisible.
+        FileNotFoundError, RuntimeError: see `create_backbone`.
+
+    Example:
+        >>> net = TimmUNet(in_channels=1, encoder="mobilenetv2_050", features=(32, 16, 16, 8, 8))
+        >>> net(torch.zeros(2, 1, 64, 96)).shape
+        torch.Size([2, 1, 64, 96])
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        out_channels: int = 1,
+        encoder: str = "tf_efficientnet_lite0",
+        features: Sequence[int] = (256, 128, 64, 32, 16),
+        norm: str | tuple = "batch",
+        pretrained: bool | str | None = False,
+        image_size: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__()
+        features = [int(width) for width in features]
+        strides = [2**level for level in range(len(features), -1, -1)]
+        if not timm.is_model(encoder) and encoder in torchvision.models.list_models():
+            raise ValueError(f"'{encoder}' is a model of torchvision alone, and the encoder must be one of timm.")
+        model = create_backbone(encoder, pretrained, 0, image_size, in_chans=in_channels, **kwargs)
+        if not hasattr(model, "forward_intermediates"):
+            raise ValueError(
+                f"'{encoder}' has no intermediate outputs in timm {timm.__version__}: choose another encoder."
+            )
+        # Last output of each stride, and its channels.
+        levels = {info["reduction"]: (index, info["num_chs"]) for index, info in enumerate(model.feature_info)}
+        if strides[0] not in levels:
+            raise ValueError(
+                f"'{encoder}' has outputs of strides {', '.join(map(str, levels))}, and {len(features)} features need "
+                f"one of {strides[0]}: give as many features as it halves the image, or choose another encoder."
+            )
+        self.strides = [stride for stride in levels if stride in strides]
+        self.indices = model.prune_intermediate_layers([levels[stride][0] for stride in self.strides], prune_norm=True)
+        self.encoder = model
+        self.depth = len(features)
+        below = levels[strides[0]][1]
+        for level, width in zip(range(self.depth, 0, -1), features, strict=True):
+            skip = levels[2 ** (level - 1)][1] if 2 ** (level - 1) in levels else 0
+            block = UpCat(
+                **{"spatial_dims": 2, "in_chns": below, "cat_chns": skip, "out_chns": width, "halves": bool(skip)},
+                **{"act": ("relu", {"inplace": True}), "norm": norm, "bias": False, "is_pad": False},
+                **{"upsample": "nontrainable", "interp_mode": "nearest", "align_corners": None},
+            )
+            self.add_module(f"upcat_{level}", block)
+            below = width
+        self.final_conv = nn.Conv2d(below, out_channels, kernel_size=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        height, width = x.shape[-2:]
+        if height % 2**self.depth or width % 2**self.depth:
+            raise ValueError(f"image of {height} × {width} pixels: both must be divisible by {2**self.depth}.")
+        found = self.encoder.forward_intermediates(x, indices=self.indices, intermediates_only=True)
+        skips = dict(zip(self.strides, found, strict=True))
+        x = skips[2**self.depth]
+        for level in range(self.depth, 0, -1):
+            x = getattr(self, f"upcat_{level}")(x, skips.get(2 ** (level - 1)))
+        return self.final_conv(x)

@@ -1,0 +1,148 @@
+"""Which modules of a configured network can be tapped, on the terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+from torch import nn
+
+from .bundle.running import cause_of
+from .distillation import TapRow, inspect_taps
+
+__all__ = ["configured_network", "run_taps"]
+
+
+def configured_network(
+    files: Sequence[str | Path], network: str = "network_def", shape: Sequence[int] | None = None
+) -> tuple[nn.Module, list[int]]:
+    """Build a network from config files, and find out which image it takes.
+
+    Args:
+        files: JSON or YAML; what a later file defines replaces what an earlier one does, as with ``monai.bundle run``.
+        network: id of the network in them.
+        shape: (C, spatial axes …). ``None`` for what the config says: its ids ``in_channels``, ``spatial_dims`` and
+            ``image_size``, or else the arguments ``in_channels``, ``spatial_dims`` and ``img_size`` of the network.
+
+    Returns:
+        the network, and the shape.
+
+    Raises:
+        FileNotFoundError: a file is not there.
+        ValueError: a file is not JSON or YAML, there is no such id, it is no network, or the shape can't be told.
+    """
+    config = _merged(files)
+    if network not in config:
+        defined = ", ".join(key for key in config if key.endswith(("_def", "network"))) or ", ".join(list(config)[:12])
+        raise ValueError(f"{_named(files)} define no '{network}', but {defined or 'nothing'}: give --network ID.")
+    if "bundle_root" in config:
+        # The config looks for it among the calls of MONAI's commands; this is none.
+        config["bundle_root"] = str(Path(files[0]).resolve().parent.parent)
+    parser = ConfigParser(config)
+    built = _evaluated(parser, network, files)
+    if callable(built) and not isinstance(built, nn.Module):
+        built = built()
+    if not isinstance(built, nn.Module):
+        raise ValueError(f"'{network}' in {_named(files)} is a {type(built).__name__}, not a network.")
+    return built, [int(side) for side in shape or _told_shape(parser, network, files)]
+
+
+def run_taps(
+    configs: Sequence[str], network: str = "network_def", input_shape: str | None = None, as_json: bool = False
+) -> int:
+    """``python -m monai_kd taps``: print a table, or JSON, of what `inspect_taps` finds.
+
+    Args:
+        configs: files, or several of them in one text with commas between, see `configured_network`.
+        network: id of the network in them.
+        input_shape: of one image, ``"3,256,256"``.
+        as_json: one JSON object for programs: ``network``, ``input_shape``, and ``modules``, a list of `TapRow`.
+
+    Returns:
+        the exit code: 0, or 2 after one line on stderr.
+    """
+    try:
+        shape = None if input_shape is None else _parsed(input_shape)
+        files = [name for text in configs for name in ([text] if Path(text).is_file() else text.split(","))]
+        built, shape = configured_network(files, network, shape)
+        rows = inspect_taps(built, shape)
+    except Exception as error:  # of any kind: a config runs code, and so does a network
+        print(f"error: {' '.join(str(cause_of(error)).split()) or type(error).__name__}", file=sys.stderr)
+        return 2
+    if as_json:
+        found = {"network": type(built).__name__, "input_shape": shape, "modules": [asdict(row) for row in rows]}
+        print(json.dumps(found, indent=1))
+    else:
+        print(_table(type(built).__name__, shape, rows))
+    return 0
+
+
+def _merged(files: Sequence[str | Path]) -> dict[str, Any]:
+    for file in files:
+        if not Path(file).is_file():
+            raise FileNotFoundError(f"there is no file {file}.")
+        try:
+            content = ConfigParser.load_config_file(str(file))
+        except Exception as error:
+            raise ValueError(f"{file} is neither JSON nor YAML: {error}") from error
+        if not isinstance(content, dict):
+            raise ValueError(f"{file} holds a {type(content).__name__}, not a config.")
+    return ConfigParser.load_config_files([str(file) for file in files])
+
+
+def _evaluated(parser: ConfigParser, name: str, files: Sequence[str | Path]) -> Any:
+    try:
+        return parser.get_parsed_content(name)
+    except Exception as error:
+        cause = str(cause_of(error)).rstrip(".")
+        raise ValueError(
+            f"'{name}' of {_named(files)} can't be built: {cause}. A small file that refers to values of a train.json "
+            "must be named behind it."
+        ) from error
+
+
+def _told_shape(parser: ConfigParser, network: str, files: Sequence[str | Path]) -> list[int]:
+    def told(*names: str) -> Any:
+        return next((_evaluated(parser, name, files) for name in names if parser.get(name) is not None), None)
+
+    channels = told("in_channels", f"{network}::in_channels")
+    axes = told("spatial_dims", f"{network}::spatial_dims") or 2
+    size = told("image_size", f"{network}::img_size")
+    if channels is None or size is None:
+        raise ValueError(f"{_named(files)} do not say which image '{network}' takes: give --input_shape, as 3,256,256.")
+    return [channels, *([size] * axes if isinstance(size, int) else size)]
+
+
+def _parsed(text: str) -> list[int]:
+    try:
+        shape = [int(side) for side in text.split(",")]
+    except ValueError:
+        shape = []
+    if len(shape) < 2 or min(shape) < 1:
+        raise ValueError(f"--input_shape is '{text}': channels and spatial axes are needed, such as 3,256,256.")
+    return shape
+
+
+def _named(files: Sequence[str | Path]) -> str:
+    return ", ".join(map(str, files))
+
+
+def _table(name: str, shape: Sequence[int], rows: Sequence[TapRow]) -> str:
+    lines = [("module", "class", "output", "stride", "parameters", "can't be tapped: it …")]
+    for row in rows:
+        output = "" if row.shape is None else " × ".join(["B", *map(str, row.shape[1:])])
+        sides = row.stride or []
+        stride = " × ".join(f"{side:g}" for side in (sides[:1] if len(set(sides)) == 1 else sides))
+        path = "  " * row.path.count(".") + row.path
+        lines.append((path, row.kind, output, stride, f"{row.parameters:,}" if row.parameters else "", row.problem))
+    widths = [max(len(line[column]) for line in lines) for column in range(5)]
+    table = [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[-1]]).rstrip()
+        for line in lines
+    ]
+    return "\n".join([f"{name} on an image of {' × '.join(map(str, shape))}", "", *table])

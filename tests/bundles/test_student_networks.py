@@ -1,0 +1,79 @@
+"""The small configs that put another student or teacher into seg_student."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from torch import nn
+
+from monai_kd.distillation import Distiller, inspect_taps
+from monai_kd.losses import DistillationLoss, FeatureLoss, LogitKL, Projections
+
+CONFIGS = Path(__file__).parents[2] / "bundles" / "seg_student" / "configs"
+STUDENTS = sorted((CONFIGS / "students").glob("*.json"))
+TEACHERS = sorted((CONFIGS / "teachers").glob("*.json"))
+# Strides of d4 … d1, where they are not 8, 4, 2, 1.
+STRIDES = {"res_unet": [8, 4, 2, 2]}
+PLANAR = "timm_"
+
+
+def values(axes: int) -> dict:
+    """What train.json defines, in brief. Normalisation of instances needs more than one pixel at stride 16."""
+    return {"spatial_dims": axes, "in_channels": 3, "out_channels": 2, "image_size": 64 if axes == 2 else 32}
+
+
+def built(file: Path, axes: int) -> tuple[nn.Module, dict[str, str]]:
+    torch.manual_seed(0)
+    side = file.parent.name.removesuffix("s")
+    parser = ConfigParser({**values(axes), **json.loads(file.read_text())})
+    network = parser.get_parsed_content("network_def" if side == "student" else "teacher_def")
+    return (network if isinstance(network, nn.Module) else network()), parser.get_parsed_content(f"{side}_taps")
+
+
+def test_they_are_there():
+    students = ["attention_unet", "dynunet", "res_unet", "segresnet", "timm_efficientnet_lite0", "timm_mobilenetv2"]
+    assert [file.stem for file in STUDENTS] == [*students, "unetpp"]
+    assert [file.stem for file in TEACHERS] == ["swin_unetr", "unetr"]
+
+
+@pytest.mark.parametrize("file", [*STUDENTS, *TEACHERS], ids=lambda file: file.stem)
+def test_at_most_fifteen_lines_of_a_network_and_its_taps(file):
+    text = file.read_text()
+    assert len(text.splitlines()) <= 15
+    expected = {"network_def", "student_taps"} if file in STUDENTS else {"teacher_def", "teacher_taps"}
+    assert json.loads(text).keys() == expected
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("file", STUDENTS, ids=lambda file: file.stem)
+def test_students_are_small_and_tapped_at_their_levels(file, axes):
+    if axes == 3 and file.stem.startswith(PLANAR):
+        pytest.skip("timm has encoders for two axes")
+    network, taps = built(file, axes)
+    assert sum(parameter.numel() for parameter in network.parameters()) <= 8_000_000
+    size = values(axes)["image_size"]
+    rows = {row.path: row for row in inspect_taps(network, [3, *[size] * axes])}
+    assert list(taps) == ["d4", "d3", "d2", "d1"]
+    assert [rows[path].problem for path in taps.values()] == [""] * 4
+    assert [rows[path].stride for path in taps.values()] == [[s] * axes for s in STRIDES.get(file.stem, [8, 4, 2, 1])]
+
+
+@pytest.mark.parametrize("file", TEACHERS, ids=lambda file: file.stem)
+def test_transformers_teach(file):
+    pytest.importorskip("einops")
+    teacher, teacher_taps = built(file, 2)
+    student, student_taps = built(CONFIGS / "students" / "timm_mobilenetv2.json", 2)
+    shapes = [{row.path: row.shape for row in inspect_taps(network, [3, 64, 64])} for network in (student, teacher)]
+    channels = {name: [shapes[0][student_taps[name]][1], shapes[1][teacher_taps[name]][1]] for name in student_taps}
+    loss = DistillationLoss(
+        {"kl": LogitKL(), "feature": FeatureLoss()}, {"kl": 1.0, "feature": 1.0}, Projections(channels, "student")
+    )
+    outputs = Distiller(student, teacher, student_taps, teacher_taps).train()(torch.randn(2, 3, 64, 64))
+    assert [outputs["teacher_features"][name].shape[-1] for name in ("d4", "d3", "d2", "d1")] == [8, 16, 32, 64]
+    loss(outputs).total.backward()
+    assert all(parameter.grad is not None for parameter in student.parameters())
+    assert all(parameter.grad is None for parameter in teacher.parameters())
