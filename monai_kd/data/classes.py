@@ -33,7 +33,7 @@ def load_classes(
         ValueError: a slice has a class that ``labels`` of the data list does not name, fewer than two classes are
             named, or a class has no training slice.
     """
-    entries = load_fold(dataset_dir, fold, part, leave_out, keys=("image",), allow_outside=allow_outside)
+    entries = load_fold(dataset_dir, fold, part, leave_out, allow_outside, keys=("image",))
     names = class_names(dataset_dir)
     path = Path(dataset_dir).expanduser() / "datalist.json"
     if len(names) < 2:

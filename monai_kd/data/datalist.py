@@ -120,7 +120,7 @@ def mask_value(dataset_dir: str | Path) -> int | None:
         FileNotFoundError, ValueError: as for `read_datalist`.
         ValueError: ``mask_value`` is no whole number from 1.
     """
-    value = read_datalist(dataset_dir).get("mask_value")
+    value = read_datalist(dataset_dir, allow_outside=True).get("mask_value")  # no file is read
     if value is not None and (type(value) is not int or value < 1):
         raise ValueError(
             f"{Path(dataset_dir).expanduser() / 'datalist.json'}: 'mask_value' must be the value of tumour pixels in "
@@ -134,8 +134,8 @@ def load_fold(
     fold: int | None,
     part: str,
     leave_out: Sequence[int] = (),
-    keys: Sequence[str] = ("image", "label"),
     allow_outside: bool = False,
+    keys: Sequence[str] = ("image", "label"),
 ) -> list[dict]:
     """Entries of one side of a cross-validation split, or of the whole data list, with absolute paths.
 
