@@ -77,7 +77,7 @@ class TimmUNet(nn.Module):
         strides = [2**level for level in range(len(features), -1, -1)]
         if not timm.is_model(encoder) and encoder in torchvision.models.list_models():
             raise ValueError(f"'{encoder}' is a model of torchvision alone, and the encoder must be one of timm.")
-        model = create_backbone(encoder, pretrained, 0, image_size, in_chans=in_channels, **kwargs)
+        model: Any = create_backbone(encoder, pretrained, 0, image_size, in_chans=in_channels, **kwargs)
         if not hasattr(model, "forward_intermediates"):
             raise ValueError(
                 f"'{encoder}' has no intermediate outputs in timm {timm.__version__}: choose another encoder."
@@ -91,15 +91,24 @@ class TimmUNet(nn.Module):
             )
         self.strides = [stride for stride in levels if stride in strides]
         self.indices = model.prune_intermediate_layers([levels[stride][0] for stride in self.strides], prune_norm=True)
-        self.encoder = model
+        self.encoder: Any = model
         self.depth = len(features)
         below = levels[strides[0]][1]
         for level, width in zip(range(self.depth, 0, -1), features, strict=True):
             skip = levels[2 ** (level - 1)][1] if 2 ** (level - 1) in levels else 0
             block = UpCat(
-                **{"spatial_dims": 2, "in_chns": below, "cat_chns": skip, "out_chns": width, "halves": bool(skip)},
-                **{"act": ("relu", {"inplace": True}), "norm": norm, "bias": False, "is_pad": False},
-                **{"upsample": "nontrainable", "interp_mode": "nearest", "align_corners": None},
+                spatial_dims=2,
+                in_chns=below,
+                cat_chns=skip,
+                out_chns=width,
+                act=("relu", {"inplace": True}),
+                norm=norm,
+                bias=False,
+                upsample="nontrainable",
+                interp_mode="nearest",
+                align_corners=None,
+                halves=skip > 0,
+                is_pad=False,
             )
             self.add_module(f"upcat_{level}", block)
             below = width

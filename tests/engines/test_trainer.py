@@ -14,7 +14,7 @@ from torch import nn
 
 from monai_kd.distillation import Distiller
 from monai_kd.engines import DistillationTrainer, autocast, autocast_dtype
-from monai_kd.losses import DistillationLoss, FeatureLoss, LogitKL, Projections
+from monai_kd.losses import DeepSupervision, DistillationLoss, FeatureLoss, LogitKL, Projections
 
 
 def small(width: int, seed: int, norm: bool = True) -> nn.Sequential:
@@ -249,3 +249,43 @@ def test_autocast_names_the_device():
         assert torch.is_autocast_enabled("cpu")
     with autocast(torch.device("cpu"), False):
         assert not torch.is_autocast_enabled("cpu")
+
+
+class Heads(nn.Module):
+    """Deep supervision: the logits, and their halves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = small(3, 0)
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        logits = self.net(x)
+        return [logits, logits[..., ::2, ::2]]
+
+
+@pytest.mark.parametrize("distilled", [True, False])
+def test_deep_supervision(distilled):
+    # With a teacher, and as a bare network; in half precision, whose heads reach the loss in float32.
+    seen: list[torch.dtype] = []
+
+    def bce(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        seen.append(logits.dtype)
+        return nn.functional.binary_cross_entropy_with_logits(logits, label)
+
+    term = DeepSupervision(bce)
+    loss = DistillationLoss({"bce": term}, {"bce": 1.0})
+    network, other = Heads(), Heads()
+    student = Distiller(network, small(5, 1)) if distilled else network
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    (batch,) = batches(1)
+    trainer = DistillationTrainer("cpu", 1, [batch], student, optimizer, loss, amp=True)
+    trainer.run()
+    assert seen == [torch.float32] * 2
+    with autocast("cpu", True):
+        full, half = (each.float() for each in other(batch["image"]))
+    smaller = nn.functional.interpolate(batch["label"], scale_factor=0.5, mode="nearest-exact")
+    by_hand = nn.functional.binary_cross_entropy_with_logits
+    (by_hand(full, batch["label"]) + 0.5 * by_hand(half, smaller)).backward()
+    for found, expected in zip(network.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, expected.grad)
+    assert trainer.state.output[0]["pred"].shape == (1, 8, 8)
