@@ -96,7 +96,7 @@ def trained_settings(checkpoint: str | Path, bundle_root: str | Path | None = No
             told = json.dumps(saved["network_def"])
             logger.warning("%s has no settings.json beside it: assuming the network %s.", path, told)
     elif "network_def" not in saved:
-        saved = {**saved, "network_def": _of_before(saved, file)}
+        saved = {**saved, **_of_before(saved, file)}
     settings = {**_BEFORE, **saved}
     for name, valid in _VALID.items():
         if not valid(settings.get(name)):
@@ -132,28 +132,27 @@ def _of_bundle(bundle_root: Path) -> dict[str, Any]:
 
 
 def _of_before(saved: Mapping[str, Any], file: Path) -> dict[str, Any]:
-    """The network of a run of version 0.1, which kept the values that differ between networks of one bundle."""
+    """Network and taps of a run of version 0.1, which kept the values that differ between networks of one bundle."""
     try:
         if "network_name" in saved:
+            network = {"_target_": "monai_kd.networks.create_backbone", "name": saved["network_name"]}
             return {
-                "_target_": "monai_kd.networks.create_backbone",
-                "name": saved["network_name"],
-                "num_classes": len(saved["class_names"]),
-                "image_size": saved["image_size"],
+                "network_def": {**network, "num_classes": len(saved["class_names"]), "image_size": saved["image_size"]}
             }
         if "backbones" in saved:
-            return {
-                "_target_": "monai_kd.networks.LateFusionClassifier",
-                "backbones": saved["backbones"],
-                "num_classes": len(saved["class_names"]),
-            }
+            network = {"_target_": "monai_kd.networks.LateFusionClassifier", "backbones": saved["backbones"]}
+            return {"network_def": {**network, "num_classes": len(saved["class_names"])}}
         unet = {"in_channels": 3, "out_channels": 1, "features": saved["features"], "norm": saved.get("norm", "batch")}
         if "vit_name" in saved:
             vit = {name: saved[name] for name in ("vit_name", "vit_image_size")}
-            return {"_target_": "monai_kd.networks.HybridUNet", **unet, **vit}
-        return {"_target_": "BasicUNet", "spatial_dims": 2, **unet, "act": ["relu", {"inplace": True}]}
+            return {
+                "network_def": {"_target_": "monai_kd.networks.HybridUNet", **unet, **vit},
+                "taps": {f"d{level}": f"unet.upcat_{level}" for level in (4, 3, 2, 1)},
+            }
+        network = {"_target_": "BasicUNet", "spatial_dims": 2, **unet, "act": ["relu", {"inplace": True}]}
+        return {"network_def": network, "taps": {f"d{level}": f"upcat_{level}" for level in (4, 3, 2, 1)}}
     except (KeyError, TypeError) as error:
         raise ValueError(
-            f"{file} does not describe the network ({error!r}): write its definition into it as \"network_def\", "
+            f'{file} does not describe the network ({error!r}): write its definition into it as "network_def", '
             'such as {"_target_": "BasicUNet", "spatial_dims": 2, …}.'
         ) from None
