@@ -8,6 +8,7 @@ import pytest
 from monai.transforms import Compose, LoadImaged
 
 from monai_kd.data import SliceDataset
+from monai_kd.io import SliceReader
 from monai_kd.transforms import SqueezeSliced
 
 LOAD = Compose([LoadImaged("image", ensure_channel_first=True), SqueezeSliced("image")])
@@ -59,3 +60,11 @@ def test_a_damaged_file_is_left_to_the_reader(tmp_path):
     assert len(dataset) == 1
     with pytest.raises(RuntimeError, match=r"ImageFileError: .*bad\.nii"):
         dataset[0]
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 5), (6, 1, 5)])
+def test_a_slice_along_another_axis_is_one_item(tmp_path, shape):
+    path, array = nifti(tmp_path / "cut.nii.gz", *shape)
+    load = Compose([LoadImaged("image", reader=SliceReader, ensure_channel_first=True), SqueezeSliced("image")])
+    (item,) = SliceDataset([{"image": path}], load, progress=False)
+    np.testing.assert_array_equal(item["image"][0], array.squeeze())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import gzip
 import json
+import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -208,6 +210,75 @@ def test_bad_files_are_named_and_the_rest_done(package, tmp_path):
     assert [line.split(":")[0] for line in lines] == [path.name for path in bad]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good_mask.nii.gz"]
     assert alone(package, cut, "--output_dir", tmp_path / "out").returncode == 1
+
+
+@pytest.fixture(scope="module")
+def script():
+    return runpy.run_path(str(PREDICT))
+
+
+def affine_of(meta: dict) -> np.ndarray:
+    return meta["affine"][:3, :3]
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 30), (40, 1, 30), (40, 30, 3), (40, 30, 1), (40, 30)])
+@pytest.mark.parametrize("offset", [None, 0, 7, -16])
+def test_reads_what_the_bundle_reads(script, tmp_path, shape, offset):
+    path = nifti(tmp_path / "a.nii", shape, OBLIQUE, "<i2")
+    given = nib.load(path).affine
+    if offset is not None:
+        raw = path.read_bytes()
+        path.write_bytes(raw[:108] + np.array(offset, "<f4").tobytes() + raw[112:])
+    image, affine, header = script["read_nifti"](path)
+    expected, meta = read_image(path)
+    np.testing.assert_array_equal(image, expected)
+    np.testing.assert_allclose(affine, affine_of(meta), atol=1e-6)
+    mask = (image > image.mean()).astype(np.uint8)
+    script["write_nifti"](tmp_path / "mask.nii.gz", mask, header)
+    written = nib.load(tmp_path / "mask.nii.gz")
+    assert written.shape == shape
+    np.testing.assert_array_equal(read_image(tmp_path / "mask.nii.gz")[0], mask)
+    np.testing.assert_array_equal(written.affine, given)
+
+
+def test_sizes_are_known_before_pixels_are_read(script, tmp_path):
+    path = nifti(tmp_path / "a.nii.gz", (40, 30, 2), np.eye(4))
+    raw = gzip.decompress(path.read_bytes())
+    changes = {
+        "large": (raw[:40] + np.array([3, 1024, 1024, 400], "<i2").tobytes() + raw[48:], "more than 134217728 pixels"),
+        "extension": (raw[:108] + np.array(2**25, "<f4").tobytes() + raw[112:], "pixels begin at byte"),
+        "NaN": (raw[:108] + np.array(np.nan, "<f4").tobytes() + raw[112:], "pixels begin at byte nan"),
+    }
+    for name, (content, reason) in changes.items():
+        (tmp_path / f"{name}.nii.gz").write_bytes(gzip.compress(content))
+        with pytest.raises(ValueError, match=reason):
+            script["read"](tmp_path / f"{name}.nii.gz")
+    np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.uint8, (2**14, 2**14))
+    with pytest.raises(ValueError, match="more than 134217728 pixels"):
+        script["read"](tmp_path / "a.npy")
+    with gzip.open(tmp_path / "rest.nii.gz", "wb", compresslevel=1) as file:
+        file.write(raw)
+        for _ in range(2**8):
+            file.write(bytes(2**22))
+    with pytest.raises(ValueError, match="unpacks to far more"):
+        script["read"](tmp_path / "rest.nii.gz")
+    os.mkfifo(tmp_path / "pipe.nii")
+    (tmp_path / "device.nii").symlink_to("/dev/zero")
+    for name in ("pipe.nii", "device.nii", ".", "none.nii"):
+        with pytest.raises(ValueError, match="a folder, a pipe or a device"):
+            script["read"](tmp_path / name)
+
+
+@pytest.mark.parametrize("offset", [2**30, 2**23, 0])
+def test_values_that_32_bits_can_not_tell_apart(script, tmp_path, offset):
+    image = offset + np.arange(64.0).reshape(8, 8)
+    predict = script["predict"]
+    if offset == 2**30:
+        with pytest.raises(ValueError, match="do not fit into 32 bits"):
+            predict(image, np.eye(3), None, {})
+    else:
+        with pytest.raises(KeyError, match="upright"):  # it gets as far as the settings
+            predict(image, np.eye(3), None, {})
 
 
 def test_two_masks_of_one_name_are_refused(package, tmp_path):

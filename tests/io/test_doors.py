@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
+import deadly
 import h5py
 import nibabel as nib
 import numpy as np
@@ -18,9 +18,6 @@ from slices import grey, pattern, write_dicom, write_mat
 
 from monai_kd.inference import InputFiles, ReadableDataset
 from monai_kd.io import SliceReader, UnreadableImage, read_image
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "data_prep"))
-import deadly
 
 IMAGE = grey(pattern())  # 64 × 64
 

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 
+import deadly
+import h5py
 import nibabel as nib
 import numpy as np
 import pydicom
@@ -284,7 +287,9 @@ def test_the_same_as_the_bundles_say(out, rows, scans, students, tmp_path):
 
 def test_each_file_is_read_once(scans, students, tmp_path, monkeypatch):
     read = []
-    monkeypatch.setattr("monai_kd.report.examine.read_image", lambda paths: read.append(paths) or read_image(paths))
+    monkeypatch.setattr(
+        "monai_kd.report.examine.read_image", lambda paths, **how: read.append(paths) or read_image(paths, **how)
+    )
 
     def again(*_):
         raise AssertionError("read once more")
@@ -471,6 +476,28 @@ def test_no_input(students, tmp_path, capsys):
     (tmp_path / "in").mkdir()
     assert main(command(tmp_path / "in", tmp_path / "out", students)) == 2
     assert "holds no file" in capsys.readouterr().err
+
+
+def test_files_that_end_a_process_or_fill_the_memory_are_rows(scans, students, tmp_path, monkeypatch):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    image = square()
+    for number in range(2):
+        with h5py.File(folder / f"{number}.mat", "w", userblock_size=512) as file:
+            file["cjdata/image"] = image.T
+    shutil.copy(scans / "slice.nii.gz", folder)
+    monkeypatch.setattr("data_prep.matfile.image_of", deadly.abort)
+    assert main(command(folder, tmp_path / "out", students)) == 0
+    rows = rows_of(tmp_path / "out" / "report.csv")
+    assert rows["slice.nii.gz"]["status"] == "ok"
+    for name in ("0.mat", "1.mat"):
+        assert rows[name]["status"] == "failed"
+        assert rows[name]["reason"].startswith("it ended the process that read it (signal 6)")
+    monkeypatch.undo()
+    monkeypatch.setattr("monai_kd.report.examine.write_mask", deadly.no_memory)
+    assert main(command(folder, tmp_path / "again", students)) == 1
+    rows = rows_of(tmp_path / "again" / "report.csv")
+    assert {row["reason"] for row in rows.values()} == {"it does not fit into memory"}
 
 
 def test_nothing_could_be_used(scans, students, tmp_path, capsys):
