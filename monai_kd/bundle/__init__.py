@@ -10,7 +10,7 @@ from .folder import find_bundle
 from .overrides import accept_overrides
 from .processes import distributed, local_rank, rank, start_processes, stop_processes
 from .running import choose, definition, given_data, root, type_names
-from .settings import checkpoint_of, saved_settings, training_settings
+from .settings import checkpoint_of, training_settings
 from .teacher import Teacher
 from .trained import trained_network, trained_settings
 from .workflow import Workflow
@@ -38,7 +38,6 @@ __all__ = [
     "recipe_title",
     "root",
     "run_alone",
-    "saved_settings",
     "start_processes",
     "stop_processes",
     "trained_network",

@@ -44,7 +44,9 @@ def read_datalist(dataset_dir: str | Path, allow_outside: bool = False) -> dict:
     try:
         datalist = json.loads(path.read_text(encoding="utf-8"))
         entries = datalist["training"]
-    except (ValueError, KeyError, TypeError) as error:
+        if not isinstance(entries, list):
+            raise TypeError(f"'training' is a {type(entries).__name__}")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is no data list: it must be JSON with a list 'training' ({error!r}).") from error
     if not entries:
         raise ValueError(f"{path} lists no slices.")
@@ -54,6 +56,8 @@ def read_datalist(dataset_dir: str | Path, allow_outside: bool = False) -> dict:
             raise ValueError(
                 f"{path}: the entry {entry} has no {', '.join(lacking)}; docs/data.md says what each entry needs."
             )
+        if type(entry["fold"]) is not int:
+            raise ValueError(f"{path}: the entry {entry} has a 'fold' that is no whole number.")
     if not allow_outside:
         _check_inside(folder, entries, ("image", "label"))
     return datalist

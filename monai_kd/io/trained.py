@@ -44,7 +44,7 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     way_out = "restore it, or delete it and give the values by hand."
     try:
         settings = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error}); {way_out}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"{path} is JSON, but not an object with names and values; {way_out}")
