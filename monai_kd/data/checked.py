@@ -21,13 +21,16 @@ class CheckedDataset(CacheDataset):
     and named at once.
 
     Args:
-        args, kwargs: as for ``CacheDataset``; items are dictionaries with paths in ``image`` and perhaps ``label``.
+        args, num_workers, kwargs: as for ``CacheDataset``; items are dictionaries with paths in ``image`` and perhaps ``label``.
 
     Raises:
         UnusableItems: when constructed, if items are cached, otherwise when an item is asked for: a transform raised
             ``ValueError`` or ``OSError``.
         RuntimeError: a transform raised something else; this too names the file.
     """
+
+    def __init__(self, *args: Any, num_workers: int | None = 2, **kwargs: Any) -> None:
+        super().__init__(*args, num_workers=num_workers, **kwargs)
 
     # Items that could not be cached, by index; ``None`` when nothing is being cached.
     _unusable: dict[int, Exception] | None = None

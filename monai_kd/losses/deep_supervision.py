@@ -13,7 +13,8 @@ class DeepSupervision(DeepSupervisionLoss):
     .. math:: \sum_h w_h \, \mathcal{L}(z_h, y_h)
 
     over the heads h, the main one first; y_h is the label, resized by nearest neighbour where a head is smaller. The
-    weights halve from head to head (``weight_mode="exp"``), as in nnU-Net.
+    weights halve from head to head (``weight_mode="exp"``), as in nnU-Net. A network without deep supervision has one
+    head, and the value is that of ``loss``.
 
     Args:
         loss: of (logits, label), such as ``monai.losses.DiceCELoss``.
@@ -24,9 +25,6 @@ class DeepSupervision(DeepSupervisionLoss):
         - student_heads: list of (B, C, spatial axes …), main first
         - label: (B, 1 or C, spatial axes …)
         - output: scalar
-
-    Raises:
-        ValueError: by the `DistillationLoss`, when the network has a single head: then give ``loss`` itself.
 
     Example:
         >>> import torch

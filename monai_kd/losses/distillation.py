@@ -188,6 +188,8 @@ class DistillationLoss(nn.Module):
                 classification.
         """
         available = {**self._projected(outputs), "label": label}
+        # A network without deep supervision has one head.
+        available.setdefault("student_heads", [available.get("student")])
         values: dict[str, torch.Tensor] = {}
         for name, term in self.terms.items():
             wanted = _inputs(term)

@@ -39,9 +39,10 @@ def test_heads_are_supervised_and_the_main_one_is_distilled(kwargs, weights):
     torch.testing.assert_close(found.terms["kd"], logits[0].square().mean())
 
 
-def test_a_network_without_heads_is_an_error():
-    with pytest.raises(ValueError, match="'ds' needs student_heads; there is label, student, teacher"):
-        loss()({"student": heads()[0], "teacher": heads()[0]}, label())
+def test_a_network_without_deep_supervision_has_one_head():
+    logits = heads()[0]
+    found = loss()({"student": logits, "teacher": logits}, label())
+    assert torch.equal(found.terms["ds"], DiceCELoss(sigmoid=True)(logits, label()))
 
 
 def test_needs_no_teacher():
