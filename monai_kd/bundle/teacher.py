@@ -220,6 +220,8 @@ def _trained_teacher(bundle: str, overrides: Mapping[str, Any], output_dir: str)
     best, last = folder / "model.pt", folder / "last.ckpt"
     done = read_checkpoint(last)["epoch"] if last.is_file() else 0
     if done >= overrides["epochs"] and best.is_file():
+        # Raises where these are not the weights that were trained here.
+        training_settings(best)
         logger.warning("No teacher_checkpoint was given: using the teacher trained earlier in %s.", folder)
         return best
     logger.warning(
@@ -232,7 +234,8 @@ def _trained_teacher(bundle: str, overrides: Mapping[str, Any], output_dir: str)
         workflow_type="train",
         logging_file=False,
         output_dir=str(folder),
-        resume=done > 0,
+        # One that has run all its epochs, and whose weights are lost, can't be gone on with.
+        resume=0 < done < overrides["epochs"],
         **overrides,
     )
     workflow.run()
