@@ -20,6 +20,7 @@ from ..data import class_names
 from ..io import load_weights, read_checkpoint
 from .data import same_folder
 from .processes import in_processes
+from .settings import training_settings
 from .trained import trained_settings
 from .workflow import Workflow
 
@@ -197,6 +198,8 @@ class Teacher:
         best, last = self._folder / "model.pt", self._folder / "last.ckpt"
         done = read_checkpoint(last)["epoch"] if last.is_file() else 0
         if done >= self.trained["epochs"] and best.is_file():
+            # Raises where these are not the weights that were trained here.
+            training_settings(best)
             logger.warning("No teacher_checkpoint was given: using the teacher trained earlier in %s.", self._folder)
             return best
         logger.warning(
@@ -204,7 +207,8 @@ class Teacher:
             self.dataset_dir,
             self._folder,
         )
-        workflow = self._workflow(resume=done > 0)
+        # One that has run all its epochs, and whose weights are lost, can't be gone on with.
+        workflow = self._workflow(resume=0 < done < self.trained["epochs"])
         workflow.initialize()
         workflow.run()
         if in_processes():

@@ -52,6 +52,13 @@ def test_cvind_splitting_a_group_is_mended_and_said() -> None:
     assert "1 slices" in made.warnings[0]
 
 
+@pytest.mark.parametrize("cvind", [[1, 2], [2, 1], [2, 1, 1, 2], [2, 2, 1, 1]])
+def test_a_tie_between_folds_goes_to_the_lower_one(cvind: list[int]) -> None:
+    """And not to the one that the first file happens to be in."""
+    made = folds_from_cvind(range(1, len(cvind) + 1), ["a"] * len(cvind), [1] * len(cvind), cvind)
+    assert made.folds == [0] * len(cvind)
+
+
 def test_cvind_longer_and_lacking() -> None:
     # Slices 2 and 3 are absent, 4 has no fold but its group has, 900 lies beyond the end, "x" has no number.
     groups = ["a", "b", "b", "c", "d"]

@@ -50,6 +50,16 @@ def test_second_time_nothing_is_computed_and_all_is_the_same(tmp_path):
     assert other_teacher.seen == 0
 
 
+def test_an_entry_holds_one_image_of_its_batch(tmp_path):
+    """What is saved of a view of a tensor is the whole tensor."""
+    distiller(tmp_path / "alone")[0](images(1))
+    distiller(tmp_path / "batch")[0](images(16))
+    (alone,) = tmp_path.glob("alone/*/*.pt")
+    sizes = [path.stat().st_size for path in tmp_path.glob("batch/*/*.pt")]
+    assert len(sizes) == 16
+    assert max(sizes) == pytest.approx(alone.stat().st_size, rel=0.05)
+
+
 def test_known_and_new_images_of_a_batch_keep_their_places(tmp_path):
     d, teacher = distiller(tmp_path)
     known = images(4)

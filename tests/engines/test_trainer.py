@@ -108,6 +108,19 @@ def test_one_step_bit_for_bit():
     assert all(torch.equal(v, other.loss.state_dict()[k]) for k, v in parts.loss.state_dict().items())
 
 
+def test_what_is_in_eval_mode_is_trained_all_the_same():
+    parts, other, data = setup(), setup(), batches(3)
+    parts.distiller.eval()
+    parts.loss.eval()
+    watched = {"student": parts.student[1], "teacher": parts.distiller.teachers["teacher"][1], "loss": parts.loss}
+    modes = {name: [] for name in watched}
+    for name, module in watched.items():
+        module.register_forward_pre_hook(lambda module, _inputs, name=name: modes[name].append(module.training))
+    assert train(parts, data).losses == train(other, data).losses
+    assert modes == {"student": [True] * 3, "teacher": [False] * 3, "loss": [True] * 3}
+    assert all(torch.equal(v, other.student.state_dict()[k]) for k, v in parts.student.state_dict().items())
+
+
 def test_a_plain_network_needs_no_distiller():
     data, network, reference = batches(3), small(3, 0), small(3, 0)
     parts = SimpleNamespace(

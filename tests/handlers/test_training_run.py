@@ -49,6 +49,7 @@ def run(
     save: bool = True,
     before: tuple = (),
     tumours: bool = True,
+    first: tuple = (),
 ) -> SimpleNamespace:
     """Everything built anew, as in a new process, with flips, dropout, momentum and a schedule to be restored."""
     student = network(width, init)
@@ -78,6 +79,7 @@ def run(
         folder, student, loss, optimizer, evaluator, log, lr_scheduler=lr_scheduler, resume=resume, save=save
     )
     handlers = [
+        *first,
         EpochSeed(3, loader),
         ValidationHandler(val_interval, evaluator),
         *([LrScheduleHandler(lr_scheduler, print_lr=False)] if schedule else []),
@@ -158,6 +160,27 @@ def test_resumed_run_with_workers(tmp_path):
     straight = run(tmp_path / "a", 3, workers=1)
     run(tmp_path / "b", 2, workers=1)
     resumed = run(tmp_path / "b", 3, resume=True, init=77, workers=1)
+    assert [float(r.total) for _, r in resumed.reports] == [float(r.total) for _, r in straight.reports[6:]]
+
+
+class Scaler:
+    """Gives the trainer a gradient scaler, as MONAI does when a run begins on a GPU without bfloat16."""
+
+    def attach(self, engine) -> None:
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine) -> None:
+        engine.scaler = torch.amp.GradScaler("cpu", init_scale=2.0, growth_interval=4)
+
+
+def test_gradient_scaler_goes_on_where_it_was(tmp_path):
+    straight = run(tmp_path / "a", 4, first=(Scaler(),))
+    half = run(tmp_path / "b", 2, first=(Scaler(),))
+    resumed = run(tmp_path / "b", 4, resume=True, init=77, first=(Scaler(),))
+    # Three steps an epoch: doubled after every fourth, 6 of 12 before the interruption.
+    states = [each.trainer.scaler.state_dict() for each in (half, resumed)]
+    assert [(state["scale"], state["_growth_tracker"]) for state in states] == [(4.0, 2), (16.0, 0)]
+    assert resumed.trainer.scaler.state_dict() == straight.trainer.scaler.state_dict()
     assert [float(r.total) for _, r in resumed.reports] == [float(r.total) for _, r in straight.reports[6:]]
 
 
