@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import lzma
 import os
@@ -16,6 +17,7 @@ UNREADABLE = (
     *(OSError, EOFError, ValueError, RuntimeError, NotImplementedError),
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
 )
+LONGEST_ID = 200  # characters; suffixes and temporary names add some 30 to it
 
 
 class SourceError(Exception):
@@ -49,9 +51,17 @@ def _stamp(size: int, crc: int) -> str:
 
 
 def slice_id(name: str) -> str:
-    """File name for a slice's output: `0012` for `a/12.mat`; other names are kept, less what is unsafe in a path."""
+    """File name for a slice's output: `0012` for `a/12.mat`; other names are kept, less what is unsafe in a path.
+
+    Names that leave no room for a suffix are cut, and made their own again by a hash of the whole.
+    """
     stem = name.rsplit("/", 1)[-1].rsplit(".", 1)[0]
-    return f"{int(stem):04d}" if re.fullmatch(r"[0-9]{1,9}", stem) else re.sub(r"[^A-Za-z0-9_-]", "_", stem)
+    if re.fullmatch(r"[0-9]{1,9}", stem):
+        return f"{int(stem):04d}"
+    safe = re.sub(r"[^A-Za-z0-9_-]", "_", stem)
+    if len(safe) <= LONGEST_ID:
+        return safe
+    return f"{safe[: LONGEST_ID - 9]}-{hashlib.sha256(stem.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
 def reason_of(error: Exception) -> str:

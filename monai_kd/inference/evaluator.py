@@ -7,13 +7,17 @@ from typing import Any
 from monai.engines import SupervisedEvaluator
 from monai.utils.enums import CommonKeys as Keys
 
+from .masks import MaskWriter
+from .system_errors import UNWRITTEN, system_reason
+
 __all__ = ["FileEvaluator"]
 
 
 class FileEvaluator(SupervisedEvaluator):
     """``SupervisedEvaluator`` that lets items without an image pass to the handlers, with an empty output.
 
-    Such items come from `ReadableDataset`; with one file a batch they are never mixed with images.
+    Such items come from `ReadableDataset`; with one file a batch they are never mixed with images. A file whose outputs
+    the system does not take becomes such an item too; a full disk ends the run.
 
     Raises:
         ValueError: when run without any file.
@@ -29,4 +33,16 @@ class FileEvaluator(SupervisedEvaluator):
         if Keys.IMAGE not in batchdata:
             engine.state.output = []
             return engine.state.output
-        return super()._iteration(engine, batchdata)
+        try:
+            return super()._iteration(engine, batchdata)
+        except Exception as error:
+            refused, MaskWriter.refused = MaskWriter.refused, None
+            reason = system_reason(refused or error)
+            if reason is None and refused is not None:
+                raise refused from None
+            if reason is None:
+                raise
+            files = batchdata["file"]
+            engine.state.batch = {"file": files, "reason": [f"{UNWRITTEN}: {reason}"] * len(files)}
+            engine.state.output = []
+            return engine.state.output

@@ -18,6 +18,7 @@ from .dicom import unplaced
 from .earlier import clear_earlier
 from .inputs import InputFiles, InputImage
 from .readers import kind_of
+from .system_errors import UNWRITTEN, system_reason
 
 __all__ = ["FileReport", "printable"]
 
@@ -88,13 +89,23 @@ class FileReport(ABC):
         batch, where = engine.state.batch, f"[{engine.state.iteration}/{len(self.inputs.images)}]"
         if isinstance(batch, dict):
             for file, reason in zip(batch["file"], batch["reason"], strict=True):
-                self.rows.append({"file": file, "status": "failed", "reason": reason})
-                logger.warning("%s %s: FAILED, %s", where, printable(file), printable(reason))
+                self._add_failed(where, file, reason)
             return
         for item, output in zip(batch, engine.state.output, strict=True):
-            rows = self.rows_of(item["file"], output)
+            try:
+                rows = self.rows_of(item["file"], output)
+            except OSError as error:
+                reason = system_reason(error)
+                if reason is None:
+                    raise
+                self._add_failed(where, item["file"], f"{UNWRITTEN}: {reason}")
+                continue
             self.rows += rows
             logger.info("%s %s: %s", where, printable(item["file"]), self.said(rows))
+
+    def _add_failed(self, where: str, file: str, reason: str) -> None:
+        self.rows.append({"file": file, "status": "failed", "reason": reason})
+        logger.warning("%s %s: FAILED, %s", where, printable(file), printable(reason))
 
     def output(self, image: InputImage, ending: str) -> Path:
         """A file that is written for one input."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,9 @@ from .dicom import series_of
 from .readers import SUFFIXES, kind_of
 
 __all__ = ["InputFiles", "InputImage"]
+
+# Bytes, of the 255 that file systems take, to which _overlay.png and the like are added.
+LONGEST_NAME = 240
 
 
 @dataclass(frozen=True)
@@ -144,8 +148,19 @@ def _stem(label: str) -> str:
     return label
 
 
+def _shortened(name: str) -> str:
+    """The name with its last part cut so that endings fit behind it, and made its own again by a hash of the whole."""
+    folder, slash, last = name.rpartition("/")
+    encoded = os.fsencode(last)
+    if len(encoded) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
+    cut = encoded[: LONGEST_NAME - len(digest) - 1].decode("utf-8", "ignore")
+    return f"{folder}{slash}{cut}-{digest}"
+
+
 def _named(images: list[InputImage]) -> list[InputImage]:
-    """Name outputs by the stem of the file; by the suffix too, where two files would share a name."""
+    """Name outputs by the stem of the file, cut where it is too long; by the suffix too, where two share a stem."""
     # Some file systems take A.png and a.png for the same.
     shared = Counter(_stem(image.label).lower() for image in images)
     taken: set[str] = set()
@@ -154,10 +169,10 @@ def _named(images: list[InputImage]) -> list[InputImage]:
         stem = _stem(image.label)
         if shared[stem.lower()] > 1:
             stem += image.label[len(stem) :].replace(".", "_")
-        name, number = stem, 1
+        name, number = _shortened(stem), 1
         while name.lower() in taken:
             number += 1
-            name = f"{stem}_{number}"
+            name = _shortened(f"{stem}_{number}")
         taken.add(name.lower())
         named.append(InputImage(image.paths, image.label, name))
     return named

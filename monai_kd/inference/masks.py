@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import nibabel as nib
 import numpy as np
@@ -73,9 +73,14 @@ class MaskWriter(ImageWriter):
     ``SaveImage`` by itself drops the last axis of a volume of one slice, and writes orientation codes of its own. Of an
     input's header, its geometry is copied and nothing else.
 
+    Attributes:
+        refused: the error of the last mask, if the system did not take it: ``SaveImage`` turns it into text.
+
     Shape:
         - mask: (1, X, Y) or (1, X, Y, Z), 0 or 1.
     """
+
+    refused: ClassVar[OSError | None] = None
 
     def __init__(self, output_dtype: Any = np.uint8, **kwargs: Any) -> None:
         super().__init__(output_dtype=output_dtype, meta={}, **kwargs)
@@ -88,10 +93,15 @@ class MaskWriter(ImageWriter):
         self.meta = dict(meta_dict or {})
 
     def write(self, filename: str | Path, verbose: bool = False, **kwargs: Any) -> None:
-        super().write(filename, verbose=verbose)
-        content = self._png() if str(filename).endswith(".png") else self._nifti(str(filename).endswith(".gz"))
-        with written_whole(filename, needed=len(content)) as temporary:
-            temporary.write_bytes(content)
+        MaskWriter.refused = None
+        try:
+            super().write(filename, verbose=verbose)
+            content = self._png() if str(filename).endswith(".png") else self._nifti(str(filename).endswith(".gz"))
+            with written_whole(filename, needed=len(content)) as temporary:
+                temporary.write_bytes(content)
+        except OSError as error:
+            MaskWriter.refused = error
+            raise
 
     def _png(self) -> bytes:
         buffer = io.BytesIO()

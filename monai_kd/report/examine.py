@@ -16,8 +16,10 @@ from monai.utils.enums import CommonKeys as Keys
 from ..inference import BundlePredictor, Classifications, Findings, InputFiles, UnreadableImage, read_image
 from ..inference.file_report import UNSUPPORTED
 from ..inference.findings import COLUMNS, mask_and_probability, telling_slice
+from ..inference.inputs import InputImage
 from ..inference.masks import mask_path, write_mask
 from ..inference.overlay import overlay_figure
+from ..inference.system_errors import UNWRITTEN, system_reason
 
 __all__ = ["Examined", "columns", "examine"]
 
@@ -80,11 +82,18 @@ def examine(inputs: InputFiles, segment: BundlePredictor, classify: BundlePredic
         except UnreadableImage as error:
             yield Examined({"file": image.label, "status": "failed", "reason": str(error)})
             continue
+        except OSError as error:
+            yield _failed(image, error, "it can't be read", [str(path) for path in image.paths])
+            continue
         meta["filename_or_obj"] = str(image.paths[0])
         segmented = segment(pixels, meta)
         (found,) = findings.rows_of(image.label, segmented)
         slices = classes.rows_of(image.label, classify(pixels, meta))
-        write_mask(segmented[Keys.PRED], mask_path(inputs, image.label))
+        try:
+            write_mask(segmented[Keys.PRED], mask_path(inputs, image.label))
+        except OSError as error:
+            yield _failed(image, error, UNWRITTEN)
+            continue
         mask, probability = mask_and_probability(segmented)
         with_tumour = np.flatnonzero(mask.reshape(*mask.shape[:2], -1).any(axis=(0, 1)))
         chosen = slices[telling_slice(found, probability)]
@@ -97,6 +106,14 @@ def examine(inputs: InputFiles, segment: BundlePredictor, classify: BundlePredic
         )
     for file in inputs.skipped:
         yield Examined({"file": file, "status": "skipped", "reason": UNSUPPORTED})
+
+
+def _failed(image: InputImage, error: OSError, what: str, read: Sequence[str] | None = None) -> Examined:
+    """Raises the error where it is not that of one file."""
+    reason = system_reason(error, read)
+    if reason is None:
+        raise error
+    return Examined({"file": image.label, "status": "failed", "reason": f"{what}: {reason}"})
 
 
 def _embedded(figure: Figure) -> str:

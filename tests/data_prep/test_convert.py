@@ -499,6 +499,18 @@ def test_names_of_files_are_shown_and_read_back(tmp_path: Path, capsys: pytest.C
     assert tree(out) == before
 
 
+def test_long_names_of_files(tmp_path: Path) -> None:
+    src, out = tmp_path / "raw", tmp_path / "out"
+    names = ["b" * 251 + ".mat", "b" * 250 + "c.mat", "b" * 200 + ".mat"]
+    for number, name in enumerate(names):
+        write_v73(src / name, slice_fields(PID=str(number)))
+    assert quick(src, out, format="both").converted == 3
+    ids = {row["file"]: row["id"] for row in read_manifest(out)}
+    assert len(set(ids.values())) == 3
+    assert ids[names[2]] == "b" * 200
+    assert quick(src, out, format="both").reused == 3
+
+
 def test_dead_worker_is_said_and_mended_by_another_run(tmp_path: Path) -> None:
     src, out, failed = many_slices(tmp_path / "raw", 120), tmp_path / "out", []
 

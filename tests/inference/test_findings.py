@@ -1,7 +1,9 @@
 """Numbers, pictures and messages of a run."""
 
+import errno
 import logging
 import os
+import pydoc
 
 import nibabel as nib
 import numpy as np
@@ -115,6 +117,49 @@ def test_bad_files_are_told_and_the_others_go_on(tmp_path, segment, caplog):
     assert rows["empty.nii.gz"]["reason"] == "the file is empty"
     assert "sub/text.dcm: FAILED, text.dcm is not a DICOM file" in caplog.text
     assert "notes.txt: skipped" in caplog.text
+
+
+@pytest.mark.parametrize("fails", ["reading", "writing the mask", "drawing"])
+def test_what_the_system_says_of_one_file_is_that_file_s_row(fails, tmp_path, segment, monkeypatch):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        Image.fromarray(np.where(pattern(), 220, 30).astype(np.uint8)).save(folder / name)
+    target = {
+        "reading": "monai_kd.inference.readers.SliceReader.get_data",
+        "writing the mask": "monai_kd.inference.masks.MaskWriter._png",
+        "drawing": "monai_kd.inference.findings.draw_overlay",
+    }[fails]
+    module, _, name = target.rpartition(".")
+    original, calls = getattr(pydoc.locate(module), name), []
+
+    def fails_once(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 2:
+            raise OSError(errno.EIO, "Input/output error")
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(target, fails_once)
+    rows = segment(folder, overlays=True)
+    assert {name: row["status"] for name, row in rows.items()} == {"a.png": "ok", "b.png": "failed", "c.png": "ok"}
+    what = "it can't be read" if fails == "reading" else "an output can't be written"
+    assert rows["b.png"]["reason"] == f"{what}: Input/output error"
+
+
+def test_a_full_disk_ends_the_run(tmp_path, segment, monkeypatch):
+    for name in ("a.png", "b.png"):
+        Image.fromarray(np.where(pattern(), 220, 30).astype(np.uint8)).save(tmp_path / name)
+    calls = []
+
+    def full(*_, **__):
+        calls.append(1)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("monai_kd.inference.masks.MaskWriter._png", full)
+    with pytest.raises(RuntimeError) as caught:
+        segment(tmp_path)
+    assert isinstance(caught.value.__cause__, OSError)
+    assert calls == [1]
 
 
 def test_nothing_segmented_is_an_error(tmp_path, segment):

@@ -1,11 +1,13 @@
 """Which files are images, and what their outputs are called."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from slices import grey, pattern, write_dicom
 
+from monai_kd.atomic import written_whole
 from monai_kd.inference import InputFiles
 from monai_kd.inference.masks import mask_path
 
@@ -29,6 +31,37 @@ def test_no_two_inputs_share_an_output(tmp_path):
     masks = [mask_path(inputs, name).relative_to(tmp_path / "out").as_posix().lower() for name in names]
     assert len(set(masks)) == len(names)
     assert mask_path(inputs, "sub/b.nii") == tmp_path / "out" / "sub" / "b_mask.nii"
+
+
+LONG = {
+    "letters": ["b" * 251 + ".mat", "b" * 250 + "c.mat", "b" * 251 + ".nii"],
+    "cases": ["b" * 251 + ".mat", "b" * 250 + "B.mat"],
+    "bytes of a letter": ["ä" * 125 + ".mat", "頭" * 83 + ".png", "x" + "頭" * 83 + ".png"],
+    "no text": [os.fsdecode(b"\xe9" * 251 + b".png"), os.fsdecode(b"\xe9" * 250 + b"\xea.png")],
+    "folders": ["sub/" + "b" * 251 + ".mat", "other/" + "b" * 251 + ".mat", "b" * 251 + ".mat"],
+    "without a suffix": ["b" * 255 + "/a.png", "b" * 240 + ".png"],
+}
+
+
+@pytest.mark.parametrize("names", LONG.values(), ids=LONG)
+def test_outputs_of_long_names_fit_and_stay_apart(names, tmp_path):
+    inputs = InputFiles(touch(tmp_path / "in", *names), tmp_path / "out")
+    found = [image.name for image in inputs.images]
+    assert len({name.lower() for name in found}) == len(names)
+    for image in inputs.images:
+        for path in (mask_path(inputs, image.label), tmp_path / "out" / f"{image.name}_overlay.png"):
+            with written_whole(path) as temporary:
+                temporary.write_text("x")
+            assert path.parent == (tmp_path / "out" / image.label).parent
+    assert found == [image.name for image in InputFiles(tmp_path / "in", tmp_path / "out").images]
+    assert found == [
+        image.name for image in InputFiles(touch(tmp_path / "in", "0.png"), "x").images if image.name != "0"
+    ]
+
+
+def test_names_that_fit_are_kept(tmp_path):
+    inputs = InputFiles(touch(tmp_path / "in", "b" * 236 + ".png"), tmp_path / "out")
+    assert inputs.images[0].name == "b" * 236
 
 
 def test_folders_are_searched_and_the_rest_is_named(tmp_path):

@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -327,6 +328,29 @@ def test_names_that_move_the_cursor_or_are_formulas(students, tmp_path, capsys):
         assert r"\u202egz.iin" in text
     assert {row["file"] for row in read_table(tmp_path / "out" / "report.csv")} == {*names, "@\x07bad.nii.gz"}
     assert not [line for line in raw.splitlines() if line.startswith(("=", "@"))]
+
+
+@pytest.mark.parametrize(
+    ("target", "what"), [("read_image", "it can't be read"), ("write_mask", "an output can't be written")]
+)
+def test_what_the_system_says_of_one_file_is_its_row(target, what, students, tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    for name in ("a.nii.gz", "b.nii.gz"):
+        save_nifti(tmp_path / "in" / name, square())
+    original, code = getattr(examine, target), errno.EIO
+
+    def fails(*arguments):
+        if "a.nii.gz" in str(arguments) or "a_mask" in str(arguments):
+            raise OSError(code, os.strerror(code))
+        return original(*arguments)
+
+    monkeypatch.setattr(examine, target, fails)
+    assert main(command(tmp_path / "in", tmp_path / "out", students)) == 0
+    rows = {row["file"]: row for row in read_table(tmp_path / "out" / "report.csv")}
+    assert (rows["a.nii.gz"]["status"], rows["b.nii.gz"]["status"]) == ("failed", "ok")
+    assert rows["a.nii.gz"]["reason"] == f"{what}: {os.strerror(code)}"
+    code = errno.ENOSPC
+    assert main(command(tmp_path / "in", tmp_path / "out2", students)) == 2
 
 
 def test_of_an_earlier_report_no_mask_stays_of_a_file_that_fails_now(students, tmp_path):
