@@ -21,7 +21,8 @@ class CheckedDataset(CacheDataset):
     and named at once.
 
     Args:
-        args, num_workers, kwargs: as for ``CacheDataset``; items are dictionaries with paths in ``image`` and perhaps ``label``.
+        args, num_workers, kwargs: as for ``CacheDataset``; items are dictionaries with paths in ``image`` and perhaps
+            ``label``.
 
     Raises:
         UnusableItems: when constructed, if items are cached, otherwise when an item is asked for: a transform raised
