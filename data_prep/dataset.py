@@ -62,7 +62,7 @@ def read_settings(dst: Path) -> dict[str, object] | None:
         return None
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise _foreign(path) from None
     if not isinstance(settings, dict):
         raise _foreign(path)

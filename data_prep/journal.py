@@ -75,7 +75,7 @@ def _parsed(lines: list[bytes], path: Path) -> tuple[dict[str, object], list[Row
     """Settings and rows out of the lines of a journal."""
     try:
         settings, *rows = [json.loads(line) for line in lines]
-    except ValueError:
+    except (ValueError, RecursionError):
         settings, rows = None, []
     if not isinstance(settings, dict) or not all(map(is_converted, rows)):
         raise JournalError(f"{path} is damaged: delete it, then what it recorded is converted again")

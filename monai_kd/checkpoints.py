@@ -61,7 +61,7 @@ def load_weights(network: nn.Module, path: str | Path, map_location: torch.devic
     ]
     if missing or unknown or misshapen:
         found = [
-            f"{len(keys)} {what} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
+            f"{len(keys)} {what} ({', '.join(map(str, keys[:3]))}{', …' if len(keys) > 3 else ''})"
             for what, keys in (("missing", missing), ("unknown", unknown), ("of another shape", misshapen))
             if keys
         ]

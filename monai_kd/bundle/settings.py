@@ -59,7 +59,7 @@ def training_settings(checkpoint: str | Path) -> dict[str, Any] | None:
     way_out = "restore it, or delete it and give the values by hand."
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error}); {way_out}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"{path} is JSON, but not an object with names and values; {way_out}")

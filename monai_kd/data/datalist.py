@@ -30,12 +30,16 @@ def read_datalist(dataset_dir: str | Path) -> dict:
     try:
         datalist = json.loads(path.read_text(encoding="utf-8"))
         entries = datalist["training"]
-    except (ValueError, KeyError, TypeError) as error:
+        if not isinstance(entries, list):
+            raise TypeError(f"'training' is a {type(entries).__name__}")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is no data list: it must be JSON with a list 'training' ({error!r}).") from error
     if not entries:
         raise ValueError(f"{path} lists no slices.")
     for entry in entries:
         lacking = [key for key in ENTRY if key not in entry] if isinstance(entry, dict) else list(ENTRY)
+        if not lacking and type(entry["fold"]) is not int:
+            raise ValueError(f"{path}: the entry {entry} has a 'fold' that is no whole number.")
         if lacking:
             raise ValueError(
                 f"{path}: the entry {entry} has no {', '.join(lacking)}; docs/data.md says what each entry needs."

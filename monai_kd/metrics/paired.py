@@ -93,7 +93,7 @@ def _datalist(metrics: Path) -> str | None:
         return None
     try:
         return json.loads(metrics.read_text(encoding="utf-8"))["dataset"]["datalist_sha256"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{metrics} is not that of an evaluation ({error!r}); evaluate again.") from error
 
 

@@ -30,7 +30,7 @@ def read_temperature(given: str, checkpoint: Path) -> float:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         temperature, fitted_to = float(content["temperature"]), content["checkpoint"]["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(
             f"--temperature: {path} is not the temperature.json of an evaluation with --calibrate True ({error!r})."
         ) from error

@@ -344,11 +344,13 @@ def test_wrong_calls(tmp_path: Path, make_slices: Make) -> None:
     [
         ("datalist.json", '{"training": [{"image": "a.nii.gz", "fold": 0}]}', "was not written by data_prep"),
         ("datalist.json", '{"settings": {"format": "nif', "is damaged"),
+        pytest.param("datalist.json", "[" * 100_000, "is damaged", id="deep data list"),
         ("datalist.json", '["a.nii.gz"]', "was not written by data_prep"),
         ("conversion.csv", "date,from,to\n\xe9,2026-01-01,EUR,USD\n", "was not written by data_prep"),
         ("conversion.csv", "file,status,id\n1.mat,ok,0001\n", "is damaged"),
         (journal.NAME, "not JSON, not UTF-8: \xe9\n", "is damaged: delete it"),
         (journal.NAME, '{"format": "nifti", "layout": 1}\n{"file": "1.mat"}\n', "is damaged: delete it"),
+        pytest.param(journal.NAME, "[" * 100_000 + "\n", "is damaged: delete it", id="deep journal"),
         (journal.NAME, '{"format": "nifti", "layout": 1}\n{"file": "1.m\n', "is damaged: delete it"),
     ],
 )

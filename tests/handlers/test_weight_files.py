@@ -83,6 +83,7 @@ def test_interruption_is_an_exception_too(tmp_path):
             r"7 missing \(.*, …\); 7 unknown \(student\.0\.weight, .*, …\)",
         ),
         (lambda s: {}, r"keys 7 missing"),
+        (lambda s: {**s, 3: torch.zeros(1)}, r"keys 1 unknown \(3\)"),
     ],
 )
 def test_state_dict_of_another_network(tmp_path, change, message):

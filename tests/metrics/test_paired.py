@@ -136,9 +136,10 @@ def test_equal_names_in_different_data_sets_are_refused(tmp_path, capsys, one, o
     assert main(["compare", *(f"{folder}/slices.csv" for folder in folders), "--resamples", "10"]) == code
 
 
-def test_metrics_of_something_else(tmp_path, capsys):
+@pytest.mark.parametrize("content", ["[]", pytest.param("[" * 100_000, id="deep")])
+def test_metrics_of_something_else(tmp_path, capsys, content):
     folder = evaluation(tmp_path, None)
-    (tmp_path / "metrics.json").write_text("[]")
+    (tmp_path / "metrics.json").write_text(content)
     assert main(["compare", folder, folder]) == 2
     assert "metrics.json is not that of an evaluation" in capsys.readouterr().err
 
