@@ -32,13 +32,13 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from monai.utils.enums import CommonKeys as Keys
-from monai_kd.checkpoints import load_weights, read_checkpoint
 from PIL import Image
 from pydicom.filewriter import dcmwrite
 from scipy.io import savemat
 
 from data_prep.folds import FoldError, folds_from_cvind
 from monai_kd.bundle import saved_settings, training_settings
+from monai_kd.io.checkpoints import load_weights, read_checkpoint
 from monai_kd.data import class_names, load_fold, read_datalist
 from monai_kd.inference import InputFiles, UnreadableImage, read_image
 from monai_kd.inference.masks import mask_path

@@ -52,6 +52,8 @@ def read_datalist(dataset_dir: str | Path, allow_outside: bool = False) -> dict:
         raise ValueError(f"{path} lists no slices.")
     for entry in entries:
         lacking = [key for key in ENTRY if key not in entry] if isinstance(entry, dict) else list(ENTRY)
+        if not lacking and type(entry["fold"]) is not int:
+            raise ValueError(f"{path}: the entry {entry} has a 'fold' that is no whole number.")
         if lacking:
             raise ValueError(
                 f"{path}: the entry {entry} has no {', '.join(lacking)}; docs/data.md says what each entry needs."

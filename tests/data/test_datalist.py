@@ -47,6 +47,25 @@ def test_an_entry_without_an_image(tmp_path, image):
         load_fold(write(tmp_path, entry={"image": image}), None, "all", keys=["image"])
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        *('{"training": true}', '{"training": {"image": "a.png"}}', '{"training": "a.png"}', "[]", "7"),
+        pytest.param("[" * 100_000, id="deep"),
+    ],
+)
+def test_json_that_is_no_data_list(tmp_path, content):
+    (tmp_path / "datalist.json").write_text(content)
+    with pytest.raises(ValueError, match=r"datalist\.json is no data list: it must be JSON with a list 'training'"):
+        load_fold(tmp_path, 0, "training")
+
+
+@pytest.mark.parametrize("fold", ["0", 0.0, None, [0], {}, True])
+def test_a_fold_that_is_no_number(tmp_path, fold):
+    with pytest.raises(ValueError, match=r"datalist\.json: the entry .* has a 'fold' that is no whole number"):
+        load_fold(write(tmp_path, entry={"fold": fold}), 0, "training")
+
+
 @pytest.mark.parametrize("count", [1, 3, 12])
 def test_names_by_their_numbers(tmp_path, count):
     labels = {str(number): f"name {number}" for number in range(count, 0, -1)}
