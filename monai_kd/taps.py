@@ -12,7 +12,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 from torch import nn
 
-from .bundle.running import cause_of
+from .config import cause_of
 from .distillation import TapRow, inspect_taps
 
 __all__ = ["configured_network", "run_taps"]

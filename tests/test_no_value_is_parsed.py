@@ -17,7 +17,7 @@ import fire.parser
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import write_disc_slices
+from disc_slices import write_disc_slices
 from monai.bundle import ConfigParser, create_workflow
 from students import FEATURES, SIZE, classification_student, segmentation_student
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from monai_kd.atomic import written_whole
+from monai_kd.io import written_whole
 from slices import grey, pattern, write_dicom
 
 from monai_kd.inference import InputFiles
