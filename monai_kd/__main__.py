@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     elif command == "label_app":
         from .label import run_label_app as run
     else:
-        from .compare import run_compare as run
+        from .evaluation.compare import run_compare as run
     return run(**given)
 
 

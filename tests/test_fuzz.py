@@ -37,12 +37,12 @@ from pydicom.filewriter import dcmwrite
 from scipy.io import savemat
 
 from data_prep.folds import FoldError, folds_from_cvind
-from monai_kd.bundle import saved_settings, training_settings
-from monai_kd.io.checkpoints import load_weights, read_checkpoint
+from monai_kd.bundle import trained_settings, training_settings
+from monai_kd.bundle.temperature import read_temperature
 from monai_kd.data import class_names, load_fold, read_datalist
 from monai_kd.inference import InputFiles, UnreadableImage, read_image
 from monai_kd.inference.masks import mask_path
-from monai_kd.report.temperature import read_temperature
+from monai_kd.io.checkpoints import load_weights, read_checkpoint
 
 hypothesis = pytest.importorskip("hypothesis")
 from hypothesis import HealthCheck, Phase, given, settings  # noqa: E402
@@ -399,7 +399,7 @@ def test_settings_beside_a_checkpoint(tmp_path):
         path = written(tmp_path / "settings.json", content)
         try:
             found = training_settings(checkpoint)
-            saved_settings(checkpoint, {"image_size": 128})
+            trained_settings(checkpoint)
         except ValueError as error:
             assert str(path) in str(error)
         else:

@@ -25,6 +25,7 @@ from monai_kd import demo
 from monai_kd.__main__ import main
 from monai_kd.bundle import find_bundle, provide_teacher, teacher_settings
 from monai_kd.bundle import teacher as teacher_module
+from monai_kd.bundle.students import load_students
 from monai_kd.config import literal
 from monai_kd.data import class_names, load_fold
 from monai_kd.export import package
@@ -32,7 +33,6 @@ from monai_kd.inference import BundlePredictor, read_image
 from monai_kd.label.request import literal_overrides, requested_device, training_request
 from monai_kd.label.served import ServedBundle
 from monai_kd.networks import HybridUNet
-from monai_kd.report.students import load_students
 from monai_kd.serve.uploads import examine_uploads
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"

@@ -1,11 +1,11 @@
 """What the configs of the bundles call, as ``kd``."""
 
 from ..config import build_network, check_settings
+from ..evaluation.describe import describe_evaluation
 from ..handlers import not_worse
 from .alone import run_alone
 from .data import dataset_folder, preset
 from .distillation import Distillation, needs_teacher, recipe_title
-from .evaluation import describe_evaluation
 from .folder import find_bundle
 from .overrides import accept_overrides
 from .processes import distributed, local_rank, rank, start_processes, stop_processes

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..data import read_datalist
 from .processes import first_alone
 
-__all__ = ["dataset_folder", "phantom_folder", "preset", "same_folder"]
+__all__ = ["dataset_folder", "phantom_folder", "preset"]
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +62,3 @@ def dataset_folder(dataset_dir: str | None) -> str:
             write_phantoms(folder / "raw", slices=PHANTOM_SLICES, seed=PHANTOM_SEED)
             convert(folder / "raw", data)
     return str(data)
-
-
-def same_folder(one: str | Path, other: str | Path) -> bool:
-    """Whether two paths lead to one folder."""
-    return Path(one).expanduser().resolve() == Path(other).expanduser().resolve()

@@ -18,7 +18,7 @@ from torch import nn
 from ..config import build_network, literal
 from ..data import class_names
 from ..io import load_weights, read_checkpoint
-from .data import same_folder
+from ..io.folders import same_folder
 from .processes import in_processes
 from .settings import training_settings
 from .trained import trained_settings

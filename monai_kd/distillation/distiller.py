@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from ..engines.outputs import main_logits, student_outputs
+from ..networks.outputs import main_logits, student_outputs
 from .store import TeacherStore, fingerprint
 from .taps import FeatureTaps
 from .teacher_input import resize_to
@@ -35,7 +35,7 @@ class Distiller(nn.Module):
         a dict with ``student`` (logits) and ``student_features`` (name to tensor), and for one teacher ``teacher`` and
         ``teacher_features``; for several ``teacher.<name>`` and ``teacher_features.<name>``. Of a student with deep
         supervision ``student`` are the main logits, and ``student_heads`` the list of all; of a teacher only the main
-        logits are used. See `monai_kd.engines.outputs.all_logits`. Logits of a teacher on another grid than the
+        logits are used. See `monai_kd.networks.outputs.all_logits`. Logits of a teacher on another grid than the
         student's are resized to it: linear interpolation of logits, ``align_corners=False``. Features stay as they are.
 
     Raises:

@@ -1,6 +1,6 @@
+from ..networks.outputs import all_logits, main_logits
 from .class_batch import ClassBatch
 from .inferer import LogitsInferer, PlanarInferer
-from .outputs import all_logits, main_logits
 from .precision import autocast, autocast_dtype
 from .trainer import DistillationTrainer
 

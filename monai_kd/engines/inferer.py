@@ -9,7 +9,7 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
 
-from .outputs import main_logits
+from ..networks.outputs import main_logits
 from .precision import autocast
 
 __all__ = ["LogitsInferer", "PlanarInferer"]

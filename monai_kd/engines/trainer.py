@@ -10,7 +10,7 @@ from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys as Keys
 
-from .outputs import student_outputs
+from ..networks.outputs import student_outputs
 from .precision import autocast, autocast_dtype
 
 __all__ = ["DistillationTrainer"]

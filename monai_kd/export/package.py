@@ -18,10 +18,10 @@ from monai.transforms import EnsureChannelFirstd, EnsureTyped, NormalizeIntensit
 from torch import nn
 
 from ..bundle import find_bundle
+from ..bundle.checkpoint import describe_checkpoint
 from ..extras import require_extra
 from ..inference import BundlePredictor
 from ..io.atomic import check_new_folder, folder_written_whole
-from ..report.checkpoint import describe_checkpoint
 from ..transforms import ResizeInPlaned, ScaleSliceIntensityd, UprightInPlaned
 
 __all__ = ["export_package", "run_export"]

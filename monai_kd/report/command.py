@@ -9,12 +9,12 @@ from data_prep.disk import check_writable
 from data_prep.lock import only_writer
 from data_prep.text import printable
 
+from ..bundle.students import Students, load_students
 from ..inference import InputFiles
 from ..inference.earlier import clear_earlier
+from ..inference.examine import Examined, examine
 from ..inference.masks import mask_path
-from .examine import Examined, examine
 from .page import write_page, write_table
-from .students import Students, load_students
 
 __all__ = ["run_report"]
 

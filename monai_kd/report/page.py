@@ -5,46 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
-
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template
-from markupsafe import Markup
-
-from data_prep.text import printable
 
 from .. import __version__
+from ..bundle.checkpoint import CheckpointFacts
+from ..inference.examine import Examined, columns
 from ..io.atomic import written_whole
 from ..io.table import write_table as save_table
-from .checkpoint import CheckpointFacts
-from .examine import Examined, columns
+from ..pages import page_template
 
-__all__ = ["page_template", "write_page", "write_table"]
-
-
-def page_template(name: str, package: str = __package__) -> Template:
-    """A template of this package, or of another one that may include those of this one.
-
-    Text is escaped for HTML, and characters that show nothing or turn the direction of writing as `printable` does.
-
-    Args:
-        name: of the file.
-        package: that it lies in.
-    """
-    loader = ChoiceLoader([PackageLoader(package, "."), PackageLoader(__package__, ".")])
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        loader=loader,
-        finalize=_shown,
-    )
-    return environment.get_template(name)
-
-
-def _shown(value: Any) -> Any:
-    # Macros give whole lines of HTML, whose values went through here already.
-    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+__all__ = ["write_page", "write_table"]
 
 
 def write_page(
@@ -64,7 +33,7 @@ def write_page(
         path: the file to write.
     """
     counts = {status: sum(each.row["status"] == status for each in files) for status in ("ok", "failed", "skipped")}
-    page = page_template("page.html.jinja").render(
+    page = page_template("page.html.jinja", __package__).render(
         files=files,
         counts=counts,
         with_tumour=sum(each.row.get("tumour") == "yes" for each in files),

@@ -23,8 +23,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
-from ..report.page import page_template
-from ..report.students import Students
+from ..bundle.students import Students
+from ..pages import page_template
 from .headers import MOST_PIXELS, TooManyPixels
 from .uploads import examine_uploads
 
@@ -37,7 +37,7 @@ MOST_UPLOADS = 32  # at a time, of which one is examined
 LONGEST_SILENCE = 30.0  # seconds in which nothing of an upload arrives
 LEAST_RATE = 10_000  # bytes per second, on average, of an upload and of an answer that is read
 STATIC = {
-    "/page.css": ("monai_kd.report", "text/css"),
+    "/page.css": ("monai_kd.pages", "text/css"),
     "/serve.css": ("monai_kd.serve", "text/css"),
     "/serve.js": ("monai_kd.serve", "text/javascript"),
 }

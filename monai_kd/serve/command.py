@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..bundle.students import Students, load_students
 from ..extras import require_extra
-from ..report.students import Students, load_students
 from .temporary import clear_leftovers
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from ..bundle.students import Students
 from ..inference import InputFiles, UnreadableImage
+from ..inference.examine import examine
 from ..io.readers import SUFFIXES, kind_of
-from ..report.examine import examine
-from ..report.students import Students
 from .headers import MOST_PIXELS, TooManyPixels, pixels_told
 from .temporary import upload_folder
 

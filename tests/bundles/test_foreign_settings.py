@@ -12,11 +12,11 @@ from monai.networks.nets import BasicUNet
 from tiny import BUNDLES, SMALL, cause, config, prepare
 
 from monai_kd.bundle import provide_teacher, saved_settings, teacher_settings, training_settings
+from monai_kd.bundle.students import load_students
 from monai_kd.export.package import export_package
 from monai_kd.inference import BundlePredictor
 from monai_kd.io.trained import begin_settings, save_trained
 from monai_kd.label import make_app
-from monai_kd.report.students import load_students
 
 BUNDLE = BUNDLES / "seg_student"
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from monai_kd.io import written_whole
 from slices import grey, pattern, write_dicom
 
 from monai_kd.inference import InputFiles
 from monai_kd.inference.masks import mask_path
+from monai_kd.io import written_whole
 
 IMAGE = grey(pattern())
 

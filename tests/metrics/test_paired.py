@@ -172,6 +172,6 @@ def test_a_table_that_may_not_be_read(tmp_path, monkeypatch, capsys):
     def refused(_path):
         raise PermissionError("not yours")
 
-    monkeypatch.setattr("monai_kd.compare.read_slices", refused)
+    monkeypatch.setattr("monai_kd.evaluation.compare.read_slices", refused)
     assert main(["compare", folder, folder]) == 2
     assert capsys.readouterr().err == "error: not yours\n"

@@ -288,7 +288,7 @@ def test_the_same_as_the_bundles_say(out, rows, scans, students, tmp_path):
 def test_each_file_is_read_once(scans, students, tmp_path, monkeypatch):
     read = []
     monkeypatch.setattr(
-        "monai_kd.report.examine.read_image", lambda paths, **how: read.append(paths) or read_image(paths, **how)
+        "monai_kd.inference.examine.read_image", lambda paths, **how: read.append(paths) or read_image(paths, **how)
     )
 
     def again(*_):
@@ -494,7 +494,7 @@ def test_files_that_end_a_process_or_fill_the_memory_are_rows(scans, students, t
         assert rows[name]["status"] == "failed"
         assert rows[name]["reason"].startswith("it ended the process that read it (signal 6)")
     monkeypatch.undo()
-    monkeypatch.setattr("monai_kd.report.examine.write_mask", deadly.no_memory)
+    monkeypatch.setattr("monai_kd.inference.examine.write_mask", deadly.no_memory)
     assert main(command(folder, tmp_path / "again", students)) == 1
     rows = rows_of(tmp_path / "again" / "report.csv")
     assert {row["reason"] for row in rows.values()} == {"it does not fit into memory"}

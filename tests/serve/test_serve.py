@@ -25,8 +25,8 @@ from pydicom.filewriter import dcmwrite
 from students import CLASS_NAMES, SIZE, classification_student, segmentation_student
 
 from monai_kd.__main__ import main
+from monai_kd.bundle.students import load_students
 from monai_kd.inference import read_image
-from monai_kd.report.students import load_students
 from monai_kd.serve import command, headers, uploads
 
 testclient = pytest.importorskip("starlette.testclient", reason="needs monai_kd[serve]")

@@ -15,14 +15,14 @@ from monai.utils.enums import CommonKeys as Keys
 
 from data_prep.limits import MAX_PIXELS
 
-from ..inference import BundlePredictor, Classifications, Findings, InputFiles, read_image
-from ..inference.file_report import UNSUPPORTED
-from ..inference.findings import COLUMNS, mask_and_probability, telling_slice
-from ..inference.inputs import InputImage
-from ..inference.masks import mask_path, write_mask
-from ..inference.overlay import overlay_figure
-from ..inference.system_errors import UNWRITTEN, system_reason
 from ..io.unreadable import reason_of
+from . import BundlePredictor, Classifications, Findings, InputFiles, read_image
+from .file_report import UNSUPPORTED
+from .findings import COLUMNS, mask_and_probability, telling_slice
+from .inputs import InputImage
+from .masks import mask_path, write_mask
+from .overlay import overlay_figure
+from .system_errors import UNWRITTEN, system_reason
 
 __all__ = ["Examined", "columns", "examine"]
 

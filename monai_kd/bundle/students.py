@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..bundle import find_bundle
 from ..config import checked_device
 from ..inference import BundlePredictor
+from . import find_bundle
 from .checkpoint import CheckpointFacts, describe_checkpoint
 from .temperature import read_temperature
 

@@ -10,7 +10,7 @@ from monai.networks.nets import BasicUNetPlusPlus, DynUNet, SegResNetDS, ViT
 from torch import nn
 
 from monai_kd.engines import all_logits, main_logits
-from monai_kd.engines.outputs import student_outputs
+from monai_kd.networks.outputs import student_outputs
 
 NET = nn.Identity()
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..bundle import training_settings
 from ..data import read_datalist
 from ..io.checksum import file_sha256
+from . import training_settings
 
 __all__ = ["CheckpointFacts", "describe_checkpoint"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from .metrics import check_same_data, paired_differences, paired_table, read_slices
+from ..metrics import check_same_data, paired_differences, paired_table, read_slices
 
 __all__ = ["run_compare"]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..data import find_leaks, read_datalist
 from ..io.checksum import file_sha256
-from .data import same_folder
+from ..io.folders import same_folder
 
 __all__ = ["describe_evaluation"]
 

@@ -20,7 +20,7 @@ from ..metrics import (
     write_rows,
 )
 from ..plots import plot_confusion, plot_reliability
-from .evaluation_report import EvaluationReport
+from .report import EvaluationReport
 
 __all__ = ["ClassReport"]
 

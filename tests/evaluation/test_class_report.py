@@ -15,7 +15,7 @@ from monai.engines.utils import IterationEvents
 from PIL import Image
 from scipy.special import softmax
 
-from monai_kd.handlers import ClassReport, ConfusionPicture
+from monai_kd.evaluation import ClassReport, ConfusionPicture
 from monai_kd.metrics import class_metrics, cross_fitted_temperatures, fit_temperature
 
 NAMES = ["meningioma", "glioma", "pituitary"]

@@ -16,7 +16,7 @@ from ..data import in_plane_spacing, read_datalist
 from ..metrics import mask_metrics, patient_rows, summarise, summary_table, write_rows
 from ..plots import OverlayPanel, plot_overlays, plot_scores
 from ..transforms import SameGridd, SqueezeSliced
-from .evaluation_report import EvaluationReport
+from .report import EvaluationReport
 
 __all__ = ["MaskReport"]
 

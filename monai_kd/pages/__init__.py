@@ -1,0 +1,3 @@
+from .template import page_template
+
+__all__ = ["page_template"]
