@@ -124,25 +124,6 @@ def test_values_of_masks_that_are_none(tmp_path, value):
         mask_value(folder)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        *('{"training": true}', '{"training": {"image": "a.png"}}', '{"training": "a.png"}', "[]", "7"),
-        pytest.param("[" * 100_000, id="deep"),
-    ],
-)
-def test_json_that_is_no_data_list(tmp_path, content):
-    (tmp_path / "datalist.json").write_text(content)
-    with pytest.raises(ValueError, match=r"datalist\.json is no data list: it must be JSON with a list 'training'"):
-        load_fold(tmp_path, 0, "training")
-
-
-@pytest.mark.parametrize("fold", ["0", 0.0, None, [0], {}, True])
-def test_a_fold_that_is_no_number(tmp_path, fold):
-    with pytest.raises(ValueError, match=r"datalist\.json: the entry .* has a 'fold' that is no whole number"):
-        load_fold(write(tmp_path, entry={"fold": fold}), 0, "training")
-
-
 @pytest.mark.parametrize("leave_out", [[5], 1, "1", ["1"]])
 def test_folds_to_leave_out_must_be_there(tmp_path, leave_out):
     with pytest.raises(ValueError, match=r"leave_out must be a list of folds, such as \[0\], .* the folds \[0, 1\]"):
