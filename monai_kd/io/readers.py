@@ -17,7 +17,7 @@ from data_prep.values import fault_of
 from .dicom import is_dicom, read_dicom
 from .nifti import read_nifti
 from .pictures import read_picture
-from .unreadable import NO_MEMORY, UnreadableImage
+from .unreadable import NO_MEMORY, UnreadableFile, UnreadableImage
 
 __all__ = ["SUFFIXES", "SliceReader", "UnreadableImage", "kind_of", "read_image"]
 
@@ -154,6 +154,9 @@ class SliceReader(ImageReader):
         """The array and the metadata of `read_image`.
 
         Raises:
-            UnreadableImage: the file can't be used.
+            UnreadableFile: the file can't be used; the message names it.
         """
-        return read_image(img, self.constant, self.max_pixels)
+        try:
+            return read_image(img, self.constant, self.max_pixels)
+        except UnreadableImage as error:
+            raise UnreadableFile(f"{img[0]}: {error}") from error

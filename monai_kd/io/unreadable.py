@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["NO_MEMORY", "UnreadableImage", "first_line", "reason_of"]
+__all__ = ["NO_MEMORY", "UnreadableFile", "UnreadableImage", "first_line", "reason_of"]
 
 NO_MEMORY = "it does not fit into memory"
 
@@ -13,17 +13,24 @@ class UnreadableImage(ValueError):
     """An image file that can't be used; the message is the reason, without the file's folder or any header value."""
 
 
+class UnreadableFile(UnreadableImage):
+    """The same with the path of the file in front, for programs that read many; raised from what `reason_of` finds."""
+
+
 def reason_of(error: BaseException) -> str | None:
-    """The reason of the `UnreadableImage` that led to ``error``, however often MONAI wrapped it; else ``None``.
+    """The reason of the `UnreadableImage` that led to ``error``, however often it was wrapped; else ``None``.
 
     A ``MemoryError`` is a reason too: the next image may be smaller.
     """
+    reason: str | None = None
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, UnreadableImage | MemoryError):
+    while cause is not None:
+        if isinstance(cause, UnreadableImage):
+            reason = str(cause)
+        elif isinstance(cause, MemoryError):
+            reason = NO_MEMORY
         cause = cause.__cause__
-    if isinstance(cause, MemoryError):
-        return NO_MEMORY
-    return None if cause is None else str(cause)
+    return reason
 
 
 def first_line(error: Exception, path: Path) -> str:
