@@ -150,7 +150,8 @@ def _convert(
         while left:
             now = _first_of_each(left)
             jobs = _jobs(now, reader, dst, str(settings["format"]), earlier, rows, reused)
-            for done in pool.run(convert_file, jobs, min(workers, -(-len(now) // SLICES_PER_WORKER)), ended):
+            processes = min(workers, -(-len(now) // SLICES_PER_WORKER))
+            for done in pool.run(convert_file, jobs, processes, ended, lambda job: job.large):
                 row = done.row
                 rows[row["file"]] = row
                 if row["status"] == OK:

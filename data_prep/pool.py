@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from data_prep.child import CannotStart, ChildDied, ChildProcess, borrowed
@@ -27,6 +27,7 @@ def run(
     jobs: Iterable[Job],
     workers: int,
     died: Callable[[Job, str], Result] | None = None,
+    large: Callable[[Job], bool] = lambda job: False,
 ) -> Iterator[Result]:
     """Results of `function(job)` as they get ready, in no particular order.
 
@@ -39,6 +40,7 @@ def run(
         workers: number of processes.
         died: gives the result of a job whose process ended twice, from the job and from how the process ended; the
             other jobs go on. None: that is an error, and one worker works in this process.
+        large: whether a job takes so much memory that none is read ahead beside it.
 
     Raises:
         WorkerDied: a worker process was killed or crashed, and there is no `died`; or none could be started.
@@ -62,8 +64,10 @@ def run(
     try:
         for job in jobs:
             waiting.add(threads.submit(work, job))
-            if len(waiting) >= 4 * workers:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            alone = large(job)
+            del job
+            if alone or len(waiting) >= 4 * workers:
+                done, waiting = wait(waiting, return_when=ALL_COMPLETED if alone else FIRST_COMPLETED)
                 yield from (future.result() for future in done)
         while waiting:
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)

@@ -18,6 +18,7 @@ from data_prep.writers import SPACING, SUFFIXES, encode, write_file
 Row = dict[str, str]
 
 AGREE = 0.95  # Dice of mask and border below which the manifest says that they disagree
+LARGE = 2**24  # bytes; slices take half a megabyte
 OK, BAD, DUPLICATE, FOLDS = "ok", "bad", "duplicate", "folds"
 
 
@@ -31,6 +32,11 @@ class Job:
     dst: Path
     format: str
     max_pixels: int = MAX_PIXELS
+
+    @property
+    def large(self) -> bool:
+        """Whether its content fills the memory when several of its size are read ahead."""
+        return isinstance(self.content, bytes) and len(self.content) > LARGE
 
 
 @dataclass(frozen=True)

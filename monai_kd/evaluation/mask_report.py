@@ -13,6 +13,7 @@ from monai.utils.enums import CommonKeys as Keys
 from data_prep.text import printable
 
 from ..data import in_plane_spacing, read_datalist
+from ..io import SliceReader
 from ..metrics import mask_metrics, patient_rows, summarise, summary_table, write_rows
 from ..plots import OverlayPanel, plot_overlays, plot_scores
 from ..transforms import SameGridd, SqueezeSliced
@@ -84,7 +85,8 @@ class MaskReport(EvaluationReport):
         shown = [(f"{place}/{len(ranked)}", ranked[place - 1][1]) for place in _places(len(ranked), self.panels)]
         read = Compose(
             [
-                LoadImaged([Keys.IMAGE, Keys.LABEL], ensure_channel_first=True),
+                LoadImaged(Keys.IMAGE, reader=SliceReader(), ensure_channel_first=True),
+                LoadImaged(Keys.LABEL, reader=SliceReader(constant=True), ensure_channel_first=True),
                 SameGridd(Keys.LABEL, reference=Keys.IMAGE),
                 SqueezeSliced([Keys.IMAGE, Keys.LABEL]),
                 AsDiscreted(Keys.LABEL, threshold=0.5),

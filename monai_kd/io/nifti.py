@@ -157,7 +157,7 @@ def _geometry(header: Any, path: Path) -> tuple[np.ndarray, float | None, float 
 def _pixels(stream: BinaryIO, offset: int, shape: tuple[int, ...], kind: np.dtype, max_pixels: int) -> np.ndarray:
     # Untouched memory costs nothing: a file that is too short takes as much as it holds.
     raw = np.empty(math.prod(shape) * kind.itemsize, np.uint8)
-    view, filled = memoryview(raw), 0
+    view, filled = raw.data, 0
     try:
         stream.seek(offset)
         while filled < len(view):

@@ -57,6 +57,19 @@ def test_a_job_that_ends_its_process_takes_no_other_with_it(workers):
     assert sorted(found) == sorted([-3, *(2 * number for number in range(12) if number != 3)])
 
 
+def test_nothing_is_read_ahead_of_large_jobs():
+    read, seen = [], []
+
+    def jobs():
+        for number in range(6):
+            read.append(number)
+            yield number
+
+    for result in pool.run(deadly.double, jobs(), 2, lambda job, how: 0, lambda job: job >= 2):
+        seen.append((result, len(read)))
+    assert sorted(seen) == [(0, 3), (2, 3), (4, 3), (6, 4), (8, 5), (10, 6)]
+
+
 def test_without_anything_to_say_of_it_a_dead_worker_is_an_error():
     with pytest.raises(pool.WorkerDied, match=r"died twice .signal 6"):
         list(pool.run(deadly.end_at_three, range(12), 2))

@@ -1,6 +1,7 @@
 """Every file that can't be used says why."""
 
 import gzip
+import re
 import struct
 from pathlib import Path
 
@@ -273,5 +274,7 @@ def test_no_other_reader_is_tried(tmp_path):
     # MONAI's PILReader would make three channels of it, and its NumpyReader, ITKReader … would have a try.
     Image.fromarray(np.dstack([NOISE] * 3)).save(tmp_path / "a.png")
     assert LoadImage(reader=SliceReader, ensure_channel_first=True)(tmp_path / "a.png").shape == (1, 64, 64)
-    with pytest.raises(UnreadableImage):
+    # Whoever reads many files is told which one it was; a table that names it anyway gets the bare reason.
+    with pytest.raises(UnreadableImage, match=re.escape(f"{tmp_path / 'b.png'}: it can't be read")) as caught:
         LoadImage(reader=SliceReader)(text(tmp_path / "b.png"))
+    assert reason_of(caught.value).startswith("it can't be read as a picture")
