@@ -116,7 +116,7 @@ def _fold_in(cvind: Sequence[float], number: int | None) -> int | None:
     value = cvind[number - 1]
     if value != value or value == 0:
         return None
-    if value != int(value) or not 1 <= value <= 100:
+    if not 1 <= value <= 100 or value != int(value):
         raise FoldError(f"cvind.mat gives slice {number} the fold {value:g}; 1, 2, 3 ... are expected")
     return int(value) - 1
 

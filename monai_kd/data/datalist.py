@@ -54,6 +54,8 @@ def read_datalist(dataset_dir: str | Path, allow_outside: bool = False) -> dict:
         lacking = [key for key in ENTRY if key not in entry] if isinstance(entry, dict) else list(ENTRY)
         if not lacking and type(entry["fold"]) is not int:
             raise ValueError(f"{path}: the entry {entry} has a 'fold' that is no whole number.")
+        if not lacking and any(isinstance(entry[key], list | dict) for key in ("patient", "group")):
+            raise ValueError(f"{path}: the entry {entry} has a 'patient' or 'group' that is no single name.")
         if lacking:
             raise ValueError(
                 f"{path}: the entry {entry} has no {', '.join(lacking)}; docs/data.md says what each entry needs."

@@ -66,6 +66,13 @@ def test_a_fold_that_is_no_number(tmp_path, fold):
         load_fold(write(tmp_path, entry={"fold": fold}), 0, "training")
 
 
+@pytest.mark.parametrize("key", ["patient", "group"])
+@pytest.mark.parametrize("value", [[], ["7"], {"7": 7}])
+def test_a_patient_that_is_no_single_name(tmp_path, key, value):
+    with pytest.raises(ValueError, match=r"datalist\.json: the entry .* has a 'patient' or 'group' that is no single"):
+        load_fold(write(tmp_path, entry={key: value}), 0, "training")
+
+
 @pytest.mark.parametrize("count", [1, 3, 12])
 def test_names_by_their_numbers(tmp_path, count):
     labels = {str(number): f"name {number}" for number in range(count, 0, -1)}

@@ -92,6 +92,12 @@ def test_by_slice_leaks_and_says_so() -> None:
     assert (table == 2).all(), "each fold has its share of each label"
 
 
+@pytest.mark.parametrize("number", [-1.0, 0.5, 1.5, 101.0, float("inf"), -float("inf")])
+def test_numbers_that_are_no_folds(number: float) -> None:
+    with pytest.raises(FoldError, match=r"cvind\.mat gives slice 2 the fold .*; 1, 2, 3 \.\.\. are expected"):
+        folds_from_cvind([1, 2], ["a", "b"], [1, 2], [1.0, number])
+
+
 def test_too_few_groups() -> None:
     with pytest.raises(FoldError, match="4 folds cannot be made from 3 groups"):
         folds_by_group(["a", "b", "c"], [1, 2, 3], 4)
