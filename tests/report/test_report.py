@@ -26,6 +26,7 @@ from monai.bundle import create_workflow
 from PIL import Image
 from students import CLASS_NAMES, SIZE, classification_student, segmentation_student
 
+from data_prep.lock import only_writer
 from monai_kd.__main__ import main
 from monai_kd.inference import read_image
 from monai_kd.inference.overlay import overlay_figure
@@ -558,6 +559,14 @@ def test_a_name_that_is_no_text(students, tmp_path, capsys):
     assert main(command(source.parent, tmp_path / "out", students)) == 0
     assert "M?ller.nii.gz: tumour" in capsys.readouterr().out
     assert rows_of(tmp_path / "out" / "report.csv")["M?ller.nii.gz"]["tumour"] == "yes"
+
+
+def test_two_reports_into_one_folder_are_not_mixed(scans, students, tmp_path, capsys):
+    with only_writer(tmp_path / "out"):
+        assert main(command(scans, tmp_path / "out", students)) == 2
+    said = f"error: another process is writing into {tmp_path / 'out'}: wait until it has ended, or choose another "
+    assert capsys.readouterr().err == f"{said}--output_dir\n"
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_settings_that_are_no_json_are_named(scans, students, tmp_path, capsys):
