@@ -12,7 +12,7 @@ from .processes import distributed, local_rank, rank, start_processes, stop_proc
 from .running import choose, definition, given_data, root, type_names
 from .settings import checkpoint_of, saved_settings, training_settings
 from .teacher import Teacher
-from .trained import trained_network, trained_settings
+from .trained import trained_network, trained_settings, volume_settings
 from .workflow import Workflow
 
 __all__ = [
@@ -45,4 +45,5 @@ __all__ = [
     "trained_settings",
     "training_settings",
     "type_names",
+    "volume_settings",
 ]

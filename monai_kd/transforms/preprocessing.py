@@ -66,8 +66,13 @@ def slice_preprocessing(
         - label: (1, image_size, image_size), float32
 
     Raises:
-        ValueError: ``mean`` and ``std`` do not have ``channels`` numbers each.
+        ValueError: ``mean`` and ``std`` do not have ``channels`` numbers each, or ``image_size`` is of volumes.
     """
+    if not isinstance(image_size, int):
+        raise ValueError(
+            f"image_size must be the side of a square in pixels, got {image_size}. For a network that was trained on "
+            "patches of volumes, add the config of volumes, see docs/volumes.md."
+        )
     if (mean is None) != (std is None) or (mean is not None and not len(mean) == len(std) == channels):
         raise ValueError(f"mean and std must be {channels} numbers each, as channels says, got {mean} and {std}.")
     keys = ["image", "label"] if label else ["image"]
