@@ -1,5 +1,6 @@
 """What the configs of the bundles call, as ``kd``."""
 
+from .. import losses
 from ..config import build_network, check_settings
 from ..evaluation.describe import describe_evaluation
 from ..handlers import not_worse
@@ -12,7 +13,7 @@ from .processes import distributed, local_rank, rank, start_processes, stop_proc
 from .running import choose, definition, given_data, root, type_names
 from .settings import checkpoint_of, training_settings
 from .teacher import Teacher
-from .trained import trained_network, trained_settings
+from .trained import trained_network, trained_settings, volume_settings
 from .workflow import Workflow
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "find_bundle",
     "given_data",
     "local_rank",
+    "losses",
     "needs_teacher",
     "not_worse",
     "preset",
@@ -44,4 +46,5 @@ __all__ = [
     "trained_settings",
     "training_settings",
     "type_names",
+    "volume_settings",
 ]

@@ -32,19 +32,23 @@ def preset(dataset_dir: str | None, given: bool = False) -> str:
     return "labelling" if given else "demo" if dataset_dir is None else "full"
 
 
-def dataset_folder(dataset_dir: str | None) -> str:
+def dataset_folder(dataset_dir: str | None, phantoms: bool = True) -> str:
     """The data set folder to use, absolute; without one, phantoms are made once, and it is said.
 
     Args:
         dataset_dir: folder with ``datalist.json``, or ``None``.
+        phantoms: whether phantoms will do; there are none of volumes.
 
     Raises:
         FileNotFoundError: a folder was given and is not there, or holds no data list.
+        ValueError: none was given, and phantoms will not do.
     """
     if dataset_dir is not None:
         # Whether it may name files elsewhere is for those to say who read them.
         read_datalist(dataset_dir, allow_outside=True)
         return str(Path(dataset_dir).expanduser().resolve())
+    if not phantoms:
+        raise ValueError("dataset_dir: give the folder of a data set, --dataset_dir FOLDER; see docs/volumes.md.")
     folder = phantom_folder()
     data = folder / "dataset"
     logger.warning("No dataset_dir was given: using SYNTHETIC phantom slices, which look like head MRI and are none.")

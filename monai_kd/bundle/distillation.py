@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 # Normalisation that changes nothing.
 _NO_SCALING = {"mean": 0.0, "std": 1.0}
+# How volumes become the input of a network, of the settings of student and teacher.
+_OF_VOLUMES = ("modalities", "orientation", "spacing")
 
 
 def needs_teacher(terms: Mapping[str, Callable[[], nn.Module]], weights: Mapping[str, float]) -> bool:
@@ -80,8 +82,8 @@ class Distillation:
     ) -> None:
         if store is not None and not images_repeat:
             raise ValueError(
-                "teacher_store keeps the outputs of the teacher for each image, and with `augmentation` or `mixup` no "
-                "image comes twice: leave teacher_store at null, or train with flips alone."
+                "teacher_store keeps the outputs of the teacher for each image, and with `augmentation`, `mixup` or "
+                "patches of volumes no image comes twice: leave teacher_store at null, or train with flips alone."
             )
         self.student, self.teacher, self.terms, self.weights = student, teacher, terms, weights
         self.taps, self.settings, self.projection_side, self.store = dict(taps), settings, projection_side, store
@@ -94,6 +96,7 @@ class Distillation:
     def _teacher_input(self) -> AdaptInput:
         """What makes of the student's batch the input that the teacher was trained with."""
         own, its = self.settings, self.teacher.trained
+        _check_same_task(own, its)
         channels = None
         if own["in_channels"] != its["in_channels"]:
             if 1 not in (own["in_channels"], its["in_channels"]):
@@ -106,7 +109,8 @@ class Distillation:
             **{f"{name}_from": default if own[name] is None else own[name] for name, default in _NO_SCALING.items()},
             **{f"{name}_to": default if its[name] is None else its[name] for name, default in _NO_SCALING.items()},
             channels=channels,
-            size=None if own["image_size"] == its["image_size"] else its["image_size"],
+            # Slices are resized to what a network takes; patches of volumes have the voxels of the file.
+            size=None if own["image_size"] == its["image_size"] or own.get("volumes") else its["image_size"],
         )
 
     def _example(self) -> torch.Tensor:
@@ -150,3 +154,18 @@ class Distillation:
             logger.info(line, self.store)
             store = TeacherStore(self.store)
         return Distiller(self.student, self.teacher.load(), own, others, store, adapt)
+
+
+def _check_same_task(own: Mapping[str, Any], its: Mapping[str, Any]) -> None:
+    """Of as many masks in another order, or of other voxels, a teacher would load, and teach what is wrong."""
+    volumes, others = own.get("volumes"), its.get("volumes")
+    pairs = [("mask_names", own.get("mask_names"), its.get("mask_names"))]
+    pairs += [(name, (volumes or {}).get(name), (others or {}).get(name)) for name in _OF_VOLUMES]
+    if bool(volumes) != bool(others):
+        pairs.insert(0, ("volumes", volumes, others))
+    for name, mine, theirs in pairs:
+        if mine != theirs:
+            raise ValueError(
+                f"the student is trained with {name} {mine}, and the teacher was with {theirs}: they must see the same "
+                "images and find the same masks. Take a teacher of the same task, or set the value to the teacher's."
+            )

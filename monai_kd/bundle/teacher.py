@@ -19,6 +19,7 @@ from ..config import build_network, literal
 from ..data import class_names
 from ..io import load_weights, read_checkpoint
 from ..io.folders import same_folder
+from ..networks import LateFusionClassifier
 from .processes import in_processes
 from .settings import training_settings
 from .trained import trained_settings
@@ -49,6 +50,7 @@ class Teacher:
         run: values of the student's run that a teacher is trained with too, by the ids of the teacher's config.
         overrides: other values for it, taken as they are.
         taps: name to module path in the teacher, in place of its own.
+        configs: of the bundle, to train a teacher by; later ones are laid over earlier ones.
     """
 
     def __init__(
@@ -59,12 +61,13 @@ class Teacher:
         run: Mapping[str, Any],
         overrides: Mapping[str, Any] | None = None,
         taps: Mapping[str, str] | None = None,
+        configs: Sequence[str] = ("train.json",),
     ) -> None:
         self.checkpoint = None if checkpoint is None else Path(checkpoint).expanduser()
         self.bundle, self.output_dir = Path(bundle), Path(output_dir)
         self.dataset_dir, self.kept_from = run["dataset_dir"], {run["fold"], *run["leave_out"]}
         self.run = {**run, **(overrides or {})}
-        self._taps = taps
+        self._taps, self._configs = taps, list(configs)
 
     @cached_property
     def trained(self) -> dict[str, Any]:
@@ -102,14 +105,14 @@ class Teacher:
         Raises:
             ValueError: it is not known which modules to tap.
         """
-        taps = self._taps or self.trained.get("taps")
-        if taps is None and len(names) == 1 and hasattr(network, "last_convolution"):
+        taps: Mapping[str, str] = self._taps or self.trained.get("taps") or {}
+        if not taps and len(names) == 1 and isinstance(network, LateFusionClassifier):
             taps = {names[0]: network.last_convolution()}
-        lacking = [name for name in names if name not in (taps or {})]
+        lacking = [name for name in names if name not in taps]
         if lacking:
             raise ValueError(
                 f"teacher_taps: it is not known which module of the teacher, {type(network).__name__}, to compare with "
-                f"{', '.join(lacking)} of the student; it has taps for {', '.join(taps or {}) or 'none'}. Give "
+                f"{', '.join(lacking)} of the student; it has taps for {', '.join(taps) or 'none'}. Give "
                 "--teacher_taps \"{'name': 'module.path'}\"; `python -m monai_kd taps` lists the modules."
             )
         return {name: taps[name] for name in names}
@@ -178,21 +181,21 @@ class Teacher:
         return self.output_dir / f"teacher-{fingerprint(self.run)}"
 
     def _workflow(self, **more: Any) -> Workflow:
-        config = self.bundle / "configs" / "train.json"
+        folder = self.bundle / "configs"
+        files = [folder / name for name in (*self._configs, *(["multi_gpu_train.json"] if in_processes() else []))]
         if self.dataset_dir is None:
             raise ValueError(
                 "this recipe has a teacher, and there is no data set to train one on: give --teacher_checkpoint FILE."
             )
-        if not config.is_file():
+        if not files[0].is_file():
             raise FileNotFoundError(
                 f"no teacher_checkpoint was given, and the teacher's bundle is not in {self.bundle.resolve()}: give "
                 "--teacher_checkpoint FILE, or --teacher_bundle FOLDER."
             )
-        files = [str(config), str(config.with_name("multi_gpu_train.json"))] if in_processes() else str(config)
         values = {**self.run, "output_dir": str(self._folder), **more}
         # Objects, such as transforms of `augmentation`, are no text that could be parsed.
         given = {name: value if name == "augmentation" else literal(value) for name, value in values.items()}
-        return Workflow(files, workflow_type="train", logging_file=False, **given)
+        return Workflow([str(file) for file in files], workflow_type="train", logging_file=False, **given)
 
     def _train(self) -> Path:
         best, last = self._folder / "model.pt", self._folder / "last.ckpt"

@@ -15,7 +15,7 @@ from ..config import build_network, literal
 from ..transforms import ACTIVATIONS, IMAGENET_MEAN, IMAGENET_STD
 from .settings import training_settings
 
-__all__ = ["trained_network", "trained_settings"]
+__all__ = ["trained_network", "trained_settings", "volume_settings"]
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 _BEFORE = {
     **{"dataset_dir": None, "fold": None, "leave_out": [], "teacher": None, "taps": None},
     **{"in_channels": 3, "spatial_dims": 2, "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)},
-    **{"multiclass": False, "activation": "sigmoid", "mask_names": ["tumour"], "class_names": []},
+    **{"multiclass": False, "activation": "sigmoid", "mask_names": ["tumour"], "class_names": [], "volumes": None},
 }
 # Needed to use a checkpoint; also what a bundle's train.json says where nothing was saved.
 _USED = (
@@ -59,7 +59,7 @@ _VALID: dict[str, Callable[[Any], bool]] = {
     "fold": _fold,
     "leave_out": lambda v: isinstance(v, list) and all(_fold(each) and each is not None for each in v),
     "dataset_dir": lambda v: v is None or isinstance(v, str),
-    **dict.fromkeys(("teacher", "taps"), lambda v: v is None or isinstance(v, dict)),
+    **dict.fromkeys(("teacher", "taps", "volumes"), lambda v: v is None or isinstance(v, dict)),
 }
 
 
@@ -77,7 +77,8 @@ def trained_settings(checkpoint: str | Path, bundle_root: str | Path | None = No
     Returns:
         The settings; among them ``network_def``, see `build_network`, ``image_size``, ``in_channels``,
         ``spatial_dims``, ``mean``, ``std``, ``multiclass``, ``activation``, ``mask_names``, ``class_names``, and as far
-        as they are known ``dataset_dir``, ``fold``, ``leave_out``, ``teacher``, ``taps``.
+        as they are known ``dataset_dir``, ``fold``, ``leave_out``, ``teacher``, ``taps``; ``volumes``, see
+        `volume_settings`, of a network of volumes.
 
     Raises:
         FileNotFoundError: there is no such checkpoint, and no bundle was given.
@@ -113,6 +114,24 @@ def trained_network(settings: Mapping[str, Any]) -> nn.Module:
         UntrustedNetwork: it is no network of MONAI or of this package; see `build_network`.
     """
     return build_network(settings["network_def"], trusted=False)
+
+
+def volume_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What `trained_settings` tell of the input of a network of volumes, beside its channels and axes.
+
+    Returns:
+        ``modalities`` (names of the channels), ``orientation`` and ``spacing``, see
+        `monai_kd.transforms.volume_preprocessing`, and ``regions``, see `monai_kd.transforms.RegionMasks`.
+
+    Raises:
+        ValueError: the network was trained on slices, or a value is missing.
+    """
+    volumes = settings.get("volumes")
+    if volumes is None:
+        raise ValueError("checkpoint: it was trained on slices, not on volumes: leave the config of volumes away.")
+    if lacking := [name for name in ("modalities", "orientation", "spacing", "regions") if name not in volumes]:
+        raise ValueError(f"settings.json: volumes has no {lacking[0]}: restore the file, or train again.")
+    return dict(volumes)
 
 
 def _of_bundle(bundle_root: Path) -> dict[str, Any]:

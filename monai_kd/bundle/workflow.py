@@ -100,7 +100,8 @@ def _from_stack() -> Running:
     overrides: Mapping[str, Any] = {}
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and not files:
-        names, frame, module = frame.f_locals, frame.f_back, frame.f_globals.get("__name__", "")
+        names, module = frame.f_locals, frame.f_globals.get("__name__", "")
+        frame = frame.f_back
         if not module.startswith("monai.bundle."):
             continue
         owner, given = names.get("self"), names.get("config_file_") or names.get("config_file")

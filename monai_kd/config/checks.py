@@ -35,10 +35,13 @@ def _number(value: Any, highest: float = math.inf) -> bool:
     return number and math.isfinite(value) and 0 <= value <= highest
 
 
-_COUNTS = ("epochs", "batch_size", "val_interval", "student_tap_channels", "teacher_tap_channels")
+_COUNTS = (
+    *("epochs", "batch_size", "val_interval", "patches", "window_batch"),
+    *("student_tap_channels", "teacher_tap_channels"),
+)
 _FROM_ZERO = ("seed", "workers", "bootstrap")
 _SWITCHES = ("amp", "resume", "freeze", "teacher_freeze", "calibrate", "gradcam", "upright", "overlays", "dicom_seg")
-_SHARES = ("alpha", "basic_alpha", "label_smoothing", "flip_probability")
+_SHARES = ("alpha", "basic_alpha", "label_smoothing", "flip_probability", "foreground_share")
 _AMOUNTS = (
     *("weight_decay", "mixup", "basic_beta", "smallest_area_mm2"),
     *(f"{term}_weight" for term in ("supervised", "logit", "feature", "attention", "edge")),
@@ -51,7 +54,12 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **{name: (lambda v: isinstance(v, bool), "True or False") for name in _SWITCHES},
     **{name: (lambda v: _number(v, highest=1), "a number from 0 to 1") for name in _SHARES},
     **{name: (_number, "a number from 0") for name in _AMOUNTS},
-    "image_size": (lambda v: type(v) is int and v >= 32, "a whole number from 32"),
+    # One number an axis: patches of volumes.
+    "image_size": (
+        lambda v: (type(v) is int and v >= 32) or (isinstance(v, list) and all(type(n) is int and n >= 8 for n in v)),
+        "a whole number from 32, or a list of whole numbers from 8, one an axis",
+    ),
+    "overlap": (lambda v: _number(v) and v < 1, "a number from 0, below 1"),
     "learning_rate": (lambda v: _number(v) and v > 0, "a positive number"),
     "features": (
         lambda v: len(v) == 6 and all(type(n) is int and n >= 1 for n in v),

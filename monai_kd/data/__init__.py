@@ -1,10 +1,11 @@
 from .checked import CheckedDataset, UnusableItems
 from .classes import class_weights, last_is_alone, load_classes
-from .datalist import class_name, class_names, load_fold, mask_value, read_datalist
+from .datalist import class_name, class_names, load_fold, mask_value, placed, read_datalist
 from .foreground import best_epoch_by
 from .leaks import find_leaks
 from .slices import SliceDataset
 from .spacing import has_geometry, in_plane_spacing
+from .volumes import load_volumes, modalities, region_values
 
 __all__ = [
     "CheckedDataset",
@@ -20,6 +21,10 @@ __all__ = [
     "last_is_alone",
     "load_classes",
     "load_fold",
+    "load_volumes",
     "mask_value",
+    "modalities",
+    "placed",
     "read_datalist",
+    "region_values",
 ]

@@ -7,12 +7,15 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from monai.utils import ensure_tuple
 
 from data_prep.text import printable
 
 from .leaks import find_leaks
 
-__all__ = ["class_name", "class_names", "load_fold", "mask_value", "read_datalist"]
+__all__ = ["class_name", "class_names", "load_fold", "mask_value", "placed", "read_datalist"]
 
 logger = logging.getLogger(__name__)
 
@@ -71,18 +74,35 @@ def _check_inside(folder: Path, entries: Sequence[dict], keys: Sequence[str]) ->
     real = os.path.realpath(folder)
     for number, entry in enumerate(entries):
         for key in keys:
-            named = entry.get(key)
-            # What is no path at all is refused where it is needed.
-            if not isinstance(named, str) or "\0" in named:
-                continue
-            leads = os.path.realpath(os.path.join(real, named))
-            if not Path(leads).is_relative_to(real):
-                raise ValueError(
-                    printable(
-                        f"{folder / 'datalist.json'}: '{key}' of entry {number}, '{named}', is a file outside the "
-                        f"folder, {leads}; set allow_outside to True if you trust this data list."
+            given = entry.get(key)
+            for named in given if isinstance(given, list) else [given]:
+                # What is no path at all is refused where it is needed.
+                if not isinstance(named, str) or "\0" in named:
+                    continue
+                leads = os.path.realpath(os.path.join(real, named))
+                if not Path(leads).is_relative_to(real):
+                    raise ValueError(
+                        printable(
+                            f"{folder / 'datalist.json'}: '{key}' of entry {number}, '{named}', is a file outside the "
+                            f"folder, {leads}; set allow_outside to True if you trust this data list."
+                        )
                     )
-                )
+
+
+def placed(folder: str | Path, image: str | Sequence[str]) -> str | list[str]:
+    """The path of an image of a data list in its folder; of a list, with a file for each channel, the paths.
+
+    Example:
+        >>> placed("data", ["flair.nii.gz", "t1.nii.gz"])
+        ['data/flair.nii.gz', 'data/t1.nii.gz']
+    """
+    return str(Path(folder) / image) if isinstance(image, str) else [str(Path(folder) / each) for each in image]
+
+
+def _names_files(value: Any, several: bool) -> bool:
+    if several and isinstance(value, list):
+        return bool(value) and all(isinstance(each, str) for each in value)
+    return isinstance(value, str)
 
 
 def class_names(dataset_dir: str | Path) -> list[str]:
@@ -94,7 +114,7 @@ def class_names(dataset_dir: str | Path) -> list[str]:
     """
     labels = read_datalist(dataset_dir, allow_outside=True).get("labels")  # no file is read
     keys = [str(number + 1) for number in range(len(labels))] if isinstance(labels, dict) else []
-    if not keys or set(labels) != set(keys):
+    if not isinstance(labels, dict) or not keys or set(labels) != set(keys):
         # Elsewhere "0" is the background, which would give every class the name of its neighbour.
         raise ValueError(
             f'{Path(dataset_dir).expanduser() / "datalist.json"}: \'labels\' must name the classes by "1", "2", … '
@@ -144,6 +164,7 @@ def load_fold(
     leave_out: Sequence[int] = (),
     allow_outside: bool = False,
     keys: Sequence[str] = ("image", "label"),
+    channel_files: bool = False,
 ) -> list[dict]:
     """Entries of one side of a cross-validation split, or of the whole data list, with absolute paths.
 
@@ -157,6 +178,7 @@ def load_fold(
         leave_out: folds that take no part, kept for a final test say.
         keys: the files that each entry must have; ``image`` and ``label`` are left out of the entries otherwise.
         allow_outside: whether they may lie outside the folder, see `read_datalist`.
+        channel_files: whether ``image`` may be a list, of a file for each channel.
 
     Raises:
         FileNotFoundError: the folder, its data list or a listed file does not exist.
@@ -187,25 +209,28 @@ def load_fold(
     if not chosen:
         raise ValueError(f"no {part} slices: {folder} has the folds {folds}, and fold {fold} validates.")
     for entry in chosen:
-        if lacking := [key for key in keys if not isinstance(entry.get(key), str)]:
+        if lacking := [key for key in keys if not _names_files(entry.get(key), channel_files and key == "image")]:
+            also = ", or a list with one for each channel" if channel_files and lacking[0] == "image" else ""
             raise ValueError(
-                f"{folder / 'datalist.json'}: the entry {entry} has no '{lacking[0]}'; it must be the path of a file."
+                f"{folder / 'datalist.json'}: the entry {entry} has no '{lacking[0]}'; it must be the path of a file"
+                f"{also}."
             )
     chosen = [
         {name: value for name, value in entry.items() if name not in ("image", "label")}
-        | {key: str(folder / entry[key]) for key in keys}
+        | {key: placed(folder, entry[key]) for key in keys}
         for entry in chosen
     ]
-    absent = [entry[key] for entry in chosen for key in keys if not Path(entry[key]).is_file()]
+    listed = [path for entry in chosen for key in keys for path in ensure_tuple(entry[key])]
+    absent = [path for path in listed if not Path(path).is_file()]
     if absent:
         raise FileNotFoundError(
             f"{folder / 'datalist.json'} lists {len(absent)} files that are not there: {absent[0]} …"
         )
     if part == "training":
         held_out = [
-            {**entry, "image": str(folder / entry["image"])}
+            {**entry, "image": placed(folder, entry["image"])}
             for entry in entries
-            if (entry["fold"] == fold or entry["fold"] in leave_out) and isinstance(entry["image"], str)
+            if (entry["fold"] == fold or entry["fold"] in leave_out) and _names_files(entry["image"], True)
         ]
         for leak in find_leaks(chosen, held_out):
             logger.warning("%s This leak makes their numbers better than on new patients.", leak)

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from monai.utils import ensure_tuple
+
 __all__ = ["find_leaks"]
 
 _SHOWN = 3
@@ -74,7 +76,8 @@ def _same_images(trained: Iterable[Mapping[str, Any]], held_out: Iterable[Mappin
 def _by_size(entries: Iterable[Mapping[str, Any]]) -> dict[int, list[Path]]:
     files = defaultdict(list)
     for entry in entries:
-        path = Path(entry["image"])
+        # Of an image with a file for each channel, the first stands for all.
+        path = Path(ensure_tuple(entry["image"])[0])
         if path.is_file():
             files[path.stat().st_size].append(path)
     return files

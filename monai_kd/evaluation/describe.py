@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..data import find_leaks, read_datalist
+from ..data import find_leaks, placed, read_datalist
 from ..io.checksum import file_sha256
 from ..io.folders import same_folder
 
@@ -121,5 +121,5 @@ def _leaks(
     seen: Callable[[Mapping[str, Any]], bool],
 ) -> list[str]:
     """`find_leaks` between evaluated slices that were not trained on and those of the data list that were."""
-    trained = [{**entry, "image": str(Path(data_dir) / entry["image"])} for entry in filter(seen, entries)]
+    trained = [{**entry, "image": placed(data_dir, entry["image"])} for entry in filter(seen, entries)]
     return find_leaks(trained, [entry for entry in data if not seen(entry)])

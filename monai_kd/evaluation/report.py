@@ -88,7 +88,7 @@ class EvaluationReport(ABC):
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._collect)
         engine.add_event_handler(Events.COMPLETED, self._write)
 
-    def _collect(self, engine: Engine) -> None:
+    def _collect(self, engine: Any) -> None:
         for output in engine.state.output:
             if len(self.rows) == len(self.data):
                 raise ValueError(f"more slices were evaluated than the {len(self.data)} that were to be.")

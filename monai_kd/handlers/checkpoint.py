@@ -57,9 +57,11 @@ class TrainingCheckpoint:
         save: bool = True,
     ) -> None:
         self.output_dir = Path(output_dir)
-        self.evaluator, self.log, self.resume, self.save = evaluator, log, bool(resume), bool(save)
+        # MONAI sets attributes on Ignite's engines and states that their types do not declare.
+        self.evaluator: Any = evaluator
+        self.log, self.resume, self.save = log, bool(resume), bool(save)
         self.network = network
-        self._stateful = {"network": network, "loss": loss, "optimizer": optimizer}
+        self._stateful: dict[str, Any] = {"network": network, "loss": loss, "optimizer": optimizer}
         self._fresh_schedule = None
         if lr_scheduler is not None:
             self._stateful["lr_scheduler"] = lr_scheduler
@@ -78,7 +80,7 @@ class TrainingCheckpoint:
         engine.add_event_handler(Events.STARTED, self.restore)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.store)
 
-    def store(self, engine: Engine) -> None:
+    def store(self, engine: Any) -> None:
         if not self.save:
             return
         state = self.evaluator.state
@@ -93,7 +95,7 @@ class TrainingCheckpoint:
         content["log"] = self.log.rows
         save_checkpoint(content, self.last)
 
-    def restore(self, engine: Engine) -> None:
+    def restore(self, engine: Any) -> None:
         if not self.resume:
             return
         if not self.last.is_file():

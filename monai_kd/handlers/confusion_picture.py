@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import ignite.distributed as idist
 import torch
@@ -41,16 +42,16 @@ class ConfusionPicture:
     def _begin(self, _engine: Engine) -> None:
         self._true, self._predicted = [], []
 
-    def _collect(self, engine: Engine) -> None:
+    def _collect(self, engine: Any) -> None:
         for output in engine.state.output:
             self._true.append(int(output[Keys.LABEL]))
             self._predicted.append(int(output[Keys.PRED].argmax()))
 
-    def _write(self, engine: Engine) -> None:
+    def _write(self, engine: Any) -> None:
         state = engine.state
         own = confusion_matrix(self._true, self._predicted, len(self.class_names))
         # Before anything that may differ between processes: they wait for each other here.
-        matrix = idist.all_reduce(torch.as_tensor(own, device=idist.device())).cpu().numpy()
+        matrix = torch.as_tensor(idist.all_reduce(torch.as_tensor(own, device=idist.device()))).cpu().numpy()
         if self.save and state.best_metric_epoch == state.epoch:
             title = f"epoch {state.epoch}: accuracy {float(state.best_metric):.3f}"
             plot_confusion(matrix, self.class_names, self.path, title)

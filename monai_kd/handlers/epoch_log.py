@@ -7,6 +7,7 @@ import math
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -52,7 +53,9 @@ class EpochLog:
         validate_initial: bool = False,
     ) -> None:
         self.validate_initial = bool(validate_initial)
-        self.output_dir, self.evaluator, self.optimizer = Path(output_dir), evaluator, optimizer
+        # MONAI sets attributes on Ignite's engines and states that their types do not declare.
+        self.evaluator: Any = evaluator
+        self.output_dir, self.optimizer = Path(output_dir), optimizer
         self.title, self.save = title, bool(save)
         self.rows: list[dict[str, float]] = []
         self._writer: SummaryWriter | None = None
@@ -111,7 +114,7 @@ class EpochLog:
         self._sums, self._batches, self._epoch_began = defaultdict(lambda: torch.zeros(())), 0, time.monotonic()
 
     def _add(self, engine: Engine) -> None:
-        report = engine.state.loss_report
+        report = cast(Any, engine.state).loss_report
         values = {"loss": report.total}
         values |= {f"loss/{name}": value for name, value in report.terms.items()}
         values |= {f"weighted/{name}": value for name, value in report.weighted.items()}
@@ -130,7 +133,7 @@ class EpochLog:
         averages = self._averages()
         seconds = time.monotonic() - self._epoch_began
         self._durations.append(seconds)
-        epoch, epochs = engine.state.epoch, engine.state.max_epochs
+        epoch, epochs = engine.state.epoch, cast(int, engine.state.max_epochs)
         validated = self.evaluator.state.epoch == epoch
         metrics = self._metrics() if validated else {}
         row = {

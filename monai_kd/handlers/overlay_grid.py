@@ -19,8 +19,14 @@ from ..plots import OverlayPanel, plot_overlays
 __all__ = ["OverlayGrid"]
 
 
-def _plane(tensor: torch.Tensor) -> np.ndarray:
-    return np.asarray(torch.as_tensor(tensor)[0].float().cpu())
+def _planes(*tensors: torch.Tensor, truth: torch.Tensor) -> list[np.ndarray]:
+    """The first channel of each; of volumes, the slice with the most of the first true mask."""
+    arrays = [np.asarray(torch.as_tensor(tensor)[0].float().cpu()) for tensor in (*tensors, truth)]
+    if arrays[-1].ndim == 3:
+        areas = arrays[-1].sum(axis=(0, 1))
+        shown = int(areas.argmax()) if areas.any() else len(areas) // 2
+        arrays = [array[..., shown] for array in arrays]
+    return arrays
 
 
 def _dice(prediction: np.ndarray, truth: np.ndarray) -> float:
@@ -32,7 +38,8 @@ class OverlayGrid:
     """Write a grid of slices (image, truth, prediction) whenever validation finds a new best.
 
     Attach it to the validation engine, after its post-processing made masks. The same slices are shown each time,
-    spread evenly over the validation data.
+    spread evenly over the validation data; of a volume, the slice with the most of the tumour, and of several masks the
+    first one.
 
     Args:
         path: the PNG to write.
@@ -41,9 +48,7 @@ class OverlayGrid:
         save: whether this process writes.
     """
 
-    def __init__(
-        self, path: str | Path, count: int = 12, class_names: Sequence[str] = (), save: bool = True
-    ) -> None:
+    def __init__(self, path: str | Path, count: int = 12, class_names: Sequence[str] = (), save: bool = True) -> None:
         self.path, self.save, self.class_names = Path(path), bool(save), list(class_names)
         self.count = int(count)
         self._shown: set[int] = set()
@@ -66,10 +71,10 @@ class OverlayGrid:
     def _collect(self, engine: Engine) -> None:
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
             if self._seen in self._shown:
-                prediction, truth = _plane(output[Keys.PRED]), _plane(output[Keys.LABEL])
+                image, prediction, truth = _planes(output[Keys.IMAGE], output[Keys.PRED], truth=output[Keys.LABEL])
                 self._panels.append(
                     OverlayPanel(
-                        image=_plane(output[Keys.IMAGE]),
+                        image=image,
                         truth=truth,
                         prediction=prediction,
                         title=f"{self._caption(item)}\nDice {_dice(prediction, truth):.2f}",

@@ -7,7 +7,7 @@ import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ignite.engine import Engine, Events
 
@@ -85,7 +85,7 @@ class RunSettings:
             clear_partial(self.output_dir)
             begin_settings(self.settings, model)
         # For `TrainingCheckpoint`, which saves weights together with the settings that they come from.
-        engine.state.run_settings = self.settings
+        cast(Any, engine.state).run_settings = self.settings
 
     def _check_same(self) -> None:
         if not self.path.is_file():

@@ -85,7 +85,7 @@ class FileReport(ABC):
         for file in self.inputs.skipped:
             logger.warning("%s: skipped, %s", printable(file), UNSUPPORTED)
 
-    def _add(self, engine: Engine) -> None:
+    def _add(self, engine: Any) -> None:
         batch, where = engine.state.batch, f"[{engine.state.iteration}/{len(self.inputs.images)}]"
         if isinstance(batch, dict):
             for file, reason in zip(batch["file"], batch["reason"], strict=True):

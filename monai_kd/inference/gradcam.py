@@ -50,7 +50,7 @@ def gradcam_of(network: nn.Module, layer: str) -> GradCAM:
     modules[layer].register_forward_hook(check)
     for module in network.modules():
         if getattr(module, "inplace", False):
-            module.inplace = False
+            setattr(module, "inplace", False)  # noqa: B010 (no attribute of every module)
     return GradCAM(nn_module=network, target_layers=layer)
 
 

@@ -48,7 +48,9 @@ def nifti_header(path: str | Path) -> Any:
         return _header(stream, Path(path))
 
 
-def read_nifti(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def read_nifti(
+    path: str | Path, max_pixels: int = MAX_PIXELS, channels: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Read a slice or a volume.
 
     In files of one piece pixels begin at byte 352 or later: a smaller ``vox_offset`` is equivalent to 352 (nifti1.h).
@@ -58,10 +60,11 @@ def read_nifti(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarr
     Args:
         path: ``.nii`` or ``.nii.gz``.
         max_pixels: how many there may be, by the header.
+        channels: whether there may be a fourth axis, of channels.
 
     Returns:
-        The image, (X, Y) or (X, Y, slices), scaled as the header says; its affine, 4 × 4, from indices to RAS+ in mm;
-        its spacing, (3,) in mm.
+        The image, (X, Y), (X, Y, slices) or with channels (X, Y, slices, channels), scaled as the header says; its
+        affine, 4 × 4, from indices to RAS+ in mm; its spacing, (3,) in mm.
 
     Raises:
         UnreadableImage: the file is damaged, no grey slice or volume, or lies nowhere.
@@ -70,7 +73,7 @@ def read_nifti(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarr
     path = Path(path)
     with _opened(path) as stream:
         header = _header(stream, path)
-        shape, kind = _shape(header), header.get_data_dtype()
+        shape, kind = _shape(header, channels), header.get_data_dtype()
         count = math.prod(shape)
         check_pixels(count, max_pixels)
         check_bytes(count * kind.itemsize, max_pixels)
@@ -130,9 +133,9 @@ def _whole(header: Any) -> Any:
     return header
 
 
-def _shape(header: Any) -> tuple[int, ...]:
+def _shape(header: Any, channels: bool = False) -> tuple[int, ...]:
     shape, kind = tuple(map(int, header.get_data_shape())), header.get_data_dtype()
-    if len(shape) not in (2, 3):
+    if len(shape) not in ((2, 3, 4) if channels else (2, 3)):
         raise UnreadableImage(f"the NIfTI image has {len(shape)} axes {shape}; a slice or a volume has 2 or 3")
     if min(shape) < 1:
         raise UnreadableImage(f"the NIfTI image has the size {shape}: no pixels")

@@ -47,7 +47,10 @@ def kind_of(path: str | Path) -> str | None:
 
 
 def read_image(
-    paths: str | Path | Sequence[str | Path], constant: bool = False, max_pixels: int = MAX_PIXELS
+    paths: str | Path | Sequence[str | Path],
+    constant: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    channels: bool = False,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Read a slice or a volume, with its geometry.
 
@@ -56,6 +59,7 @@ def read_image(
         constant: whether every pixel may have the same value, as in a mask without a tumour.
         max_pixels: how many there may be, in all slices together; sizes are read from headers, before pixels, and
             counted where files are packed.
+        channels: whether a NIfTI file may have a fourth axis, of channels, which is the last one of the image then.
 
     Returns:
         The image, finite and not constant unless it may be, (X, Y) or (X, Y, slices), X = column and Y = row of a
@@ -68,7 +72,7 @@ def read_image(
     """
     paths = [Path(path) for path in ensure_tuple(paths)]
     try:
-        image, affine, spacing = _read(paths, max_pixels)
+        image, affine, spacing = _read(paths, max_pixels, channels)
         fault = fault_of(image, constant)
     except TooLarge as error:
         raise UnreadableImage(str(error)) from None
@@ -81,14 +85,14 @@ def read_image(
     return image, {
         "affine": affine,
         "original_affine": affine.copy(),
-        "spatial_shape": np.asarray(image.shape),
-        "original_channel_dim": float("nan"),
+        "spatial_shape": np.asarray(image.shape[:3]),
+        "original_channel_dim": float("nan") if image.ndim < 4 else 3,
         "space": "RAS",
         "spacing": spacing,
     }
 
 
-def _read(paths: list[Path], max_pixels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _read(paths: list[Path], max_pixels: int, channels: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for path in paths:
         if not path.is_dir() or kind_of(path) != "dicom":
             try:
@@ -99,7 +103,7 @@ def _read(paths: list[Path], max_pixels: int) -> tuple[np.ndarray, np.ndarray, n
                 raise UnreadableImage("the file is empty")
     kind = kind_of(paths[0])
     if kind == "nifti":
-        return read_nifti(paths[0], max_pixels)
+        return read_nifti(paths[0], max_pixels, channels)
     if kind == "picture":
         # A picture is upright and has no size in mm. In RAS terms its columns run to the left, its rows to the back.
         return read_picture(paths[0], max_pixels), np.diag([-1.0, -1.0, 1.0, 1.0]), np.full(3, np.nan)

@@ -57,7 +57,7 @@ class ServedBundle:
         with self._lock:
             when = self.stamp
             published, predictor = self._loaded.get(device, (None, None))
-            if published != when:
+            if published != when or predictor is None:
                 predictor = BundlePredictor(self.folder, self.checkpoint, device=device)
                 self._loaded[device] = when, predictor
             return predictor

@@ -4,6 +4,7 @@ from .boundary import BoundaryKL as BoundaryKL
 from .channel_wise import ChannelWiseKL as ChannelWiseKL
 from .correlation import CorrelationLoss as CorrelationLoss
 from .deep_supervision import DeepSupervision as DeepSupervision
+from .dice_ce import DiceCE as DiceCE
 from .distillation import DistillationLoss as DistillationLoss
 from .distillation import LossReport as LossReport
 from .distillation import WithTeacher as WithTeacher

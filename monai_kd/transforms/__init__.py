@@ -3,7 +3,9 @@ from .masks import ClassOfMaskd, DeclaredMask, DeclaredMaskd
 from .planar import ResizeInPlane, ResizeInPlaned, ScaleSliceIntensity, ScaleSliceIntensityd, SqueezeSliced
 from .postprocessing import ACTIVATIONS, class_postprocessing, mask_postprocessing
 from .preprocessing import IMAGENET_MEAN, IMAGENET_STD, slice_preprocessing
+from .regions import RegionMasks, RegionMasksd
 from .upright import UprightInPlane, UprightInPlaned, upright_turn
+from .volume_preprocessing import volume_preprocessing
 
 __all__ = [
     "ACTIVATIONS",
@@ -12,6 +14,8 @@ __all__ = [
     "ClassOfMaskd",
     "DeclaredMask",
     "DeclaredMaskd",
+    "RegionMasks",
+    "RegionMasksd",
     "ResizeInPlane",
     "ResizeInPlaned",
     "SameGridd",
@@ -24,4 +28,5 @@ __all__ = [
     "mask_postprocessing",
     "slice_preprocessing",
     "upright_turn",
+    "volume_preprocessing",
 ]

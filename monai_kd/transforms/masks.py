@@ -10,7 +10,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 
-__all__ = ["ClassOfMaskd", "DeclaredMask", "DeclaredMaskd", "file_of"]
+__all__ = ["ClassOfMaskd", "DeclaredMask", "DeclaredMaskd", "file_of", "held_values"]
 
 _SHOWN = 8
 
@@ -19,6 +19,18 @@ def file_of(image: torch.Tensor, otherwise: str) -> str:
     """The file that an image was loaded from, as MONAI's ``LoadImage`` notes it, or ``otherwise``."""
     name = image.meta.get("filename_or_obj") if isinstance(image, MetaTensor) else None
     return str(name) if name else otherwise
+
+
+def held_values(img: torch.Tensor) -> str:
+    """The values of an image, a few of them if there are many, for messages.
+
+    Example:
+        >>> held_values(torch.tensor([0, 2, 1, 2]))
+        '0, 1, 2'
+    """
+    found = torch.unique(torch.as_tensor(img)).tolist()
+    shown = ", ".join(f"{value:.9g}" for value in found[:_SHOWN])
+    return shown if len(found) <= _SHOWN else f"{len(found)} values, {shown} …"
 
 
 class DeclaredMask(Transform):
@@ -76,9 +88,7 @@ class DeclaredMask(Transform):
         return out
 
     def _refusal(self, img: torch.Tensor) -> str:
-        found = torch.unique(torch.as_tensor(img)).tolist()
-        shown = ", ".join(f"{value:.9g}" for value in found[:_SHOWN])
-        held = shown if len(found) <= _SHOWN else f"{len(found)} values, {shown} …"
+        held = held_values(img)
         name = file_of(img, "a mask")
         if self.classes is None:
             wanted = "a mask has 0 and one other value"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from monai.transforms import Activationsd, AsDiscreted, Compose, Lambdad
 
 __all__ = ["ACTIVATIONS", "class_postprocessing", "mask_postprocessing"]
@@ -38,7 +40,7 @@ def class_postprocessing(mixup: bool = False) -> Compose:
     Args:
         mixup: whether labels are blended probabilities (C,): the class is the most probable one.
     """
-    steps = [Activationsd("pred", softmax=True)]
+    steps: list[Callable] = [Activationsd("pred", softmax=True)]
     if mixup:
         steps.append(Lambdad("label", lambda label: int(label.argmax())))
     return Compose(steps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
 from monai.transforms import (
     Compose,
@@ -66,9 +67,14 @@ def slice_preprocessing(
         - label: (1, image_size, image_size), float32
 
     Raises:
-        ValueError: ``mean`` and ``std`` do not have ``channels`` numbers each.
+        ValueError: ``mean`` and ``std`` do not have ``channels`` numbers each, or ``image_size`` is of volumes.
     """
-    if (mean is None) != (std is None) or (mean is not None and not len(mean) == len(std) == channels):
+    if not isinstance(image_size, int):
+        raise ValueError(
+            f"image_size must be the side of a square in pixels, got {image_size}. For a network that was trained on "
+            "patches of volumes, add the config of volumes, see docs/volumes.md."
+        )
+    if (mean is None) != (std is None) or any(each is not None and len(each) != channels for each in (mean, std)):
         raise ValueError(f"mean and std must be {channels} numbers each, as channels says, got {mean} and {std}.")
     keys = ["image", "label"] if label else ["image"]
     read = SliceReader(constant=single_slices if constant is None else constant, max_pixels=max_pixels)
@@ -85,7 +91,7 @@ def slice_preprocessing(
     steps.append(ResizeInPlaned(keys, image_size, ["bilinear", "nearest"][: len(keys)]))
     if channels > 1:
         steps.append(RepeatChanneld("image", channels))
-    if mean is not None:
-        steps.append(NormalizeIntensityd("image", mean, std, channel_wise=True))
+    if mean is not None and std is not None:
+        steps.append(NormalizeIntensityd("image", np.asarray(mean), np.asarray(std), channel_wise=True))
     steps.append(EnsureTyped(keys, dtype=torch.float32, track_meta=track_meta))
     return Compose([*steps, *random])

@@ -62,13 +62,13 @@ class UprightInPlane(InvertibleTransform):
         axes = [axis for axis, flip in enumerate(flips, 1) if flip]
         out = out.flip(axes) if axes else out
         info = {"swap": swap, "axes": axes}
-        return self.push_transform(out, orig_size=shape, affine=_turn(out.shape, **info), extra_info=info)
+        return self.push_transform(out, orig_size=shape, affine=_turn(out.shape, swap, axes), extra_info=info)
 
     def inverse(self, data: torch.Tensor) -> torch.Tensor:
         done = self.pop_transform(data)["extra_info"]
         out = data.flip(done["axes"]) if done["axes"] else data
         out = out.transpose(1, 2) if done["swap"] else out
-        if isinstance(out, MetaTensor):
+        if isinstance(out, MetaTensor) and isinstance(data, MetaTensor):
             out.affine = data.affine @ torch.as_tensor(np.linalg.inv(_turn(data.shape, **done)))
         return out
 

@@ -1,0 +1,94 @@
+"""Masks of regions, which may overlap, from a label that holds one value at each voxel."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, Transform
+from monai.utils import convert_to_dst_type
+
+from .masks import file_of, held_values
+
+__all__ = ["RegionMasks", "RegionMasksd"]
+
+
+class RegionMasks(Transform):
+    """A mask for each region from the values of a label file; a label that holds any other value is refused.
+
+    MONAI's ``ConvertToMultiChannelBasedOnBratsClasses`` for any regions: its own are ``{"tumour core": [1, 4], "whole
+    tumour": [1, 2, 4], "enhancing tumour": [4]}``. Use it before resampling, on the values of the file.
+
+    Args:
+        regions: name of a region to its values in label files. 0 is the background.
+        names: which regions to return, in this order; ``None``: all.
+        exclusive: return one map of class numbers, 1 for the first of the regions and 0 for the background, for a
+            softmax. Regions that overlap are refused.
+
+    Shape:
+        - input: (1, spatial axes …)
+        - output: (regions, spatial axes …), 0 or 1; with ``exclusive`` (1, spatial axes …); uint8
+
+    Raises:
+        ValueError: there are no regions, ``names`` are not among them, or they overlap and must not; when called, the
+            label holds a value of no region. The message names the file and the values.
+
+    Example:
+        >>> RegionMasks({"whole": [1, 2], "core": [2]})(torch.tensor([[0, 1, 2]]))
+        tensor([[0, 1, 1],
+                [0, 0, 1]], dtype=torch.uint8)
+    """
+
+    def __init__(
+        self, regions: Mapping[str, Sequence[int]], names: Sequence[str] | None = None, exclusive: bool = False
+    ) -> None:
+        chosen = list(regions if names is None else names)
+        if not chosen or (unknown := [name for name in chosen if name not in regions]):
+            known = ", ".join(regions) or "none"
+            raise ValueError(f"the regions {', '.join(unknown) if chosen else 'to return'} are not there: {known}.")
+        self.declared = sorted({0, *(value for values in regions.values() for value in values)})
+        self.values = [list(regions[name]) for name in chosen]
+        self.exclusive = bool(exclusive)
+        listed = [value for values in self.values for value in values]
+        if self.exclusive and len(set(listed)) < len(listed):
+            raise ValueError(
+                f"the regions {', '.join(chosen)} overlap, so that they are no classes of a softmax: set multiclass to "
+                "False, or choose regions that exclude each other."
+            )
+
+    def __call__(self, img: torch.Tensor) -> torch.Tensor:
+        if img.shape[0] != 1:
+            raise ValueError(f"{file_of(img, 'a label')}: it has {img.shape[0]} channels; a label has one.")
+        plain = torch.as_tensor(img)
+        if not torch.isin(plain, plain.new_tensor(self.declared)).all():
+            raise ValueError(
+                f"{file_of(img, 'a label')}: the label holds {held_values(img)}, and 'regions' of the data list "
+                f"declare {', '.join(map(str, self.declared))}: correct one of them."
+            )
+        masks = torch.cat([torch.isin(plain, plain.new_tensor(values)) for values in self.values]).to(torch.uint8)
+        if self.exclusive:
+            numbers = torch.arange(1, len(masks) + 1, dtype=torch.uint8).reshape(-1, *[1] * (masks.ndim - 1))
+            masks = (masks * numbers).sum(dim=0, keepdim=True, dtype=torch.uint8)
+        return convert_to_dst_type(masks, dst=img, dtype=torch.uint8)[0]
+
+
+class RegionMasksd(MapTransform):
+    """Dictionary form of `RegionMasks`."""
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        regions: Mapping[str, Sequence[int]],
+        names: Sequence[str] | None = None,
+        exclusive: bool = False,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.masks = RegionMasks(regions, names, exclusive)
+
+    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        out = dict(data)
+        for key in self.key_iterator(out):
+            out[key] = self.masks(out[key])
+        return out

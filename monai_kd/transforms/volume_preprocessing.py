@@ -1,0 +1,128 @@
+"""How a volume of one or more channels becomes the input of a network: patches in training, all of it otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from monai.transforms import (
+    Compose,
+    DeleteItemsd,
+    EnsureChannelFirstd,
+    EnsureTyped,
+    Lambdad,
+    LoadImaged,
+    NormalizeIntensityd,
+    Orientationd,
+    RandCropByPosNegLabeld,
+    Spacingd,
+    SpatialPadd,
+)
+
+from data_prep.limits import MAX_PIXELS
+
+from ..io import VolumeReader
+from .grid import SameGridd
+from .planar import SqueezeSliced
+from .regions import RegionMasksd
+from .upright import UprightInPlaned
+
+__all__ = ["volume_preprocessing"]
+
+_ANYWHERE = "foreground"  # key of the mask that patches are centred on
+
+
+def volume_preprocessing(
+    channels: int,
+    spatial_dims: int = 3,
+    regions: Mapping[str, Sequence[int]] | None = None,
+    mask_names: Sequence[str] | None = None,
+    multiclass: bool = False,
+    orientation: str | None = "RAS",
+    spacing: Sequence[float] | None = None,
+    patch_size: Sequence[int] | None = None,
+    patches: int = 1,
+    foreground_share: float = 0.5,
+    constant: bool = False,
+    track_meta: bool = True,
+    max_pixels: int = MAX_PIXELS,
+    random: Sequence[Callable] = (),
+) -> Compose:
+    r"""The transforms of an item with ``image`` and, on request, ``label``, all of them MONAI's but for reading.
+
+    Read, turn, resample on request, normalise each channel by the mean and standard deviation of its values that are
+    not 0; in training, cut patches. Without patches nothing is random.
+
+    Args:
+        channels: of an image; ``image`` is a list with a file for each, or one file with all of them.
+        spatial_dims: 3, or 2 for slices.
+        regions: of the label, see `RegionMasks`; ``None`` reads no label.
+        mask_names: which of the regions, in the order of the network's channels; ``None``: all.
+        multiclass: whether the label becomes class numbers, for a softmax over regions that exclude each other.
+        orientation: of the axes, see MONAI's ``Orientation``; slices are turned as a viewer shows them. ``None``: as in
+            the file.
+        spacing: size of a voxel in mm to resample to, one number an axis; ``None``: as in the file.
+        patch_size: of random patches, in voxels, one number an axis; smaller images are padded by 0. ``None``: the
+            whole image.
+        patches: from each image in each epoch.
+        foreground_share: probability that a patch is centred on a voxel of a region and not on one of the background.
+        constant: whether a channel of one value is accepted.
+        track_meta: whether the result keeps its geometry, which is needed to bring masks back to the file's.
+        max_pixels: of all channels together, see `data_prep.limits`.
+        random: transforms that follow, augmentation say.
+
+    Shape:
+        - image: (channels, spatial axes …), float32; as many as ``patches`` of ``patch_size`` in training
+        - label: (regions, spatial axes …), 0 or 1; with ``multiclass`` (1, spatial axes …); float32
+
+    Raises:
+        ValueError: ``spatial_dims`` is neither, sizes do not have a number for each axis, there are patches without a
+            label, or as `RegionMasks`.
+    """
+    if spatial_dims not in (2, 3):
+        raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
+    for name, lengths in (("spacing", spacing), ("patch_size", patch_size)):
+        if lengths is not None and (isinstance(lengths, (int, float)) or len(lengths) != spatial_dims):
+            raise ValueError(f"{name} must be {spatial_dims} numbers, one an axis, got {lengths}.")
+    label = regions is not None
+    if patch_size is not None and not label:
+        raise ValueError("patches are cut around the regions of a label: give regions, or leave patch_size at None.")
+    keys = ["image", "label"] if label else ["image"]
+    read = VolumeReader(channels, constant, max_pixels)
+    steps: list[Callable] = [LoadImaged("image", reader=read, image_only=True)]
+    if regions is not None:
+        steps.append(LoadImaged("label", reader=VolumeReader(1, True, max_pixels), image_only=True))
+    steps.append(EnsureChannelFirstd(keys))
+    if regions is not None:
+        steps += [RegionMasksd("label", regions, mask_names, exclusive=multiclass), SameGridd("label", "image")]
+    if orientation is not None:
+        steps.append(UprightInPlaned(keys) if spatial_dims == 2 else Orientationd(keys, orientation, labels=_AXES))
+    if spatial_dims == 2:
+        steps.append(SqueezeSliced(keys))
+    if spacing is not None:
+        steps.append(Spacingd(keys, spacing, mode=["bilinear", "nearest"][: len(keys)]))
+    steps.append(NormalizeIntensityd("image", nonzero=True, channel_wise=True))
+    steps.append(EnsureTyped("image", dtype=torch.float32, track_meta=track_meta))
+    if label:
+        # A quarter of the memory of float32 where items are cached.
+        steps.append(EnsureTyped("label", dtype=torch.uint8, track_meta=track_meta))
+    if patch_size is not None:
+        steps += [
+            SpatialPadd(keys, patch_size),
+            # Of a label with several channels, MONAI takes the first one for the background.
+            Lambdad("label", _any_region, overwrite=_ANYWHERE),
+            RandCropByPosNegLabeld(
+                keys, _ANYWHERE, patch_size, foreground_share, 1 - foreground_share, num_samples=patches
+            ),
+            DeleteItemsd(_ANYWHERE),
+        ]
+    if label:
+        steps.append(EnsureTyped("label", dtype=torch.float32, track_meta=track_meta))
+    return Compose([*steps, *random])
+
+
+_AXES = (("L", "R"), ("P", "A"), ("I", "S"))
+
+
+def _any_region(label: torch.Tensor) -> torch.Tensor:
+    return label.amax(dim=0, keepdim=True)
