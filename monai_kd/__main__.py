@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from pathlib import Path
+
+# Command to its module and function.
+PROGRAMS = {
+    "demo": ("demo", "run_demo"),
+    "report": ("report", "run_report"),
+    "serve": ("serve", "run_serve"),
+    "export": ("export", "run_export"),
+    "taps": ("taps", "run_taps"),
+    "label_app": ("label", "run_label_app"),
+    "compare": ("evaluation.compare", "run_compare"),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,22 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
         command.add_argument("--bundles", type=Path, metavar="FOLDER", help="default: bundles/ of this checkout")
     given = vars(parser.parse_args(arguments))
     # Imported when needed: torch takes seconds, and --help should not.
-    command = given.pop("command")
-    if command == "demo":
-        from .demo import run_demo as run
-    elif command == "report":
-        from .report import run_report as run
-    elif command == "serve":
-        from .serve import run_serve as run
-    elif command == "export":
-        from .export import run_export as run
-    elif command == "taps":
-        from .taps import run_taps as run
-    elif command == "label_app":
-        from .label import run_label_app as run
-    else:
-        from .evaluation.compare import run_compare as run
-    return run(**given)
+    module, function = PROGRAMS[given.pop("command")]
+    return getattr(importlib.import_module(f"monai_kd.{module}"), function)(**given)
 
 
 if __name__ == "__main__":

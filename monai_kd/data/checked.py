@@ -21,8 +21,8 @@ class CheckedDataset(CacheDataset):
     and named at once.
 
     Args:
-        args, num_workers, kwargs: as for ``CacheDataset``; items are dictionaries with paths in ``image`` and perhaps
-            ``label``.
+        args, kwargs: as for ``CacheDataset``, with two threads that fill the cache; items are dictionaries with paths in
+            ``image`` and perhaps ``label``.
 
     Raises:
         UnusableItems: when constructed, if items are cached, otherwise when an item is asked for: a transform raised
@@ -30,8 +30,8 @@ class CheckedDataset(CacheDataset):
         RuntimeError: a transform raised something else; this too names the file.
     """
 
-    def __init__(self, *args: Any, num_workers: int | None = 2, **kwargs: Any) -> None:
-        super().__init__(*args, num_workers=num_workers, **kwargs)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"num_workers": 2, **kwargs})
 
     # Items that could not be cached, by index; ``None`` when nothing is being cached.
     _unusable: dict[int, Exception] | None = None

@@ -44,7 +44,7 @@ def modalities(dataset_dir: str | Path) -> list[str]:
         ValueError: there is no such ``modality``, or two channels have one name.
     """
     named = read_datalist(dataset_dir, allow_outside=True).get("modality")  # no file is read
-    names = [named.get(str(number)) for number in range(len(named))] if isinstance(named, dict) else []
+    names: list[Any] = [named.get(str(number)) for number in range(len(named))] if isinstance(named, dict) else []
     if not names or not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
         raise ValueError(
             f"{_path(dataset_dir)}: 'modality' must name the channels of an image from \"0\" without gaps, as "

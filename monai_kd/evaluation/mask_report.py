@@ -85,8 +85,7 @@ class MaskReport(EvaluationReport):
         shown = [(f"{place}/{len(ranked)}", ranked[place - 1][1]) for place in _places(len(ranked), self.panels)]
         read = Compose(
             [
-                LoadImaged(Keys.IMAGE, reader=SliceReader(), ensure_channel_first=True),
-                LoadImaged(Keys.LABEL, reader=SliceReader(constant=True), ensure_channel_first=True),
+                LoadImaged([Keys.IMAGE, Keys.LABEL], SliceReader, ensure_channel_first=True, constant=True),
                 SameGridd(Keys.LABEL, reference=Keys.IMAGE),
                 SqueezeSliced([Keys.IMAGE, Keys.LABEL]),
                 AsDiscreted(Keys.LABEL, threshold=0.5),

@@ -123,7 +123,7 @@ class Classifications(FileReport):
             file = files.setdefault(row["file"], {"file": row["file"], "status": row["status"], "reason": reason})
             if row["status"] == "ok":
                 probabilities = {name: row[f"p_{name}"] for name in self.class_names}
-                own = {
+                own: dict[str, Any] = {
                     name: row[name] for name in ("slice", "reason", "class", "probability", "gradcam") if name in row
                 }
                 file.setdefault("slices", []).append({**own, "probabilities": probabilities})

@@ -7,6 +7,7 @@ from typing import Any
 from monai.engines import SupervisedEvaluator
 from monai.utils.enums import CommonKeys as Keys
 
+from ..io.unreadable import reason_of
 from .masks import MaskWriter
 from .system_errors import UNWRITTEN, system_reason
 
@@ -17,19 +18,20 @@ class FileEvaluator(SupervisedEvaluator):
     """``SupervisedEvaluator`` that lets items without an image pass to the handlers, with an empty output.
 
     Such items come from `ReadableDataset`; with one file a batch they are never mixed with images. A file whose outputs
-    the system does not take becomes such an item too; a full disk ends the run.
+    the system does not take, or that does not fit into memory with the network, becomes such an item too; a full disk
+    ends the run.
 
     Raises:
         ValueError: when run without any file.
     """
 
-    def run(self, global_epoch: int = 1) -> None:
+    def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]  # as MONAI overrides Ignite
         # MONAI only warns, and the command ends as if all was well.
         if self.state.epoch_length == 0:
             raise ValueError("there is no input: give --input FILE_OR_FOLDER.")
         super().run(global_epoch)
 
-    def _iteration(self, engine: FileEvaluator, batchdata: dict[str, Any]) -> dict | list:
+    def _iteration(self, engine: Any, batchdata: dict[str, Any]) -> Any:
         if Keys.IMAGE not in batchdata:
             engine.state.output = []
             return engine.state.output
@@ -37,12 +39,13 @@ class FileEvaluator(SupervisedEvaluator):
             return super()._iteration(engine, batchdata)
         except Exception as error:
             refused, MaskWriter.refused = MaskWriter.refused, None
-            reason = system_reason(refused or error)
+            unwritten = system_reason(refused or error)
+            reason = reason_of(error) if unwritten is None else f"{UNWRITTEN}: {unwritten}"
             if reason is None and refused is not None:
                 raise refused from None
             if reason is None:
                 raise
             files = batchdata["file"]
-            engine.state.batch = {"file": files, "reason": [f"{UNWRITTEN}: {reason}"] * len(files)}
+            engine.state.batch = {"file": files, "reason": [reason] * len(files)}
             engine.state.output = []
             return engine.state.output

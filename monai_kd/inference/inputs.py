@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from ..io.dicom import series_of
 from ..io.readers import SUFFIXES, kind_of
@@ -82,7 +83,7 @@ class InputFiles(Sequence):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> dict[str, str | list[str]]:
+    def __getitem__(self, index: Any) -> Any:
         image = self.images[index]
         paths = [str(path) for path in image.paths]
         return {"image": paths[0] if len(paths) == 1 else paths, "file": image.label}
@@ -106,15 +107,21 @@ class InputFiles(Sequence):
     def _relative(self, path: Path) -> str:
         if path == self.path:
             return path.name if path.name not in ("", "..") else path.resolve().name
-        return path.relative_to(self.path if self.path.is_dir() else self.path.parent).as_posix()
+        return path.relative_to(self._given if self._given.is_dir() else self._given.parent).as_posix()
+
+    @property
+    def _given(self) -> Path:
+        if self.path is None:
+            raise ValueError("there is no input: give --input FILE_OR_FOLDER.")
+        return self.path
 
     @cached_property
     def _files(self) -> list[Path]:
-        return [self.path] if self.path.is_file() else sorted(self._walk())
+        return [self._given] if self._given.is_file() else sorted(self._walk())
 
     def _walk(self) -> Iterator[Path]:
         seen, outputs = set(), self.output_dir.resolve()
-        for folder, folders, files in os.walk(self.path, followlinks=True):
+        for folder, folders, files in os.walk(self._given, followlinks=True):
             real = Path(folder).resolve()
             if real in seen or real == outputs:
                 folders.clear()
@@ -128,7 +135,7 @@ class InputFiles(Sequence):
         images, groups = [], defaultdict(list)
         for file in files:
             # A file given by itself is a slice by itself, whatever lies beside it.
-            series = series_of(file) if self.path.is_dir() and kind_of(file) == "dicom" else None
+            series = series_of(file) if self._given.is_dir() and kind_of(file) == "dicom" else None
             if series is None:
                 images.append(InputImage((file,), self._relative(file)))
             else:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 __all__ = ["NO_MEMORY", "UnreadableImage", "UnusableItems", "first_line", "reason_of"]
 
 NO_MEMORY = "it does not fit into memory"
@@ -29,15 +31,21 @@ class UnusableItems(ValueError):
 def reason_of(error: BaseException) -> str | None:
     """The reason of the `UnreadableImage` that led to ``error``, however often MONAI wrapped it; else ``None``.
 
-    Without the file's path, also where the message has it. A ``MemoryError`` is a reason too: the next image may be
-    smaller.
+    Without the file's path, also where the message has it. Too little memory, of the computer or of the GPU, is a
+    reason too: the next image may be smaller.
     """
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, UnreadableImage | MemoryError):
+    while cause is not None and not isinstance(cause, UnreadableImage) and not _out_of_memory(cause):
         cause = cause.__cause__
-    if isinstance(cause, MemoryError):
-        return NO_MEMORY
-    return None if cause is None else cause.reason
+    if isinstance(cause, UnreadableImage):
+        return cause.reason
+    return None if cause is None else NO_MEMORY
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Of Python, of a GPU, or of torch's allocator on the CPU, which raises a plain ``RuntimeError``."""
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
 
 
 def first_line(error: Exception, path: Path) -> str:

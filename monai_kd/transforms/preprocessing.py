@@ -77,8 +77,9 @@ def slice_preprocessing(
     if (mean is None) != (std is None) or any(each is not None and len(each) != channels for each in (mean, std)):
         raise ValueError(f"mean and std must be {channels} numbers each, as channels says, got {mean} and {std}.")
     keys = ["image", "label"] if label else ["image"]
-    read = SliceReader(constant=single_slices if constant is None else constant, max_pixels=max_pixels)
-    steps: list[Callable] = [LoadImaged(keys, reader=read, image_only=True), EnsureChannelFirstd(keys)]
+    constant = single_slices if constant is None else constant
+    read = LoadImaged(keys, SliceReader, image_only=True, constant=constant, max_pixels=max_pixels)
+    steps: list[Callable] = [read, EnsureChannelFirstd(keys)]
     if label:
         steps += [DeclaredMaskd("label", mask_value), SameGridd("label", "image")]
     if multiclass:
