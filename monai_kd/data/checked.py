@@ -21,8 +21,8 @@ class CheckedDataset(CacheDataset):
     and named at once.
 
     Args:
-        args, kwargs: as for ``CacheDataset``, with two threads that fill the cache; items are dictionaries with paths in
-            ``image`` and perhaps ``label``.
+        args, kwargs: as for ``CacheDataset``, with two threads that fill the cache; items are dictionaries with paths
+            in ``image`` and perhaps ``label``.
 
     Raises:
         UnusableItems: when constructed, if items are cached, otherwise when an item is asked for: a transform raised
