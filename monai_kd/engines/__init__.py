@@ -1,5 +1,6 @@
 from .class_batch import ClassBatch
 from .inferer import LogitsInferer, PlanarInferer
+from .label_path import LabelPath
 from .outputs import all_logits, main_logits
 from .precision import autocast, autocast_dtype
 from .trainer import DistillationTrainer
@@ -7,6 +8,7 @@ from .trainer import DistillationTrainer
 __all__ = [
     "ClassBatch",
     "DistillationTrainer",
+    "LabelPath",
     "LogitsInferer",
     "PlanarInferer",
     "all_logits",
