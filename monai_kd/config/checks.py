@@ -35,17 +35,14 @@ def _number(value: Any, highest: float = math.inf) -> bool:
     return number and math.isfinite(value) and 0 <= value <= highest
 
 
-_COUNTS = (
-    *("epochs", "batch_size", "val_interval", "patches", "window_batch"),
-    *("student_tap_channels", "teacher_tap_channels"),
-)
+_COUNTS = ("epochs", "batch_size", "val_interval", "patches", "window_batch")
 _FROM_ZERO = ("seed", "workers", "bootstrap")
-_SWITCHES = ("amp", "resume", "freeze", "teacher_freeze", "calibrate", "gradcam", "upright", "overlays", "dicom_seg")
-_SHARES = ("alpha", "basic_alpha", "label_smoothing", "flip_probability", "foreground_share")
-_AMOUNTS = (
-    *("weight_decay", "mixup", "basic_beta", "smallest_area_mm2"),
-    *(f"{term}_weight" for term in ("supervised", "logit", "feature", "attention", "edge")),
+_SWITCHES = (
+    *("amp", "resume", "freeze", "multiclass", "calibrate", "gradcam", "upright", "overlays", "dicom_seg"),
+    "allow_outside",
 )
+_SHARES = ("alpha", "label_smoothing", "flip_probability", "foreground_share")
+_AMOUNTS = ("weight_decay", "mixup", "smallest_area_mm2")
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **{name: (lambda v: type(v) is int and v >= 1, "a whole number from 1") for name in _COUNTS},
     **{name: (lambda v: type(v) is int and v >= 0, "a whole number from 0") for name in _FROM_ZERO},
@@ -69,7 +66,8 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "threshold": (lambda v: _number(v) and 0 < v < 1, "a number between 0 and 1"),
     "temperature": (lambda v: _number(v) and v > 0, "a positive number"),
 }
-# A U-Net halves the image four times.
+# U-Nets with six ``features``, which halve the image four times.
+_UNETS = ("BasicUNet", "HybridUNet")
 _UNET_CHECKS = {
     "image_size": (lambda v: type(v) is int and v >= 32 and v % 16 == 0, "a multiple of 16, from 32"),
 }
@@ -79,13 +77,18 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     """Check the short named values of a config before anything is built from them.
 
     Args:
-        settings: name to value; those with ``features`` are of a U-Net.
+        settings: name to value; ``network_def``, the definition of the network, decides what fits it.
 
     Raises:
         ValueError: naming the value, what it is, and what it should be.
     """
-    checks = {**_CHECKS, **_UNET_CHECKS} if "features" in settings else _CHECKS
-    for name, value in settings.items():
+    definition = settings.get("network_def")
+    target = str(definition.get("_target_")) if isinstance(definition, Mapping) else ""
+    checks, values = _CHECKS, dict(settings)
+    if isinstance(definition, Mapping) and target.rpartition(".")[2] in _UNETS:
+        checks = {**_CHECKS, **_UNET_CHECKS}
+        values |= {name: definition[name] for name in ("features",) if name in definition}
+    for name, value in values.items():
         valid, wanted = checks.get(name, (None, ""))
         try:
             good = valid is None or valid(value)

@@ -1,12 +1,14 @@
 from ..networks.outputs import all_logits, main_logits
 from .class_batch import ClassBatch
 from .inferer import LogitsInferer, PlanarInferer
+from .label_path import LabelPath
 from .precision import autocast, autocast_dtype
 from .trainer import DistillationTrainer
 
 __all__ = [
     "ClassBatch",
     "DistillationTrainer",
+    "LabelPath",
     "LogitsInferer",
     "PlanarInferer",
     "all_logits",

@@ -11,40 +11,30 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser, create_workflow
+from monai.bundle import create_workflow
 from PIL import Image
-from tiny import BUNDLES, CLASSIFICATION, SMALL, cause, config
+from tiny import CLASSIFICATION, NAMES, NETWORKS, cause, config, described, save
 
-from monai_kd.io.checkpoints import save_checkpoint
+from monai_kd.config import build_network
 
-NAMES = ["meningioma", "glioma", "pituitary"]
 QUIET = {"device": "cpu", "amp": False, "logging_file": False}
 # A module of each tiny network, before the mean over positions.
 LAYER = {"cls_student": "bn2", "cls_teacher": "backbones.0.layer2"}
 
 
-def build(bundle: str, **overrides) -> torch.nn.Module:
-    parser = ConfigParser()
-    parser.read_config(config(bundle, "inference"))
-    parser.update({"bundle_root": str(BUNDLES / bundle), **SMALL[bundle], **overrides})
-    return parser.get_parsed_content("network_def")
-
-
 @pytest.fixture(scope="module", params=CLASSIFICATION)
 def trained(request, class_dataset, tmp_path_factory) -> tuple[str, Path]:
     """A bundle, and a checkpoint whose answers differ from slice to slice."""
-    bundle, folder = request.param, tmp_path_factory.mktemp(request.param)
+    bundle = request.param
     torch.manual_seed(0)
-    net = build(bundle).train()
+    net = build_network(NETWORKS[bundle]).train()
     with torch.no_grad():
         for _ in range(20):
             net(torch.randn(8, 3, 32, 32))
         for parameter in list(net.parameters())[-2:]:
             parameter.mul_(5)
-    save_checkpoint(net.state_dict(), folder / "model.pt")
-    settings = {**SMALL[bundle], "dataset_dir": str(class_dataset), "fold": 1, "leave_out": [], "class_names": NAMES}
-    (folder / "settings.json").write_text(json.dumps(settings))
-    return bundle, folder / "model.pt"
+    told = described(bundle, dataset_dir=str(class_dataset), fold=1, leave_out=[])
+    return bundle, save(tmp_path_factory.mktemp(bundle), net.state_dict(), **told)
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -111,8 +101,6 @@ def test_one_class_alone_leaves_no_nan(trained, disc_dataset, tmp_path, caplog):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"class_names": [*NAMES, "other"]}, "trained to tell meningioma, glioma, pituitary, other"),
-        ({"class_names": ["glioma", "meningioma", "pituitary"]}, "trained to tell glioma, meningioma, pituitary"),
         ({"temperature": 0}, "temperature must be a positive number"),
         ({"calibrat": True}, "unknown override: --calibrat (did you mean --calibrate"),
         ({"fold": 7}, "has the folds [0, 1, 2]"),
@@ -123,6 +111,17 @@ def test_clear_errors_of_evaluation(trained, class_dataset, tmp_path, overrides,
         evaluate(trained, class_dataset, tmp_path, **overrides)
     assert message in cause(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("names", [[*NAMES, "other"], ["glioma", "meningioma", "pituitary"]])
+def test_a_checkpoint_of_other_classes_is_refused(trained, class_dataset, tmp_path, names):
+    bundle, checkpoint = trained
+    state = torch.load(checkpoint, weights_only=True)
+    other = save(tmp_path / "other", state, **described(bundle, class_names=names))
+    with pytest.raises((RuntimeError, ValueError)) as caught:
+        evaluate((bundle, other), class_dataset, tmp_path / "eval", fold=1)
+    assert f"trained to tell {', '.join(names)}" in cause(caught.value)
+    assert not list((tmp_path / "eval").iterdir())
 
 
 def test_a_data_list_with_other_classes_is_refused(trained, class_dataset, tmp_path):
@@ -138,12 +137,12 @@ def test_a_data_list_with_other_classes_is_refused(trained, class_dataset, tmp_p
 
 
 def test_checkpoint_with_another_number_of_classes(trained, class_dataset, tmp_path):
-    bundle, checkpoint = trained
-    save_checkpoint(build(bundle, class_names=["a", "b"]).state_dict(), tmp_path / "model.pt")
-    shutil.copy(checkpoint.parent / "settings.json", tmp_path)
+    bundle, _ = trained
+    state = build_network({**NETWORKS[bundle], "num_classes": 2}).state_dict()
+    path = save(tmp_path, state, **described(bundle, fold=1))
     for call, source in ((evaluate, class_dataset), (classify, class_dataset / "images")):
         with pytest.raises(RuntimeError) as caught:
-            call((bundle, tmp_path / "model.pt"), source, tmp_path / "out")
+            call((bundle, path), source, tmp_path / "out")
         assert "does not fit" in cause(caught.value)
         assert not (tmp_path / "out" / "classes.csv").exists()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ def test_recipes(class_dataset, teacher, tmp_path, recipe, terms):
     # no projection, and nothing of the teacher
     load_weights(timm.create_model("test_efficientnet_ln", num_classes=3), tmp_path / "model.pt")
     if recipe != "none":
-        used = workflow.parser.get_parsed_content("teacher")
+        (used,) = workflow.parser.get_parsed_content("distiller").teachers.values()
         assert not used.training
         assert all(torch.equal(value, before[name]) for name, value in used.state_dict().items())
         assert not any(parameter.requires_grad for parameter in used.parameters())
@@ -63,7 +64,8 @@ def test_teacher_is_trained_first_and_once(class_dataset, tmp_path, caplog):
     (folder,) = tmp_path.glob("teacher-*")
     trained = (folder / "model.pt").stat().st_mtime_ns
     told = json.loads((tmp_path / "settings.json").read_text())["teacher"]
-    assert (told["checkpoint"], told["epochs"], told["backbones"]) == (str(folder / "model.pt"), 1, TINY_BACKBONES)
+    assert (told["checkpoint"], told["epochs"]) == (str(folder / "model.pt"), 1)
+    assert told["network_def"]["backbones"] == TINY_BACKBONES
     train("cls_student", class_dataset, tmp_path, epochs=1)
     assert "using the teacher trained earlier" in caplog.text
     assert (folder / "model.pt").stat().st_mtime_ns == trained
@@ -91,15 +93,15 @@ def test_files_that_training_began_with_are_not_needed_afterwards(class_dataset,
     for name in ("evaluate", "inference"):
         workflow = create_workflow(config_file=config("cls_teacher", name), workflow_type="infer", **quiet)
         load_weights(workflow.parser.get_parsed_content("network"), checkpoint)
-    small = {key: value for key, value in OVERRIDES["cls_student"].items() if key != "teacher_backbones"}
     values = {
-        **small,
+        **{**OVERRIDES["cls_student"], "teacher_overrides": {}},
         "dataset_dir": str(class_dataset),
         "teacher_checkpoint": checkpoint,
         "output_dir": str(tmp_path / "student"),
     }
     workflow = create_workflow(config_file=config("cls_student", "train"), workflow_type="train", **values)
-    assert len(workflow.parser.get_parsed_content("teacher").backbones) == 1
+    (used,) = workflow.parser.get_parsed_content("distiller").teachers.values()
+    assert len(used.backbones) == 1
     assert "RANDOM" not in caplog.text
 
 
@@ -123,29 +125,41 @@ def test_bad_override_is_one_clear_error(bundle, class_dataset, tmp_path, overri
     assert not (tmp_path / "model.pt").exists()
 
 
+# A teacher that would be trained for ever.
+UNTRAINED = {"teacher_checkpoint": None, "teacher_overrides": {"epochs": 10**6, "backbones": TINY_BACKBONES}}
+TAPS = {**UNTRAINED, "recipe": "msgff"}
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         ({"alpha": 2}, "alpha must be a number from 0 to 1, got 2"),
-        ({"teacher_freeze": "no"}, "teacher_freeze must be True or False, got 'no'"),
         ({"recipe": "kd_plus_plus"}, "recipe must be one of kd, msgff, none"),
-        ({"recipe": "msgff", "teacher_tap": "backbones.0.layer9"}, "has no module 'backbones.0.layer9'; nearest: back"),
-        (
-            {"recipe": "msgff", "teacher_tap_channels": 47, "teacher_checkpoint": None, "teacher_epochs": 10**6},
-            "its projection takes (B, 47, 2 spatial axes)",
-        ),
-        (
-            {"recipe": "msgff", "student_tap": "blocks.9", "teacher_checkpoint": None, "teacher_epochs": 10**6},
-            "no module",
-        ),
+        ({"weights": {"cee": 1}}, "there is no loss term of the name cee (near: {'cee': ['ce']"),
+        ({"weights": {"ce": "much"}}, "loss weights must be numbers, got {'ce': 'much'}"),
+        (TAPS | {"teacher_taps": {"msgff": "backbones.0.layer9"}}, "has no module 'backbones.0.layer9'; nearest: back"),
+        (TAPS | {"teacher_taps": {"msg": "backbones.0.layer2"}}, "teacher_taps: it is not known which module of the"),
+        (TAPS | {"taps": {"msgff": "blocks.9"}}, "no module 'blocks.9'"),
+        ({**UNTRAINED, "recipe": "kd", "teacher_overrides": {"freeze": "no", "epochs": 10**6}}, "freeze must be True or"),
+        ({**UNTRAINED, "teacher_overrides": {"epoch": 3}}, "unknown override: --epoch (did you mean --epochs"),
         ({"teacher_checkpoint": "nowhere.pt"}, "there is no checkpoint nowhere.pt"),
-        ({"teacher_backbones": TINY_BACKBONES[:1]}, "does not fit LateFusionClassifier"),
     ],
 )
 def test_bad_override_of_the_student(class_dataset, teacher, tmp_path, overrides, message):
     with pytest.raises((RuntimeError, ValueError)) as caught:
         train("cls_student", class_dataset, tmp_path, **{"teacher_checkpoint": teacher, **overrides})
     assert message in cause(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_teacher_with_another_network_than_its_settings_say(class_dataset, teacher, tmp_path):
+    other = shutil.copytree(Path(teacher).parent, tmp_path / "other")
+    told = json.loads((other / "settings.json").read_text())
+    told["network_def"]["backbones"] = TINY_BACKBONES[:1]
+    (other / "settings.json").write_text(json.dumps(told))
+    with pytest.raises((RuntimeError, ValueError)) as caught:
+        train("cls_student", class_dataset, tmp_path / "run", teacher_checkpoint=str(other / "model.pt"))
+    assert "does not fit LateFusionClassifier" in cause(caught.value)
 
 
 @pytest.mark.parametrize("bundle", CLASSIFICATION)
@@ -210,7 +224,7 @@ def test_msgff_reaches_the_student_and_the_projection_alone(class_dataset, teach
     assert {"conv_stem.weight"} <= reached
     assert any(name.startswith("blocks.2.") for name in reached)
     assert layer.weight.grad.abs().sum() > 0
-    network = parser.get_parsed_content("teacher")
+    (network,) = distiller.teachers.values()
     assert all(p.grad is None for p in network.parameters())
     # the optimiser moves the projection too
     held = {id(p) for group in parser.get_parsed_content("optimizer").param_groups for p in group["params"]}
@@ -222,13 +236,13 @@ def test_msgff_reaches_the_student_and_the_projection_alone(class_dataset, teach
 def test_full_taps_have_the_shapes_of_the_report():
     """Third MBConv stage of EfficientNet-B0, 40 × 28², and the last convolution of VGG19, 512 × 14²."""
     own = json.loads(Path(config("cls_student", "train")[0]).read_text())
-    values, seen = own["presets"]["full"], {}
-    assert (own["student_tap_channels"], own["teacher_tap_channels"]) == (40, 512)
+    theirs = json.loads(Path(config("cls_teacher", "train")[0]).read_text())
+    (first, *_), seen = theirs["presets"]["full"]["backbones"], {}
     # on the meta device: shapes without the arithmetic
     with torch.device("meta"):
         net = timm.create_model(own["network_name"], num_classes=3)
-        vgg = LateFusionClassifier([values["teacher_backbones"][0]], num_classes=3)
-        net.get_submodule(own["student_tap"]).register_forward_hook(
+        vgg = LateFusionClassifier([first], num_classes=3)
+        net.get_submodule(own["taps"]["msgff"]).register_forward_hook(
             lambda _m, _i, out: seen.update(student=tuple(out.shape))
         )
         tap = vgg.last_convolution()

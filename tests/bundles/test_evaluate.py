@@ -13,27 +13,21 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, create_workflow
 from PIL import Image
-from tiny import BUNDLES, SEGMENTATION, SMALL, cause, config
+from tiny import BRIGHT, BUNDLES, NETWORKS, SEGMENTATION, bright, cause, config, save, untrained
 
-from monai_kd.io.checkpoints import save_checkpoint
 from monai_kd.metrics import METRICS
 
 QUIET = {"device": "cpu", "amp": False, "logging_file": False}
 WRITTEN = {"metrics.json", "slices.csv", "patients.csv", "dice.png", "overlays.png"}
 
-# A network whose answer is known: foreground where the slice, scaled to 0 … 1 and normalised, is above one half.
-BRIGHT = {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 1, "kernel_size": 1}
 # Of sagittal slices: x runs to the back, y to the feet. Spacing 0.8 × 0.5 mm, which no diagonal shows.
 SAGITTAL = np.array([[0, 0, 6.0, 0], [-0.8, 0, 0, 0], [0, -0.5, 0, 0], [0, 0, 0, 1]])
 
 
 @pytest.fixture
-def bright_checkpoint(tmp_path) -> str:
-    scale, half = 50.0, (0.5 - 0.485) / 0.229
-    weight = torch.zeros(1, 3, 1, 1)
-    weight[0, 0] = scale
-    save_checkpoint({"weight": weight, "bias": torch.tensor([-scale * half])}, tmp_path / "bright" / "model.pt")
-    return str(tmp_path / "bright" / "model.pt")
+def bright_network(tmp_path) -> dict:
+    """Overrides that evaluate a network which finds what is bright."""
+    return bright(tmp_path / "bright")
 
 
 def write_slices(folder: Path, slices: list[tuple[np.ndarray, np.ndarray]], png: bool = False, **top) -> Path:
@@ -75,19 +69,11 @@ def evaluate(output_dir: Path, bundle: str = "seg_student", **overrides) -> tupl
         return metrics, list(csv.DictReader(file))
 
 
-@pytest.fixture(scope="module", params=SMALL)
+@pytest.fixture(scope="module", params=NETWORKS)
 def trained(request, disc_dataset, tmp_path_factory) -> tuple[str, str]:
     """A bundle, and an untrained checkpoint of it that says to have been trained on two folds of the discs."""
-    folder = tmp_path_factory.mktemp(request.param)
-    parser = ConfigParser()
-    parser.read_config(config(request.param, "evaluate"))
-    overrides = {"dataset_dir": str(disc_dataset), **SMALL[request.param]}
-    parser.update({"bundle_root": str(BUNDLES / request.param), **overrides})
-    torch.manual_seed(0)
-    save_checkpoint(parser.get_parsed_content("network_def").state_dict(), folder / "model.pt")
-    settings = {**overrides, "fold": 1, "leave_out": []}
-    (folder / "settings.json").write_text(json.dumps(settings))
-    return request.param, str(folder / "model.pt")
+    told = {"dataset_dir": str(disc_dataset), "fold": 1, "leave_out": []}
+    return request.param, str(untrained(request.param, tmp_path_factory.mktemp(request.param), **told))
 
 
 @pytest.mark.parametrize("trained", SEGMENTATION, indirect=True)
@@ -96,7 +82,7 @@ def test_end_to_end(trained, disc_dataset, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         metrics, slices = evaluate(tmp_path, bundle, dataset_dir=str(disc_dataset), checkpoint=checkpoint)
     assert {path.name for path in tmp_path.iterdir()} == WRITTEN
-    # widths, image size and fold come from beside the checkpoint
+    # network, image size and fold come from beside the checkpoint
     assert (metrics["dataset"]["fold"], metrics["settings"]["image_size"]) == (1, 32)
     assert {row["fold"] for row in slices} == {"1"}
     assert len(slices) == metrics["overall"]["slices"] == 4
@@ -115,26 +101,29 @@ def test_end_to_end(trained, disc_dataset, tmp_path, caplog):
     assert "surface_distance_mm" in caplog.text
 
 
-@pytest.mark.parametrize("bundle", SMALL)
+@pytest.mark.parametrize("bundle", NETWORKS)
 def test_has_all_that_monai_asks_for_even_without_a_checkpoint(bundle, disc_dataset, tmp_path):
-    values = {**SMALL[bundle], "dataset_dir": str(disc_dataset), "checkpoint": str(tmp_path / "none.pt")}
+    # small, or the teacher's Vision Transformer takes its time
+    values = {"network_def": NETWORKS[bundle], "dataset_dir": str(disc_dataset), "checkpoint": str(tmp_path / "none.pt")}
     assert prepare(bundle, **values).check_properties() == []
 
 
-@pytest.mark.parametrize("bundle", SMALL)
-def test_preprocessing_is_that_of_training(bundle, disc_dataset):
+@pytest.mark.parametrize("bundle", NETWORKS)
+def test_preprocessing_is_that_of_training(bundle, disc_dataset, tmp_path):
     item = {name: str(disc_dataset / f"{name}s" / "0003.nii.gz") for name in ("image", "label")}
+    checkpoint = untrained(bundle, tmp_path, image_size=48)
+    values = {"train": {"image_size": 48}, "evaluate": {"checkpoint": str(checkpoint)}}
     images = {}
     for name, key in (("train", "validate#preprocessing"), ("evaluate", "preprocessing")):
         parser = ConfigParser()
         parser.read_config(config(bundle, name))
-        parser.update({"bundle_root": str(BUNDLES / bundle), "image_size": 48})
+        parser.update({"bundle_root": str(BUNDLES / bundle), "dataset_dir": str(disc_dataset), **values[name]})
         images[name] = torch.as_tensor(parser.get_parsed_content(key)(dict(item))["image"])
     assert images["train"].shape == (3, 48, 48)
     torch.testing.assert_close(images["evaluate"].as_subclass(torch.Tensor), images["train"], rtol=0, atol=0)
 
 
-def test_known_prediction_comes_back_to_the_geometry_of_the_file(bright_checkpoint, tmp_path):
+def test_known_prediction_comes_back_to_the_geometry_of_the_file(bright_network, tmp_path):
     # Slices of several sizes in one batch: made smaller along x and bigger along y, or neither.
     masks = [
         block((64, 16), (10, 2), (40, 9)),
@@ -144,7 +133,7 @@ def test_known_prediction_comes_back_to_the_geometry_of_the_file(bright_checkpoi
     ]
     data = write_slices(tmp_path / "data", [(mask, mask) for mask in masks])
     metrics, slices = evaluate(
-        tmp_path / "eval", network_def=BRIGHT, checkpoint=bright_checkpoint, dataset_dir=str(data), image_size=32
+        tmp_path / "eval", dataset_dir=str(data), **bright_network
     )
     for row, mask in zip(slices[:3], masks, strict=False):
         assert (float(row["dice"]), float(row["hd95_mm"])) == (1.0, 0.0)
@@ -155,40 +144,39 @@ def test_known_prediction_comes_back_to_the_geometry_of_the_file(bright_checkpoi
     assert metrics["overall"]["missed_tumours"] == 0
 
 
-def test_shifted_truth_is_measured_by_the_affine(bright_checkpoint, tmp_path):
+def test_shifted_truth_is_measured_by_the_affine(bright_network, tmp_path):
     size = (32, 32)
     shifted = [
         (block(size, (8, 8), (16, 16)), block(size, (8 + x, 8 + y), (16 + x, 16 + y))) for x, y in ((2, 0), (0, 2))
     ]
     data = write_slices(tmp_path / "data", shifted)
     _, slices = evaluate(
-        tmp_path / "eval", network_def=BRIGHT, checkpoint=bright_checkpoint, dataset_dir=str(data), image_size=32
+        tmp_path / "eval", dataset_dir=str(data), **bright_network
     )
     assert [float(row["dice"]) for row in slices] == pytest.approx([0.75, 0.75])
     assert [float(row["hd95_mm"]) for row in slices] == pytest.approx([2 * 0.8, 2 * 0.5])
 
 
-def test_pictures_take_their_spacing_from_the_data_list(bright_checkpoint, tmp_path):
+def test_pictures_take_their_spacing_from_the_data_list(bright_network, tmp_path):
     size = (64, 32)
     slices = [(block(size, (8, 8), (16, 16)), block(size, (12, 8), (20, 16)))]
-    values = {"network_def": BRIGHT, "checkpoint": bright_checkpoint, "image_size": 32}
     data = write_slices(tmp_path / "data", slices, png=True, spacing=[0.7, 0.3, 6.0])
-    _, (row,) = evaluate(tmp_path / "eval", dataset_dir=str(data), **values)
+    _, (row,) = evaluate(tmp_path / "eval", dataset_dir=str(data), **bright_network)
     assert float(row["dice"]) == 0.5
     assert float(row["hd95_mm"]) == pytest.approx(4 * 0.7)
     assert float(row["truth_area_mm2"]) == pytest.approx(64 * 0.7 * 0.3)
     with pytest.raises(RuntimeError) as caught:
-        evaluate(tmp_path / "other", dataset_dir=str(write_slices(tmp_path / "without", slices, png=True)), **values)
+        evaluate(tmp_path / "other", dataset_dir=str(write_slices(tmp_path / "without", slices, png=True)), **bright_network)
     assert "does not record how big a pixel is" in cause(caught.value)
 
 
-def test_missed_tumours_are_counted_and_undefined_metrics_empty(bright_checkpoint, tmp_path):
+def test_missed_tumours_are_counted_and_undefined_metrics_empty(bright_network, tmp_path):
     size = (32, 32)
     mask = block(size, (8, 8), (16, 16))
     # an even slice is scaled to 0: nothing is bright
     data = write_slices(tmp_path / "data", [(mask, mask), (np.ones(size), mask), (mask, mask)])
     metrics, slices = evaluate(
-        tmp_path / "eval", network_def=BRIGHT, checkpoint=bright_checkpoint, dataset_dir=str(data), image_size=32
+        tmp_path / "eval", dataset_dir=str(data), **bright_network
     )
     assert metrics["overall"]["missed_tumours"] == 1
     assert (slices[1]["dice"], slices[1]["precision"], slices[1]["hd95_mm"]) == ("0.0", "", "")
@@ -197,11 +185,11 @@ def test_missed_tumours_are_counted_and_undefined_metrics_empty(bright_checkpoin
     assert metrics["classes"]["glioma"]["metrics"]["precision"]["over_patients"]["mean"] is None
 
 
-def test_threshold_decides(bright_checkpoint, tmp_path):
+def test_threshold_decides(bright_network, tmp_path):
     # The middle grey of the second block has the probability 0.5 + a little; 0.99 leaves only white.
     image = block((32, 32), (4, 4), (12, 12)) + 0.51 * block((32, 32), (20, 20), (28, 28))
     data = write_slices(tmp_path / "data", [(image, block((32, 32), (4, 4), (12, 12)))])
-    values = {"network_def": BRIGHT, "checkpoint": bright_checkpoint, "dataset_dir": str(data), "image_size": 32}
+    values = {"dataset_dir": str(data), **bright_network}
     assert evaluate(tmp_path / "half", **values)[1][0]["dice"] != "1.0"
     assert evaluate(tmp_path / "high", threshold=0.99, **values)[1][0]["dice"] == "1.0"
 
@@ -239,10 +227,10 @@ def test_another_data_set_than_in_training_is_said(trained, tmp_path, caplog):
     assert "was trained on" in caplog.text
 
 
-def test_same_seed_same_files(bright_checkpoint, tmp_path):
+def test_same_seed_same_files(bright_network, tmp_path):
     random = np.random.default_rng(0)
     data = write_slices(tmp_path / "data", [(random.random((32, 32)), random.random((32, 32)) > 0.5) for _ in range(4)])
-    values = {"network_def": BRIGHT, "checkpoint": bright_checkpoint, "dataset_dir": str(data), "image_size": 32}
+    values = {"dataset_dir": str(data), **bright_network}
     for name, seed in (("one", 1), ("two", 1), ("three", 2)):
         evaluate(tmp_path / name, seed=seed, **values)
     one, two, three = ((tmp_path / name / "metrics.json").read_bytes() for name in ("one", "two", "three"))
@@ -255,7 +243,7 @@ def test_same_seed_same_files(bright_checkpoint, tmp_path):
     ("overrides", "message"),
     [
         ({"checkpoint": "nowhere/model.pt"}, "FileNotFoundError: there is no checkpoint nowhere"),
-        ({"features": [4, 4, 8, 8, 16, 4]}, "does not fit"),
+        ({"network_def": {**NETWORKS["seg_student"], "features": [4, 4, 8, 8, 16, 4]}}, "does not fit BasicUNet"),
         ({"dataset_dir": "nowhere"}, "FileNotFoundError: dataset_dir: there is no folder nowhere"),
         ({"fold": 7}, "has the folds [0, 1, 2]"),
         ({"fold": 1, "leave_out": [1]}, "1 is none of them"),
@@ -274,21 +262,22 @@ def test_clear_errors(trained, disc_dataset, tmp_path, overrides, message):
     assert not list(tmp_path.iterdir())
 
 
-def test_broken_weights_are_no_missed_tumours(bright_checkpoint, tmp_path):
-    save_checkpoint({"weight": torch.zeros(1, 3, 1, 1), "bias": torch.tensor([float("nan")])}, bright_checkpoint)
+def test_broken_weights_are_no_missed_tumours(bright_network, tmp_path):
+    state = {"weight": torch.zeros(1, 3, 1, 1), "bias": torch.tensor([float("nan")])}
+    save(tmp_path / "bright", state, network_def=BRIGHT, image_size=32)
     mask = block((32, 32), (8, 8), (16, 16))
     data = write_slices(tmp_path / "data", [(mask, mask)])
     with pytest.raises(RuntimeError) as caught:
         evaluate(
-            tmp_path / "eval", network_def=BRIGHT, checkpoint=bright_checkpoint, dataset_dir=str(data), image_size=32
+            tmp_path / "eval", dataset_dir=str(data), **bright_network
         )
     assert "not finite" in cause(caught.value)
 
 
-def test_label_of_another_size_is_named(bright_checkpoint, tmp_path):
+def test_label_of_another_size_is_named(bright_network, tmp_path):
     data = write_slices(tmp_path / "data", [(block((32, 32), (8, 8), (16, 16)), block((32, 30), (8, 8), (16, 16)))])
     with pytest.raises(RuntimeError) as caught:
         evaluate(
-            tmp_path / "eval", network_def=BRIGHT, checkpoint=bright_checkpoint, dataset_dir=str(data), image_size=32
+            tmp_path / "eval", dataset_dir=str(data), **bright_network
         )
     assert re.search(r"label0\.nii\.gz has 32 × 30 pixels, and .*image0\.nii\.gz has 32 × 32", cause(caught.value))

@@ -13,17 +13,12 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import create_workflow
-from tiny import SMALL, config, prepare, rows, train
+from tiny import bright, config, prepare, rows, train, untrained
 
 from monai_kd.bundle import describe_evaluation
-from monai_kd.bundle.running import _short_error
+from monai_kd.config.errors import _short_error
 from monai_kd.data import UnusableItems
 from monai_kd.inference import UnreadableImage
-from monai_kd.io.checkpoints import save_checkpoint
-from monai_kd.networks import create_backbone
-
-# A network that finds what is bright.
-BRIGHT = {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 1, "kernel_size": 1}
 
 
 @pytest.fixture
@@ -44,17 +39,12 @@ def training_items(dataset: Path, tmp_path: Path, bundle: str = "seg_student") -
 
 
 def evaluated(dataset: Path, tmp_path: Path, bundle: str = "seg_student") -> dict:
-    values = {"device": "cpu", "logging_file": False, "bootstrap": 0, "dataset_dir": str(dataset), "image_size": 64}
+    values = {"device": "cpu", "logging_file": False, "bootstrap": 0, "dataset_dir": str(dataset)}
     if bundle == "seg_student":
-        state = {"weight": torch.full((1, 3, 1, 1), 5.0), "bias": torch.zeros(1)}
-        values |= {"network_def": BRIGHT}
+        values |= bright(tmp_path / "weights", image_size=64)
     else:
-        torch.manual_seed(0)
-        state = create_backbone(SMALL[bundle]["network_name"], num_classes=3, image_size=32).state_dict()
-        values |= SMALL[bundle]
-    (tmp_path / "weights").mkdir(exist_ok=True)
-    save_checkpoint(state, tmp_path / "weights" / "model.pt")
-    values |= {"checkpoint": str(tmp_path / "weights" / "model.pt"), "output_dir": str(tmp_path / "eval"), "fold": 0}
+        values |= {"checkpoint": str(untrained(bundle, tmp_path / "weights"))}
+    values |= {"output_dir": str(tmp_path / "eval"), "fold": 0}
     workflow = create_workflow(config_file=config(bundle, "evaluate"), workflow_type="infer", **values)
     workflow.run()
     workflow.finalize()

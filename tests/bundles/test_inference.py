@@ -1,7 +1,6 @@
 """The inference configs of the bundles, as MONAI's commands and a user's shell use them."""
 
 import csv
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,45 +12,35 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ckpt_export, create_workflow, onnx_export, verify_net_in_out
 from monai.transforms import SaveImaged
-from tiny import BUNDLES, SEGMENTATION, SMALL, config
+from tiny import BUNDLES, NETWORKS, SEGMENTATION, config, described, save, untrained
 
-from monai_kd.io.checkpoints import save_checkpoint
+from monai_kd.config import build_network
 
 IDS = ("bundle_root", "device", "network_def", "inferer", "preprocessing", "postprocessing", "handlers", "evaluator")
 
 
-def network(bundle: str, **overrides):
-    parser = ConfigParser()
-    parser.read_config(config(bundle, "inference"))
-    parser.update({"bundle_root": str(BUNDLES / bundle), **overrides})
-    return parser.get_parsed_content("network_def").eval()
-
-
-@pytest.fixture(scope="module", params=SMALL)
+@pytest.fixture(scope="module", params=NETWORKS)
 def trained(request, tmp_path_factory) -> tuple[str, Path]:
     """A bundle, and a checkpoint of it as training leaves it: with statistics of its own, settings beside it."""
-    folder = tmp_path_factory.mktemp(request.param)
     torch.manual_seed(0)
-    net = network(request.param, **SMALL[request.param]).train()
+    net = build_network(NETWORKS[request.param]).train()
     with torch.no_grad():
         for _ in range(3):
             net(torch.randn(4, 3, 32, 32))
-    save_checkpoint(net.state_dict(), folder / "model.pt")
-    (folder / "settings.json").write_text(json.dumps(SMALL[request.param]))
-    return request.param, folder / "model.pt"
+    return request.param, save(tmp_path_factory.mktemp(request.param), net.state_dict(), **described(request.param))
 
 
 def meta(bundle: str) -> str:
     return str(BUNDLES / bundle / "configs" / "metadata.json")
 
 
-@pytest.mark.parametrize("bundle", SMALL)
+@pytest.mark.parametrize("bundle", NETWORKS)
 def test_can_be_looked_at_without_input_and_checkpoint(bundle, tmp_path):
     # small, or the teacher's Vision Transformer takes its time
     workflow = create_workflow(
         config_file=config(bundle, "inference"),
         workflow_type="infer",
-        **SMALL[bundle],
+        network_def=NETWORKS[bundle],
         checkpoint=str(tmp_path / "none.pt"),
     )
     assert workflow.check_properties() == []
@@ -92,14 +81,11 @@ def said(error: BaseException | None) -> str:
 @pytest.mark.parametrize("trained", SEGMENTATION, indirect=True)
 def test_a_checkpoint_that_does_not_fit_is_refused(trained, disc_dataset, tmp_path):
     bundle, checkpoint = trained
-    values = {
-        "input": str(disc_dataset / "images"),
-        "output_dir": str(tmp_path),
-        "logging_file": False,
-        **SMALL[bundle],
-    }
+    values = {"input": str(disc_dataset / "images"), "output_dir": str(tmp_path), "logging_file": False}
+    wider = {**NETWORKS[bundle], "features": [4, 4, 8, 8, 16, 4]}
     for wrong, message in (
-        ({"checkpoint": str(checkpoint), "features": [4, 4, 8, 8, 16, 4]}, "does not fit"),
+        ({"checkpoint": str(checkpoint), "network_def": wider}, "does not fit"),
+        ({"checkpoint": str(save(tmp_path / "w", torch.load(checkpoint), network_def=wider, image_size=32))}, "not fit"),
         ({"checkpoint": str(tmp_path / "absent.pt")}, "there is no checkpoint"),
         ({"checkpoint": meta(bundle)}, "can't be read as a checkpoint"),
     ):
@@ -115,7 +101,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(trained, disc_dataset, tmp_pa
     [
         ({"treshold": 0.3}, "--threshold"),
         ({"threshold": 1.5}, "between 0 and 1"),
-        ({"image_size": 100}, "multiple of 16"),
+        ({"image_size": 64}, "unknown override: --image_size"),
     ],
 )
 def test_wrong_values_are_refused_at_once(wrong, message):
@@ -143,10 +129,10 @@ def test_ckpt_export_gives_the_same_network(trained, tmp_path):
         ckpt_file=str(checkpoint),
         meta_file=meta(bundle),
         config_file=config(bundle, "inference"),
-        checkpoint=str(checkpoint),  # whose settings give the widths
+        checkpoint=str(checkpoint),  # whose settings describe the network
     )
     exported = torch.jit.load(tmp_path / "model.ts").eval()
-    net = network(bundle, **SMALL[bundle])
+    net = build_network(NETWORKS[bundle]).eval()
     net.load_state_dict(torch.load(checkpoint))
     image = torch.randn(2, 3, 48, 32)
     with torch.no_grad():
@@ -168,7 +154,7 @@ def test_onnx_export_gives_the_same_network(trained, tmp_path):
         checkpoint=str(checkpoint),
     )
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
-    net = network(bundle, **SMALL[bundle])
+    net = build_network(NETWORKS[bundle]).eval()
     net.load_state_dict(torch.load(checkpoint))
     image = torch.randn(1, 3, 32, 32)
     with torch.no_grad():
@@ -197,7 +183,8 @@ def test_as_monai_label_takes_it_apart(tmp_path, shape):
     # It sets bundle_root, asks LoadImaged for metadata too, leaves SaveImaged out, and wants the mask as the file is.
     parser = ConfigParser()
     parser.read_config(config("seg_student", "inference"))
-    parser.update({"bundle_root": str(BUNDLES / "seg_student"), **SMALL["seg_student"]})
+    checkpoint = untrained("seg_student", tmp_path / "model")
+    parser.update({"bundle_root": str(BUNDLES / "seg_student"), "checkpoint": str(checkpoint)})
     before, after = (parser.get_parsed_content(name).transforms for name in ("preprocessing", "postprocessing"))
     before[0]._loader.image_only = False
     affine = np.array([[0.4, 0, 0, 3], [0, 0.5, 0, 4], [0, 0, 6, 5], [0, 0, 0, 1]])

@@ -13,18 +13,11 @@ import torch
 from ignite.engine import Events
 from monai.bundle import ConfigParser, create_workflow
 from monai.networks.nets import BasicUNet
-from tiny import BUNDLES, SMALL, TINY, cause, prepare, rows, train
+from tiny import BUNDLES, NETWORKS, TINY, TINY_VIT, cause, described, prepare, rows, save, train
 
 from monai_kd.networks import HybridUNet
 
-WIDTHS = SMALL["seg_student"]["features"]
-
-
-def save(folder: Path, network: torch.nn.Module, **settings) -> dict[str, torch.Tensor]:
-    folder.mkdir(parents=True)
-    torch.save(network.state_dict(), folder / "model.pt")
-    (folder / "settings.json").write_text(json.dumps(settings))
-    return network.state_dict()
+WIDTHS = NETWORKS["seg_student"]["features"]
 
 
 @pytest.fixture
@@ -32,7 +25,7 @@ def app(tmp_path) -> Path:
     """``model/`` of an app, with a served student of widths that no preset has."""
     shutil.copytree(BUNDLES / "seg_student" / "configs", tmp_path / "model" / "seg_student" / "configs")
     student = BasicUNet(2, 3, 1, WIDTHS, act=("relu", {"inplace": True}), norm="batch")
-    save(tmp_path / "model" / "seg_student" / "models", student, **SMALL["seg_student"])
+    save(tmp_path / "model" / "seg_student" / "models", student.state_dict(), **described("seg_student"))
     return tmp_path / "model"
 
 
@@ -77,7 +70,8 @@ def test_goes_on_from_the_served_weights_and_replaces_them(app, given):
             # With a rate that moves nothing, what is published is what was served.
             torch.testing.assert_close(after[name], weight, rtol=0, atol=1e-6)
     settings = json.loads((models / "settings.json").read_text())
-    assert (settings["features"], settings["image_size"], settings["epochs"]) == (WIDTHS, 32, 2)
+    assert settings["network_def"] == NETWORKS["seg_student"]
+    assert (settings["image_size"], settings["epochs"]) == (32, 2)
     assert (settings["recipe"], settings["preset"]) == ("none", "labelling")
     # So that nobody later takes these slices for new ones.
     assert (settings["dataset_dir"], settings["fold"]) == (None, None)
@@ -92,10 +86,9 @@ def test_goes_on_from_the_served_weights_and_replaces_them(app, given):
 def test_what_was_served_is_held_against_what_is_published(app, given, disc_dataset, tmp_path, caplog):
     """The Dice before training is what evaluation finds; an epoch that spoils it is published, and that is said."""
     served = app / "seg_student" / "models" / "model.pt"
-    settings = {**SMALL["seg_student"], "recipe": "none", "amp": False, "device": "cpu", "logging_file": False}
-    settings |= {"epochs": 8, "fold": 0}
-    train("seg_student", disc_dataset, tmp_path / "first", **settings)
-    shutil.copy(tmp_path / "first" / "model.pt", served)
+    train("seg_student", disc_dataset, tmp_path / "first", recipe="none", epochs=8, fold=0)
+    for name in ("model.pt", "settings.json"):
+        shutil.copy(tmp_path / "first" / name, served.with_name(name))
     expected = max(row["val/dice"] for row in rows(tmp_path / "first"))
     assert expected > 0
     fold = json.loads((disc_dataset / "datalist.json").read_text())["training"]
@@ -116,9 +109,10 @@ def test_what_was_served_is_held_against_what_is_published(app, given, disc_data
 
 
 def test_a_teacher_beside_it_teaches(app, given):
-    shape = {**SMALL["seg_teacher"], "features": [4, 8, 8, 8, 16, 4]}
-    teacher = HybridUNet(3, 1, shape["features"], "batch", vit_name=shape["vit_name"], vit_image_size=32)
-    save(app / "seg_teacher" / "models", teacher, **shape)
+    network = {**NETWORKS["seg_teacher"], "features": [4, 8, 8, 8, 16, 4]}
+    teacher = HybridUNet(3, 1, network["features"], "batch", **TINY_VIT)
+    taps = {f"d{level}": f"unet.upcat_{level}" for level in (4, 3, 2, 1)}
+    save(app / "seg_teacher" / "models", teacher.state_dict(), network_def=network, image_size=32, taps=taps)
     models = label(app, given[:4], given[4:])
     settings = json.loads((models / "settings.json").read_text())
     assert settings["recipe"] == "kd_plus_plus"
@@ -141,8 +135,9 @@ def test_nothing_labelled_is_said_and_changes_nothing(app):
 
 
 def test_weights_of_other_widths_are_refused(app, given):
-    settings = app / "seg_student" / "models" / "settings.json"
-    settings.write_text(json.dumps({**SMALL["seg_student"], "features": [8, 8, 8, 8, 8, 8]}))
+    models = app / "seg_student" / "models"
+    wider = {**NETWORKS["seg_student"], "features": [8, 8, 8, 8, 8, 8]}
+    save(models, torch.load(models / "model.pt", weights_only=True), network_def=wider, image_size=32)
     with pytest.raises(RuntimeError) as caught:
         label(app, given[:4], given[4:])
     assert "size mismatch" in cause(caught.value)

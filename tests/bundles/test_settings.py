@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from monai_kd.bundle import saved_settings, training_settings
+from monai_kd.bundle import trained_settings, training_settings
 from monai_kd.io.atomic import write_json
 
 
@@ -18,7 +18,7 @@ def test_settings_that_are_none(tmp_path, content, message):
     with pytest.raises(ValueError, match=message):
         training_settings(tmp_path / "model.pt")
     with pytest.raises(ValueError, match=r"settings\.json is .* restore it"):
-        saved_settings(tmp_path / "model.pt", {"norm": "batch"})
+        trained_settings(tmp_path / "model.pt")
 
 
 def test_numbers_that_json_has_no_word_for_are_refused(tmp_path):

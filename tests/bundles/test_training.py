@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from ignite.engine import Events
 from monai.bundle import ConfigParser, create_workflow
 from monai.networks.nets import BasicUNet
-from tiny import OVERRIDES, TINY_STUDENT, TINY_TEACHER, cause, config, prepare, rows, train
+from tiny import OVERRIDES, SEG_TAUGHT_BY, TINY_STUDENT, TINY_TEACHER, cause, config, prepare, rows, train
 
 from monai_kd.config import cause_of
 from monai_kd.io.checkpoints import load_weights
@@ -21,7 +22,7 @@ from monai_kd.io.checkpoints import load_weights
 @pytest.fixture(scope="module")
 def teacher(disc_dataset, tmp_path_factory) -> Path:
     output_dir = tmp_path_factory.mktemp("teacher")
-    train("seg_teacher", disc_dataset, output_dir, epochs=1, features=TINY_STUDENT["teacher_features"])
+    train("seg_teacher", disc_dataset, output_dir, **SEG_TAUGHT_BY)
     return output_dir / "model.pt"
 
 
@@ -53,8 +54,10 @@ def test_student_trains_its_teacher_once_and_leaves_a_bare_network(disc_dataset,
         assert (tmp_path / name).stat().st_size > 0
     told = json.loads((tmp_path / "settings.json").read_text())["teacher"]
     assert told.items() >= {"checkpoint": str(folder / "model.pt"), "dataset_dir": str(disc_dataset), "fold": 0}.items()
-    assert (told["epochs"], told["features"]) == (1, TINY_STUDENT["teacher_features"])
-    assert (told["learning_rate"], told["vit_name"]) == (0.0005, "vit_tiny_patch16_224")
+    assert (told["epochs"], told["learning_rate"]) == (1, 0.0005)
+    network = told["network_def"]
+    assert (network["features"], network["vit_name"]) == (SEG_TAUGHT_BY["features"], SEG_TAUGHT_BY["vit_name"])
+    assert network == json.loads((folder / "settings.json").read_text())["network_def"]
     assert any((tmp_path / "tensorboard").iterdir())
     (row,) = rows(tmp_path)
     weighted = [value for name, value in row.items() if name.startswith("weighted/")]
@@ -73,7 +76,7 @@ def test_without_anything_given_phantoms_are_made_and_a_teacher_is_trained(
     """The demo preset as it stands, with fewer slices and epochs."""
     monkeypatch.setenv("MONAI_KD_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("monai_kd.bundle.data.PHANTOM_SLICES", 24)
-    given = {"recipe": recipe, "epochs": 1, "teacher_epochs": 1, "output_dir": str(tmp_path / "run")}
+    given = {"recipe": recipe, "epochs": 1, "teacher_overrides": {"epochs": 1}, "output_dir": str(tmp_path / "run")}
     quiet = {"device": "cpu", "amp": False, "logging_file": False}
     workflow = create_workflow(config_file=config(bundle, "train"), workflow_type="train", **given, **quiet)
     workflow.run()
@@ -100,8 +103,8 @@ def test_augmented_teacher_is_found_again(disc_dataset, tmp_path, caplog):
     ("recipe", "terms"),
     [
         ("none", {"supervised"}),
-        ("basic", {"bce", "output", "fusion"}),
-        ("basic_pooled", {"bce", "output", "fusion"}),
+        ("basic", {"bce", "output", "feature"}),
+        ("basic_pooled", {"bce", "output", "pooled_feature"}),
     ],
 )
 def test_recipe_names_its_terms(disc_dataset, teacher, tmp_path, recipe, terms):
@@ -110,14 +113,19 @@ def test_recipe_names_its_terms(disc_dataset, teacher, tmp_path, recipe, terms):
     assert {name.removeprefix("loss/") for name in row if name.startswith("loss/")} == terms
 
 
-def test_teacher_widths_come_from_beside_its_checkpoint(disc_dataset, teacher, tmp_path):
-    values = {name: value for name, value in TINY_STUDENT.items() if not name.startswith(("teacher", "vit"))}
-    values |= {"dataset_dir": str(disc_dataset), "output_dir": str(tmp_path), "teacher_checkpoint": str(teacher)}
+def test_the_teacher_is_described_beside_its_checkpoint(disc_dataset, teacher, tmp_path):
+    values = {**TINY_STUDENT, "teacher_overrides": {}, "teacher_checkpoint": str(teacher)}
+    values |= {"dataset_dir": str(disc_dataset), "output_dir": str(tmp_path)}
     workflow = create_workflow(config_file=config("seg_student", "train"), workflow_type="train", **values)
-    assert workflow.parser.get_parsed_content("teacher_features") == TINY_STUDENT["teacher_features"]
-    assert workflow.parser.get_parsed_content("teacher").vit_image_size == TINY_STUDENT["vit_image_size"]
+    (network,) = workflow.parser.get_parsed_content("distiller").teachers.values()
+    assert network.vit_image_size == SEG_TAUGHT_BY["vit_image_size"]
+    assert network.unet.final_conv.in_channels == SEG_TAUGHT_BY["features"][5]
+    other = Path(shutil.copytree(teacher.parent, tmp_path / "other"))
+    told = json.loads((other / "settings.json").read_text())
+    told["network_def"]["features"] = [4] * 6
+    (other / "settings.json").write_text(json.dumps(told))
     with pytest.raises(RuntimeError) as caught:
-        train("seg_student", disc_dataset, tmp_path, teacher_checkpoint=str(teacher), teacher_features=[4] * 6)
+        train("seg_student", disc_dataset, tmp_path, teacher_checkpoint=str(other / "model.pt"))
     assert "does not fit HybridUNet" in cause(caught.value)
 
 
@@ -299,7 +307,7 @@ def test_two_gloo_processes_train_their_teacher_first(disc_dataset, tmp_path):
     (row,) = _torchrun(2, "seg_student", disc_dataset, tmp_path, 2, **given)
     assert row["loss/logit"] > 0
     (folder,) = tmp_path.glob("teacher-*")
-    assert len(rows(folder)) == TINY_STUDENT["teacher_epochs"]
+    assert len(rows(folder)) == SEG_TAUGHT_BY["epochs"]
     state = torch.load(folder / "model.pt", weights_only=True)
     assert not any(key.startswith("module.") for key in state)
 

@@ -1,11 +1,22 @@
 """Bundles that are small enough for a test."""
 
-import csv
-from pathlib import Path
+from __future__ import annotations
 
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
 from monai.bundle import create_workflow
 
+from monai_kd.config import build_network
+from monai_kd.io import save_checkpoint
+from monai_kd.io.checksum import file_sha256
+
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
+NAMES = ["meningioma", "glioma", "pituitary"]
 
 TINY = {
     "image_size": 32,
@@ -16,27 +27,22 @@ TINY = {
     "device": "cpu",
     "logging_file": False,
 }
-TINY_STUDENT = {
-    **TINY,
-    "teacher_features": [4, 8, 8, 8, 16, 4],
-    "teacher_epochs": 1,
-    "vit_name": "vit_tiny_patch16_224",
-    "vit_image_size": 32,
-}
-TINY_TEACHER = {**TINY, "vit_name": "vit_tiny_patch16_224", "vit_image_size": 32}
+TINY_VIT = {"vit_name": "vit_tiny_patch16_224", "vit_image_size": 32}
+# What the teacher of a tiny student is trained with.
+SEG_TAUGHT_BY = {"features": [4, 8, 8, 8, 16, 4], "epochs": 1, **TINY_VIT}
+TINY_STUDENT = {**TINY, "teacher_overrides": SEG_TAUGHT_BY}
+TINY_TEACHER = {**TINY, **TINY_VIT}
 
 # Backbones of some hundred thousand weights. LayerNorm, since BatchNorm would see other batches in several processes.
 TINY_BACKBONES = [{"name": "test_resnet", "image_size": 32}, {"name": "test_vit", "image_size": 32}]
 TINY_CLASSES = {**{name: value for name, value in TINY.items() if name != "features"}, "learning_rate": 0.001}
 TINY_CLS_TEACHER = {**TINY_CLASSES, "backbones": TINY_BACKBONES}
+CLS_TAUGHT_BY = {"backbones": TINY_BACKBONES, "epochs": 1}
 TINY_CLS_STUDENT = {
     **TINY_CLASSES,
     "network_name": "test_efficientnet_ln",
-    "student_tap_channels": 32,
-    "teacher_backbones": TINY_BACKBONES,
-    "teacher_epochs": 1,
-    "teacher_tap": "backbones.0.layer2",
-    "teacher_tap_channels": 48,
+    "teacher_overrides": CLS_TAUGHT_BY,
+    "teacher_taps": {"msgff": "backbones.0.layer2"},
 }
 OVERRIDES = {
     "seg_student": TINY_STUDENT,
@@ -45,18 +51,56 @@ OVERRIDES = {
     "cls_teacher": TINY_CLS_TEACHER,
 }
 
-# What makes networks tiny that are not trained.
-SMALL = {
-    "seg_student": {"features": [4, 4, 8, 8, 8, 4], "norm": "batch", "image_size": 32},
-    "seg_teacher": {
-        **{"features": [4, 4, 8, 8, 8, 4], "norm": "batch", "image_size": 32},
-        **{"vit_name": "vit_tiny_patch16_224", "vit_image_size": 32},
+# Tiny networks that are not trained, as settings.json describes them.
+_UNET = {"in_channels": 3, "out_channels": 1, "features": TINY["features"], "norm": "batch"}
+NETWORKS: dict[str, dict[str, Any]] = {
+    "seg_student": {"_target_": "BasicUNet", "spatial_dims": 2, **_UNET, "act": ["relu", {"inplace": True}]},
+    "seg_teacher": {"_target_": "monai_kd.networks.HybridUNet", **_UNET, **TINY_VIT},
+    "cls_student": {
+        **{"_target_": "monai_kd.networks.create_backbone", "name": "test_efficientnet"},
+        **{"num_classes": 3, "image_size": 32},
     },
-    "cls_student": {"network_name": "test_efficientnet", "image_size": 32},
-    "cls_teacher": {"backbones": TINY_BACKBONES, "image_size": 32},
+    "cls_teacher": {
+        "_target_": "monai_kd.networks.LateFusionClassifier",
+        **{"backbones": TINY_BACKBONES, "num_classes": 3},
+    },
 }
 SEGMENTATION = ("seg_student", "seg_teacher")
 CLASSIFICATION = ("cls_student", "cls_teacher")
+
+
+def described(bundle: str, **more: Any) -> dict[str, Any]:
+    """What settings.json needs to say of a tiny checkpoint of the bundle."""
+    names = {"class_names": NAMES} if bundle in CLASSIFICATION else {}
+    return {"network_def": NETWORKS[bundle], "image_size": 32, **names, **more}
+
+
+def save(folder: Path, state: Mapping[str, torch.Tensor], **settings: Any) -> Path:
+    """A checkpoint, and beside it a settings.json with these values."""
+    path = folder / "model.pt"
+    save_checkpoint(dict(state), path)
+    (folder / "settings.json").write_text(json.dumps({**settings, "weights_sha256": file_sha256(path)}))
+    return path
+
+
+# A network whose answer is known: foreground where the slice, scaled to 0 … 1 and normalised, is above one half.
+BRIGHT = {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 1, "kernel_size": 1}
+
+
+def bright(folder: Path, steepness: float = 50.0, **more: Any) -> dict[str, Any]:
+    """Overrides that evaluate `BRIGHT`: of torch, so that a config must name it, and no settings.json may."""
+    half = (0.5 - 0.485) / 0.229
+    state = {"weight": torch.zeros(1, 3, 1, 1), "bias": torch.tensor([-steepness * half])}
+    state["weight"][0, 0] = steepness
+    return {"checkpoint": str(save(folder, state, network_def=BRIGHT, **{"image_size": 32, **more})), "network_def": BRIGHT}
+
+
+def untrained(bundle: str, folder: Path, **more: Any) -> Path:
+    """A checkpoint of the bundle's tiny network with random weights, the same in every call."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        state = build_network(NETWORKS[bundle]).state_dict()
+    return save(folder, state, **described(bundle, **more))
 
 
 def config(bundle: str, *names: str) -> list[str]:

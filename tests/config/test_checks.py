@@ -6,9 +6,11 @@ import pytest
 
 from monai_kd.config import check_settings
 
-SWITCHES = ["amp", "resume", "freeze", "teacher_freeze", "calibrate", "gradcam", "upright", "overlays"]
-WEIGHTS = [f"{term}_weight" for term in ("supervised", "logit", "feature", "attention", "edge")]
+SWITCHES = ["amp", "resume", "freeze", "calibrate", "gradcam", "upright", "overlays"]
 FEATURES = [4, 4, 8, 8, 8, 4]
+UNET = {"network_def": {"_target_": "BasicUNet", "features": FEATURES}}
+HYBRID = {"network_def": {"_target_": "monai_kd.networks.HybridUNet", "features": FEATURES}}
+OTHER = {"network_def": {"_target_": "DynUNet", "filters": [4, 8]}}
 
 
 @pytest.mark.parametrize("name", SWITCHES)
@@ -20,7 +22,7 @@ def test_switches(name, value):
     check_settings({name: False})
 
 
-@pytest.mark.parametrize("name", ["alpha", "basic_alpha", "label_smoothing", "flip_probability"])
+@pytest.mark.parametrize("name", ["alpha", "label_smoothing", "flip_probability"])
 @pytest.mark.parametrize("value", [2, -0.1, 1.01, True, "0.5", None, float("nan")])
 def test_shares(name, value):
     with pytest.raises(ValueError, match=f"{name} must be a number from 0 to 1, got "):
@@ -29,7 +31,7 @@ def test_shares(name, value):
         check_settings({name: good})
 
 
-@pytest.mark.parametrize("name", ["weight_decay", "mixup", "basic_beta", "smallest_area_mm2", *WEIGHTS])
+@pytest.mark.parametrize("name", ["weight_decay", "mixup", "smallest_area_mm2"])
 @pytest.mark.parametrize("value", [-1, -0.1, True, "much", None, float("nan"), float("inf")])
 def test_amounts(name, value):
     with pytest.raises(ValueError, match=f"{name} must be a number from 0, got "):
@@ -45,16 +47,17 @@ def test_positive_numbers(name, value):
         check_settings({name: value})
 
 
+@pytest.mark.parametrize("network", [{}, OTHER, {"network_def": None}])
 @pytest.mark.parametrize("value", [300, 33, 32])
-def test_a_classifier_takes_any_image_size(value):
-    check_settings({"image_size": value})
+def test_a_classifier_and_a_network_of_another_kind_take_any_image_size(value, network):
+    check_settings({"image_size": value, **network})
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"image_size": 300, "features": FEATURES}, "image_size must be a multiple of 16, from 32, got 300"),
-        ({"image_size": 16, "features": FEATURES}, "image_size must be a multiple of 16, from 32, got 16"),
+        ({"image_size": 300, **UNET}, "image_size must be a multiple of 16, from 32, got 300"),
+        ({"image_size": 16, **HYBRID}, "image_size must be a multiple of 16, from 32, got 16"),
         ({"image_size": 31}, "image_size must be a whole number from 32, got 31"),
         ({"image_size": 64.0}, "image_size must be a whole number from 32, got 64.0"),
     ],
@@ -62,3 +65,12 @@ def test_a_classifier_takes_any_image_size(value):
 def test_image_sizes(settings, message):
     with pytest.raises(ValueError, match=message):
         check_settings(settings)
+
+
+@pytest.mark.parametrize("network", [UNET, HYBRID])
+@pytest.mark.parametrize("features", [FEATURES[:5], [*FEATURES, 4], [4, 4, 8, 8, 8, 0], [4, 4, 8, 8, 8, True], 32, "wide"])
+def test_features_of_a_unet(network, features):
+    wrong = {"network_def": {**network["network_def"], "features": features}}
+    with pytest.raises(ValueError, match="features must be six whole numbers: four encoder levels"):
+        check_settings(wrong)
+    check_settings({"image_size": 48, **network})
