@@ -21,7 +21,7 @@ from ..bundle import find_bundle
 from ..bundle.checkpoint import describe_checkpoint
 from ..extras import require_extra
 from ..inference import BundlePredictor
-from ..io.atomic import check_new_folder, folder_written_whole
+from ..io.atomic import atomic_folder, check_new_folder
 from ..transforms import ResizeInPlaned, ScaleSliceIntensityd, UprightInPlaned
 
 __all__ = ["export_package", "run_export"]
@@ -63,7 +63,7 @@ def export_package(bundle: str | Path, checkpoint: str | Path, output_dir: str |
     check_new_folder(output_dir)
     predictor = BundlePredictor(bundle, checkpoint, device="cpu", amp=False)
     settings = _settings(predictor, bundle, checkpoint)
-    with folder_written_whole(output_dir) as folder:
+    with atomic_folder(output_dir) as folder:
         _write_onnx(predictor.network, settings["image_size"], folder / "model.onnx")
         (folder / "settings.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         (folder / "requirements.txt").write_text("numpy\nonnxruntime\n", encoding="utf-8")

@@ -12,7 +12,7 @@ from pydicom import config
 from pydicom.valuerep import validate_value
 
 from ..extras import require_extra
-from ..io.atomic import written_whole
+from ..io.atomic import atomic_write
 from ..io.dicom import dicom_slices, quietly
 
 __all__ = ["NoSegmentation", "require_highdicom", "write_dicom_seg"]
@@ -78,7 +78,7 @@ def write_dicom_seg(mask: np.ndarray, sources: Sequence[str | Path], path: str |
             raise NoSegmentation(f"no DICOM SEG: highdicom refuses the header of the source ({kind})") from None
         if "SpecificCharacterSet" in slices[0]:
             segmentation.SpecificCharacterSet = slices[0].SpecificCharacterSet
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             segmentation.save_as(temporary)
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from monai.visualize import GradCAM
 from torch import nn
 
-from ..io.atomic import written_whole
+from ..io.atomic import atomic_write
 
 __all__ = ["draw_gradcam", "gradcam_of"]
 
@@ -97,5 +97,5 @@ def draw_gradcam(
         caption = said if count == 1 else f"slice {number}: {said}"
         mapped.set_title(caption, fontsize=8, color="white", parse_math=False)
     figure.suptitle(title, fontsize=9, color="white", parse_math=False)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=110)

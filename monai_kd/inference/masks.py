@@ -13,7 +13,7 @@ from monai.data import FolderLayoutBase, ImageWriter, MetaTensor
 from monai.utils import convert_to_numpy
 from PIL import Image
 
-from ..io.atomic import written_whole
+from ..io.atomic import atomic_write
 from ..io.nifti import nifti_header, slice_axis
 from ..io.readers import kind_of
 from .inputs import InputFiles
@@ -99,7 +99,7 @@ class MaskWriter(ImageWriter):
         try:
             super().write(filename, verbose=verbose)
             content = self._png() if str(filename).endswith(".png") else self._nifti(str(filename).endswith(".gz"))
-            with written_whole(filename, needed=len(content)) as temporary:
+            with atomic_write(filename, needed=len(content)) as temporary:
                 temporary.write_bytes(content)
         except OSError as error:
             MaskWriter.refused = error

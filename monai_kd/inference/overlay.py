@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..io.atomic import written_whole
+from ..io.atomic import atomic_write
 from ..plots import draw_outline
 from ..transforms import upright_turn
 
@@ -86,5 +86,5 @@ def draw_overlay(
 ) -> None:
     """Write `overlay_figure` to the PNG ``path``."""
     figure = overlay_figure(image, meta, mask, probability, title)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=110)

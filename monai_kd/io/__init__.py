@@ -1,6 +1,6 @@
 """Reading and writing of files."""
 
-from .atomic import write_json, written_whole
+from .atomic import atomic_write, write_json
 from .checkpoints import load_weights, read_checkpoint, save_checkpoint
 from .readers import SliceReader, read_image
 from .unreadable import UnreadableImage
@@ -10,11 +10,11 @@ __all__ = [
     "SliceReader",
     "UnreadableImage",
     "VolumeReader",
+    "atomic_write",
     "load_weights",
     "read_checkpoint",
     "read_image",
     "read_volume",
     "save_checkpoint",
     "write_json",
-    "written_whole",
 ]

@@ -17,7 +17,7 @@ from typing import Any
 from data_prep.disk import is_running, write_error
 from data_prep.text import printable
 
-__all__ = ["check_new_folder", "clear_partial", "folder_written_whole", "remove_earlier", "write_json", "written_whole"]
+__all__ = ["atomic_folder", "atomic_write", "check_new_folder", "clear_partial", "remove_earlier", "write_json"]
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _PARTIAL = re.compile(r"\..+\.(\d+)\.partial(?:\..*)?|\.partial-(\d+)-.*", re.DO
 
 
 @contextmanager
-def written_whole(path: str | Path, needed: int | None = None) -> Iterator[Path]:
+def atomic_write(path: str | Path, needed: int | None = None) -> Iterator[Path]:
     """Give a temporary name beside ``path`` to write to, and rename it to ``path`` when the block ends well.
 
     Args:
@@ -40,7 +40,7 @@ def written_whole(path: str | Path, needed: int | None = None) -> Iterator[Path]
     Example:
         >>> import tempfile
         >>> target = Path(tempfile.mkdtemp()) / "a.txt"
-        >>> with written_whole(target) as temporary:
+        >>> with atomic_write(target) as temporary:
         ...     _ = temporary.write_text("done")
         >>> target.read_text()
         'done'
@@ -98,7 +98,7 @@ def check_new_folder(path: Path) -> None:
 
 
 @contextmanager
-def folder_written_whole(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder beside ``path`` to fill, and rename it to ``path`` when the block ends well.
 
     Args:
@@ -169,8 +169,8 @@ def write_json(content: Any, path: str | Path) -> None:
 
     Raises:
         ValueError: a number is not finite, which JSON has no word for.
-        OSError: as for `written_whole`.
+        OSError: as for `atomic_write`.
     """
     text = (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
-    with written_whole(path, needed=len(text)) as temporary:
+    with atomic_write(path, needed=len(text)) as temporary:
         temporary.write_bytes(text)

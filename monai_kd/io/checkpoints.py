@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from .atomic import written_whole
+from .atomic import atomic_write
 
 __all__ = ["load_weights", "read_checkpoint", "save_checkpoint"]
 
 
 def save_checkpoint(content: Any, path: str | Path) -> None:
     """``torch.save`` under a temporary name, then rename: a killed run leaves the old file or the new one."""
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         torch.save(content, temporary)
 
 

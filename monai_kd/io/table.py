@@ -9,7 +9,7 @@ from typing import Any
 
 from data_prep.text import as_cell, from_cell
 
-from .atomic import written_whole
+from .atomic import atomic_write
 
 __all__ = ["as_text", "read_table", "write_table"]
 
@@ -26,7 +26,7 @@ def write_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], path:
     Raises:
         ValueError: a row has another column.
     """
-    with written_whole(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, [_cell(name) for name in columns], lineterminator="\n")
         table.writeheader()
         table.writerows({_cell(name): _cell(value) for name, value in row.items()} for row in rows)

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from .atomic import write_json, written_whole
+from .atomic import atomic_write, write_json
 from .checksum import file_sha256
 
 __all__ = ["begin_settings", "read_settings", "read_trained", "save_trained", "settings_path"]
@@ -117,7 +117,7 @@ def save_trained(
         settings: JSON values.
     """
     checkpoint = Path(checkpoint)
-    with written_whole(checkpoint) as temporary:
+    with atomic_write(checkpoint) as temporary:
         torch.save(state, temporary)
         if settings is None:
             return

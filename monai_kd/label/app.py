@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..bundle import find_bundle
 from ..inference import BundlePredictor
-from ..io.atomic import check_new_folder, folder_written_whole
+from ..io.atomic import atomic_folder, check_new_folder
 from ..io.trained import settings_path
 
 __all__ = ["make_app", "run_label_app"]
@@ -45,7 +45,7 @@ def make_app(folder: str | Path, checkpoints: dict[str, Path], bundles: str | Pa
             BundlePredictor(find_bundle(BUNDLES[what], bundles), checkpoint, device="cpu")
         except ValueError as error:
             raise ValueError(f"--{what}: {error}") from error
-    with folder_written_whole(folder) as made:
+    with atomic_folder(folder) as made:
         for what, checkpoint in checkpoints.items():
             _copy_bundle(find_bundle(BUNDLES[what], bundles), Path(checkpoint).expanduser(), made / "model")
         shutil.copyfile(MAIN, made / "main.py")

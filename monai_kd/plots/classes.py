@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from ..io.atomic import written_whole
+from ..io.atomic import atomic_write
 from ..metrics.classes import CALIBRATION_BINS, calibration_bins
 
 __all__ = ["plot_confusion", "plot_reliability"]
@@ -59,7 +59,7 @@ def plot_confusion(matrix: ArrayLike, class_names: Sequence[str], path: str | Pa
     axes.grid(which="minor", color="#b0b0b0", linewidth=0.6)
     axes.tick_params(which="both", length=0)
     figure.suptitle(title, fontsize=10, parse_math=False)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=120)
 
 
@@ -120,5 +120,5 @@ def plot_reliability(
         axes.grid(alpha=0.3)
         axes.set_axisbelow(True)
     figure.suptitle(title, fontsize=10, parse_math=False)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=120)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ..io.atomic import written_whole
+from ..io.atomic import atomic_write
 
 __all__ = ["plot_curves"]
 
@@ -53,5 +53,5 @@ def plot_curves(rows: Sequence[Mapping[str, float]], path: str | Path, title: st
         axes.set_xlim(rows[0]["epoch"] - 0.5, rows[-1]["epoch"] + 0.5)
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     figure.suptitle(title, parse_math=False)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=110)

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..io.atomic import written_whole
+from ..io.atomic import atomic_write
 
 __all__ = ["OverlayPanel", "draw_outline", "plot_overlays"]
 
@@ -98,5 +98,5 @@ def plot_overlays(panels: Sequence[OverlayPanel], path: str | Path, title: str =
         found = "prediction" if panel.prediction.any() else "no tumour found"
         cells[-1].set_title(found, fontsize=7, color=PREDICTION_CAPTION)
     figure.suptitle(title, fontsize=10, parse_math=False)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=120)

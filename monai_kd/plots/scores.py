@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..io.atomic import written_whole
+from ..io.atomic import atomic_write
 
 __all__ = ["plot_scores"]
 
@@ -51,5 +51,5 @@ def plot_scores(groups: Mapping[str, Sequence[float]], path: str | Path, label: 
     axes.set(ylabel=label, ylim=(-0.03, 1.03))
     axes.grid(axis="y", alpha=0.3)
     axes.set_title(title, fontsize=10, parse_math=False)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=120)

@@ -9,7 +9,7 @@ from pathlib import Path
 from .. import __version__
 from ..bundle.checkpoint import CheckpointFacts
 from ..inference.examine import Examined, columns
-from ..io.atomic import written_whole
+from ..io.atomic import atomic_write
 from ..io.table import write_table as save_table
 from ..pages import page_template
 
@@ -43,7 +43,7 @@ def write_page(
         date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         version=__version__,
     )
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="replace")
 
 

@@ -51,7 +51,7 @@ def test_ranks():
 
 
 def test_evidence_is_hot_where_it_lies(tmp_path, monkeypatch, figures):
-    monkeypatch.setattr("monai_kd.inference.gradcam.written_whole", _nowhere)
+    monkeypatch.setattr("monai_kd.inference.gradcam.atomic_write", _nowhere)
     image = torch.zeros(3, 16, 12)
     image[:, 10:14, 2:5] = 1  # x to the right, 10 to 13; y down, 2 to 4
     net = Corner().eval()
@@ -67,7 +67,7 @@ def test_evidence_is_hot_where_it_lies(tmp_path, monkeypatch, figures):
 
 
 def test_nothing_is_hot_where_nothing_speaks_for_the_class(tmp_path, monkeypatch, figures):
-    monkeypatch.setattr("monai_kd.inference.gradcam.written_whole", _nowhere)
+    monkeypatch.setattr("monai_kd.inference.gradcam.atomic_write", _nowhere)
     net = nn.Sequential(Corner(), nn.Linear(2, 2, bias=False)).eval()
     net[1].weight.data = torch.tensor([[-1.0, 0.0], [-2.0, 0.0]])  # what is bright speaks against both
     image = torch.rand(3, 16, 12)
@@ -79,7 +79,7 @@ def test_nothing_is_hot_where_nothing_speaks_for_the_class(tmp_path, monkeypatch
     ("slices", "shown"), [(1, [0]), (3, [0, 1, 2]), (30, [0, 3, 5, 8, 11, 13, 16, 18, 21, 24, 26, 29])]
 )
 def test_at_most_twelve_slices(tmp_path, monkeypatch, figures, slices, shown):
-    monkeypatch.setattr("monai_kd.inference.gradcam.written_whole", _nowhere)
+    monkeypatch.setattr("monai_kd.inference.gradcam.atomic_write", _nowhere)
     image = torch.arange(float(slices)).expand(3, 6, 4, slices).clone()
     image[:, 0, 0] += 1
     first = np.array([0.75, 0.25] * slices)[:slices]
@@ -91,7 +91,7 @@ def test_at_most_twelve_slices(tmp_path, monkeypatch, figures, slices, shown):
 
 
 def test_the_map_is_of_the_class_in_the_caption(tmp_path, monkeypatch, figures):
-    monkeypatch.setattr("monai_kd.inference.gradcam.written_whole", _nowhere)
+    monkeypatch.setattr("monai_kd.inference.gradcam.atomic_write", _nowhere)
     image = torch.zeros(3, 16, 12)
     image[:, 10:14, 2:5] = 1  # speaks for class 0, and against class 1
     for probabilities, hot in (([[0.9], [0.1]], True), ([[0.1], [0.9]], False)):

@@ -9,7 +9,7 @@ from slices import grey, pattern, write_dicom
 
 from monai_kd.inference import InputFiles
 from monai_kd.inference.masks import mask_path
-from monai_kd.io import written_whole
+from monai_kd.io import atomic_write
 
 IMAGE = grey(pattern())
 
@@ -50,7 +50,7 @@ def test_outputs_of_long_names_fit_and_stay_apart(names, tmp_path):
     assert len({name.lower() for name in found}) == len(names)
     for image in inputs.images:
         for path in (mask_path(inputs, image.label), tmp_path / "out" / f"{image.name}_overlay.png"):
-            with written_whole(path) as temporary:
+            with atomic_write(path) as temporary:
                 temporary.write_text("x")
             assert path.parent == (tmp_path / "out" / image.label).parent
     assert found == [image.name for image in InputFiles(tmp_path / "in", tmp_path / "out").images]

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from monai_kd.io import atomic
-from monai_kd.io.atomic import clear_partial, folder_written_whole, write_json, written_whole
+from monai_kd.io.atomic import atomic_folder, atomic_write, clear_partial, write_json
 from monai_kd.io.checkpoints import save_checkpoint
 
 
@@ -55,7 +55,7 @@ def test_a_full_disk(small_disk):
         write_json("a" * 2_000_000, small_disk / "a.json")
 
     def package() -> None:
-        with folder_written_whole(small_disk / "package") as folder:
+        with atomic_folder(small_disk / "package") as folder:
             (folder / "a").write_bytes(bytes(2**21))
 
     with pytest.raises(OSError, match=r"package can't be written: No space left"):
@@ -100,7 +100,7 @@ def test_a_folder_that_may_not_be_written_to(tmp_path, monkeypatch):
 
 def test_other_errors_stay_what_they_are(tmp_path):
     def fails() -> None:
-        with written_whole(tmp_path / "a") as temporary:
+        with atomic_write(tmp_path / "a") as temporary:
             temporary.write_text("half")
             (tmp_path / "absent").read_text()
 
@@ -113,14 +113,14 @@ def test_other_errors_stay_what_they_are(tmp_path):
     "name", ["b" * 251 + ".csv", "ä" * 125 + ".json", "a." + "b" * 253, "b" * 255, ".b", "\udce9" * 255]
 )
 def test_names_as_long_as_names_may_be(name, tmp_path):
-    with written_whole(tmp_path / name) as temporary:
+    with atomic_write(tmp_path / name) as temporary:
         temporary.write_text("a")
         assert len(os.fsencode(temporary.name)) <= 255
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_two_long_names_are_written_at_a_time(tmp_path):
-    with written_whole(tmp_path / ("b" * 200 + "1")) as one, written_whole(tmp_path / ("b" * 200 + "2")) as other:
+    with atomic_write(tmp_path / ("b" * 200 + "1")) as one, atomic_write(tmp_path / ("b" * 200 + "2")) as other:
         assert one != other
         one.write_text("1")
         other.write_text("2")
@@ -148,7 +148,7 @@ def test_a_half_written_folder_is_removed_by_the_next_try(gone, tmp_path):
     running = tmp_path / f".partial-{os.getpid()}-c" / "package"
     for folder in (own, other, running):
         folder.mkdir(parents=True)
-    with folder_written_whole(tmp_path / "package") as folder:
+    with atomic_folder(tmp_path / "package") as folder:
         (folder / "a").write_text("a")
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == sorted([other.parent.name, running.parent.name, "package"])

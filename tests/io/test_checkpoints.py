@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from monai_kd.io.atomic import written_whole
+from monai_kd.io.atomic import atomic_write
 from monai_kd.io.checkpoints import load_weights, read_checkpoint, save_checkpoint
 
 
@@ -52,7 +52,7 @@ def test_failure_while_saving_leaves_no_file_where_there_was_none(tmp_path):
 def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("old")
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("new")
         assert temporary.parent == path.parent  # or renaming would copy
         assert temporary.suffix == ".csv"
@@ -63,7 +63,7 @@ def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path):
 
 def test_interruption_is_an_exception_too(tmp_path):
     def interrupted() -> None:
-        with written_whole(tmp_path / "a.csv") as temporary:
+        with atomic_write(tmp_path / "a.csv") as temporary:
             temporary.write_text("half")
             raise KeyboardInterrupt
 
