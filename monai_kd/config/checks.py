@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from monai.bundle import ConfigParser
+from monai.utils import ensure_tuple
 
 __all__ = ["check_settings", "refuse_unknown"]
 
@@ -69,7 +70,12 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
 # U-Nets with six ``features``, which halve the image four times.
 _UNETS = ("BasicUNet", "HybridUNet")
 _UNET_CHECKS = {
-    "image_size": (lambda v: type(v) is int and v >= 32 and v % 16 == 0, "a multiple of 16, from 32"),
+    "image_size": (
+        lambda v: all(
+            type(n) is int and n % 16 == 0 and n >= (16 if isinstance(v, list) else 32) for n in ensure_tuple(v)
+        ),
+        "a multiple of 16, from 32, or a list of multiples of 16, one an axis",
+    ),
 }
 
 
