@@ -7,6 +7,7 @@ from .inputs import InputFiles
 from .masks import MaskLayout, MaskWriter
 from .predictor import BundlePredictor
 from .small_areas import DropSmallAreasd
+from .volumes import InputVolumes
 
 __all__ = [
     "BundlePredictor",
@@ -15,6 +16,7 @@ __all__ = [
     "FileEvaluator",
     "Findings",
     "InputFiles",
+    "InputVolumes",
     "MaskLayout",
     "MaskWriter",
     "ReadableDataset",

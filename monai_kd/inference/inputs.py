@@ -14,7 +14,7 @@ from typing import Any
 from ..io.dicom import series_of
 from ..io.readers import SUFFIXES, kind_of
 
-__all__ = ["InputFiles", "InputImage"]
+__all__ = ["InputFiles", "InputImage", "stem_of"]
 
 # Bytes, of the 255 that file systems take, to which _overlay.png and the like are added.
 LONGEST_NAME = 240
@@ -147,7 +147,8 @@ class InputFiles(Sequence):
         return images
 
 
-def _stem(label: str) -> str:
+def stem_of(label: str) -> str:
+    """A name of a file without the suffix of its format."""
     for suffix in sorted(SUFFIXES, key=len, reverse=True):
         if label.lower().endswith(suffix):
             return label[: -len(suffix)]
@@ -169,11 +170,11 @@ def _shortened(name: str) -> str:
 def _named(images: list[InputImage]) -> list[InputImage]:
     """Name outputs by the stem of the file, cut where it is too long; by the suffix too, where two share a stem."""
     # Some file systems take A.png and a.png for the same.
-    shared = Counter(_stem(image.label).lower() for image in images)
+    shared = Counter(stem_of(image.label).lower() for image in images)
     taken: set[str] = set()
     named = []
     for image in images:
-        stem = _stem(image.label)
+        stem = stem_of(image.label)
         if shared[stem.lower()] > 1:
             stem += image.label[len(stem) :].replace(".", "_")
         name, number = _shortened(stem), 1

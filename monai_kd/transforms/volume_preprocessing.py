@@ -38,6 +38,7 @@ def volume_preprocessing(
     regions: Mapping[str, Sequence[int]] | None = None,
     mask_names: Sequence[str] | None = None,
     multiclass: bool = False,
+    label_as_in_file: bool = False,
     orientation: str | None = "RAS",
     spacing: Sequence[float] | None = None,
     patch_size: Sequence[int] | None = None,
@@ -59,6 +60,8 @@ def volume_preprocessing(
         regions: of the label, see `RegionMasks`; ``None`` reads no label.
         mask_names: which of the regions, in the order of the network's channels; ``None``: all.
         multiclass: whether the label becomes class numbers, for a softmax over regions that exclude each other.
+        label_as_in_file: whether the label is neither turned nor resampled, to evaluate masks on the voxels of the
+            file.
         orientation: of the axes, see MONAI's ``Orientation``; slices are turned as a viewer shows them. ``None``: as in
             the file.
         spacing: size of a voxel in mm to resample to, one number an axis; ``None``: as in the file.
@@ -85,8 +88,8 @@ def volume_preprocessing(
         if lengths is not None and (isinstance(lengths, (int, float)) or len(lengths) != spatial_dims):
             raise ValueError(f"{name} must be {spatial_dims} numbers, one an axis, got {lengths}.")
     label = regions is not None
-    if patch_size is not None and not label:
-        raise ValueError("patches are cut around the regions of a label: give regions, or leave patch_size at None.")
+    if patch_size is not None and (not label or label_as_in_file):
+        raise ValueError("patches are cut around the regions of a label on the voxels of its image: give regions.")
     keys = ["image", "label"] if label else ["image"]
     read = VolumeReader(channels, constant, max_pixels)
     steps: list[Callable] = [LoadImaged("image", reader=read, image_only=True)]
@@ -95,12 +98,13 @@ def volume_preprocessing(
     steps.append(EnsureChannelFirstd(keys))
     if regions is not None:
         steps += [RegionMasksd("label", regions, mask_names, exclusive=multiclass), SameGridd("label", "image")]
+    moved = ["image"] if label_as_in_file else keys
     if orientation is not None:
-        steps.append(UprightInPlaned(keys) if spatial_dims == 2 else Orientationd(keys, orientation, labels=_AXES))
+        steps.append(UprightInPlaned(moved) if spatial_dims == 2 else Orientationd(moved, orientation, labels=_AXES))
     if spatial_dims == 2:
-        steps.append(SqueezeSliced(keys))
+        steps.append(SqueezeSliced(moved))
     if spacing is not None:
-        steps.append(Spacingd(keys, spacing, mode=["bilinear", "nearest"][: len(keys)]))
+        steps.append(Spacingd(moved, spacing, mode=["bilinear", "nearest"][: len(moved)]))
     steps.append(NormalizeIntensityd("image", nonzero=True, channel_wise=True))
     steps.append(EnsureTyped("image", dtype=torch.float32, track_meta=track_meta))
     if label:
