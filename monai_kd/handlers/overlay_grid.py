@@ -15,6 +15,7 @@ from data_prep.text import printable
 
 from ..data import class_name
 from ..plots import OverlayPanel, plot_overlays
+from ..transforms import separate_masks
 
 __all__ = ["OverlayGrid"]
 
@@ -23,9 +24,17 @@ def _plane(tensor: torch.Tensor) -> np.ndarray:
     return np.asarray(torch.as_tensor(tensor)[0].float().cpu())
 
 
+def _masks(tensor: torch.Tensor, classes: int) -> np.ndarray:
+    """(X, Y) of one class, (C, X, Y) of several; 0 or 1."""
+    masks = np.asarray(separate_masks(torch.as_tensor(tensor).cpu(), classes).float())
+    return masks[0] if classes == 1 else masks
+
+
 def _dice(prediction: np.ndarray, truth: np.ndarray) -> float:
-    total = prediction.sum() + truth.sum()
-    return 2 * float((prediction * truth).sum()) / float(total) if total else float("nan")
+    """Mean over the classes that are there, in truth or prediction; NaN without any."""
+    pairs = [(prediction, truth)] if prediction.ndim == 2 else zip(prediction, truth, strict=True)
+    defined = [2 * float((p * t).sum()) / float(p.sum() + t.sum()) for p, t in pairs if p.any() or t.any()]
+    return sum(defined) / len(defined) if defined else float("nan")
 
 
 class OverlayGrid:
@@ -39,12 +48,19 @@ class OverlayGrid:
         count: slices to show.
         class_names: name of each class number, for the captions.
         save: whether this process writes.
+        mask_names: of the classes that are segmented; several have a colour each.
     """
 
     def __init__(
-        self, path: str | Path, count: int = 12, class_names: Sequence[str] = (), save: bool = True
+        self,
+        path: str | Path,
+        count: int = 12,
+        class_names: Sequence[str] = (),
+        save: bool = True,
+        mask_names: Sequence[str] = ("tumour",),
     ) -> None:
         self.path, self.save, self.class_names = Path(path), bool(save), list(class_names)
+        self.mask_names = list(mask_names)
         self.count = int(count)
         self._shown: set[int] = set()
         self._seen = 0
@@ -66,7 +82,7 @@ class OverlayGrid:
     def _collect(self, engine: Engine) -> None:
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
             if self._seen in self._shown:
-                prediction, truth = _plane(output[Keys.PRED]), _plane(output[Keys.LABEL])
+                prediction, truth = (_masks(output[key], len(self.mask_names)) for key in (Keys.PRED, Keys.LABEL))
                 self._panels.append(
                     OverlayPanel(
                         image=_plane(output[Keys.IMAGE]),
@@ -85,4 +101,5 @@ class OverlayGrid:
         state = engine.state
         if state.best_metric_epoch == state.epoch:
             best = "undefined" if math.isnan(state.best_metric) else f"{state.best_metric:.3f}"
-            plot_overlays(self._panels, self.path, f"epoch {state.epoch}: mean Dice {best}")
+            title = f"epoch {state.epoch}: mean Dice {best}"
+            plot_overlays(self._panels, self.path, title, mask_names=self.mask_names)
