@@ -154,6 +154,6 @@ def _of_before(saved: Mapping[str, Any], file: Path) -> dict[str, Any]:
         return {"_target_": "BasicUNet", "spatial_dims": 2, **unet, "act": ["relu", {"inplace": True}]}
     except (KeyError, TypeError) as error:
         raise ValueError(
-            f"{file} does not describe the network ({error!r}): write its definition into it as \"network_def\", "
+            f'{file} does not describe the network ({error!r}): write its definition into it as "network_def", '
             'such as {"_target_": "BasicUNet", "spatial_dims": 2, …}.'
         ) from None
