@@ -5,7 +5,7 @@ from ..config import build_network, check_settings
 from ..evaluation.describe import describe_evaluation
 from ..handlers import not_worse
 from .alone import run_alone
-from .data import dataset_folder, preset
+from .data import dataset_folder, mask_values, preset
 from .distillation import Distillation, needs_teacher, recipe_title
 from .folder import find_bundle
 from .overrides import accept_overrides
@@ -33,6 +33,7 @@ __all__ = [
     "given_data",
     "local_rank",
     "losses",
+    "mask_values",
     "needs_teacher",
     "not_worse",
     "preset",

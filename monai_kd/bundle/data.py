@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
-from ..data import read_datalist
+from ..data import mask_value, read_datalist
 from .processes import first_alone
 
-__all__ = ["dataset_folder", "phantom_folder", "preset"]
+__all__ = ["dataset_folder", "mask_values", "phantom_folder", "preset"]
 
 logger = logging.getLogger(__name__)
 
@@ -66,3 +67,19 @@ def dataset_folder(dataset_dir: str | None, phantoms: bool = True) -> str:
             write_phantoms(folder / "raw", slices=PHANTOM_SLICES, seed=PHANTOM_SEED)
             convert(folder / "raw", data)
     return str(data)
+
+
+def mask_values(dataset_dir: str | None, out_channels: int) -> Mapping[int, int] | int | None:
+    """Which values mask files may hold, for `monai_kd.transforms.DeclaredMask`.
+
+    Args:
+        dataset_dir: folder whose data list declares it; ``None`` for slices that are given one by one.
+        out_channels: of the network. Masks that are given for several classes hold the indices of the classes.
+
+    Example:
+        >>> mask_values(None, 1), mask_values(None, 3)
+        (None, {1: 1, 2: 2})
+    """
+    if dataset_dir is not None:
+        return mask_value(dataset_dir)
+    return {index: index for index in range(1, out_channels)} if out_channels > 1 else None

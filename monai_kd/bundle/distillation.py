@@ -113,6 +113,17 @@ class Distillation:
             size=None if own["image_size"] == its["image_size"] or own.get("volumes") else its["image_size"],
         )
 
+    def _check_masks(self) -> None:
+        """Refuse a teacher whose channels mean something else, be they equally many."""
+        told = ("activation", "mask_names")
+        own, its = ({name: settings.get(name) for name in told} for settings in (self.settings, self.teacher.trained))
+        if "mask_names" in self.settings and own != its:
+            described = (f"{', '.join(each['mask_names'])} ({each['activation']})" for each in (own, its))
+            raise ValueError(
+                "the student segments {} and the teacher {}: take a teacher that was trained for the same classes, "
+                "with the same `multiclass`.".format(*described)
+            )
+
     def _example(self) -> torch.Tensor:
         # Two images: BatchNorm of a network that is left in training mode needs them.
         size = self.settings["image_size"]
@@ -137,6 +148,7 @@ class Distillation:
         if not self.loss.needs_teacher:
             self.teacher.warn_unused()
             return Distiller(self.student)
+        self._check_masks()
         untrained, image = self.teacher.untrained(), self._example()
         own = self.taps if self.loss.needs_features else {}
         others = self.teacher.taps(untrained, list(own)) if own else {}

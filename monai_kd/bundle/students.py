@@ -61,6 +61,11 @@ def load_students(
     cut = {} if threshold is None else {"threshold": threshold}
     softened = {} if temperature is None else {"temperature": read_temperature(temperature, classification)}
     segment = _predictor("segmentation", segmentation, folders, **shared, **cut)
+    if threshold is not None and segment.threshold is None:
+        raise ValueError(
+            f"--threshold: {segmentation} has none, as each pixel gets the most probable of the background and "
+            f"{', '.join(segment.mask_names)}: leave it out."
+        )
     classify = _predictor("classification", classification, folders, **shared, **softened)
     checkpoints = {
         "segmentation": describe_checkpoint(segmentation),

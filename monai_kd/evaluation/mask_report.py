@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import logging
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from monai.transforms import AsDiscreted, Compose, LoadImaged
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose, LoadImaged
 from monai.utils.enums import CommonKeys as Keys
 
 from data_prep.text import printable
 
 from ..data import in_plane_spacing, read_datalist
 from ..io import SliceReader
-from ..metrics import mask_metrics, patient_rows, summarise, summary_table, write_rows
+from ..metrics import (
+    class_columns,
+    mask_patient_rows,
+    mask_summary_table,
+    masks_metrics,
+    summarise_masks,
+    write_rows,
+)
 from ..plots import OverlayPanel, plot_overlays, plot_scores
-from ..transforms import SameGridd, SqueezeSliced
+from ..transforms import SqueezeSliced, separate_masks
 from .report import EvaluationReport
 
 __all__ = ["MaskReport"]
@@ -25,10 +35,11 @@ logger = logging.getLogger(__name__)
 
 
 class MaskReport(EvaluationReport):
-    """`EvaluationReport` of a segmentation: `monai_kd.metrics.mask_metrics` for every slice.
+    """`EvaluationReport` of a segmentation: `monai_kd.metrics.masks_metrics` for every slice.
 
     Attach it to an evaluator whose post-processing leaves masks in the geometry of the files: ``pred``, with the
-    metadata of the image, and ``label``, both (1, H, W).
+    metadata of the image, and ``label``. Both are (1, H, W), a mask or the indices of several classes, or (C, H, W), a
+    mask for each class; see `separate_masks`.
 
     Written: ``slices.csv``, ``patients.csv``, ``dice.png``, ``overlays.png`` (the worst, the median and the best slices
     by Dice), ``metrics.json``.
@@ -36,17 +47,19 @@ class MaskReport(EvaluationReport):
     Args:
         args, kwargs: as for `EvaluationReport`; ``dataset_dir`` also tells the size of a pixel of pictures.
         panels: slices to show of the worst, the median and the best each.
+        mask_names: of the classes that are segmented. With several, tables have the columns ``<metric>_<class>`` too,
+            ``metrics.json`` has ``masks``, and pictures a colour for each class.
 
     Raises:
         ValueError: while running: a prediction and its label differ in size; or as `EvaluationReport`.
     """
 
-    def __init__(self, *args: Any, panels: int = 4, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, panels: int = 4, mask_names: Sequence[str] = ("tumour",), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.panels = int(panels)
+        self.panels, self.mask_names = int(panels), list(mask_names)
         self.listed_spacing = read_datalist(self.dataset_dir, allow_outside=True).get("spacing")
-        # One bit a pixel: which slices are to be shown is known at the end.
-        self._packed: list[np.ndarray] = []
+        # Prediction and truth of every slice, packed: which are to be shown is known at the end.
+        self._packed: list[tuple[_Packed, _Packed]] = []
 
     def begin(self) -> None:
         super().begin()
@@ -54,57 +67,81 @@ class MaskReport(EvaluationReport):
 
     def measure(self, output: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
         prediction, truth = output[Keys.PRED], output[Keys.LABEL]
-        if prediction.shape != truth.shape:
+        if prediction.shape[1:] != truth.shape[1:]:
             raise ValueError(
                 f"{entry['image']} and {entry['label']} differ in size: {tuple(prediction.shape[1:])} and "
                 f"{tuple(truth.shape[1:])}."
             )
         spacing = in_plane_spacing(prediction, entry["image"], self.listed_spacing)
-        self._packed.append(np.packbits(np.asarray(prediction[0]) != 0))
-        return mask_metrics(prediction[0], truth[0], spacing)
+        found, wanted = (separate_masks(_plain(masks), len(self.mask_names)) for masks in (prediction, truth))
+        self._packed.append((_Packed(found), _Packed(wanted)))
+        return masks_metrics(found, wanted, spacing, self.mask_names)
 
     def write(self) -> tuple[dict[str, Any], str, Sequence[str]]:
-        summary = summarise(self.rows, self.bootstrap, self.seed)
+        summary = summarise_masks(self.rows, self.bootstrap, self.seed, self.mask_names)
         write_rows(self.rows, self.output_dir / "slices.csv")
-        write_rows(patient_rows(self.rows), self.output_dir / "patients.csv")
+        write_rows(mask_patient_rows(self.rows, self.mask_names), self.output_dir / "patients.csv")
         self._draw()
-        return summary, summary_table(summary), ("slices.csv", "patients.csv", "dice.png", "overlays.png")
+        return summary, mask_summary_table(summary), ("slices.csv", "patients.csv", "dice.png", "overlays.png")
 
     def _draw(self) -> None:
         ranked = sorted((row["dice"], number) for number, row in enumerate(self.rows) if row["dice"] is not None)
         if not ranked:
             logger.warning("no slice has a tumour, true or predicted: there is no Dice to draw.")
             return
+        plot_scores(self._groups(ranked), self.output_dir / "dice.png", "Dice of a slice", self.title)
+        shown = [(f"{place}/{len(ranked)}", ranked[place - 1][1]) for place in _places(len(ranked), self.panels)]
+        load = LoadImaged(Keys.IMAGE, SliceReader, ensure_channel_first=True, constant=True)
+        read = Compose([load, SqueezeSliced(Keys.IMAGE)])
+        mean = np.mean([dice for dice, _ in ranked])
+        plot_overlays(
+            [self._panel(rank, number, read) for rank, number in shown],
+            self.output_dir / "overlays.png",
+            f"{self.title}: {_shown(len(ranked), self.panels)} slices by Dice (mean {mean:.3f})",
+            mask_names=self.mask_names,
+        )
+
+    def _groups(self, ranked: Sequence[tuple[float, int]]) -> dict[str, list[float]]:
+        """Dice of all slices, and by the class of the slice; of several masks, by the class of the mask."""
+        if columns := class_columns(self.mask_names):
+            each = {name: [row[f"dice{ending}"] for row in self.rows] for name, ending in columns.items()}
+            defined = {name: [dice for dice in own if dice is not None] for name, own in each.items()}
+            return {"over the classes": [dice for dice, _ in ranked], **defined}
         groups: dict[str, list[float]] = {
             "all": [dice for dice, _ in ranked],
             **{name: [] for name in self.class_names},
         }
         for dice, number in ranked:
             groups.setdefault(self.rows[number]["class_name"], []).append(dice)
-        plot_scores(groups, self.output_dir / "dice.png", "Dice of a slice", self.title)
-        shown = [(f"{place}/{len(ranked)}", ranked[place - 1][1]) for place in _places(len(ranked), self.panels)]
-        read = Compose(
-            [
-                LoadImaged([Keys.IMAGE, Keys.LABEL], SliceReader, ensure_channel_first=True, constant=True),
-                SameGridd(Keys.LABEL, reference=Keys.IMAGE),
-                SqueezeSliced([Keys.IMAGE, Keys.LABEL]),
-                AsDiscreted(Keys.LABEL, threshold=0.5),
-            ]
-        )
-        plot_overlays(
-            [self._panel(rank, number, read) for rank, number in shown],
-            self.output_dir / "overlays.png",
-            f"{self.title}: {_shown(len(ranked), self.panels)} slices by Dice (mean {np.mean(groups['all']):.3f})",
-        )
+        return groups
 
     def _panel(self, rank: str, number: int, read: Compose) -> OverlayPanel:
         row = self.rows[number]
-        content = read({key: self.data[number][key] for key in (Keys.IMAGE, Keys.LABEL)})
-        image, truth = (np.asarray(content[key][0]) for key in (Keys.IMAGE, Keys.LABEL))
-        prediction = np.unpackbits(self._packed[number], count=truth.size).reshape(truth.shape)
+        named = {key: value for key, value in self.data[number].items() if key in (Keys.IMAGE, "slice")}
+        image = np.asarray(read(named)[Keys.IMAGE][0])
+        prediction, truth = (packed.masks() for packed in self._packed[number])
         distance = "" if row["hd95_mm"] is None else f", HD95 {row['hd95_mm']:.1f} mm"
         title = f"{rank}  {printable(row['source'])}  {row['class_name']}\nDice {row['dice']:.2f}{distance}"
         return OverlayPanel(image, truth, prediction, title)
+
+
+class _Packed:
+    """Binary masks of a slice, (C, H, W), in little memory: one bit a pixel, and long runs of equal ones."""
+
+    def __init__(self, masks: torch.Tensor) -> None:
+        self.shape = tuple(masks.shape)
+        self.bits = zlib.compress(np.packbits(np.asarray(masks.cpu())).tobytes(), level=1)
+
+    def masks(self) -> np.ndarray:
+        """(H, W) of one class, (C, H, W) of several."""
+        bits = np.frombuffer(zlib.decompress(self.bits), dtype=np.uint8)
+        masks = np.unpackbits(bits, count=int(np.prod(self.shape))).reshape(self.shape)
+        return masks[0] if len(masks) == 1 else masks
+
+
+def _plain(masks: torch.Tensor) -> torch.Tensor:
+    # Every operation on a MetaTensor is several times slower.
+    return masks.as_tensor() if isinstance(masks, MetaTensor) else masks
 
 
 def _places(count: int, each: int) -> list[int]:

@@ -113,16 +113,18 @@ def _settings(predictor: BundlePredictor, bundle: Path, checkpoint: str | Path) 
             f"{', '.join(kind.__name__ for kind in KNOWN)} in this order, and would give other results."
         )
     normalizer = prepared[kinds.index(NormalizeIntensityd)].normalizer
-    facts = describe_checkpoint(checkpoint)
+    facts, trained = describe_checkpoint(checkpoint), predictor.value("trained")
     metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
     classifies = metadata["network_data_format"]["outputs"]["pred"]["format"] != "segmentation"
     if classifies:
         own = {"class_names": predictor.value("class_names"), "temperature": predictor.value("temperature")}
     else:
-        own = {"threshold": predictor.value("threshold"), "labels": {"0": "background", "1": "tumour"}}
+        names = ["background", *predictor.mask_names]
+        labels = {str(index): name for index, name in enumerate(names)}
+        own = {"activation": trained["activation"], "threshold": predictor.threshold, "labels": labels}
     return {
         "task": "classification" if classifies else "segmentation",
-        "image_size": predictor.value("image_size"),
+        "image_size": trained["image_size"],
         "upright": upright,
         "mean": [float(value) for value in normalizer.subtrahend],
         "std": [float(value) for value in normalizer.divisor],
@@ -170,8 +172,9 @@ def _difference(predictor: BundlePredictor, folder: Path, settings: dict[str, An
     output = predictor(image, meta)
     session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
     found = _script().predict(image, affine[:3, :3], session, settings)
-    expected = output["pred"].T if settings["task"] == "classification" else output["probability"][0]
-    return float(np.abs(np.asarray(expected, dtype=float) - found).max())
+    expected = np.asarray(output["pred"].T if settings["task"] == "classification" else output["probability"])
+    expected = expected[0] if found.ndim < expected.ndim else expected
+    return float(np.abs(expected.astype(float) - found).max())
 
 
 def _script() -> ModuleType:

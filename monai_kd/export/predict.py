@@ -67,10 +67,15 @@ def read_nifti(path):
     return np.moveaxis(image, axis, -1), affine, (raw, order, axis)
 
 
-def write_nifti(path, mask, header):
-    """A mask in the geometry of the file that ``header`` is of."""
+def write_nifti(path, mask, header, overlapping):
+    """A mask in the geometry of the file that ``header`` is of; masks that may overlap along a fourth axis."""
     raw, order, axis = bytearray(header[0]), *header[1:]
-    mask = np.moveaxis(mask, -1, axis)
+    if overlapping:
+        mask = np.stack([np.moveaxis(each, -1, axis) for each in mask], axis=-1)
+        mask = mask.reshape(*mask.shape[:2], -1, mask.shape[-1])
+        raw[40:56] = np.array([4, *mask.shape, 1, 1, 1], order + "i2").tobytes()
+    else:
+        mask = np.moveaxis(mask, -1, axis)
     for start, kind, values in ((70, "i2", [2, 8]), (108, "f4", [352, 1, 0]), (124, "f4", [1, 0])):
         raw[start : start + len(values) * int(kind[1])] = np.array(values, order + kind).tobytes()
     raw[348:352] = bytes(4)  # no extensions
@@ -116,7 +121,8 @@ def bilinear(old, new):
 
 @np.errstate(over="ignore", invalid="ignore")
 def predict(image, affine, session, settings):
-    """Probabilities: of tumour, in the shape of the image; or of each class, (slices, classes)."""
+    """Probabilities: of tumour, in the shape of the image; of the channels of several classes, in front of that shape;
+    or of each class of a classification, (slices, classes)."""
     exact = image.astype(float) if image.size and image.dtype.kind in "buif" else np.zeros(1)
     rounded = exact.astype(np.float32)
     if image.ndim not in (2, 3) or min(image.shape[:2]) < 2 or np.linalg.matrix_rank(affine) < 3:
@@ -134,11 +140,23 @@ def predict(image, affine, session, settings):
     inputs = ((small[:, None] - mean) / std).astype(np.float32)
     logits = np.concatenate([session.run(None, {"image": each[None]})[0] for each in inputs]).astype(float)
     if settings["task"] == "classification":
-        odds = np.exp((logits - logits.max(axis=1, keepdims=True)) / settings["temperature"])
-        return odds / odds.sum(axis=1, keepdims=True)
-    found = 1 / (1 + np.exp(-logits[:, 0]))
-    found = np.flip(bilinear(side, slices.shape[1]) @ found @ bilinear(side, slices.shape[2]).T, flips)
-    return np.moveaxis(found.swapaxes(1, 2) if swap else found, 0, 2).reshape(image.shape)
+        return softmax(logits / settings["temperature"])
+    found = softmax(logits) if settings["activation"] == "softmax" else 1 / (1 + np.exp(-logits))
+    found = np.moveaxis(bilinear(side, slices.shape[1]) @ found @ bilinear(side, slices.shape[2]).T, 0, 1)
+    found = np.flip(found, [axis + 1 for axis in flips])
+    found = np.moveaxis(found.swapaxes(2, 3) if swap else found, 1, 3).reshape(-1, *image.shape)
+    return found if len(found) > 1 else found[0]
+
+
+def softmax(logits):
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return odds / odds.sum(axis=1, keepdims=True)
+
+
+def mask_of(found, threshold, settings):
+    """0 or 1 in the shape of the image; the numbers of several classes; or of classes that may overlap, a mask each."""
+    mask = found.argmax(axis=0) if settings["activation"] == "softmax" else found >= threshold
+    return mask.astype(np.uint8)
 
 
 def main():
@@ -148,6 +166,8 @@ def main():
     parser.add_argument("--output_dir", type=Path, default=Path(), help="for masks (default: the working directory)")
     parser.add_argument("--threshold", type=float, default=settings.get("threshold"), help="on the probability")
     given = parser.parse_args()
+    if given.threshold is not None and settings.get("activation") == "softmax":
+        parser.error("there is no --threshold: each pixel gets its most probable class")
     names = [path.name.removesuffix(".gz").rsplit(".", 1)[0] + "_mask" for path in given.slices]
     if len(set(names)) < len(names):
         parser.error("two files would get a mask of the same name: give them one by one, with an --output_dir each")
@@ -166,13 +186,18 @@ def main():
                 named = dict(zip(settings["class_names"], row.round(4).tolist(), strict=True))
                 print(json.dumps({"file": path.name, "slice": number, "class": max(named, key=named.get), **named}))
             continue
-        mask = (found >= given.threshold).astype(np.uint8)
+        mask = mask_of(found, given.threshold, settings)
         given.output_dir.mkdir(parents=True, exist_ok=True)
         if header is None:
-            np.save(given.output_dir / f"{name}.npy", mask.T)
+            np.save(
+                given.output_dir / f"{name}.npy", mask.T if mask.ndim == image.ndim else np.stack([m.T for m in mask])
+            )
         else:
-            write_nifti(given.output_dir / f"{name}.nii.gz", mask, header)
-        print(json.dumps({"file": path.name, "tumour": bool(mask.any()), "pixels": int(mask.sum())}))
+            write_nifti(given.output_dir / f"{name}.nii.gz", mask, header, mask.ndim > image.ndim)
+        each = mask if mask.ndim > image.ndim else [mask == number for number in map(int, settings["labels"]) if number]
+        counts = {name: int(np.sum(own)) for name, own in zip(list(settings["labels"].values())[1:], each, strict=True)}
+        row = {"file": path.name, "tumour": bool(mask.any()), "pixels": int((sum(each) > 0).sum())}
+        print(json.dumps(row | ({"classes": counts} if len(counts) > 1 else {})))
     return int(failed == len(given.slices))
 
 

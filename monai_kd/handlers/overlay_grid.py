@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,23 +16,28 @@ from data_prep.text import printable
 
 from ..data import class_name
 from ..plots import OverlayPanel, plot_overlays
+from ..transforms import separate_masks
 
 __all__ = ["OverlayGrid"]
 
 
-def _planes(*tensors: torch.Tensor, truth: torch.Tensor) -> list[np.ndarray]:
-    """The first channel of each; of volumes, the slice with the most of the first true mask."""
-    arrays = [np.asarray(torch.as_tensor(tensor)[0].float().cpu()) for tensor in (*tensors, truth)]
-    if arrays[-1].ndim == 3:
-        areas = arrays[-1].sum(axis=(0, 1))
-        shown = int(areas.argmax()) if areas.any() else len(areas) // 2
-        arrays = [array[..., shown] for array in arrays]
-    return arrays
+def _fullest_slice(masks: np.ndarray) -> int:
+    """Of a volume, (…, X, Y, Z), the slice with the most of any mask; without any, the middle one."""
+    areas = masks.reshape(-1, masks.shape[-1]).sum(axis=0)
+    return int(areas.argmax()) if areas.any() else len(areas) // 2
+
+
+def _masks(tensor: torch.Tensor, classes: int) -> np.ndarray:
+    """(X, Y) or (X, Y, Z) of one class, (C, X, Y) or (C, X, Y, Z) of several; 0 or 1."""
+    masks = np.asarray(separate_masks(torch.as_tensor(tensor).cpu(), classes).float())
+    return masks[0] if classes == 1 else masks
 
 
 def _dice(prediction: np.ndarray, truth: np.ndarray) -> float:
-    total = prediction.sum() + truth.sum()
-    return 2 * float((prediction * truth).sum()) / float(total) if total else float("nan")
+    """Mean over the classes that are there, in truth or prediction; NaN without any."""
+    pairs = [(prediction, truth)] if prediction.ndim == 2 else zip(prediction, truth, strict=True)
+    defined = [2 * float((p * t).sum()) / float(p.sum() + t.sum()) for p, t in pairs if p.any() or t.any()]
+    return sum(defined) / len(defined) if defined else float("nan")
 
 
 class OverlayGrid:
@@ -46,10 +52,19 @@ class OverlayGrid:
         count: slices to show.
         class_names: name of each class number, for the captions.
         save: whether this process writes.
+        mask_names: of the classes that are segmented; several have a colour each.
     """
 
-    def __init__(self, path: str | Path, count: int = 12, class_names: Sequence[str] = (), save: bool = True) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        count: int = 12,
+        class_names: Sequence[str] = (),
+        save: bool = True,
+        mask_names: Sequence[str] = ("tumour",),
+    ) -> None:
         self.path, self.save, self.class_names = Path(path), bool(save), list(class_names)
+        self.mask_names = list(mask_names)
         self.count = int(count)
         self._shown: set[int] = set()
         self._seen = 0
@@ -61,17 +76,21 @@ class OverlayGrid:
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
             engine.add_event_handler(Events.COMPLETED, self._write)
 
-    def _begin(self, engine: Engine) -> None:
+    def _begin(self, engine: Any) -> None:
         loader = engine.state.dataloader
         # Of several processes, each has a part of the slices.
         length = len(loader.dataset if loader.sampler is None else loader.sampler)
         self._shown = {int(i) for i in np.linspace(0, length - 1, min(self.count, length))}
         self._seen, self._panels = 0, []
 
-    def _collect(self, engine: Engine) -> None:
+    def _collect(self, engine: Any) -> None:
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
             if self._seen in self._shown:
-                image, prediction, truth = _planes(output[Keys.IMAGE], output[Keys.PRED], truth=output[Keys.LABEL])
+                image = np.asarray(torch.as_tensor(output[Keys.IMAGE])[0].float().cpu())
+                prediction, truth = (_masks(output[key], len(self.mask_names)) for key in (Keys.PRED, Keys.LABEL))
+                if image.ndim == 3:
+                    chosen = _fullest_slice(truth)
+                    image, prediction, truth = (each[..., chosen] for each in (image, prediction, truth))
                 self._panels.append(
                     OverlayPanel(
                         image=image,
@@ -86,8 +105,9 @@ class OverlayGrid:
         named = class_name(self.class_names, int(item["class"])) if "class" in item else ""
         return f"{printable(item['source'])}  {named}".rstrip()
 
-    def _write(self, engine: Engine) -> None:
+    def _write(self, engine: Any) -> None:
         state = engine.state
         if state.best_metric_epoch == state.epoch:
             best = "undefined" if math.isnan(state.best_metric) else f"{state.best_metric:.3f}"
-            plot_overlays(self._panels, self.path, f"epoch {state.epoch}: mean Dice {best}")
+            title = f"epoch {state.epoch}: mean Dice {best}"
+            plot_overlays(self._panels, self.path, title, mask_names=self.mask_names)

@@ -31,6 +31,7 @@ CHECKED = ("DA", "TM", "UI")
 SEXES = ("M", "F", "O", "")
 SERIES_NUMBER = 9001
 DESCRIPTION = "Tumour, by a network, for research"
+LONGEST_LABEL = 64  # characters, of the value representation LO
 
 
 class NoSegmentation(ValueError):
@@ -46,32 +47,46 @@ def require_highdicom() -> None:
     require_extra("dicom", ["highdicom"], "dicom_seg", otherwise=", or set dicom_seg to False")
 
 
-def write_dicom_seg(mask: np.ndarray, sources: Sequence[str | Path], path: str | Path, algorithm: str) -> None:
-    """Write a mask as a binary DICOM Segmentation object that refers to the images it was made of.
+def write_dicom_seg(
+    masks: np.ndarray,
+    sources: Sequence[str | Path],
+    path: str | Path,
+    algorithm: str,
+    mask_names: Sequence[str] = ("tumour",),
+) -> None:
+    """Write masks as a binary DICOM Segmentation object that refers to the images they were made of.
+
+    Each class is a segment, numbered from 1 and labelled with its name, in ASCII.
 
     Of the source it takes over patient and study, **with the patient's name and number**, as DICOM asks for, and its
     frame of reference; its series, time and identifiers are new. Slices without tumour are left out of it.
 
     Args:
-        mask: (X, Y) or (X, Y, slices), 0 or 1, with at least one pixel, in the order of `read_dicom`.
+        masks: (X, Y) or (X, Y, slices), 0 or 1, with at least one pixel, in the order of `read_dicom`; of several
+            classes (C, X, Y) or (C, X, Y, slices), which may overlap.
         sources: the files of the series, in any order.
         path: where to; written whole or not at all.
-        algorithm: name of what made the mask.
+        algorithm: name of what made the masks.
+        mask_names: of the classes.
 
     Raises:
-        NoSegmentation: the mask is empty, the source lacks what a segmentation must refer to, or what would be taken
+        NoSegmentation: the masks are empty, the source lacks what a segmentation must refer to, or what would be taken
             over from it is not as DICOM wants it.
         ImportError: highdicom is not installed.
     """
     require_highdicom()
-    volume = mask.reshape(*mask.shape[:2], -1) > 0
-    if not volume.any():
+    each = masks if len(mask_names) > 1 else masks[None]
+    volumes = each.reshape(*each.shape[:3], -1) > 0
+    if not volumes.any():
         raise NoSegmentation("no DICOM SEG of an empty mask")
     slices = dicom_slices(sources)
     with quietly():
         _check_sources(slices)
         try:
-            segmentation = _segmentation(volume.transpose(2, 1, 0).astype(np.uint8), slices, algorithm)
+            # (slices, rows, columns, segments), of one segment without the last axis
+            frames = volumes.transpose(3, 2, 1, 0).astype(np.uint8)
+            frames = frames[..., 0] if len(volumes) == 1 else frames
+            segmentation = _segmentation(frames, slices, algorithm, mask_names)
         except Exception as error:
             # One strange header must not end a run over many, and the message may quote it.
             kind = type(error).__name__
@@ -110,7 +125,13 @@ def _is_valid(data: Any, name: str) -> bool:
     return name != "PatientSex" or element.value in SEXES
 
 
-def _segmentation(frames: np.ndarray, slices: Sequence[Any], algorithm: str) -> Any:
+def _label(name: str) -> str:
+    """A name as DICOM takes it as a label of a segment, whatever alphabet the source has."""
+    plain = name.encode("ascii", "replace").decode("ascii").replace("\\", "/")
+    return "".join(each if each.isprintable() else "?" for each in plain)[:LONGEST_LABEL]
+
+
+def _segmentation(frames: np.ndarray, slices: Sequence[Any], algorithm: str, mask_names: Sequence[str]) -> Any:
     # Takes a second to import, and few runs need it.
     import highdicom as hd
     from pydicom.sr.codedict import codes
@@ -120,21 +141,24 @@ def _segmentation(frames: np.ndarray, slices: Sequence[Any], algorithm: str) -> 
             if name not in each:
                 setattr(each, name, "")
     own = version("monai_kd")
-    described = hd.seg.SegmentDescription(
-        segment_number=1,
-        segment_label="tumour",
-        segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
-        segmented_property_type=codes.SCT.Neoplasm,
-        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-        algorithm_identification=hd.AlgorithmIdentificationSequence(
-            name=algorithm, version=own, family=codes.DCM.ArtificialIntelligence
-        ),
-    )
+    described = [
+        hd.seg.SegmentDescription(
+            segment_number=number,
+            segment_label=_label(name),
+            segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+            segmented_property_type=codes.SCT.Neoplasm,
+            algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm_identification=hd.AlgorithmIdentificationSequence(
+                name=algorithm, version=own, family=codes.DCM.ArtificialIntelligence
+            ),
+        )
+        for number, name in enumerate(mask_names, 1)
+    ]
     return hd.seg.Segmentation(
         source_images=slices,
         pixel_array=frames,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[described],
+        segment_descriptions=described,
         series_instance_uid=hd.UID(),
         series_number=SERIES_NUMBER,
         series_description=DESCRIPTION,

@@ -18,7 +18,7 @@ from data_prep.limits import MAX_PIXELS
 from ..io.unreadable import reason_of
 from . import BundlePredictor, Classifications, Findings, InputFiles, read_image
 from .file_report import UNSUPPORTED
-from .findings import COLUMNS, mask_and_probability, telling_slice
+from .findings import finding_columns, masks_and_probabilities, telling_slice, told_size
 from .inputs import InputImage
 from .masks import mask_path, write_mask
 from .overlay import overlay_figure
@@ -38,12 +38,14 @@ class Examined:
         picture: the overlay, as a ``data:`` address.
         probabilities: of the classes by name, of the slice that ``row["slice"]`` numbers.
         votes: of a volume: how many of its slices with tumour look most like each class, most frequent first.
+        segmented: of a segmentation of several classes: those that were found, with their largest area.
     """
 
     row: dict[str, Any]
     picture: str = ""
     probabilities: dict[str, float] = field(default_factory=dict)
     votes: dict[str, int] = field(default_factory=dict)
+    segmented: dict[str, str] = field(default_factory=dict)
 
     @property
     def said(self) -> str:
@@ -53,15 +55,25 @@ class Examined:
             return f"{row['status'].upper()}, {row['reason']}"
         if row["tumour"] == "no":
             return f"no tumour found (highest probability {row['highest_probability']:.2f})"
-        size = f"{row['area_mm2']:.0f} mm²" if "area_mm2" in row else f"{row['area_px']} pixels"
+        size = told_size(row)
+        if self.segmented:
+            size += f" ({', '.join(f'{name} {own}' for name, own in self.segmented.items())})"
         return f"tumour, {size}; {row['class']}, probability {row['probability']:.2f}"
 
 
-def columns(class_names: Sequence[str]) -> list[str]:
-    """Of ``report.csv``: what `Classifications` and `Findings` say of a file, in one row."""
+def columns(class_names: Sequence[str], mask_names: Sequence[str] = ("tumour",)) -> list[str]:
+    """Of ``report.csv``: what `Classifications` and `Findings` say of a file, in one row.
+
+    ``class`` is that of the classification. Where the segmentation knows several, ``segmented_class`` is its own.
+    """
     names = [f"p_{name}" for name in class_names]
-    found = [name for name in COLUMNS[COLUMNS.index("reason") + 1 :] if name not in ("overlay", "dicom_seg")]
+    elsewhere = ("file", "status", "reason", "overlay", "dicom_seg")
+    found = [_renamed(name) for name in finding_columns(mask_names) if name not in elsewhere]
     return ["file", "status", "reason", "slice", "class", "probability", *names, *found]
+
+
+def _renamed(column: str) -> str:
+    return "segmented_class" if column == "class" else column
 
 
 def examine(
@@ -81,7 +93,8 @@ def examine(
     Yields:
         one `Examined` for each image, then one for each file of an unsupported kind.
     """
-    findings, classes = Findings(inputs, overlays=False), Classifications(inputs, classify.value("class_names"))
+    findings = Findings(inputs, overlays=False, mask_names=segment.mask_names)
+    classes = Classifications(inputs, classify.value("class_names"))
     for image in inputs.images:
         try:
             yield _examined(image, findings, classes, segment, classify, max_pixels)
@@ -111,18 +124,22 @@ def _examined(
     (found,) = findings.rows_of(image.label, segmented)
     slices = classes.rows_of(image.label, classify(pixels, meta))
     try:
-        write_mask(segmented[Keys.PRED], mask_path(findings.inputs, image.label))
+        write_mask(segmented[Keys.PRED], mask_path(findings.inputs, image.label), findings.mask_names)
     except OSError as error:
         return _failed(image, error, UNWRITTEN)
-    mask, probability = mask_and_probability(segmented)
-    with_tumour = np.flatnonzero(mask.reshape(*mask.shape[:2], -1).any(axis=(0, 1)))
+    mask_names = findings.mask_names
+    masks, probabilities = masks_and_probabilities(segmented, len(mask_names))
+    probability = probabilities.max(axis=0)
+    with_tumour = np.flatnonzero(masks.reshape(*masks.shape[:3], -1).any(axis=(0, 1, 2)))
     chosen = slices[telling_slice(found, probability)]
     votes = Counter(slices[index]["class"] for index in with_tumour) if len(slices) > 1 else {}
+    shown = masks if len(masks) > 1 else masks[0]
     return Examined(
-        {**chosen, **found},
-        _embedded(overlay_figure(pixels, meta, mask, probability)),
+        {**chosen, **{_renamed(name): value for name, value in found.items()}},
+        _embedded(overlay_figure(pixels, meta, shown, probability, mask_names=mask_names)),
         {name: chosen[f"p_{name}"] for name in classes.class_names},
         dict(sorted(votes.items(), key=lambda vote: -vote[1])),
+        {name: told_size(found, f"_{name}") for name in mask_names if found.get(f"tumour_{name}") == "yes"},
     )
 
 

@@ -11,19 +11,31 @@ import torch
 from monai.utils.enums import CommonKeys as Keys
 
 from ..io.readers import kind_of, read_image
+from ..transforms import foreground_probabilities, separate_masks
 from .dicom_seg import NoSegmentation, require_highdicom, write_dicom_seg
 from .file_report import FileReport, printable
 from .inputs import InputFiles, InputImage
 from .masks import mask_path
 from .overlay import draw_overlay
 
-__all__ = ["COLUMNS", "Findings", "mask_and_probability", "measure", "telling_slice"]
+__all__ = [
+    "COLUMNS",
+    "Findings",
+    "finding_columns",
+    "masks_and_probabilities",
+    "measure",
+    "measure_classes",
+    "telling_slice",
+    "told_size",
+]
 
 COLUMNS = (
     *("file", "status", "reason", "tumour", "slices", "slices_with_tumour", "largest_slice", "area_px", "area_mm2"),
     *("volume_mm3", "x0", "y0", "x1", "y1", "z0", "z1", "mean_probability", "highest_probability", "mask", "overlay"),
     "dicom_seg",
 )
+# What `measure` says of a class; the number of slices is that of the file.
+OF_A_CLASS = (*COLUMNS[3:4], *COLUMNS[5 : COLUMNS.index("mask")])
 OVERLAY, DICOM_SEG = "_overlay.png", "_seg.dcm"
 NO_SPACING = "spacing not known: no mm"
 
@@ -72,10 +84,55 @@ def measure(mask: np.ndarray, probability: np.ndarray, spacing: np.ndarray) -> d
     return found
 
 
-def mask_and_probability(output: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Of what a segmentation's post-processing leaves: both (X, Y) or (X, Y, slices)."""
-    mask, probability = (np.asarray(torch.as_tensor(output[key])[0].cpu()) for key in (Keys.PRED, "probability"))
-    return mask, probability
+def finding_columns(mask_names: Sequence[str]) -> list[str]:
+    """Columns of ``findings.csv``: `COLUMNS`, and for several classes ``class`` and ``<column>_<class>`` of each.
+
+    Example:
+        >>> finding_columns(["glioma", "oedema"])[22:26]
+        ['class', 'tumour_glioma', 'slices_with_tumour_glioma', 'largest_slice_glioma']
+    """
+    if len(mask_names) == 1:
+        return list(COLUMNS)
+    return [*COLUMNS, "class", *(f"{column}_{name}" for name in mask_names for column in OF_A_CLASS)]
+
+
+def measure_classes(
+    masks: np.ndarray, probabilities: np.ndarray, spacing: np.ndarray, mask_names: Sequence[str]
+) -> dict[str, Any]:
+    """`measure` of the masks of all classes together, and of each.
+
+    Args:
+        masks: (C, X, Y) or (C, X, Y, Z), 0 or 1.
+        probabilities: of the same shape.
+        spacing: as for `measure`.
+        mask_names: C names.
+
+    Returns:
+        For one class what `measure` gives. For several what it gives of the pixels of any class, with the highest
+        probability of any; ``class``, the one with the most pixels, if there are any; and ``<name>_<class>`` for what
+        it gives of each class, but for ``slices``.
+
+    Example:
+        >>> found = measure_classes(np.eye(2)[:, None], np.eye(2)[:, None], np.ones(3), ["glioma", "oedema"])
+        >>> found["area_px"], found["area_px_glioma"], found["class"]
+        (2, 1, 'glioma')
+    """
+    if len(mask_names) == 1:
+        return measure(masks[0], probabilities[0], spacing)
+    found = measure(masks.any(axis=0), probabilities.max(axis=0), spacing)
+    sizes = [int(np.count_nonzero(mask)) for mask in masks]
+    if any(sizes):
+        found["class"] = mask_names[int(np.argmax(sizes))]
+    for name, mask, probability in zip(mask_names, masks, probabilities, strict=True):
+        own = measure(mask, probability, spacing)
+        found |= {f"{column}_{name}": own[column] for column in OF_A_CLASS if column in own}
+    return found
+
+
+def masks_and_probabilities(output: Mapping[str, Any], classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of what a segmentation's post-processing leaves: both (C, X, Y) or (C, X, Y, slices), bool and numbers."""
+    mask, probability = (np.asarray(torch.as_tensor(output[key]).cpu()) for key in (Keys.PRED, "probability"))
+    return separate_masks(mask, classes), foreground_probabilities(probability, classes)
 
 
 def telling_slice(found: Mapping[str, Any], probability: np.ndarray) -> int:
@@ -94,51 +151,64 @@ class Findings(FileReport):
     """`FileReport` of a segmentation: ``findings.csv``, and an overlay for each file.
 
     The evaluator's post-processing leaves the mask under ``pred`` and the probability under ``probability``, both in
-    the geometry of the file.
+    the geometry of the file, with the channels that `BundlePredictor` describes.
 
     Args:
         inputs: the images that are being segmented.
         overlays: draw ``<name>_overlay.png``.
         dicom_seg: write ``<name>_seg.dcm`` for DICOM files with a tumour, see `write_dicom_seg`.
         algorithm: name of the network, for it.
+        mask_names: of the classes that are segmented, see `finding_columns`.
 
     Raises:
         ImportError: ``dicom_seg`` is asked for, and highdicom is not installed.
     """
 
-    table, done, columns = "findings.csv", "segmented", COLUMNS
+    table, done = "findings.csv", "segmented"
 
     def __init__(
-        self, inputs: InputFiles, overlays: bool = True, dicom_seg: bool = False, algorithm: str = "monai_kd"
+        self,
+        inputs: InputFiles,
+        overlays: bool = True,
+        dicom_seg: bool = False,
+        algorithm: str = "monai_kd",
+        mask_names: Sequence[str] = ("tumour",),
     ) -> None:
         super().__init__(inputs)
+        self.mask_names = list(mask_names)
         self.overlays, self.dicom_seg, self.algorithm = bool(overlays), bool(dicom_seg), algorithm
         if self.dicom_seg:
             require_highdicom()
 
+    @property
+    def columns(self) -> Sequence[str]:
+        return finding_columns(self.mask_names)
+
     def rows_of(self, file: str, output: Mapping[str, Any]) -> list[dict[str, Any]]:
-        mask, probability = mask_and_probability(output)
+        masks, probabilities = masks_and_probabilities(output, len(self.mask_names))
         spacing = np.asarray(output[Keys.PRED].meta["spacing"], dtype=float)
-        found = measure(mask, probability, spacing)
+        found = measure_classes(masks, probabilities, spacing, self.mask_names)
         unknown = bool(np.isnan(spacing[:2]).any())
         reason = "; ".join(filter(None, [NO_SPACING if unknown else "", self.assumed(file)]))
         row = {"file": file, "status": "ok", "reason": reason, **found}
         row["mask"] = self.named(mask_path(self.inputs, file))
         image = self.inputs.labelled(file)
-        if self.dicom_seg and mask.any() and kind_of(image.paths[0]) == "dicom":
-            self._write_dicom_seg(mask, image, row)
+        shown = masks[0] if len(masks) == 1 else masks
+        if self.dicom_seg and masks.any() and kind_of(image.paths[0]) == "dicom":
+            self._write_dicom_seg(shown, image, row)
         if self.overlays:
             picture = self.output(image, OVERLAY)
             # Read once more, rather than kept: volumes would travel through the network's pipeline twice.
-            title = f"{printable(file)}\n{_said(row)}"
-            draw_overlay(*read_image(image.paths), mask, probability, picture, title)
+            title = f"{printable(file)}\n{self.said([row])}"
+            drawn = *read_image(image.paths), shown, probabilities.max(axis=0), picture, title
+            draw_overlay(*drawn, mask_names=self.mask_names)
             row["overlay"] = self.named(picture)
         return [row]
 
-    def _write_dicom_seg(self, mask: np.ndarray, image: InputImage, row: dict[str, Any]) -> None:
+    def _write_dicom_seg(self, masks: np.ndarray, image: InputImage, row: dict[str, Any]) -> None:
         path = self.output(image, DICOM_SEG)
         try:
-            write_dicom_seg(mask, image.paths, path, self.algorithm)
+            write_dicom_seg(masks, image.paths, path, self.algorithm, self.mask_names)
         except NoSegmentation as error:
             row["reason"] = "; ".join(filter(None, [row["reason"], str(error)]))
         else:
@@ -148,16 +218,26 @@ class Findings(FileReport):
         return [mask_path(self.inputs, image.label), self.output(image, OVERLAY), self.output(image, DICOM_SEG)]
 
     def said(self, rows: Sequence[Mapping[str, Any]]) -> str:
-        return _said(rows[0])
+        return _said(rows[0], self.mask_names)
 
     def summary(self) -> str:
         return f", {sum(row.get('tumour') == 'yes' for row in self.rows)} with a tumour"
 
 
-def _said(row: Mapping[str, Any]) -> str:
+def told_size(row: Mapping[str, Any], ending: str = "") -> str:
+    """The largest area of a file in mm², or in pixels where their size is not known; of the class with the ending."""
+    area = row.get(f"area_mm2{ending}")
+    return f"{row[f'area_px{ending}']} pixels" if area is None else f"{area:.0f} mm²"
+
+
+def _said(row: Mapping[str, Any], mask_names: Sequence[str]) -> str:
     if row["tumour"] == "no":
         return f"no tumour found (highest probability {row['highest_probability']:.2f})"
-    size = f"{row['area_mm2']:.0f} mm²" if "area_mm2" in row else f"{row['area_px']} pixels"
+    size = told_size(row)
     if row["slices"] > 1:
         size += f" in slice {row['largest_slice']}, {row['slices_with_tumour']} of {row['slices']} slices"
+    if len(mask_names) > 1:
+        present = [name for name in mask_names if row[f"tumour_{name}"] == "yes"]
+        sizes = [f"{name} {told_size(row, f'_{name}')}" for name in present]
+        size += f" ({', '.join(sizes)})"
     return f"tumour, {size}, mean probability {row['mean_probability']:.2f}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..io.atomic import atomic_write
-from ..plots import draw_outline
+from ..plots import draw_legend, draw_outlines
 from ..transforms import upright_turn
 
 __all__ = ["draw_overlay", "overlay_figure"]
@@ -32,17 +32,25 @@ def _shown(volume: np.ndarray, probability: np.ndarray) -> list[int]:
 
 
 def overlay_figure(
-    image: np.ndarray, meta: Mapping[str, Any], mask: np.ndarray, probability: np.ndarray, title: str = ""
+    image: np.ndarray,
+    meta: Mapping[str, Any],
+    masks: np.ndarray,
+    probability: np.ndarray,
+    title: str = "",
+    mask_names: Sequence[str] = ("tumour",),
 ) -> Figure:
     """Draw a slice, or the slices of a volume with tumour (at most 12), upright and in true proportions.
 
-    Without tumour, the slice whose probability came highest is drawn.
+    Without tumour, the slice whose probability came highest is drawn. Of several classes, each has a colour of its own,
+    named below.
 
     Args:
         image: (X, Y) or (X, Y, Z), as `read_image` gives it.
         meta: its metadata, of which ``affine`` and ``spacing`` are used.
-        mask, probability: of the same shape.
+        masks: of the shape of the image, 0 or 1; of several classes (C, X, Y) or (C, X, Y, Z).
+        probability: of the shape of the image, the highest of all classes.
         title: above the picture; without one there is no room for it.
+        mask_names: of the classes.
     """
     swap, flips = upright_turn(meta["affine"])
 
@@ -51,10 +59,11 @@ def overlay_figure(
         array = array.transpose(1, 0, 2) if swap else array
         return array[:: -1 if flips[0] else 1, :: -1 if flips[1] else 1]
 
-    image, mask, probability = turned(image), turned(mask), turned(probability)
+    image, probability = turned(image), turned(probability)
+    masks = np.stack([turned(mask) for mask in (masks if len(mask_names) > 1 else [masks])])
     spacing = np.asarray(meta["spacing"])[:2][:: -1 if swap else 1]
     aspect = 1.0 if np.isnan(spacing).any() else float(spacing[1] / spacing[0])
-    slices = _shown(mask, probability)
+    slices = _shown(masks.any(axis=0), probability)
     columns = min(PER_ROW, len(slices))
     rows = -(-len(slices) // columns)
     side = 6.0 if len(slices) == 1 else 3.0
@@ -66,25 +75,29 @@ def overlay_figure(
         picture = image[..., index].T
         low, high = np.percentile(picture, (0.5, 99.8))
         axes.imshow(picture, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=aspect)
-        draw_outline(axes, mask[..., index], OUTLINE)
+        drawn = masks[..., index]
+        draw_outlines(axes, drawn if len(drawn) > 1 else drawn[0], OUTLINE)
         if image.shape[2] > 1:
             axes.set_title(f"slice {index}", fontsize=8, color="white", pad=2)
     for axes in figure.axes:
         axes.axis("off")
     if title:
         figure.suptitle(title, fontsize=9, color="white", parse_math=False)
+    if len(masks) > 1:
+        draw_legend(figure, mask_names, "white")
     return figure
 
 
 def draw_overlay(
     image: np.ndarray,
     meta: Mapping[str, Any],
-    mask: np.ndarray,
+    masks: np.ndarray,
     probability: np.ndarray,
     path: str | Path,
     title: str = "",
+    mask_names: Sequence[str] = ("tumour",),
 ) -> None:
     """Write `overlay_figure` to the PNG ``path``."""
-    figure = overlay_figure(image, meta, mask, probability, title)
+    figure = overlay_figure(image, meta, masks, probability, title, mask_names)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=110)

@@ -97,6 +97,16 @@ class BundlePredictor:
                 raise ValueError(str(cause)) from error
             raise
 
+    @property
+    def mask_names(self) -> list[str]:
+        """Of a segmentation: the names of the classes that its masks are of."""
+        return list(self.value("trained")["mask_names"])
+
+    @property
+    def threshold(self) -> float | None:
+        """Of a segmentation: on the probability; ``None`` where each pixel has the most probable of several classes."""
+        return None if self.value("multiclass") else self.value("threshold")
+
     def __call__(self, image: np.ndarray, meta: Mapping[str, Any]) -> dict[str, Any]:
         """Predict one slice or volume.
 
@@ -106,8 +116,10 @@ class BundlePredictor:
 
         Returns:
             What the post-processing leaves. Segmentation: ``pred``, (1, X, Y) or (1, X, Y, slices), 0 or 1 as uint8,
-            and ``probability`` of the same shape, both in the geometry of the file. Classification: ``pred``,
-            probabilities (C,) or (C, slices). And ``image``, as the network got it.
+            and ``probability`` of the same shape, both in the geometry of the file; of several classes ``pred`` holds
+            their indices and ``probability`` has a channel for the background and each class, or both have a channel
+            for each class, where classes may overlap: see `separate_masks` and `foreground_probabilities`.
+            Classification: ``pred``, probabilities (C,) or (C, slices). And ``image``, as the network got it.
 
         Raises:
             ValueError: the network's logits are not finite.

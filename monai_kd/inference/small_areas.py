@@ -21,11 +21,11 @@ WITH_CORNERS = np.ones((3, 3), dtype=bool)
 class DropSmallAreasd(MapTransform):
     """Set connected areas of a mask that are smaller than a limit to 0, slice by slice.
 
-    Pixels that touch by a corner are connected. Where the spacing is not known, as in pictures, everything is kept and
-    a warning is logged.
+    Pixels of one value that touch by a corner are connected: areas of two classes that touch stay two. Where the
+    spacing is not known, as in pictures, everything is kept and a warning is logged.
 
     Args:
-        keys: masks, ``MetaTensor``, with ``spacing`` in their metadata as `read_image` gives it.
+        keys: masks or indices of classes, ``MetaTensor``, with ``spacing`` in their metadata as `read_image` gives it.
         smallest_area_mm2: areas below it are dropped; 0 keeps all.
 
     Shape:
@@ -57,8 +57,10 @@ class DropSmallAreasd(MapTransform):
         array = np.array(torch.as_tensor(mask).cpu())
         planes = np.moveaxis(array, (1, 2), (-2, -1))  # a view: writing to it writes to `array`
         for index in np.ndindex(planes.shape[:-2]):
-            areas, _ = ndimage.label(planes[index], WITH_CORNERS)
-            sizes = np.bincount(areas.ravel()) * pixel
-            planes[index][sizes[areas] < self.smallest_area_mm2] = 0
+            plane = planes[index]
+            for value in np.unique(plane[plane != 0]):
+                areas, _ = ndimage.label(plane == value, WITH_CORNERS)
+                sizes = np.bincount(areas.ravel()) * pixel
+                plane[(areas > 0) & (sizes[areas] < self.smallest_area_mm2)] = 0
         kept = torch.as_tensor(array, dtype=mask.dtype, device=mask.device)
         return MetaTensor(kept, meta=mask.meta, applied_operations=mask.applied_operations)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from ..bundle import find_bundle
+from ..bundle import find_bundle, trained_settings
 from ..inference import BundlePredictor
-from ..io.atomic import atomic_folder, check_new_folder
+from ..io.atomic import atomic_folder, check_new_folder, write_json
 from ..io.trained import settings_path
 
 __all__ = ["make_app", "run_label_app"]
@@ -65,6 +68,20 @@ def _copy_bundle(bundle: Path, checkpoint: Path, bundles: Path) -> None:
         if settings.read_bytes() != content:
             raise ValueError(f"{checkpoint} was replaced while it was copied: try again when its training has ended.")
         settings_path(model).write_bytes(content)
+        _name_classes(target / "configs" / "metadata.json", trained_settings(model))
+
+
+def _name_classes(metadata: Path, trained: Mapping[str, Any]) -> None:
+    """Name several classes of a segmentation in the metadata of a copied bundle, where MONAI Label reads them."""
+    content = json.loads(metadata.read_text(encoding="utf-8"))
+    pred = content["network_data_format"]["outputs"]["pred"]
+    names = trained["mask_names"]
+    if pred["format"] != "segmentation" or len(names) == 1:
+        return
+    pred["channel_def"] = {str(index): name for index, name in enumerate(["background", *names])}
+    pred["num_channels"] = len(names) + (1 if trained["activation"] == "softmax" else 0)
+    meaning = "one-channel mask: " + ", ".join(f"{index} {name}" for index, name in pred["channel_def"].items())
+    write_json({**content, "label_classes": meaning, "pred_classes": meaning}, metadata)
 
 
 def run_label_app(

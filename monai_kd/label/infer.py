@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.data import MetaTensor
 from monai.utils.enums import CommonKeys as Keys
 from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
@@ -17,16 +18,15 @@ from monailabel.transform.writer import Writer
 from monailabel.utils.others.generic import device_list, device_map
 
 from ..config import default_device
-from ..inference import UnreadableImage, measure, rank_classes, read_image
-from ..inference.findings import mask_and_probability, telling_slice
+from ..inference import UnreadableImage, rank_classes, read_image
+from ..inference.findings import masks_and_probabilities, measure_classes, telling_slice
 from ..inference.masks import mask_suffix, write_mask
 from ..io.readers import kind_of
+from ..transforms import index_map
 from .request import requested_device
 from .served import ServedBundle
 
-__all__ = ["LABELS", "ClassificationTask", "SegmentationTask"]
-
-LABELS = {"tumour": 1}
+__all__ = ["ClassificationTask", "SegmentationTask"]
 
 
 class _SliceTask(InferTask):
@@ -69,9 +69,10 @@ class _SliceTask(InferTask):
 class SegmentationTask(_SliceTask):
     """The mask of a slice or volume, and what it measures; with a second bundle, the class too.
 
-    The mask comes as a file of the kind of the input, in its very geometry (0 and 1, uint8): a 2-D NIfTI stays one. A
-    request's ``result_extension`` asks for another kind, by MONAI Label's own writer. The numbers are those of
-    `monai_kd.inference.measure`, under ``found``. A volume has the class of its slice with the largest area.
+    The mask comes as a file of the kind of the input, in its very geometry (0 and 1, or the indices of several classes,
+    uint8): a 2-D NIfTI stays one. Where classes overlap, which labels can't, a pixel has the last of them. A request's
+    ``result_extension`` asks for another kind, by MONAI Label's own writer. The numbers are those of
+    `monai_kd.inference.measure_classes`, under ``found``. A volume has the class of its slice with the largest area.
 
     Args:
         segment: a segmentation bundle.
@@ -82,18 +83,20 @@ class SegmentationTask(_SliceTask):
         self.segment, self.classify = segment, classify
         self.bundles = [segment] if classify is None else [segment, classify]
         described = " ".join(bundle.description for bundle in self.bundles)
-        super().__init__(InferType.SEGMENTATION, LABELS, described)
+        super().__init__(InferType.SEGMENTATION, segment.labels, described)
 
     def answer(
         self, image: np.ndarray, meta: Mapping[str, Any], device: str, request: Mapping[str, Any]
     ) -> tuple[str | None, dict[str, Any]]:
         segmented = self.segment.predict(image, meta, device)
-        mask, probability = mask_and_probability(segmented)
-        found = measure(mask, probability, np.asarray(segmented[Keys.PRED].meta["spacing"], dtype=float))
+        pred, names = segmented[Keys.PRED], list(self.labels)
+        masks, probabilities = masks_and_probabilities(segmented, len(names))
+        found = measure_classes(masks, probabilities, np.asarray(pred.meta["spacing"], dtype=float), names)
         result: dict[str, Any] = {"found": found}
         if self.classify is not None:
-            result |= _classes(self.classify, image, meta, device, telling_slice(found, probability))
-        return _write(segmented[Keys.PRED], meta["filename_or_obj"], request), result
+            result |= _classes(self.classify, image, meta, device, telling_slice(found, probabilities.max(axis=0)))
+        indices = MetaTensor(torch.as_tensor(index_map(masks)[None]), meta=pred.meta)
+        return _write(indices, meta["filename_or_obj"], request, self.labels), result
 
 
 class ClassificationTask(_SliceTask):
@@ -130,14 +133,14 @@ def _classes(
     return {"prediction": sorted(prediction, key=lambda each: -each["score"])}
 
 
-def _write(mask: Any, path: str, request: Mapping[str, Any]) -> str:
+def _write(mask: MetaTensor, path: str, request: Mapping[str, Any], labels: Mapping[str, int]) -> str:
     """A new temporary file, which MONAI Label sends and deletes."""
     kind, own = kind_of(path), mask_suffix(path)
     wanted = request.get("result_extension") or own
     if kind != "picture" and wanted == own:
         handle, file = tempfile.mkstemp(suffix=own)
         os.close(handle)
-        write_mask(mask, file)
+        write_mask(mask, file, list(labels))
         return file
     array = np.asarray(torch.as_tensor(mask)[0].cpu())
     if kind != "picture":
@@ -145,5 +148,5 @@ def _write(mask: Any, path: str, request: Mapping[str, Any]) -> str:
         array = array.reshape(*array.shape[:2], -1)
     affine = np.asarray(mask.meta["original_affine"], dtype=float)
     told = {"image_path": path, "result_extension": wanted, "result_compress": request.get("result_compress", False)}
-    file, _ = Writer()({Keys.PRED: array, "pred_meta_dict": {"affine": affine}, "labels": LABELS, **told})
+    file, _ = Writer()({Keys.PRED: array, "pred_meta_dict": {"affine": affine}, "labels": dict(labels), **told})
     return file

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+import numpy as np
+import torch
 from monai.config import KeysCollection
+from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from ..io.readers import kind_of
+from ..transforms import index_map
 
 __all__ = ["ForMonaiLabeld"]
 
@@ -21,14 +25,15 @@ class ForMonaiLabeld(MapTransform):
     That app takes ``SaveImaged`` out and puts two steps of its own behind this one. ``Restored`` resizes the mask
     unless its last axes are those of ``spatial_shape``; the writer gives ITK the affine of masks with three axes only,
     and takes a channel for an axis. So all but pictures leave with a depth, of 1 when the file has none, and pictures
-    without a channel. Other runs of the bundle are left alone.
+    without a channel. Masks that may overlap become indices, of which a pixel has the last, as labels can't overlap.
+    Other runs of the bundle are left alone.
 
     Args:
         keys: of the masks.
         ref_image: key of the image they belong to.
 
     Shape:
-        - input: (1, X, Y) or (1, X, Y, Z)
+        - input: (1, X, Y) or (1, X, Y, Z); of classes that may overlap (C, X, Y) or (C, X, Y, Z)
         - output: (X, Y) for a picture, else (1, X, Y, Z)
     """
 
@@ -42,7 +47,14 @@ class ForMonaiLabeld(MapTransform):
             return out
         picture = kind_of(str(out[REQUEST_KEY])) == "picture"
         for key in self.key_iterator(out):
-            mask = out[key]
+            mask = _indices(out[key])
             out[key] = mask[0] if picture else mask.reshape(*mask.shape[:3], -1)
             out[self.ref_image].meta["spatial_shape"] = tuple(out[key].shape[-2 if picture else -3 :])
         return out
+
+
+def _indices(masks: torch.Tensor) -> torch.Tensor:
+    if len(masks) == 1:
+        return masks
+    indices = torch.as_tensor(index_map(np.asarray(torch.as_tensor(masks).cpu()))[None], device=masks.device)
+    return MetaTensor(indices, meta=masks.meta) if isinstance(masks, MetaTensor) else indices

@@ -15,6 +15,7 @@ from monailabel.interfaces.tasks.strategy import Strategy
 from ..config import default_device
 from ..inference import UnreadableImage, read_image
 from ..metrics import slice_disagreement, slice_entropy
+from ..transforms import foreground_probabilities
 from .served import ServedBundle
 
 __all__ = ["Disagreement", "Entropy", "Score", "ScoreUnlabelled", "Uncertain"]
@@ -28,7 +29,8 @@ class Score:
     Args:
         name: under which it is kept.
         bundles: whose weights it depends on.
-        of: the number, of the probabilities of tumour that each bundle gives, (X, Y) or (X, Y, slices).
+        of: the number, of the probabilities of tumour that each bundle gives, (X, Y) or (X, Y, slices); of several
+            classes, the highest of them.
         description: for who chooses among several.
     """
 
@@ -47,8 +49,7 @@ class Score:
         device = default_device()
         try:
             pixels, meta = read_image(datastore.get_image_uri(image))
-            outputs = [bundle.predict(pixels, meta, device) for bundle in self.bundles]
-            score = self.of(*(np.asarray(torch.as_tensor(each["probability"])[0].cpu()) for each in outputs))
+            score = self.of(*(_probability(bundle, pixels, meta, device) for bundle in self.bundles))
         except UnreadableImage as error:
             logger.warning("%s: the image %s is left out: %s.", self.name, image, error)
             score = float("nan")
@@ -59,6 +60,11 @@ class Score:
 
     def _weights(self) -> str:
         return "-".join(bundle.stamp for bundle in self.bundles)
+
+
+def _probability(bundle: ServedBundle, pixels: np.ndarray, meta: Mapping[str, Any], device: str) -> np.ndarray:
+    found = np.asarray(torch.as_tensor(bundle.predict(pixels, meta, device)["probability"]).cpu())
+    return foreground_probabilities(found, len(bundle.labels)).max(axis=0)
 
 
 class Entropy(Score):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from monai.bundle import ConfigParser
 
+from ..bundle import trained_settings
 from ..inference import BundlePredictor
 
 __all__ = ["ServedBundle"]
@@ -47,6 +48,16 @@ class ServedBundle:
     @property
     def description(self) -> str:
         return ConfigParser.load_config_file(self.folder / "configs" / "metadata.json")["description"]
+
+    @property
+    def labels(self) -> dict[str, int]:
+        """Of a segmentation: names of the classes, and their indices in its masks.
+
+        Raises:
+            ValueError: ``settings.json`` beside the weights can't be read.
+        """
+        names = trained_settings(self.checkpoint, self.folder)["mask_names"]
+        return {name: index for index, name in enumerate(names, 1)}
 
     def predictor(self, device: str) -> BundlePredictor:
         """The network on a device.

@@ -14,7 +14,7 @@ from monailabel.tasks.activelearning.first import First
 from monailabel.tasks.activelearning.random import Random
 
 from .. import __version__
-from .infer import LABELS, ClassificationTask, SegmentationTask
+from .infer import ClassificationTask, SegmentationTask
 from .select import Disagreement, Entropy, Score, ScoreUnlabelled, Uncertain
 from .served import ServedBundle
 from .train import LiteralTrainTask
@@ -56,7 +56,7 @@ class SliceApp(MONAILabelApp):
             name="monai_kd",
             description="Brain tumours on slices, by distilled networks. Research; not a medical device.",
             version=__version__,
-            labels=list(LABELS) if self.student.present else None,
+            labels=list(self.student.labels) if self.student.present else None,
         )
 
     def init_infers(self) -> dict[str, InferTask]:

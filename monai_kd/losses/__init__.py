@@ -15,4 +15,5 @@ from .feature import FeatureLoss as FeatureLoss
 from .feature import MultiScaleFusionLoss as MultiScaleFusionLoss
 from .logit import LogitKL as LogitKL
 from .logit import LogitMSE as LogitMSE
+from .mask_bce import MaskBCE as MaskBCE
 from .projection import Projections as Projections

@@ -1,19 +1,20 @@
 from .bootstrap import bootstrap_interval
 from .class_summary import class_patient_rows, class_summary_table, summarise_classes
 from .classes import CLASS_METRICS, PER_CLASS_METRICS, class_metrics, confusion_matrix, per_class_metrics
-from .masks import METRICS, mask_metrics
+from .masks import MASK_METRICS, class_columns, mask_metrics, masks_metrics
 from .paired import check_same_data, paired_differences, paired_table, read_slices
-from .summary import patient_rows, summarise
-from .tables import summary_table, write_rows
+from .summary import mask_patient_rows, summarise_masks
+from .tables import mask_summary_table, write_rows
 from .temperature import cross_fitted_temperatures, fit_temperature
 from .uncertainty import slice_disagreement, slice_entropy
 
 __all__ = [
     "CLASS_METRICS",
-    "METRICS",
+    "MASK_METRICS",
     "PER_CLASS_METRICS",
     "bootstrap_interval",
     "check_same_data",
+    "class_columns",
     "class_metrics",
     "class_patient_rows",
     "class_summary_table",
@@ -21,15 +22,16 @@ __all__ = [
     "cross_fitted_temperatures",
     "fit_temperature",
     "mask_metrics",
+    "mask_patient_rows",
+    "mask_summary_table",
+    "masks_metrics",
     "paired_differences",
     "paired_table",
-    "patient_rows",
     "per_class_metrics",
     "read_slices",
     "slice_disagreement",
     "slice_entropy",
-    "summarise",
     "summarise_classes",
-    "summary_table",
+    "summarise_masks",
     "write_rows",
 ]

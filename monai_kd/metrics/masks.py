@@ -16,9 +16,9 @@ from monai.metrics import (
     get_confusion_matrix,
 )
 
-__all__ = ["METRICS", "mask_metrics"]
+__all__ = ["MASK_METRICS", "class_columns", "mask_metrics", "masks_metrics"]
 
-METRICS: dict[str, str] = {
+MASK_METRICS: dict[str, str] = {
     "dice": "",
     "iou": "",
     "sensitivity": "",
@@ -29,6 +29,8 @@ METRICS: dict[str, str] = {
     "predicted_area_mm2": "mm²",
 }
 """Name of each metric and its unit, in the order of every table."""
+
+AREAS = ("truth_area_mm2", "predicted_area_mm2")
 
 
 def mask_metrics(prediction: torch.Tensor, truth: torch.Tensor, spacing: Sequence[float]) -> dict[str, float | None]:
@@ -79,7 +81,7 @@ def mask_metrics(prediction: torch.Tensor, truth: torch.Tensor, spacing: Sequenc
         raise ValueError(f"spacing must be two positive numbers, in mm, got {spacing}.")
     found, wanted = _batch(prediction), _batch(truth)
     empty, nothing = not found.any(), not wanted.any()
-    values: dict[str, float | None] = dict.fromkeys(METRICS)
+    values: dict[str, float | None] = dict.fromkeys(MASK_METRICS)
     pixel = spacing[0] * spacing[1]
     values["truth_area_mm2"] = float(wanted.sum(dtype=torch.float64)) * pixel
     values["predicted_area_mm2"] = float(found.sum(dtype=torch.float64)) * pixel
@@ -96,6 +98,69 @@ def mask_metrics(prediction: torch.Tensor, truth: torch.Tensor, spacing: Sequenc
         values["surface_distance_mm"] = float(
             compute_average_surface_distance(found, wanted, symmetric=True, spacing=spacing)
         )
+    return values
+
+
+def class_columns(mask_names: Sequence[str]) -> dict[str, str]:
+    """What is appended to the name of a metric to give its column, for each class of several; nothing for one class.
+
+    Example:
+        >>> class_columns(["glioma", "oedema"]), class_columns(["tumour"])
+        ({'glioma': '_glioma', 'oedema': '_oedema'}, {})
+    """
+    return {name: f"_{name}" for name in mask_names} if len(mask_names) > 1 else {}
+
+
+def masks_metrics(
+    predictions: torch.Tensor, truths: torch.Tensor, spacing: Sequence[float], mask_names: Sequence[str]
+) -> dict[str, float | None]:
+    """`mask_metrics` of every class, and over the classes.
+
+    Over the classes, a metric is the mean of those classes for which it is defined; an area is that of all classes
+    together, in which pixels of two classes count once.
+
+    Args:
+        predictions, truths: a mask for each class, foreground where not 0.
+        spacing: size of a pixel along both axes, in mm.
+        mask_names: C names.
+
+    Shape:
+        - predictions and truths: (C, H, W), the same size.
+
+    Returns:
+        For one class what `mask_metrics` gives. For several `MASK_METRICS` over the classes, then
+        ``<metric>_<class>`` class by class.
+
+    Raises:
+        ValueError: there are more or fewer masks than names, or as for `mask_metrics`.
+
+    Example:
+        >>> truths = torch.zeros(2, 4, 4)
+        >>> truths[0, :2] = 1
+        >>> metrics = masks_metrics(truths, truths, (1, 1), ["glioma", "oedema"])
+        >>> metrics["dice"], metrics["dice_glioma"], metrics["dice_oedema"]
+        (1.0, 1.0, None)
+    """
+    if not len(predictions) == len(truths) == len(mask_names):
+        raise ValueError(
+            f"predictions and truths must be (C, H, W) with a mask for each of {', '.join(mask_names)}, got "
+            f"{tuple(predictions.shape)} and {tuple(truths.shape)}."
+        )
+    each = {
+        name: mask_metrics(prediction, truth, spacing)
+        for name, prediction, truth in zip(mask_names, predictions, truths, strict=True)
+    }
+    columns = class_columns(mask_names)
+    if not columns:
+        return each[mask_names[0]]
+    together = mask_metrics((predictions != 0).any(0), (truths != 0).any(0), spacing)
+    values: dict[str, float | None] = {}
+    for metric in MASK_METRICS:
+        defined = [own[metric] for own in each.values() if own[metric] is not None]
+        mean = math.fsum(defined) / len(defined) if defined else None
+        values[metric] = together[metric] if metric in AREAS else mean
+    for name, ending in columns.items():
+        values |= {f"{metric}{ending}": value for metric, value in each[name].items()}
     return values
 
 

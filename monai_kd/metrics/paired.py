@@ -12,14 +12,16 @@ import numpy as np
 
 from ..io.table import read_table
 from .bootstrap import bootstrap_interval
-from .masks import METRICS
+from .masks import AREAS, MASK_METRICS
 from .tables import text_table
 
 __all__ = ["check_same_data", "paired_differences", "paired_table", "read_slices"]
 
-_AREAS = ("truth_area_mm2", "predicted_area_mm2")
-COMPARED: tuple[str, ...] = (*(name for name in METRICS if name not in _AREAS), "correct")
-"""Columns of ``slices.csv`` that are compared: of a segmentation its metrics, of a classification ``correct``."""
+COMPARED: tuple[str, ...] = (*(name for name in MASK_METRICS if name not in AREAS), "correct")
+"""Columns of ``slices.csv`` that are compared: of a segmentation its metrics, of a classification ``correct``.
+
+Of a segmentation of several classes also ``<metric>_<class>``.
+"""
 
 _YES_NO = {"True": 1.0, "False": 0.0}
 
@@ -45,14 +47,26 @@ def read_slices(evaluation: str | Path) -> list[dict[str, Any]]:
     if missing:
         raise ValueError(f"{path} is no table of slices: it has no {' and no '.join(missing)}.")
     for number, row in enumerate(rows, 1):
-        for name in COMPARED:
-            if name in row:
-                try:
-                    row[name] = _value(row[name])
-                except (TypeError, ValueError) as error:
-                    cell = "missing" if row[name] is None else f"'{row[name]}', which is no number"
-                    raise ValueError(f"{path}: {name} of slice {number} is {cell}; evaluate again.") from error
+        for name in _compared(rows[0]):
+            try:
+                row[name] = _value(row[name])
+            except (TypeError, ValueError) as error:
+                cell = "missing" if row[name] is None else f"'{row[name]}', which is no number"
+                raise ValueError(f"{path}: {name} of slice {number} is {cell}; evaluate again.") from error
     return rows
+
+
+def _metric(column: str) -> str | None:
+    """The one of `COMPARED` that a column is of, over all classes or of one."""
+    return next((metric for metric in COMPARED if column == metric or column.startswith(f"{metric}_")), None)
+
+
+def _compared(row: Mapping[str, Any]) -> list[str]:
+    """Columns that are compared: those over all classes in the order of `COMPARED`, then class by class."""
+    return [
+        *(name for name in COMPARED if name in row),
+        *(name for name in row if name not in COMPARED and _metric(name)),
+    ]
 
 
 def _table(evaluation: str | Path) -> Path:
@@ -110,9 +124,9 @@ def paired_differences(
         resamples, seed: of the bootstrap.
 
     Returns:
-        For each metric that both have: ``slices`` (on which both define it), ``first`` and ``second`` (their means
-        over these), ``difference``, ``interval_95`` (or ``None``), and ``better``, the share of slices on which the
-        second is better; for distances that means smaller.
+        For each metric that both have, over all classes and of each: ``slices`` (on which both define it), ``first``
+        and ``second`` (their means over these), ``difference``, ``interval_95`` (or ``None``), and ``better``, the
+        share of slices on which the second is better; for distances that means smaller.
 
     Raises:
         ValueError: the evaluations are of different images, or have no metric in common.
@@ -129,7 +143,7 @@ def paired_differences(
         apart = sorted(one.keys() ^ other.keys())
         raise ValueError(f"the evaluations are of different slices: {len(apart)} are in one only, such as {apart[0]}.")
     found = {}
-    for metric in COMPARED:
+    for metric in _compared(first[0]) if first else ():
         pairs = [
             (row["group"], a, b)
             for image, row in one.items()
@@ -144,7 +158,7 @@ def paired_differences(
         interval = bootstrap_interval(
             [sum(own) for own in groups.values()], [len(own) for own in groups.values()], resamples, seed
         )
-        towards = -1 if METRICS.get(metric) else 1
+        towards = -1 if MASK_METRICS.get(_metric(metric) or metric) else 1
         found[metric] = {
             "slices": len(pairs),
             "first": float(np.mean([a for _, a, _ in pairs])),

@@ -1,4 +1,4 @@
-"""From one row a slice to one row a patient and to means with intervals."""
+"""From the masks of single slices to one row a patient, and to means with intervals."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 
 from .bootstrap import bootstrap_interval
-from .masks import METRICS
+from .masks import MASK_METRICS, class_columns
 from .patients import grouped, joined
 
-__all__ = ["is_missed", "patient_rows", "summarise"]
+__all__ = ["is_missed", "mask_patient_rows", "summarise_masks"]
 
 Row = Mapping[str, Any]
 
 
-def is_missed(row: Row) -> bool:
-    """Whether a slice has a tumour and nothing was predicted."""
-    return row["truth_area_mm2"] > 0 and row["predicted_area_mm2"] == 0
+def is_missed(row: Row, ending: str = "") -> bool:
+    """Whether a slice has a tumour and nothing was predicted; of the class whose columns have the ending."""
+    return row[f"truth_area_mm2{ending}"] > 0 and row[f"predicted_area_mm2{ending}"] == 0
 
 
 def _patient(row: Row) -> str:
@@ -29,18 +29,21 @@ def _defined(rows: Sequence[Row], metric: str) -> list[float]:
     return [row[metric] for row in rows if row[metric] is not None]
 
 
-def patient_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def mask_patient_rows(rows: Sequence[Row], mask_names: Sequence[str] = ("tumour",)) -> list[dict[str, Any]]:
     """Mean of every metric over the slices of each patient on which it is defined.
 
     A patient is a ``group`` of the data list: patient numbers that differ by a trailing letter only may be one person,
     and are counted as one.
 
     Args:
-        rows: one a slice, with ``group``, ``patient``, ``class_name``, ``fold`` and all of `METRICS`.
+        rows: one a slice, with ``group``, ``patient``, ``class_name``, ``fold`` and what `masks_metrics` gives.
+        mask_names: of the classes that the metrics are of.
 
     Returns:
         One row a patient: ``group``, ``patients`` and ``class_names`` (joined by ``;`` when several), ``fold``,
-        ``slices``, ``missed_tumours``, and the metrics, ``None`` where no slice defines one.
+        ``slices``, ``missed_tumours``, and the metrics, ``None`` where no slice defines one. For several mask names
+        ``missed_tumours`` counts slices on which no class was predicted, and the columns of each class follow:
+        ``missed_tumours_<class>`` and ``<metric>_<class>``.
     """
     result = []
     for group, own in grouped(rows, _patient).items():
@@ -50,25 +53,31 @@ def patient_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
             "class_names": joined(own, "class_name"),
             "fold": joined(own, "fold"),
             "slices": len(own),
-            "missed_tumours": sum(map(is_missed, own)),
         }
-        for metric in METRICS:
-            values = _defined(own, metric)
-            row[metric] = float(np.mean(values)) if values else None
+        for ending in ("", *class_columns(mask_names).values()):
+            row[f"missed_tumours{ending}"] = sum(is_missed(slice_, ending) for slice_ in own)
+            for metric in MASK_METRICS:
+                values = _defined(own, metric + ending)
+                row[metric + ending] = float(np.mean(values)) if values else None
         result.append(row)
     return result
 
 
-def summarise(rows: Sequence[Row], resamples: int, seed: int) -> dict[str, Any]:
+def summarise_masks(
+    rows: Sequence[Row], resamples: int, seed: int, mask_names: Sequence[str] = ("tumour",)
+) -> dict[str, Any]:
     """Mean and 95 % bootstrap interval of every metric, over slices and over patients; overall and by class.
 
     Args:
-        rows: one a slice, as for `patient_rows`.
+        rows: one a slice, as for `mask_patient_rows`.
         resamples: of the bootstrap over patients, see `bootstrap_interval`; 0 for no intervals.
         seed: of the bootstrap.
+        mask_names: of the classes that the metrics are of.
 
     Returns:
-        ``{"overall": part, "classes": {class name: part}}``; a part has the numbers of ``slices``, ``patients`` and
+        ``{"overall": part, "classes": {class name: part}}``, the second over the slices of each class of the data list;
+        for several mask names also ``"masks": {mask name: part}``, of the masks of each class over all slices, while
+        ``overall`` is over the classes as `masks_metrics` says. A part has the numbers of ``slices``, ``patients`` and
         ``missed_tumours``, and under ``metrics`` for each metric its ``unit``, ``over_slices`` and ``over_patients``.
         Each of these has ``mean`` and ``interval_95`` (``None`` where there is none), ``defined`` and ``undefined``:
         how many slices or patients the mean is taken over, and how many have no value.
@@ -79,17 +88,20 @@ def summarise(rows: Sequence[Row], resamples: int, seed: int) -> dict[str, Any]:
     if not rows:
         raise ValueError("there are no slices to summarise.")
     names = [name for _, name in sorted({(row["class"], row["class_name"]) for row in rows})]
-    return {
+    summary = {
         "overall": _part(rows, resamples, seed),
         "classes": {name: _part([row for row in rows if row["class_name"] == name], resamples, seed) for name in names},
     }
+    if endings := class_columns(mask_names):
+        summary["masks"] = {name: _part(rows, resamples, seed, ending) for name, ending in endings.items()}
+    return summary
 
 
-def _part(rows: Sequence[Row], resamples: int, seed: int) -> dict[str, Any]:
+def _part(rows: Sequence[Row], resamples: int, seed: int, ending: str = "") -> dict[str, Any]:
     groups = list(grouped(rows, _patient).values())
     metrics = {}
-    for metric, unit in METRICS.items():
-        values = [own for own in (_defined(group, metric) for group in groups) if own]
+    for metric, unit in MASK_METRICS.items():
+        values = [own for own in (_defined(group, metric + ending) for group in groups) if own]
         totals, counts = [sum(own) for own in values], [len(own) for own in values]
         means = [float(np.mean(own)) for own in values]
         metrics[metric] = {
@@ -100,7 +112,7 @@ def _part(rows: Sequence[Row], resamples: int, seed: int) -> dict[str, Any]:
     return {
         "slices": len(rows),
         "patients": len(groups),
-        "missed_tumours": sum(map(is_missed, rows)),
+        "missed_tumours": sum(is_missed(row, ending) for row in rows),
         "metrics": metrics,
     }
 

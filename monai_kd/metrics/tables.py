@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..io.table import write_table
-from .masks import METRICS
+from .masks import MASK_METRICS
 
-__all__ = ["summary_table", "text_table", "write_rows"]
+__all__ = ["mask_summary_table", "text_table", "write_rows"]
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
@@ -37,15 +37,21 @@ def text_table(lines: Sequence[Sequence[str]]) -> str:
     )
 
 
-def summary_table(summary: Mapping[str, Any]) -> str:
-    """Text table of what `monai_kd.metrics.summarise` returns: metrics down, all slices and each class across."""
-    parts = {"all": summary["overall"], **summary["classes"]}
+def mask_summary_table(summary: Mapping[str, Any]) -> str:
+    """Text table of what `monai_kd.metrics.summarise_masks` returns: metrics down; across all slices and each class.
+
+    Of several masks the classes are those of the masks, over all slices; the first column is over the classes.
+    """
+    if "masks" in summary:
+        parts = {"over the classes": summary["overall"], **summary["masks"]}
+    else:
+        parts = {"all": summary["overall"], **summary["classes"]}
     lines = [["", *parts]]
     for count in ("slices", "patients", "missed_tumours"):
         lines.append([count.replace("_", " "), *(str(part[count]) for part in parts.values())])
     for over in ("over_slices", "over_patients"):
         lines.append([f"mean {over.replace('_', ' ')}", *("" for _ in parts)])
-        for metric in METRICS:
+        for metric in MASK_METRICS:
             lines.append([f"  {metric}", *(_cell(part["metrics"][metric], over) for part in parts.values())])
     legend = "[95 % bootstrap interval over patients]  (number of slices or patients without a value)"
     return f"{text_table(lines)}\n{legend}"

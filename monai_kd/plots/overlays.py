@@ -9,14 +9,17 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from ..io.atomic import atomic_write
 
-__all__ = ["OverlayPanel", "draw_outline", "plot_overlays"]
+__all__ = ["OverlayPanel", "class_colours", "draw_legend", "draw_outline", "draw_outlines", "plot_overlays"]
 
 # Bright on the slice, dark in the captions on white.
 TRUTH_COLOUR, PREDICTION_COLOUR = "#3ddc84", "#ff5252"
 TRUTH_CAPTION, PREDICTION_CAPTION = "#1b8a4b", "#c62828"
+# Okabe and Ito 2008, https://jfly.uni-koeln.de/color/, without black: they differ for the colour-blind too.
+CLASS_COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2")
 _CELL = 1.9  # inches
 
 
@@ -26,8 +29,8 @@ class OverlayPanel:
 
     Attributes:
         image: (X, Y), any range; x is the column of the picture, as MONAI's readers give it.
-        truth: (X, Y), 0 or 1, or ``None`` when it is not known.
-        prediction: (X, Y), 0 or 1.
+        truth: (X, Y), 0 or 1, or ``None`` when it is not known; of several classes (C, X, Y).
+        prediction: (X, Y), 0 or 1; of several classes (C, X, Y).
         title: above the slice.
     """
 
@@ -35,6 +38,11 @@ class OverlayPanel:
     truth: np.ndarray | None
     prediction: np.ndarray
     title: str = ""
+
+
+def class_colours(count: int) -> list[str]:
+    """A colour for each of several classes, as matplotlib names it; they repeat after the seventh."""
+    return [CLASS_COLOURS[number % len(CLASS_COLOURS)] for number in range(count)]
 
 
 def draw_outline(axes: Axes, mask: np.ndarray, colour: str) -> None:
@@ -56,26 +64,67 @@ def draw_outline(axes: Axes, mask: np.ndarray, colour: str) -> None:
         axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
 
 
+def draw_outlines(axes: Axes, masks: np.ndarray, colour: str) -> None:
+    """`draw_outline` of one mask in ``colour``, or of the masks of several classes in `class_colours`.
+
+    Args:
+        axes: where the image is.
+        masks: (X, Y), or (C, X, Y).
+        colour: of one mask.
+    """
+    if masks.ndim == 2:
+        draw_outline(axes, masks, colour)
+        return
+    for mask, own in zip(masks, class_colours(len(masks)), strict=True):
+        draw_outline(axes, mask, own)
+
+
+def draw_legend(figure: Figure, names: Sequence[str], text: str = "black") -> None:
+    """Say below a figure which of the `class_colours` is which class.
+
+    Args:
+        figure: with constrained layout, which makes room.
+        names: of the classes.
+        text: colour of the names.
+    """
+    lines = [Line2D([], [], color=colour, linewidth=2) for colour in class_colours(len(names))]
+    legend = figure.legend(
+        lines, names, loc="outside lower center", ncols=min(4, len(names)), fontsize=8, labelcolor=text, frameon=False
+    )
+    for label in legend.get_texts():
+        label.set_parse_math(False)
+
+
 def _fit(title: str, length: int = 32) -> str:
     """Lines short enough to stay over their own slice; the middle gives way, since names differ at their ends."""
     half = length // 2
     return "\n".join(x if len(x) <= length else f"{x[: half - 1]}…{x[-half:]}" for x in title.split("\n"))
 
 
-def plot_overlays(panels: Sequence[OverlayPanel], path: str | Path, title: str = "", per_row: int = 2) -> None:
+def plot_overlays(
+    panels: Sequence[OverlayPanel],
+    path: str | Path,
+    title: str = "",
+    per_row: int = 2,
+    mask_names: Sequence[str] = ("tumour",),
+) -> None:
     """Draw a grid of slices: each as image, with its truth (green) and with its prediction (red).
+
+    Of several classes, each has a colour of its own in both, named below the grid.
 
     Args:
         panels: the slices; where no truth is known, its picture is left out.
         path: the PNG to write.
         title: above the grid.
         per_row: slices beside each other.
+        mask_names: of the classes, in the order of the masks.
 
     Raises:
         ValueError: there are no panels.
     """
     if not panels:
         raise ValueError("there are no slices to draw.")
+    several = len(mask_names) > 1
     with_truth = any(panel.truth is not None for panel in panels)
     columns = 3 if with_truth else 2
     per_row = min(per_row, len(panels))
@@ -92,11 +141,13 @@ def plot_overlays(panels: Sequence[OverlayPanel], path: str | Path, title: str =
             axes.imshow(panel.image.T, cmap="gray")
         cells[0].set_title(_fit(panel.title), fontsize=7, loc="left", parse_math=False)
         if with_truth and panel.truth is not None:
-            draw_outline(cells[1], panel.truth, TRUTH_COLOUR)
-            cells[1].set_title("truth", fontsize=7, color=TRUTH_CAPTION)
-        draw_outline(cells[-1], panel.prediction, PREDICTION_COLOUR)
+            draw_outlines(cells[1], panel.truth, TRUTH_COLOUR)
+            cells[1].set_title("truth", fontsize=7, color="black" if several else TRUTH_CAPTION)
+        draw_outlines(cells[-1], panel.prediction, PREDICTION_COLOUR)
         found = "prediction" if panel.prediction.any() else "no tumour found"
-        cells[-1].set_title(found, fontsize=7, color=PREDICTION_CAPTION)
+        cells[-1].set_title(found, fontsize=7, color="black" if several else PREDICTION_CAPTION)
     figure.suptitle(title, fontsize=10, parse_math=False)
+    if several:
+        draw_legend(figure, mask_names)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=120)

@@ -68,8 +68,8 @@ def _report(inputs: InputFiles, count: int, students: Students) -> int:
     finally:
         # What was found before a full disk, say, stays known.
         if files:
-            write_table(files, names, table)
-    threshold, temperature = students.segment.value("threshold"), students.classify.value("temperature")
+            write_table(files, names, table, students.segment.mask_names)
+    threshold, temperature = students.segment.threshold, students.classify.value("temperature")
     write_page(files, students.checkpoints, threshold, temperature, page)
     used = sum(file.row["status"] == "ok" for file in files)
     if used == 0:

@@ -19,7 +19,7 @@ __all__ = ["write_page", "write_table"]
 def write_page(
     files: Sequence[Examined],
     checkpoints: Mapping[str, CheckpointFacts],
-    threshold: float,
+    threshold: float | None,
     temperature: float,
     path: str | Path,
 ) -> None:
@@ -28,7 +28,7 @@ def write_page(
     Args:
         files: in the order of the page.
         checkpoints: by what they do, ``"segmentation"`` and ``"classification"``.
-        threshold: that made masks of probabilities.
+        threshold: that made masks of probabilities; ``None`` where each pixel has the most probable class.
         temperature: that the classifier's logits were divided by.
         path: the file to write.
     """
@@ -47,7 +47,9 @@ def write_page(
         temporary.write_text(page, encoding="utf-8", errors="replace")
 
 
-def write_table(files: Sequence[Examined], class_names: Sequence[str], path: str | Path) -> None:
+def write_table(
+    files: Sequence[Examined], class_names: Sequence[str], path: str | Path, mask_names: Sequence[str] = ("tumour",)
+) -> None:
     """Write a row for each file, sorted by name; see `columns`."""
     rows = sorted((each.row for each in files), key=lambda row: row["file"])
-    save_table(rows, columns(class_names), path)
+    save_table(rows, columns(class_names, mask_names), path)

@@ -68,7 +68,7 @@ def create_app(students: Students, most_bytes: int, hosts: Sequence[str]) -> Sta
     one, uploading = CapacityLimiter(1), CapacityLimiter(MOST_UPLOADS)
     page = page_template("serve.html.jinja", __package__).render(
         checkpoints=students.checkpoints,
-        threshold=students.segment.value("threshold"),
+        threshold=students.segment.threshold,
         temperature=students.classify.value("temperature"),
         version=__version__,
         most_bytes=most_bytes,

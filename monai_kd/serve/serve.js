@@ -33,6 +33,7 @@ function segmentation(row) {
   const found = row.tumour === "yes", several = row.slices > 1;
   const facts = [];
   if (found) {
+    for (const [name, own] of Object.entries(row.segmented)) facts.push([`Outlined as ${name}`, own]);
     facts.push(["Mean probability", `${percent(row.mean_probability)} within the outline`]);
     if (several) {
       facts.push(["Largest in", `slice ${row.largest_slice} of 0 to ${row.slices - 1}`]);

@@ -54,9 +54,9 @@ def examine_uploads(uploads: Sequence[tuple[str, BinaryIO]], students: Students)
 
     Returns:
         For each image what ``report.csv`` says of it, without the ``p_`` columns, and ``probabilities`` and ``votes``
-        by class, ``picture`` (overlay, a ``data:`` address) and as ``mask`` the ``name`` and ``content`` (base64) of a
-        file. Of what could not be used ``file``, ``status`` (``failed``, or ``skipped`` when it is of no supported
-        kind) and ``reason``.
+        by class, ``segmented`` (of a segmentation of several classes the size of each that was found), ``picture``
+        (overlay, a ``data:`` address) and as ``mask`` the ``name`` and ``content`` (base64) of a file. Of what could
+        not be used ``file``, ``status`` (``failed``, or ``skipped`` when it is of no supported kind) and ``reason``.
 
     Raises:
         TooManyPixels: together they have more than `MOST_PIXELS`.
@@ -102,4 +102,5 @@ def _examined(inputs: InputFiles, names: dict[str, _Name], students: Students) -
                 "content": base64.b64encode(mask.read_bytes()).decode("ascii"),
             }
             row |= {"probabilities": file.probabilities, "votes": file.votes, "picture": file.picture}
+            row["segmented"] = file.segmented
         yield row

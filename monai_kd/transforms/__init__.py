@@ -1,4 +1,5 @@
 from .grid import SameGridd
+from .mask_channels import foreground_probabilities, index_map, separate_masks
 from .masks import ClassOfMaskd, DeclaredMask, DeclaredMaskd
 from .planar import ResizeInPlane, ResizeInPlaned, ScaleSliceIntensity, ScaleSliceIntensityd, SqueezeSliced
 from .postprocessing import ACTIVATIONS, class_postprocessing, mask_postprocessing
@@ -25,7 +26,10 @@ __all__ = [
     "UprightInPlane",
     "UprightInPlaned",
     "class_postprocessing",
+    "foreground_probabilities",
+    "index_map",
     "mask_postprocessing",
+    "separate_masks",
     "slice_preprocessing",
     "upright_turn",
     "volume_preprocessing",

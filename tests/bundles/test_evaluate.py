@@ -15,7 +15,7 @@ from monai.bundle import ConfigParser, create_workflow
 from PIL import Image
 from tiny import BRIGHT, BUNDLES, NETWORKS, SEGMENTATION, bright, cause, config, save, untrained
 
-from monai_kd.metrics import METRICS
+from monai_kd.metrics import MASK_METRICS
 
 QUIET = {"device": "cpu", "amp": False, "logging_file": False}
 WRITTEN = {"metrics.json", "slices.csv", "patients.csv", "dice.png", "overlays.png"}
@@ -87,7 +87,7 @@ def test_end_to_end(trained, disc_dataset, tmp_path, caplog):
     assert {row["fold"] for row in slices} == {"1"}
     assert len(slices) == metrics["overall"]["slices"] == 4
     assert metrics["overall"]["patients"] == 2
-    assert set(metrics["overall"]["metrics"]) == set(METRICS)
+    assert set(metrics["overall"]["metrics"]) == set(MASK_METRICS)
     assert metrics["overall"]["metrics"]["dice"]["over_slices"]["mean"] == pytest.approx(
         np.mean([float(row["dice"]) for row in slices])
     )

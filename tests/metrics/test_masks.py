@@ -6,7 +6,7 @@ import torch
 from monai.data import MetaTensor
 from scipy import ndimage
 
-from monai_kd.metrics import METRICS, mask_metrics
+from monai_kd.metrics import MASK_METRICS, mask_metrics
 
 
 def square(low: tuple[int, int], high: tuple[int, int], size: tuple[int, int] = (32, 24)) -> torch.Tensor:
@@ -43,7 +43,7 @@ def test_shifted_squares():
     # 8 × 8 pixels each, shifted by 2 along the first axis: 6 × 8 in common. The two rows that are farthest from the
     # other square are more than 5 % of its 28 surface pixels, so that the 95th percentile is the shift.
     metrics = mask_metrics(square((10, 6), (18, 14)), square((12, 6), (20, 14)), (0.5, 2.0))
-    assert list(metrics) == list(METRICS)
+    assert list(metrics) == list(MASK_METRICS)
     assert metrics["dice"] == pytest.approx(48 / 64)
     assert metrics["iou"] == pytest.approx(48 / 80)
     assert metrics["sensitivity"] == metrics["precision"] == pytest.approx(48 / 64)
@@ -100,7 +100,7 @@ SOMETHING = square((2, 2), (5, 5), (8, 8))
             id="no tumour there",
         ),
         pytest.param(
-            *(NOTHING, NOTHING, set(METRICS) - {"truth_area_mm2", "predicted_area_mm2"}, set()), id="both empty"
+            *(NOTHING, NOTHING, set(MASK_METRICS) - {"truth_area_mm2", "predicted_area_mm2"}, set()), id="both empty"
         ),
     ],
 )

@@ -5,12 +5,12 @@ import json
 
 import pytest
 
-from monai_kd.metrics import METRICS, patient_rows, summarise, summary_table, write_rows
+from monai_kd.metrics import MASK_METRICS, mask_patient_rows, mask_summary_table, summarise_masks, write_rows
 
 
 def row(group: str, dice: float, patient: str = "", kind: int = 0, **metrics) -> dict:
     named = {"class": kind, "class_name": ("meningioma", "glioma")[kind], "patient": patient or group, "fold": 1}
-    return {**named, "group": group, **dict.fromkeys(METRICS, 1.0), "dice": dice, **metrics}
+    return {**named, "group": group, **dict.fromkeys(MASK_METRICS, 1.0), "dice": dice, **metrics}
 
 
 MISSED = {"precision": None, "hd95_mm": None, "surface_distance_mm": None, "predicted_area_mm2": 0.0}
@@ -25,14 +25,14 @@ ROWS = [
 
 
 def test_a_patient_is_a_group_and_undefined_slices_are_left_out_of_its_mean():
-    seven, eight, nine = patient_rows(ROWS)
+    seven, eight, nine = mask_patient_rows(ROWS)
     assert (seven["patients"], seven["slices"], seven["dice"]) == ("7;7A", 2, pytest.approx(0.8))
     assert (eight["missed_tumours"], eight["dice"], eight["hd95_mm"]) == (1, pytest.approx(0.3), 4.0)
     assert (nine["missed_tumours"], nine["dice"], nine["hd95_mm"]) == (1, 0.0, None)
 
 
 def test_means_and_counts():
-    summary = summarise(ROWS, resamples=50, seed=0)
+    summary = summarise_masks(ROWS, resamples=50, seed=0)
     overall = summary["overall"]
     assert (overall["slices"], overall["patients"], overall["missed_tumours"]) == (5, 3, 2)
     dice, distance = overall["metrics"]["dice"], overall["metrics"]["hd95_mm"]
@@ -45,7 +45,7 @@ def test_means_and_counts():
 
 
 def test_by_class():
-    classes = summarise(ROWS, resamples=50, seed=0)["classes"]
+    classes = summarise_masks(ROWS, resamples=50, seed=0)["classes"]
     assert {name: part["slices"] for name, part in classes.items()} == {"meningioma": 4, "glioma": 1}
     distance = classes["glioma"]["metrics"]["hd95_mm"]["over_slices"]
     assert distance == {"mean": None, "interval_95": None, "defined": 0, "undefined": 1}
@@ -54,12 +54,12 @@ def test_by_class():
 
 
 def test_is_strict_json():
-    json.dumps(summarise(ROWS, resamples=10, seed=0), allow_nan=False)
+    json.dumps(summarise_masks(ROWS, resamples=10, seed=0), allow_nan=False)
 
 
 def test_no_slices():
     with pytest.raises(ValueError, match="no slices"):
-        summarise([], 10, 0)
+        summarise_masks([], 10, 0)
 
 
 def test_undefined_is_an_empty_cell(tmp_path):
@@ -73,8 +73,8 @@ def test_undefined_is_an_empty_cell(tmp_path):
 
 
 def test_table_names_every_metric_and_says_what_is_undefined():
-    lines = summary_table(summarise(ROWS, resamples=50, seed=0)).splitlines()
+    lines = mask_summary_table(summarise_masks(ROWS, resamples=50, seed=0)).splitlines()
     assert lines[0].split() == ["all", "meningioma", "glioma"]
-    for metric in METRICS:
+    for metric in MASK_METRICS:
         assert sum(line.split()[0] == metric for line in lines) == 2
     assert any("undefined (1)" in line for line in lines)
