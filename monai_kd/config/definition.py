@@ -16,7 +16,7 @@ TARGET = "_target_"
 # Where a network may come from that a file beside a checkpoint names: files that strangers send may name anything.
 TRUSTED = ("monai.networks.nets.", "monai_kd.networks.")
 # Arguments that say how training began: a checkpoint is loaded next, and the files need not be there any more.
-_OF_TRAINING = {"pretrained": False, "freeze": False}
+_OF_TRAINING = {"pretrained": False, "pretrained_url": None, "freeze": False}
 
 _locator = ComponentLocator()
 
@@ -92,8 +92,10 @@ def build_network(definition: Mapping[str, Any], trusted: bool = True) -> nn.Mod
     if not isinstance(definition, Mapping) or not isinstance(definition.get(TARGET), str):
         raise ValueError(f"a network must be defined by a mapping with '{TARGET}', got {definition!r}.")
     if not trusted:
-        _check_trusted(definition)
-        definition = without_pretrained(definition)
+        # Some classes of MONAI download weights unless they are told not to.
+        parameters = inspect.signature(_trusted(definition)).parameters
+        unasked = {name: value for name, value in _OF_TRAINING.items() if name in parameters}
+        definition = {**without_pretrained(definition), **unasked}
     try:
         network = ConfigComponent(_restored(definition), id="network_def", locator=_locator).instantiate()
     except Exception as error:
@@ -120,7 +122,9 @@ def _restored(definition: Mapping[str, Any]) -> dict[str, Any]:
     return {name: build(value) for name, value in definition.items()}
 
 
-def _check_trusted(definition: Mapping[str, Any]) -> None:
+def _trusted(definition: Mapping[str, Any]) -> Callable[..., Any]:
+    """The class or function that a definition from a file names, if it may."""
+
     def nested(value: Any) -> bool:
         if isinstance(value, Mapping):
             return any(str(name).startswith("_") or nested(each) for name, each in value.items())
@@ -139,5 +143,4 @@ def _check_trusted(definition: Mapping[str, Any]) -> None:
             "run because a file names it. If you trust it, give its config: --config_file \"['evaluate.json',"
             "'its_network.json']\", a file with its network_def laid over the other."
         )
-
-
+    return found

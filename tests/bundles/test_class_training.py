@@ -140,7 +140,10 @@ TAPS = {**UNTRAINED, "recipe": "msgff"}
         (TAPS | {"teacher_taps": {"msgff": "backbones.0.layer9"}}, "has no module 'backbones.0.layer9'; nearest: back"),
         (TAPS | {"teacher_taps": {"msg": "backbones.0.layer2"}}, "teacher_taps: it is not known which module of the"),
         (TAPS | {"taps": {"msgff": "blocks.9"}}, "no module 'blocks.9'"),
-        ({**UNTRAINED, "recipe": "kd", "teacher_overrides": {"freeze": "no", "epochs": 10**6}}, "freeze must be True or"),
+        (
+            {**UNTRAINED, "recipe": "kd", "teacher_overrides": {"freeze": "no", "epochs": 10**6}},
+            "freeze must be True or",
+        ),
         ({**UNTRAINED, "teacher_overrides": {"epoch": 3}}, "unknown override: --epoch (did you mean --epochs"),
         ({"teacher_checkpoint": "nowhere.pt"}, "there is no checkpoint nowhere.pt"),
     ],

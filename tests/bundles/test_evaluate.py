@@ -104,7 +104,11 @@ def test_end_to_end(trained, disc_dataset, tmp_path, caplog):
 @pytest.mark.parametrize("bundle", NETWORKS)
 def test_has_all_that_monai_asks_for_even_without_a_checkpoint(bundle, disc_dataset, tmp_path):
     # small, or the teacher's Vision Transformer takes its time
-    values = {"network_def": NETWORKS[bundle], "dataset_dir": str(disc_dataset), "checkpoint": str(tmp_path / "none.pt")}
+    values = {
+        "network_def": NETWORKS[bundle],
+        "dataset_dir": str(disc_dataset),
+        "checkpoint": str(tmp_path / "none.pt"),
+    }
     assert prepare(bundle, **values).check_properties() == []
 
 
@@ -132,9 +136,7 @@ def test_known_prediction_comes_back_to_the_geometry_of_the_file(bright_network,
         block((96, 64), (30, 6), (60, 12)),
     ]
     data = write_slices(tmp_path / "data", [(mask, mask) for mask in masks])
-    metrics, slices = evaluate(
-        tmp_path / "eval", dataset_dir=str(data), **bright_network
-    )
+    metrics, slices = evaluate(tmp_path / "eval", dataset_dir=str(data), **bright_network)
     for row, mask in zip(slices[:3], masks, strict=False):
         assert (float(row["dice"]), float(row["hd95_mm"])) == (1.0, 0.0)
         assert float(row["truth_area_mm2"]) == pytest.approx(mask.sum() * 0.8 * 0.5)
@@ -150,9 +152,7 @@ def test_shifted_truth_is_measured_by_the_affine(bright_network, tmp_path):
         (block(size, (8, 8), (16, 16)), block(size, (8 + x, 8 + y), (16 + x, 16 + y))) for x, y in ((2, 0), (0, 2))
     ]
     data = write_slices(tmp_path / "data", shifted)
-    _, slices = evaluate(
-        tmp_path / "eval", dataset_dir=str(data), **bright_network
-    )
+    _, slices = evaluate(tmp_path / "eval", dataset_dir=str(data), **bright_network)
     assert [float(row["dice"]) for row in slices] == pytest.approx([0.75, 0.75])
     assert [float(row["hd95_mm"]) for row in slices] == pytest.approx([2 * 0.8, 2 * 0.5])
 
@@ -166,7 +166,9 @@ def test_pictures_take_their_spacing_from_the_data_list(bright_network, tmp_path
     assert float(row["hd95_mm"]) == pytest.approx(4 * 0.7)
     assert float(row["truth_area_mm2"]) == pytest.approx(64 * 0.7 * 0.3)
     with pytest.raises(RuntimeError) as caught:
-        evaluate(tmp_path / "other", dataset_dir=str(write_slices(tmp_path / "without", slices, png=True)), **bright_network)
+        evaluate(
+            tmp_path / "other", dataset_dir=str(write_slices(tmp_path / "without", slices, png=True)), **bright_network
+        )
     assert "does not record how big a pixel is" in cause(caught.value)
 
 
@@ -175,9 +177,7 @@ def test_missed_tumours_are_counted_and_undefined_metrics_empty(bright_network, 
     mask = block(size, (8, 8), (16, 16))
     # an even slice is scaled to 0: nothing is bright
     data = write_slices(tmp_path / "data", [(mask, mask), (np.ones(size), mask), (mask, mask)])
-    metrics, slices = evaluate(
-        tmp_path / "eval", dataset_dir=str(data), **bright_network
-    )
+    metrics, slices = evaluate(tmp_path / "eval", dataset_dir=str(data), **bright_network)
     assert metrics["overall"]["missed_tumours"] == 1
     assert (slices[1]["dice"], slices[1]["precision"], slices[1]["hd95_mm"]) == ("0.0", "", "")
     distance = metrics["overall"]["metrics"]["hd95_mm"]["over_slices"]
@@ -268,16 +268,12 @@ def test_broken_weights_are_no_missed_tumours(bright_network, tmp_path):
     mask = block((32, 32), (8, 8), (16, 16))
     data = write_slices(tmp_path / "data", [(mask, mask)])
     with pytest.raises(RuntimeError) as caught:
-        evaluate(
-            tmp_path / "eval", dataset_dir=str(data), **bright_network
-        )
+        evaluate(tmp_path / "eval", dataset_dir=str(data), **bright_network)
     assert "not finite" in cause(caught.value)
 
 
 def test_label_of_another_size_is_named(bright_network, tmp_path):
     data = write_slices(tmp_path / "data", [(block((32, 32), (8, 8), (16, 16)), block((32, 30), (8, 8), (16, 16)))])
     with pytest.raises(RuntimeError) as caught:
-        evaluate(
-            tmp_path / "eval", dataset_dir=str(data), **bright_network
-        )
+        evaluate(tmp_path / "eval", dataset_dir=str(data), **bright_network)
     assert re.search(r"label0\.nii\.gz has 32 × 30 pixels, and .*image0\.nii\.gz has 32 × 32", cause(caught.value))

@@ -85,7 +85,10 @@ def test_a_checkpoint_that_does_not_fit_is_refused(trained, disc_dataset, tmp_pa
     wider = {**NETWORKS[bundle], "features": [4, 4, 8, 8, 16, 4]}
     for wrong, message in (
         ({"checkpoint": str(checkpoint), "network_def": wider}, "does not fit"),
-        ({"checkpoint": str(save(tmp_path / "w", torch.load(checkpoint), network_def=wider, image_size=32))}, "not fit"),
+        (
+            {"checkpoint": str(save(tmp_path / "w", torch.load(checkpoint), network_def=wider, image_size=32))},
+            "not fit",
+        ),
         ({"checkpoint": str(tmp_path / "absent.pt")}, "there is no checkpoint"),
         ({"checkpoint": meta(bundle)}, "can't be read as a checkpoint"),
     ):

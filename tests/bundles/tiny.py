@@ -92,7 +92,10 @@ def bright(folder: Path, steepness: float = 50.0, **more: Any) -> dict[str, Any]
     half = (0.5 - 0.485) / 0.229
     state = {"weight": torch.zeros(1, 3, 1, 1), "bias": torch.tensor([-steepness * half])}
     state["weight"][0, 0] = steepness
-    return {"checkpoint": str(save(folder, state, network_def=BRIGHT, **{"image_size": 32, **more})), "network_def": BRIGHT}
+    return {
+        "checkpoint": str(save(folder, state, network_def=BRIGHT, **{"image_size": 32, **more})),
+        "network_def": BRIGHT,
+    }
 
 
 def untrained(bundle: str, folder: Path, **more: Any) -> Path:

@@ -68,7 +68,9 @@ def test_image_sizes(settings, message):
 
 
 @pytest.mark.parametrize("network", [UNET, HYBRID])
-@pytest.mark.parametrize("features", [FEATURES[:5], [*FEATURES, 4], [4, 4, 8, 8, 8, 0], [4, 4, 8, 8, 8, True], 32, "wide"])
+@pytest.mark.parametrize(
+    "features", [FEATURES[:5], [*FEATURES, 4], [4, 4, 8, 8, 8, 0], [4, 4, 8, 8, 8, True], 32, "wide"]
+)
 def test_features_of_a_unet(network, features):
     wrong = {"network_def": {**network["network_def"], "features": features}}
     with pytest.raises(ValueError, match="features must be six whole numbers: four encoder levels"):
