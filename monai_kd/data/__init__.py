@@ -5,7 +5,7 @@ from .foreground import best_epoch_by
 from .leaks import find_leaks
 from .slices import SliceDataset
 from .spacing import has_geometry, in_plane_spacing
-from .volumes import load_volumes, modalities, region_values
+from .volume_list import load_volumes, modalities, region_values
 
 __all__ = [
     "CheckedDataset",

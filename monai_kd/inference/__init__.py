@@ -3,11 +3,11 @@ from .classifications import Classifications, rank_classes
 from .dataset import ReadableDataset
 from .evaluator import FileEvaluator
 from .findings import Findings, measure
+from .input_volumes import InputVolumes
 from .inputs import InputFiles
 from .masks import MaskLayout, MaskWriter
 from .predictor import BundlePredictor
 from .small_areas import DropSmallAreasd
-from .volumes import InputVolumes
 
 __all__ = [
     "BundlePredictor",
