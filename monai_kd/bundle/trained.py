@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,10 @@ def _texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
-def _numbers(value: Any) -> bool:
-    return value is None or (isinstance(value, list) and all(type(each) in (int, float) for each in value))
+def _numbers(value: Any, least: float = -math.inf) -> bool:
+    """Finite numbers above ``least``, or ``None``."""
+    numbers = isinstance(value, list) and all(type(each) in (int, float) for each in value)
+    return value is None or (numbers and all(math.isfinite(each) and each > least for each in value))
 
 
 def _fold(value: Any) -> bool:
@@ -52,7 +55,8 @@ _VALID: dict[str, Callable[[Any], bool]] = {
     "network_def": lambda v: isinstance(v, dict),
     "image_size": lambda v: _count(v) or (isinstance(v, list) and len(v) > 0 and all(map(_count, v))),
     **dict.fromkeys(("in_channels", "spatial_dims"), _count),
-    **dict.fromkeys(("mean", "std"), _numbers),
+    "mean": _numbers,
+    "std": lambda v: _numbers(v, least=0),
     **dict.fromkeys(("class_names", "mask_names"), _texts),
     "multiclass": lambda v: isinstance(v, bool),
     "activation": lambda v: v in ACTIVATIONS,

@@ -88,9 +88,10 @@ def running() -> Running:
 
     A `Workflow` tells it. For MONAI's own commands and workflows it is read off the call stack, where the functions of
     ``monai.bundle`` that evaluate the config hold all of it in their local variables. This is the one place where
-    that is done.
+    that is done. Of configs that are evaluated within each other it is the innermost one.
     """
-    return _evaluated.get() or _from_stack()
+    told, found = _evaluated.get(), _from_stack()
+    return found if told is None or found.parser not in (None, told.parser) else told
 
 
 def _from_stack() -> Running:
@@ -105,8 +106,12 @@ def _from_stack() -> Running:
         if not module.startswith("monai.bundle."):
             continue
         owner, given = names.get("self"), names.get("config_file_") or names.get("config_file")
-        if parser is None and isinstance(owner, (ConfigParser, ConfigWorkflow)):
-            parser = owner if isinstance(owner, ConfigParser) else owner.parser
+        if isinstance(owner, (ConfigParser, ConfigWorkflow)):
+            own = owner if isinstance(owner, ConfigParser) else owner.parser
+            if parser is not None and own is not parser:
+                # A config within which this one, parsed by hand, is evaluated.
+                break
+            parser = own
         if folder is None and isinstance(owner, ConfigWorkflow):
             folder = Path(owner.config_root_path)
         if given is not None and not isinstance(given, Mapping):
