@@ -54,11 +54,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **{name: (lambda v: isinstance(v, bool), "True or False") for name in _SWITCHES},
     **{name: (lambda v: _number(v, highest=1), "a number from 0 to 1") for name in _SHARES},
     **{name: (_number, "a number from 0") for name in _AMOUNTS},
-    # One number an axis: patches of volumes.
-    "image_size": (
-        lambda v: (type(v) is int and v >= 32) or (isinstance(v, list) and all(type(n) is int and n >= 8 for n in v)),
-        "a whole number from 32, or a list of whole numbers from 8, one an axis",
-    ),
+    "image_size": (lambda v: type(v) is int and v >= 32, "a whole number from 32"),
     "overlap": (lambda v: _number(v) and v < 1, "a number from 0, below 1"),
     "learning_rate": (lambda v: _number(v) and v > 0, "a positive number"),
     "features": (
@@ -68,6 +64,10 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "part": (lambda v: v in ("validation", "all"), "'validation' or 'all'"),
     "threshold": (lambda v: _number(v) and 0 < v < 1, "a number between 0 and 1"),
     "temperature": (lambda v: _number(v) and v > 0, "a positive number"),
+}
+# Of patches of volumes, in voxels.
+_PATCH_CHECKS = {
+    "image_size": (lambda v: all(type(n) is int and n >= 8 for n in v), "whole numbers from 8, one an axis"),
 }
 # A U-Net halves the image four times.
 _UNET_CHECKS = {
@@ -85,6 +85,8 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         ValueError: naming the value, what it is, and what it should be.
     """
     checks = {**_CHECKS, **_UNET_CHECKS} if "features" in settings else _CHECKS
+    if isinstance(settings.get("image_size"), list):
+        checks = {**checks, **_PATCH_CHECKS}
     for name, value in settings.items():
         valid, wanted = checks.get(name, (None, ""))
         try:
@@ -93,3 +95,6 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             good = False
         if not good:
             raise ValueError(f"{name} must be {wanted}, got {value!r}.")
+    size, axes = settings.get("image_size"), settings.get("spatial_dims")
+    if isinstance(size, list) and axes is not None and len(size) != axes:
+        raise ValueError(f"image_size is {size}, and spatial_dims is {axes}: give one number an axis.")
