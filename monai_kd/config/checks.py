@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from monai.bundle import ConfigParser
-from monai.utils import ensure_tuple
 
 __all__ = ["check_settings", "refuse_unknown"]
 
@@ -52,11 +51,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **{name: (lambda v: isinstance(v, bool), "True or False") for name in _SWITCHES},
     **{name: (lambda v: _number(v, highest=1), "a number from 0 to 1") for name in _SHARES},
     **{name: (_number, "a number from 0") for name in _AMOUNTS},
-    # One number an axis: patches of volumes.
-    "image_size": (
-        lambda v: (type(v) is int and v >= 32) or (isinstance(v, list) and all(type(n) is int and n >= 8 for n in v)),
-        "a whole number from 32, or a list of whole numbers from 8, one an axis",
-    ),
+    "image_size": (lambda v: type(v) is int and v >= 32, "a whole number from 32"),
     "overlap": (lambda v: _number(v) and v < 1, "a number from 0, below 1"),
     "learning_rate": (lambda v: _number(v) and v > 0, "a positive number"),
     "features": (
@@ -67,15 +62,14 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "threshold": (lambda v: _number(v) and 0 < v < 1, "a number between 0 and 1"),
     "temperature": (lambda v: _number(v) and v > 0, "a positive number"),
 }
+# Of patches of volumes, in voxels.
+_PATCH_CHECKS = {
+    "image_size": (lambda v: all(type(n) is int and n >= 8 for n in v), "whole numbers from 8, one an axis"),
+}
 # U-Nets with six ``features``, which halve the image four times.
 _UNETS = ("BasicUNet", "HybridUNet")
 _UNET_CHECKS = {
-    "image_size": (
-        lambda v: all(
-            type(n) is int and n % 16 == 0 and n >= (16 if isinstance(v, list) else 32) for n in ensure_tuple(v)
-        ),
-        "a multiple of 16, from 32, or a list of multiples of 16, one an axis",
-    ),
+    "image_size": (lambda v: type(v) is int and v >= 32 and v % 16 == 0, "a multiple of 16, from 32"),
 }
 
 
@@ -94,6 +88,8 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     if isinstance(definition, Mapping) and target.rpartition(".")[2] in _UNETS:
         checks = {**_CHECKS, **_UNET_CHECKS}
         values |= {name: definition[name] for name in ("features",) if name in definition}
+    if isinstance(settings.get("image_size"), list):
+        checks = {**checks, **_PATCH_CHECKS}
     for name, value in values.items():
         valid, wanted = checks.get(name, (None, ""))
         try:
@@ -102,3 +98,6 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             good = False
         if not good:
             raise ValueError(f"{name} must be {wanted}, got {value!r}.")
+    size, axes = settings.get("image_size"), settings.get("spatial_dims")
+    if isinstance(size, list) and axes is not None and len(size) != axes:
+        raise ValueError(f"image_size is {size}, and spatial_dims is {axes}: give one number an axis.")

@@ -119,3 +119,39 @@ def test_inferers_of_monai_see_logits(inferer, amp):
 def test_logits_inferer_refuses_what_is_not_finite():
     with pytest.raises(ValueError, match="not finite"):
         LogitsInferer(SimpleInferer())(torch.zeros(1, 1, 4, 4), lambda image: image / 0)
+
+
+def narrow() -> nn.Module:
+    """Sees 2 voxels to each side."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv3d(4, 6, 3, padding=1), nn.ReLU(), nn.Conv3d(6, 3, 3, padding=1)).eval()
+
+
+@pytest.mark.parametrize("size", [(12, 10, 8), (16, 12, 10)])
+def test_a_window_that_holds_the_volume_is_the_network_itself(size):
+    net, volume = narrow(), noise(1, 4, *size)
+    window = SlidingWindowInferer(roi_size=size, overlap=0.5, mode="gaussian")
+    torch.testing.assert_close(LogitsInferer(window)(volume, net), net(volume))
+
+
+def test_inside_of_windows_is_what_the_network_sees_of_the_whole_volume():
+    """Without overlap, voxels that lie 2 or more from the border of their window; the border of the volume is one."""
+    net, volume = narrow(), noise(1, 4, 16, 16, 8)
+    found = LogitsInferer(SlidingWindowInferer(roi_size=(8, 8, 8), overlap=0.0, sw_batch_size=3))(volume, net)
+    expected = net(volume)
+    for x in (0, 8):
+        for y in (0, 8):
+            inside = (..., slice(x + 2, x + 6), slice(y + 2, y + 6), slice(2, 6))
+            torch.testing.assert_close(found[inside], expected[inside])
+    assert not torch.allclose(found[..., 7:9, :, :], expected[..., 7:9, :, :])
+
+
+def test_windows_of_a_network_with_deep_supervision_are_of_its_main_head():
+    net = narrow()
+
+    def heads(image: torch.Tensor) -> torch.Tensor:
+        return torch.stack([net(image), torch.full_like(net(image), 7)], dim=1)
+
+    volume, window = noise(1, 4, 10, 9, 8), SlidingWindowInferer(roi_size=(8, 8, 8), overlap=0.5)
+    with torch.no_grad():
+        torch.testing.assert_close(LogitsInferer(window)(volume, heads), LogitsInferer(window)(volume, net))

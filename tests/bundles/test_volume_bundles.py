@@ -1,0 +1,287 @@
+"""Training, evaluation and inference of volumes through the bundles: four channels, three regions within each other."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing as mp
+from ignite.engine import Events
+from tiny import cause, config, rows
+from volumes import AFFINE, MODALITIES, REGIONS, nested, write_volumes
+
+from monai_kd.bundle import Workflow, trained_network, trained_settings
+from monai_kd.engines import LogitsInferer
+from monai_kd.handlers import EpochSeed
+from monai_kd.io import load_weights
+from monai_kd.losses import DeepSupervision, DiceCE
+
+# Normalisation of groups: at the bridge of a patch of 16 voxels there is one voxel.
+SMALL = {
+    **{"features": [8, 8, 8, 16, 16, 8], "norm": ["group", {"num_groups": 4}], "image_size": [16, 16, 16]},
+    **{"epochs": 2, "batch_size": 2, "amp": False, "device": "cpu", "logging_file": False, "cache_rate": 1.0},
+    "teacher_overrides": {"epochs": 1, "init_filters": 8},
+}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Path:
+    return write_volumes(tmp_path_factory.mktemp("volumes"))
+
+
+def prepared(dataset: Path | None, output_dir: Path, *more: str, **overrides: Any) -> Workflow:
+    values = {**SMALL, "output_dir": str(output_dir), **overrides}
+    if dataset is not None:
+        values["dataset_dir"] = str(dataset)
+    workflow = Workflow(config("seg_student", "train", "volumes", *more), workflow_type="train", **values)
+    workflow.initialize()
+    return workflow
+
+
+def trained(dataset: Path, output_dir: Path, *more: str, **overrides: Any) -> Workflow:
+    workflow = prepared(dataset, output_dir, *more, **overrides)
+    workflow.run()
+    workflow.finalize()
+    return workflow
+
+
+@pytest.fixture(scope="module")
+def run(dataset, tmp_path_factory) -> Path:
+    """A student of a teacher that was trained first, by all terms of the recipe."""
+    output_dir = tmp_path_factory.mktemp("run")
+    trained(dataset, output_dir)
+    return output_dir
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch) -> None:
+    """They take most of the time; those of `run` are drawn."""
+    monkeypatch.setattr("monai_kd.handlers.epoch_log.plot_curves", lambda *args, **kwargs: None)
+    monkeypatch.setattr("monai_kd.handlers.overlay_grid.plot_overlays", lambda *args, **kwargs: None)
+
+
+def test_student_of_a_teacher_learns(run):
+    log = rows(run)
+    assert [row["loss"] for row in log] == sorted((row["loss"] for row in log), reverse=True)
+    terms = ("supervised", "logit", "feature", "attention", "edge")
+    for row in log:
+        assert all(row[f"loss/{term}"] > 0 for term in terms)
+        assert sum(row[f"weighted/{term}"] for term in terms) == pytest.approx(row["loss"], rel=1e-4)
+    settings = json.loads((run / "settings.json").read_text())
+    assert settings["mask_names"] == list(REGIONS)
+    assert settings["volumes"] == {
+        **{"modalities": MODALITIES, "regions": REGIONS},
+        **{"orientation": "RAS", "spacing": None},
+    }
+    (teacher,) = run.glob("teacher-*")
+    its = json.loads((teacher / "settings.json").read_text())
+    assert its["volumes"] == settings["volumes"]
+    assert (its["network_def"]["_target_"], settings["network_def"]["_target_"]) == ("SegResNet", "BasicUNet")
+    for name in ("model.pt", "last.ckpt", "curves.png", "overlays.png"):
+        assert (run / name).stat().st_size > 0
+
+
+def test_student_is_a_bare_network_of_four_channels_and_three_masks(run):
+    network = load_weights(trained_network(trained_settings(run / "model.pt")), run / "model.pt").eval()
+    assert network(torch.zeros(1, 4, 16, 16, 16)).shape == (1, 3, 16, 16, 16)
+
+
+def test_resumed_run_has_the_losses_of_an_uninterrupted_one(dataset, run, tmp_path):
+    given = {"teacher_checkpoint": str(next(run.glob("teacher-*")) / "model.pt")}
+    trained(dataset, tmp_path / "whole", **given)
+    trainer = prepared(dataset, tmp_path / "parts", **given).parser.get_parsed_content("train#trainer")
+
+    def stop(engine):
+        if engine.state.epoch == 1:
+            raise KeyboardInterrupt
+
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, stop)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    trained(dataset, tmp_path / "parts", resume=True, **given)
+    for expected, found in zip(rows(tmp_path / "whole"), rows(tmp_path / "parts"), strict=True):
+        del expected["seconds"], found["seconds"]
+        assert expected == found
+    expected, found = (torch.load(tmp_path / name / "model.pt", weights_only=True) for name in ("whole", "parts"))
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+def test_patches_differ_between_epochs_and_not_between_runs(dataset, tmp_path):
+    def batch(output_dir: Path, epoch: int) -> torch.Tensor:
+        loader = prepared(dataset, output_dir).parser.get_parsed_content("train#dataloader")
+        EpochSeed(0, loader)(SimpleNamespace(state=SimpleNamespace(epoch=epoch), set_data=lambda data: None))
+        return next(iter(loader))["image"]
+
+    first, second = batch(tmp_path, 1), batch(tmp_path, 2)
+    # Two patches of each of the two volumes.
+    assert first.shape == second.shape == (4, 4, 16, 16, 16)
+    assert not torch.equal(first, second)
+    assert torch.equal(second, batch(tmp_path, 2))
+
+
+def test_heads_of_dynunet_are_supervised(dataset, tmp_path):
+    small = {"network_def#filters": [4, 4, 8, 8, 8], "image_size": [32, 16, 16], "epochs": 1, "batch_size": 1}
+    workflow = prepared(dataset, tmp_path, "students/dynunet", recipe="none", **small)
+    parser = workflow.parser
+    supervised = parser.get_parsed_content("loss").terms["supervised"]
+    assert isinstance(supervised, DeepSupervision)
+    assert isinstance(supervised.loss, DiceCE)
+    trainer = parser.get_parsed_content("train#trainer")
+    heads: list[torch.Tensor] = []
+    parser.get_parsed_content("network").register_forward_hook(
+        lambda network, inputs, output: heads.append(output.detach()) if network.training else None
+    )
+    trainer.add_event_handler(
+        Events.ITERATION_COMPLETED,
+        lambda engine: losses.append(float(engine.state.loss_report.terms["supervised"])),
+    )
+    losses: list[float] = []
+    labels: list[torch.Tensor] = []
+    trainer.add_event_handler(
+        Events.ITERATION_COMPLETED,
+        lambda engine: labels.append(torch.stack([item["label"] for item in engine.state.output])),
+    )
+    trainer.run()
+    assert heads[0].shape == (2, 3, 3, 32, 16, 16)  # (B, heads, masks, spatial axes …)
+    for found, head, label in zip(losses, heads, labels, strict=True):
+        single = [float(DiceCE(sigmoid=True)(each, label)) for each in head.unbind(1)]
+        assert found == pytest.approx(single[0] + single[1] / 2 + single[2] / 4, rel=1e-5)
+
+
+def test_sliding_window_validates_whole_volumes(run, dataset, tmp_path):
+    workflow = prepared(dataset, tmp_path, recipe="none")
+    inferer = workflow.parser.get_parsed_content("validate#inferer")
+    assert isinstance(inferer, LogitsInferer)
+    shapes = {tuple(item["image"].shape) for item in workflow.parser.get_parsed_content("validate#dataset")}
+    assert shapes == {(4, 24, 24, 16)}
+    assert inferer(torch.zeros(1, 4, 24, 24, 16), lambda x: x[:, :3]).shape == (1, 3, 24, 24, 16)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"image_size": [16, 16]}, "image_size is [16, 16], and spatial_dims is 3"),
+        ({"image_size": [16, 16, 4]}, "image_size must be whole numbers from 8, one an axis, got [16, 16, 4]"),
+        ({"mask_names": ["edema"]}, "the regions edema are not there: tumour core, whole tumour, enhancing tumour"),
+        ({"multiclass": True}, "overlap, so that they are no classes of a softmax"),
+        ({"teacher_store": "store"}, "patches of volumes no image comes twice"),
+        ({"overlap": 1}, "overlap must be a number from 0, below 1"),
+    ],
+)
+def test_bad_override_is_one_clear_error(dataset, run, tmp_path, overrides, message):
+    given = {"teacher_checkpoint": str(next(run.glob("teacher-*")) / "model.pt")}
+    with pytest.raises((RuntimeError, ValueError)) as caught:
+        trained(dataset, tmp_path, **given, **overrides)
+    assert message in cause(caught.value)
+
+
+def test_there_are_no_phantoms_of_volumes(tmp_path):
+    with pytest.raises((RuntimeError, ValueError)) as caught:
+        prepared(None, tmp_path)
+    assert "dataset_dir: give the folder of a data set" in cause(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            {"spacing": [1.0, 1.0, 1.0]},
+            "trained with spacing [1.0, 1.0, 1.0], and the teacher was with None",
+        ),
+        ({"orientation": "LPS"}, "with orientation LPS, and the teacher was with RAS"),
+        ({"mask_names": list(REGIONS)[::-1]}, "with mask_names ['enhancing tumour', 'whole tumour', 'tumour core']"),
+    ],
+)
+def test_a_teacher_of_another_task_is_refused(dataset, run, tmp_path, overrides, message):
+    given = {"teacher_checkpoint": str(next(run.glob("teacher-*")) / "model.pt")}
+    with pytest.raises((RuntimeError, ValueError)) as caught:
+        trained(dataset, tmp_path, **given, **overrides)
+    assert message in cause(caught.value)
+
+
+def test_evaluation_is_of_the_voxels_of_the_file(dataset, run, tmp_path, caplog):
+    given = {"checkpoint": str(run / "model.pt"), "output_dir": str(tmp_path), "dataset_dir": str(dataset)}
+    files = config("seg_student", "evaluate", "volumes_evaluate")
+    workflow = Workflow(files, workflow_type="infer", device="cpu", logging_file=False, **given)
+    workflow.initialize()
+    outputs: list[dict] = []
+    workflow.parser.get_parsed_content("evaluator").add_event_handler(
+        Events.ITERATION_COMPLETED, lambda engine: outputs.extend(engine.state.output)
+    )
+    with caplog.at_level(logging.WARNING):
+        workflow.run()
+    assert "SYNTHETIC" in caplog.text
+    with open(tmp_path / "dice_raw.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [Path(row["filename"]).parent.name for row in table] == ["P0", "P2"]
+    for number, (row, output) in enumerate(zip(table, outputs, strict=True)):
+        label = nib.load(dataset / f"P{2 * number}" / "seg.nii.gz").get_fdata()
+        for place, values in enumerate(REGIONS.values()):
+            truth, found = np.isin(label, values), np.asarray(output["pred"][place]) > 0
+            expected = 2 * (truth & found).sum() / (truth.sum() + found.sum())
+            assert float(row[f"class{place}"]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_masks_of_files_named_after_channels(run, tmp_path):
+    """The same patient in a folder of its own, among others, and as one file with all channels: the same masks."""
+    image, _ = nested((20, 18, 14), 9)
+    (tmp_path / "in" / "own").mkdir(parents=True)
+    for name, channel in zip(MODALITIES, image, strict=True):
+        stored = nib.Nifti1Image(channel, AFFINE)
+        nib.save(stored, tmp_path / "in" / "own" / f"{name}.nii.gz")
+        nib.save(stored, tmp_path / "in" / f"case7_{name.upper()}.nii.gz")
+    (tmp_path / "in" / "whole").mkdir()
+    nib.save(nib.Nifti1Image(np.moveaxis(image, 0, -1), AFFINE), tmp_path / "in" / "whole" / "all.nii.gz")
+    given = {"checkpoint": str(run / "model.pt"), "output_dir": str(tmp_path / "out"), "input": str(tmp_path / "in")}
+    files = config("seg_student", "inference", "volumes_inference")
+    only_weights = {"_target_": "monai_kd.handlers.LoadWeights", "network": "@network", "checkpoint": "@checkpoint"}
+    workflow = Workflow(
+        files, workflow_type="infer", device="cpu", logging_file=False, handlers=[only_weights], threshold=0.3, **given
+    )
+    workflow.initialize()
+    outputs: dict[str, dict] = {}
+    workflow.parser.get_parsed_content("evaluator").add_event_handler(
+        Events.ITERATION_COMPLETED,
+        lambda engine: outputs.update({engine.state.batch[0]["file"]: engine.state.output[0]}),
+    )
+    workflow.run()
+    assert sorted(outputs) == ["case7", "own", "whole/all.nii.gz"]
+    first = outputs["own"]
+    assert first["pred"].shape == first["probability"].shape == (3, 20, 18, 14)
+    np.testing.assert_allclose(first["pred"].affine, AFFINE)
+    for other in outputs.values():
+        assert torch.equal(first["pred"], other["pred"])
+    assert 0 < float(first["pred"].float().mean()) < 1
+
+
+def _one_of_two(rank: int, port: int, dataset: Path, output_dir: Path, given: dict) -> None:
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1")
+    os.environ.update(MASTER_PORT=str(port), CUDA_VISIBLE_DEVICES="")
+    trained(dataset, output_dir, "multi_gpu_train", batch_size=1, **given)
+
+
+def test_two_gloo_processes_train_as_one(dataset, run, tmp_path):
+    """Whole volumes for patches, as processes cut other patches; half the batch in each has the losses of one."""
+    given = {
+        **{"teacher_checkpoint": str(next(run.glob("teacher-*")) / "model.pt"), "image_size": [24, 24, 16]},
+        **{"patches": 1, "flip_probability": 0.0, "epochs": 1},
+    }
+    trained(dataset, tmp_path / "one", batch_size=2, **given)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = (port, dataset, tmp_path / "two", given)
+    mp.start_processes(_one_of_two, arguments, nprocs=2, start_method="fork")
+    for expected, found in zip(rows(tmp_path / "one"), rows(tmp_path / "two"), strict=True):
+        assert found["loss"] == pytest.approx(expected["loss"], rel=1e-3)
+        assert found["val/dice"] == pytest.approx(expected["val/dice"], abs=1e-3)
