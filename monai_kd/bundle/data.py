@@ -1,4 +1,4 @@
-"""The data a bundle works on: the folder it was given, or phantoms, said aloud."""
+"""The data a bundle works on: the given folder, or generated phantoms, logged as a warning."""
 
 from __future__ import annotations
 

@@ -210,7 +210,7 @@ class Teacher:
             self.dataset_dir,
             self._folder,
         )
-        # One that has run all its epochs, and whose weights are lost, can't be gone on with.
+        # A run of all its epochs whose weights are lost can't be resumed.
         workflow = self._workflow(resume=0 < done < self.trained["epochs"])
         workflow.initialize()
         workflow.run()

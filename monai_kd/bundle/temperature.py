@@ -34,7 +34,7 @@ def read_temperature(given: str, checkpoint: Path) -> float:
         raise ValueError(
             f"--temperature: {path} is not the temperature.json of an evaluation with --calibrate True ({error!r})."
         ) from error
-    # Whether there is a checkpoint at all is told where it is loaded.
+    # A missing checkpoint is an error where it is loaded.
     if checkpoint.is_file() and file_sha256(checkpoint) != fitted_to:
         raise ValueError(
             f"--temperature: {path} was fitted to another checkpoint than {checkpoint}; evaluate this one with "

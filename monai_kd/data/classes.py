@@ -23,7 +23,7 @@ def load_classes(
 
     Only images are asked for; entries need no ``label``, and have none.
 
-    A class that is missing elsewhere is said aloud: metrics over all classes are undefined then.
+    A class that is missing elsewhere is logged as a warning: metrics over all classes are undefined then.
 
     Args:
         dataset_dir, fold, part, leave_out, allow_outside: as for `load_fold`.

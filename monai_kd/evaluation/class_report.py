@@ -43,7 +43,7 @@ class ClassReport(EvaluationReport):
         trained_names: classes that the network was trained to tell, in their order.
         temperature: logits are divided by it.
         calibrate: fit a temperature to these slices, see `monai_kd.metrics.fit_temperature`, and keep it in
-            ``temperature.json``. What it does to the metrics is told under ``calibrated`` by temperatures that are
+            ``temperature.json``. Its effect on the metrics is reported under ``calibrated`` by temperatures that are
             each fitted to other patients, see `monai_kd.metrics.cross_fitted_temperatures`. Where the one or the others
             can't be fitted, ``calibrated`` or its ``cross_fitted`` say why.
 

@@ -1,4 +1,4 @@
-"""What an evaluation was made of, said aloud and kept beside its numbers."""
+"""What was evaluated, logged and kept beside the numbers."""
 
 from __future__ import annotations
 

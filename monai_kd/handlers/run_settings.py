@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 class RunSettings:
-    """Write ``settings.json`` when training begins; put an earlier run aside, or check that it is the one gone on with.
+    """Write ``settings.json`` when training begins; put an earlier run aside, or check that it is the one to resume.
 
     Attach it behind `TrainingCheckpoint`: then nothing on disk is touched before all of the run has been built and,
     when resuming, restored. A misspelt value does not cost an earlier run its place.

@@ -43,7 +43,7 @@ def gradcam_of(network: nn.Module, layer: str) -> GradCAM:
         if not isinstance(output, torch.Tensor) or output.ndim != 4:
             found = tuple(output.shape) if isinstance(output, torch.Tensor) else f"a {type(output).__name__}"
             raise ValueError(
-                f"gradcam_layer: '{layer}' of {kind} puts out {found}, not (batch, channels, height, width); choose a "
+                f"gradcam_layer: '{layer}' of {kind} returns {found}, not (batch, channels, height, width); choose a "
                 "layer of convolutions, before the mean over positions."
             )
 

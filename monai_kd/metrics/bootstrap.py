@@ -20,7 +20,7 @@ def drawn_patients(patients: int, resamples: int, seed: int, at_once: int) -> It
         patients: how many there are.
         resamples: how many times to draw.
         seed: equal seeds draw the same patients, whatever ``at_once`` is.
-        at_once: how many of the resamples to hand out together.
+        at_once: number of resamples to return together.
 
     Yields:
         (at most ``at_once``, ``patients``), numbers of patients from 0, a resample a row.

@@ -61,7 +61,7 @@ class ResizeInPlane(Resize):
             raise ValueError(f"mode must be 'bilinear' or 'nearest', got '{mode}'.")
         super().__init__(spatial_size=ensure_tuple_rep(in_plane_size, 2), mode=mode)
 
-    def __call__(self, img: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # nothing is told per call
+    def __call__(self, img: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # no option per call
         if img.ndim not in (3, 4):
             raise ValueError(f"expected (C, H, W) or (C, H, W, D), got {tuple(img.shape)}.")
         # In three dimensions "trilinear" with an unchanged depth is bilinear in every slice.

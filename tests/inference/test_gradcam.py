@@ -126,8 +126,8 @@ def test_layers_of_a_vgg_teacher(layer):
 @pytest.mark.parametrize(
     ("layer", "match"),
     [
-        ("backbones.0.blocks.0", r"puts out \(1, 5, 64\), not \(batch, channels, height, width\)"),
-        ("fusion", r"'fusion' of LateFusionClassifier puts out \(1, 3\)"),
+        ("backbones.0.blocks.0", r"returns \(1, 5, 64\), not \(batch, channels, height, width\)"),
+        ("fusion", r"'fusion' of LateFusionClassifier returns \(1, 3\)"),
     ],
 )
 def test_layers_without_height_and_width_are_refused(layer, match):
