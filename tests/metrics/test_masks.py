@@ -6,7 +6,7 @@ import torch
 from monai.data import MetaTensor
 from scipy import ndimage
 
-from monai_kd.metrics import MASK_METRICS, mask_metrics
+from monai_kd.metrics import MASK_METRICS, class_columns, mask_metrics, masks_metrics
 
 
 def square(low: tuple[int, int], high: tuple[int, int], size: tuple[int, int] = (32, 24)) -> torch.Tensor:
@@ -122,3 +122,34 @@ def test_bad_spacing(spacing):
 def test_bad_shapes(shape):
     with pytest.raises(ValueError, match=r"\(H, W\)"):
         mask_metrics(torch.zeros(shape), SOMETHING, (1, 1))
+
+
+def test_several_classes_are_each_by_itself_and_their_mean():
+    random = np.random.default_rng(3)
+    names = ["a", "b", "never", "only predicted"]
+    predicted, true = random.integers(0, 3, (2, 24, 20))
+    found = np.stack([predicted == 1, predicted == 2, predicted == 9, np.eye(24, 20) == 1])
+    wanted = np.stack([true == 1, true == 2, true == 9, true == 9])
+    metrics = masks_metrics(torch.as_tensor(found), torch.as_tensor(wanted), (0.5, 2.0), names)
+    assert list(metrics) == [*MASK_METRICS, *(f"{metric}_{name}" for name in names for metric in MASK_METRICS)]
+    dices = [2 * (p & t).sum() / (p.sum() + t.sum()) for p, t in zip(found[[0, 1, 3]], wanted[[0, 1, 3]], strict=True)]
+    assert [metrics[f"dice_{name}"] for name in names if name != "never"] == pytest.approx(dices)
+    assert metrics["dice_never"] is None
+    # over the classes: the mean of those that define it; of areas the union
+    assert metrics["dice"] == pytest.approx(np.mean(dices))
+    assert metrics["sensitivity"] == pytest.approx(
+        np.mean([(p & t).sum() / t.sum() for p, t in zip(found[:2], wanted[:2], strict=True)])
+    )
+    assert metrics["truth_area_mm2"] == wanted.any(axis=0).sum()
+    assert metrics["predicted_area_mm2"] == found.any(axis=0).sum()
+    for number, name in enumerate(names):
+        alone = mask_metrics(torch.as_tensor(found[number]), torch.as_tensor(wanted[number]), (0.5, 2.0))
+        assert {metric: metrics[f"{metric}_{name}"] for metric in MASK_METRICS} == alone
+
+
+def test_one_class_has_the_columns_of_one():
+    masks = torch.eye(8)[None]
+    assert masks_metrics(masks, masks, (1, 1), ["tumour"]) == mask_metrics(masks[0], masks[0], (1, 1))
+    assert class_columns(["tumour"]) == {}
+    with pytest.raises(ValueError, match=r"a mask for each of a, b, got \(1, 8, 8\)"):
+        masks_metrics(masks, masks, (1, 1), ["a", "b"])

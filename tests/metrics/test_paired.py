@@ -175,3 +175,19 @@ def test_a_table_that_may_not_be_read(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("monai_kd.evaluation.compare.read_slices", refused)
     assert main(["compare", folder, folder]) == 2
     assert capsys.readouterr().err == "error: not yours\n"
+
+
+def test_classes_of_masks_are_compared_each_by_its_column(tmp_path):
+    def with_classes(rows: list[dict], shift: float) -> list[dict]:
+        names = {"dice_a": "dice", "hd95_mm_a b": "hd95_mm"}
+        return [row | {column: row[name] + shift for column, name in names.items()} for row in rows]
+
+    first, second = with_classes(slices(1), 0.0), with_classes(slices(2), 0.1)
+    write_rows([row | {"truth_area_mm2_a": 1, "class_name": "a"} for row in first], tmp_path / "slices.csv")
+    assert read_slices(tmp_path)[0]["hd95_mm_a b"] == first[0]["hd95_mm_a b"]
+    found = paired_differences(read_slices(tmp_path), second)
+    assert list(found) == ["dice", "hd95_mm", "dice_a", "hd95_mm_a b"]
+    for column, metric, smaller in (("dice_a", "dice", False), ("hd95_mm_a b", "hd95_mm", True)):
+        differences = np.array([b[metric] - a[metric] + 0.1 for a, b in zip(slices(1), slices(2), strict=True)])
+        assert found[column]["difference"] == pytest.approx(differences.mean())
+        assert found[column]["better"] == pytest.approx(((differences < 0) if smaller else (differences > 0)).mean())

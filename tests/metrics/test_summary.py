@@ -3,6 +3,7 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 
 from monai_kd.metrics import MASK_METRICS, mask_patient_rows, mask_summary_table, summarise_masks, write_rows
@@ -78,3 +79,31 @@ def test_table_names_every_metric_and_says_what_is_undefined():
     for metric in MASK_METRICS:
         assert sum(line.split()[0] == metric for line in lines) == 2
     assert any("undefined (1)" in line for line in lines)
+
+
+def test_several_masks_have_parts_and_columns_of_their_own():
+    names = ["glioma", "oedema"]
+    columns = {f"{metric}_{name}": 0.5 for name in names for metric in MASK_METRICS}
+    rows = [row | columns for row in ROWS]
+    rows[0] |= {"dice_glioma": 0.1, "dice_oedema": None, "predicted_area_mm2_oedema": 0.0}
+    summary = summarise_masks(rows, 50, 0, names)
+    one = summarise_masks(ROWS, 50, 0)
+    assert {name: summary[name] for name in one} == one
+    assert list(summary) == ["overall", "classes", "masks"]
+    glioma, oedema = (summary["masks"][name] for name in names)
+    over = glioma["metrics"]["dice"]["over_slices"]
+    assert over["mean"] == pytest.approx((0.1 + 0.5 * (len(rows) - 1)) / len(rows))
+    assert oedema["metrics"]["dice"]["over_slices"]["undefined"] == 1
+    assert (glioma["missed_tumours"], oedema["missed_tumours"]) == (0, 1)
+    # the interval is the bootstrap of the column, whatever its name
+    renamed = [row | {"dice": row["dice_glioma"]} for row in rows]
+    assert over == summarise_masks(renamed, 50, 0)["overall"]["metrics"]["dice"]["over_slices"]
+    patients = mask_patient_rows(rows, names)
+    assert [list(row)[: len(list(mask_patient_rows(ROWS)[0]))] for row in patients] == [
+        list(row) for row in mask_patient_rows(ROWS)
+    ]
+    first = [row["dice_glioma"] for row in rows if row["group"] == rows[0]["group"]]
+    assert patients[0]["dice_glioma"] == pytest.approx(np.mean(first))
+    assert patients[0]["missed_tumours_oedema"] == 1
+    header = mask_summary_table(summary).splitlines()[0]
+    assert header.split() == ["over", "the", "classes", *names]
