@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 from monai.transforms import RandRotated
-from torch import nn
 from tiny import BUNDLES, NAMES, NETWORKS, SEG_TAUGHT_BY, TINY, described, save, untrained
+from torch import nn
 
 from monai_kd.bundle import Teacher
 from monai_kd.bundle import teacher as module
@@ -294,7 +294,7 @@ class TestOwn:
 
     def test_without_its_bundle(self, disc_dataset, tmp_path):
         teacher = Teacher(None, tmp_path / "none", tmp_path, run_of(disc_dataset))
-        with pytest.raises(FileNotFoundError, match="the teacher's bundle is not in .*none: give --teacher_checkpoint"):
+        with pytest.raises(FileNotFoundError, match=r"the teacher's bundle is not in .*none: give --teacher_checkpoint"):
             teacher.load()
 
     def test_without_a_data_set(self, tmp_path):
