@@ -115,7 +115,7 @@ class LateFusionClassifier(nn.Module):
         if not convolutions or any(True for layer in layers for _ in layer.children()):
             raise ValueError(
                 f"backbones[{number}] ({type(self.backbones[number]).__name__}) is no VGG: which of its modules to "
-                "compare features with must be said by teacher_tap and teacher_tap_channels."
+                "compare features with must be said by teacher_taps."
             )
         last = convolutions[-1]
         while last + 1 < len(layers) and not isinstance(layers[last + 1], nn.MaxPool2d):

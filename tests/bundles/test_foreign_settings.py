@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from monai.bundle import create_workflow
-from monai.networks.nets import BasicUNet
-from tiny import BUNDLES, SMALL, cause, config, prepare
+from tiny import BUNDLES, NETWORKS, cause, config, described, prepare
 
-from monai_kd.bundle import provide_teacher, saved_settings, teacher_settings, training_settings
+from monai_kd.bundle import Teacher, trained_settings, training_settings
 from monai_kd.bundle.students import load_students
+from monai_kd.config import build_network
 from monai_kd.export.package import export_package
 from monai_kd.inference import BundlePredictor
 from monai_kd.io.trained import begin_settings, save_trained
@@ -23,10 +23,9 @@ BUNDLE = BUNDLES / "seg_student"
 
 def student(folder: Path, seed: int, **settings) -> Path:
     torch.manual_seed(seed)
-    widths = SMALL["seg_student"]["features"]
-    network = BasicUNet(2, 3, 1, widths, act=("relu", {"inplace": True}), norm="batch")
-    begin_settings({**SMALL["seg_student"], **settings}, folder / "model.pt")
-    save_trained(network.state_dict(), folder / "model.pt", {**SMALL["seg_student"], **settings})
+    state, told = build_network(NETWORKS["seg_student"]).state_dict(), described("seg_student", **settings)
+    begin_settings(told, folder / "model.pt")
+    save_trained(state, folder / "model.pt", told)
     return folder / "model.pt"
 
 
@@ -43,13 +42,15 @@ def mixed(pair, tmp_path) -> Path:
     return pair
 
 
+def teacher_of(checkpoint: Path, folder: Path) -> Teacher:
+    return Teacher(str(checkpoint), BUNDLE, folder, {"dataset_dir": None, "fold": 0, "leave_out": []})
+
+
 USES = {
     "settings": lambda checkpoint, folder, data: training_settings(checkpoint),
-    "values": lambda checkpoint, folder, data: saved_settings(checkpoint, {"fold": None}),
-    "teacher": lambda checkpoint, folder, data: provide_teacher(
-        lambda: torch.nn.Linear(1, 1), str(checkpoint), True, "", {"dataset_dir": None}, str(folder)
-    ),
-    "teacher-settings": lambda checkpoint, folder, data: teacher_settings(str(checkpoint), True, {}, str(folder)),
+    "values": lambda checkpoint, folder, data: trained_settings(checkpoint, BUNDLE),
+    "teacher": lambda checkpoint, folder, data: teacher_of(checkpoint, folder).load(),
+    "teacher-settings": lambda checkpoint, folder, data: teacher_of(checkpoint, folder).settings,
     "teacher-of-a-run": lambda checkpoint, folder, data: prepare(
         "seg_student", data, folder, teacher_checkpoint=str(checkpoint)
     ),
