@@ -17,6 +17,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from ignite.engine import Events
+from students import segmentation_student
 from tiny import cause, config, rows
 from volumes import AFFINE, MODALITIES, REGIONS, nested, write_volumes
 
@@ -230,6 +231,21 @@ def test_evaluation_is_of_the_voxels_of_the_file(dataset, run, tmp_path, caplog)
             truth, found = np.isin(label, values), np.asarray(output["pred"][place]) > 0
             expected = 2 * (truth & found).sum() / (truth.sum() + found.sum())
             assert float(row[f"class{place}"]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_evaluation_of_slices_and_of_volumes_are_told_apart(dataset, run, tmp_path):
+    def network_input(checkpoint: Path, *files: str) -> None:
+        given = {"checkpoint": str(checkpoint), "output_dir": str(tmp_path / "out"), "dataset_dir": str(dataset)}
+        workflow = Workflow(config("seg_student", *files), workflow_type="infer", logging_file=False, **given)
+        workflow.value("preprocessing")
+
+    with pytest.raises((RuntimeError, ValueError)) as caught:
+        network_input(run / "model.pt", "evaluate")
+    assert "For a network that was trained on patches of volumes, add the config of volumes" in cause(caught.value)
+    slices = segmentation_student(tmp_path)
+    with pytest.raises((RuntimeError, ValueError)) as caught:
+        network_input(slices, "evaluate", "volumes_evaluate")
+    assert "it was trained on slices, not on volumes" in cause(caught.value)
 
 
 def test_masks_of_files_named_after_channels(run, tmp_path):
