@@ -19,7 +19,8 @@ PROGRAMS = {
 }
 
 
-def main(arguments: list[str] | None = None) -> int:
+def command_parser() -> argparse.ArgumentParser:
+    """What the command line takes; without importing what the commands run."""
     parser = argparse.ArgumentParser(prog="python -m monai_kd", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     demo = commands.add_parser(
@@ -61,7 +62,11 @@ def main(arguments: list[str] | None = None) -> int:
     label.add_argument("--teacher", type=Path, metavar="CHECKPOINT", help="of seg_teacher: distils while labelling")
     for command in (demo, report, serve, export, label):
         command.add_argument("--bundles", type=Path, metavar="FOLDER", help="default: bundles/ of this checkout")
-    given = vars(parser.parse_args(arguments))
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    given = vars(command_parser().parse_args(arguments))
     # Imported when needed: torch takes seconds, and --help should not.
     module, function = PROGRAMS[given.pop("command")]
     return getattr(importlib.import_module(f"monai_kd.{module}"), function)(**given)

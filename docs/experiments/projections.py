@@ -13,10 +13,11 @@ from pathlib import Path
 import torch
 from monai.bundle import create_workflow
 
+from monai_kd.config import literal
 from monai_kd.io.checkpoints import read_checkpoint
 
 CONFIG = Path(__file__).resolve().parents[2] / "bundles" / "seg_student" / "configs" / "train.json"
-KEPT = ("dataset_dir", "fold", "leave_out", "image_size", "features", "norm", "recipe", "projection_side")
+KEPT = ("dataset_dir", "fold", "leave_out", "weights", "taps", "projection_side")
 
 
 def main() -> None:
@@ -31,8 +32,10 @@ def main() -> None:
         logging_file=False,
         cache_rate=0.0,
         output_dir=tempfile.mkdtemp(),
-        teacher_checkpoint=settings["teacher"]["checkpoint"],
-        **{name: settings[name] for name in KEPT},
+        # Network, image size and classes are those of its settings.
+        init_checkpoint=literal(given.run / "model.pt"),
+        teacher_checkpoint=literal(settings["teacher"]["checkpoint"]),
+        **{name: literal(settings[name]) for name in KEPT},
     )
     distiller, loss = (workflow.parser.get_parsed_content(name) for name in ("distiller", "loss"))
     data = workflow.parser.get_parsed_content("validate#dataset")

@@ -1,4 +1,4 @@
-"""Parameters, multiply-accumulates and milliseconds a slice of the network of a bundle.
+"""Parameters, multiply-accumulates and milliseconds per slice of the network of a bundle.
 
 python docs/experiments/speed.py bundles/seg_student runs/none/model.pt
 """
@@ -29,8 +29,10 @@ def main() -> None:
     config["bundle_root"], config["checkpoint"] = str(given.bundle), str(given.checkpoint)
     network = load_weights(config.get_parsed_content("network_def"), given.checkpoint).eval().to(given.device)
     network = network.to(memory_format=torch.channels_last)
-    size = config.get_parsed_content("image_size")
-    image = torch.rand(given.batch_size, 3, size, size, device=given.device).to(memory_format=torch.channels_last)
+    trained = config.get_parsed_content("trained")
+    size, channels = trained["image_size"], trained["in_channels"]
+    image = torch.rand(given.batch_size, channels, size, size, device=given.device)
+    image = image.to(memory_format=torch.channels_last)
     parameters = sum(weight.numel() for weight in network.parameters())
     with torch.no_grad():
         with FlopCounterMode(display=False) as counter:
@@ -43,7 +45,7 @@ def main() -> None:
                 )
                 measured = timer.adaptive_autorange(min_run_time=2)
             name = "mixed precision" if amp else "float32"
-            print(f"{1000 * measured.median / given.batch_size:.1f} ms a slice, {name}, batch of {given.batch_size}")
+            print(f"{1000 * measured.median / given.batch_size:.1f} ms per slice, {name}, batch of {given.batch_size}")
 
 
 if __name__ == "__main__":
