@@ -1,4 +1,4 @@
-"""Data set folders from raw slices, and synthetic slices to try things out with."""
+"""Convert raw slices into a data set folder, or generate synthetic slices to try the tools with."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ from data_prep.writers import SUFFIXES
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; the exit code is 0 when all went well, 1 for a failed conversion, 2 for wrong options."""
+    """Run one command and return its exit code: 0 for success, 1 for a failed conversion, 130 after an interrupt.
+
+    Invalid options end the process with exit code 2.
+    """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
     except (ConvertError, PhantomError, SourceError) as error:
-        # Line by line: lists of files have one for each.
+        # Escaped line by line, because a list of files has one line per file.
         print("\n".join(map(printable, f"error: {error}".split("\n"))), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -47,23 +50,23 @@ def _parser() -> argparse.ArgumentParser:
         help="patient (default): no patient is in two folds; slice: leaks patients between folds",
     )
     figshare.add_argument(
-        "--folds-n", type=int, help="make so many folds, leaving cvind.mat aside (default: as in cvind.mat, else 5)"
+        "--folds-n", type=int, help="number of folds; cvind.mat is then ignored (default: as in cvind.mat, else 5)"
     )
-    figshare.add_argument("--seed", type=int, default=0, help="order in which patients are dealt to folds")
+    figshare.add_argument("--seed", type=int, default=0, help="seed of the assignment of patients to folds")
     figshare.add_argument("--workers", type=_count, help="processes (default: all cores)")
     figshare.add_argument(
         "--max_pixels",
         type=_count,
         default=MAX_PIXELS,
-        help=f"leave out images with more, by their headers (default: {MAX_PIXELS})",
+        help=f"leave out images whose header announces more pixels (default: {MAX_PIXELS})",
     )
     figshare.add_argument("--strict", action="store_true", help="exit with an error when any file is left out")
 
-    phantom = commands.add_parser("phantom", help="write SYNTHETIC slices as .mat files, to try things out with")
+    phantom = commands.add_parser("phantom", help="write SYNTHETIC slices as .mat files, to try the tools with")
     phantom.set_defaults(command=_phantom)
     phantom.add_argument("dst", type=Path, help="folder for the .mat files, new or empty")
     phantom.add_argument("--slices", type=_count, default=240, help="default: 240, four to a patient")
-    phantom.add_argument("--seed", type=int, default=0, help="other seeds give other heads (default: 0)")
+    phantom.add_argument("--seed", type=int, default=0, help="seed of the heads and tumours (default: 0)")
     phantom.add_argument("--size", type=_count, default=256, help="rows and columns in pixels (default: 256)")
     phantom.add_argument("--workers", type=_count, help="processes (default: all cores)")
 
@@ -76,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no number above 0")
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
     return int(text)
 
 

@@ -1,4 +1,4 @@
-"""How fast conversion is, beside the plain loop that one would write first."""
+"""Measure the speed of the conversion against a plain loop of h5py and nibabel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from data_prep.writers import SPACING
 
 
 def benchmark(src: Path, workers: int | None = None) -> str:
-    """Converts `src`, a folder of v7.3 slices, both ways into temporary folders; gives back a table with slices/s.
+    """Convert `src`, a folder of v7.3 slices, both ways into temporary folders and return a table of slices/s.
 
     Raises:
         ConvertError: `src` is no folder with unpacked `.mat` files, the plain loop can't read one of them (damaged,
@@ -45,13 +45,16 @@ def benchmark(src: Path, workers: int | None = None) -> str:
 
 
 def _clocks() -> NDArray[np.float64]:
-    """Wall clock, and processor time of this process and its finished workers, which other programs hardly change."""
+    """Wall-clock time, and CPU time of this process and its finished workers, in seconds.
+
+    CPU time hardly depends on the load by other programs.
+    """
     used = os.times()
     return np.array([time.perf_counter(), used.user + used.system + used.children_user + used.children_system])
 
 
 def _plain_loop(files: list[Path], dst: Path) -> int:
-    """Read with h5py, save with nibabel, nothing checked: the least that a conversion has to do."""
+    """Read with h5py and save with nibabel, without any check; return the number of slices."""
     affine = np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1])
     slices = 0
     for path in files:
@@ -61,10 +64,10 @@ def _plain_loop(files: list[Path], dst: Path) -> int:
                     continue
                 image, mask = file["cjdata/image"][()], file["cjdata/tumorMask"][()]
         except Exception as error:  # h5py raises a dozen different types
-            # Leaving it out here and not there would compare different work.
+            # Skipping the file in one of the two conversions only would compare different amounts of work.
             raise ConvertError(
-                f"the plain loop cannot read {path} ({str(error)[:120]}): measure on a folder of whole v7.3 slices "
-                "with masks, without this file"
+                f"the plain loop cannot read {path} ({str(error)[:120]}): use a folder that contains only intact v7.3 "
+                "slices with masks"
             ) from None
         nib.save(nib.Nifti1Image(image[..., None], affine), dst / f"{path.stem}_image.nii.gz")
         nib.save(nib.Nifti1Image(mask[..., None], affine), dst / f"{path.stem}_label.nii.gz")

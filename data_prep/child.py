@@ -1,6 +1,6 @@
-"""Functions in another process, so that a file that ends the process that reads it ends nothing else.
+"""Call functions in a child process, so that a file that crashes its reader does not crash the caller.
 
-Damaged HDF5 files make the library crash; no exception says so.
+Damaged HDF5 files can crash the HDF5 library itself, without a Python exception.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 __all__ = ["CannotStart", "ChildDied", "ChildProcess", "borrowed", "call"]
 
@@ -25,75 +25,83 @@ BEGIN = "import sys; sys.path[:] = {path!r}; from data_prep.child import _serve;
 
 
 class ChildDied(Exception):
-    """The process ended in the middle of a call; the message says how."""
+    """The child process ended during a call; the message gives its signal or exit code."""
 
 
 class CannotStart(Exception):
-    """There is no process to call functions in."""
+    """The child process could not be started."""
+
+
+class _Running(NamedTuple):
+    process: subprocess.Popen[bytes]
+    calls: IO[bytes]
+    answers: IO[bytes]
 
 
 class ChildProcess:
     """A Python process that calls functions, one at a time; it starts with the first call and ends with this process.
 
-    `subprocess` rather than `multiprocessing`: works in the daemonic processes of a ``DataLoader`` too, and never
-    imports the main module of the calling program.
+    It uses `subprocess` rather than `multiprocessing`, which can't start processes in the daemonic workers of a
+    ``DataLoader`` and imports the main module of the calling program.
     """
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
+        self._running: _Running | None = None
 
     def call(self, function: Callable[[Argument], Result], argument: Argument) -> Result:
-        """``function(argument)``; both are pickled, so the function must be one of a module.
+        """Return ``function(argument)``; both are pickled, so the function must be at the top level of a module.
 
         Raises:
-            ChildDied: the process ended. The next call starts another one.
-            CannotStart: it did not even start.
+            ChildDied: the process ended during the call. The next call starts a new process.
+            CannotStart: the process could not be started.
             Exception: whatever the function raises.
         """
         job = pickle.dumps((sys.path, pickle.dumps((function, argument), pickle.HIGHEST_PROTOCOL)))
-        if self._process is None:
-            self._process = self._started()
+        if self._running is None:
+            self._running = self._started()
         try:
-            self._process.stdin.write(job)  # type: ignore[union-attr]
-            self._process.stdin.flush()  # type: ignore[union-attr]
-            done, value = pickle.load(self._process.stdout)  # type: ignore[arg-type]
+            self._running.calls.write(job)
+            self._running.calls.flush()
+            done, value = pickle.load(self._running.answers)
         except (EOFError, OSError, pickle.UnpicklingError):
-            raise ChildDied(self._how_it_ended()) from None
+            raise ChildDied(self._exit_status()) from None
         except BaseException:
-            # Stopped in the middle of an answer: what is left of it must not be taken for that of the next call.
+            # Interrupted while reading an answer: the rest of it must not be read as the answer of the next call.
             self.close(kill=True)
             raise
         if not done:
             raise value
         return value
 
-    def _started(self) -> subprocess.Popen[bytes]:
+    def _started(self) -> _Running:
         code = BEGIN.format(path=sys.path)
         process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert process.stdin is not None, "it is a pipe"
+        assert process.stdout is not None, "it is a pipe"
         try:
-            pickle.load(process.stdout)  # type: ignore[arg-type]
+            pickle.load(process.stdout)
         except EOFError:
             process.communicate()
             raise CannotStart(f"a worker process could not be started (exit code {process.returncode})") from None
-        return process
+        return _Running(process, process.stdin, process.stdout)
 
-    def _how_it_ended(self) -> str:
-        process, self._process = self._process, None
-        assert process is not None, "it was called"
+    def _exit_status(self) -> str:
+        running, self._running = self._running, None
+        assert running is not None, "it was called"
         with contextlib.suppress(OSError):
-            process.stdin.close()  # type: ignore[union-attr]
-        process.stdout.close()  # type: ignore[union-attr]
-        code = process.wait()
+            running.calls.close()
+        running.answers.close()
+        code = running.process.wait()
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
     def close(self, kill: bool = False) -> None:
-        """End the process; the next call starts another one."""
-        process, self._process = self._process, None
-        if process is not None:
+        """End the process; the next call starts a new one."""
+        running, self._running = self._running, None
+        if running is not None:
             if kill:
-                process.kill()
+                running.process.kill()
             with contextlib.suppress(OSError):
-                process.communicate()
+                running.process.communicate()
 
 
 _lock = threading.Lock()
@@ -102,7 +110,7 @@ _idle: list[ChildProcess] = []
 
 @contextlib.contextmanager
 def borrowed() -> Iterator[ChildProcess]:
-    """A process of one's own for a while. One is kept for the next borrower: starting it takes half a second."""
+    """Lend a child process for exclusive use. One is kept for the next borrower: starting it takes half a second."""
     with _lock:
         child = _idle.pop() if _idle else ChildProcess()
     try:
@@ -117,13 +125,14 @@ def borrowed() -> Iterator[ChildProcess]:
 
 
 def call(function: Callable[[Argument], Result], argument: Argument) -> Result:
-    """``function(argument)`` in another process; tried once more, in a new one, if that process ends.
+    """Return ``function(argument)``, computed in a child process; retried once, in a new one, if that process ends.
 
-    A process is also killed for want of memory that others use: what happens twice is the file's fault.
+    The system may also kill a process because other programs use up the memory: only what fails twice is blamed on the
+    argument.
 
     Raises:
-        ChildDied: it ended twice.
-        CannotStart: it did not even start.
+        ChildDied: the process ended twice.
+        CannotStart: the process could not be started.
         Exception: whatever the function raises.
     """
     with borrowed() as child:
@@ -140,11 +149,11 @@ def _close_all() -> None:
 
 
 def _forget() -> None:
-    """A forked process has no part in the processes of its parent: two would read the same answers."""
+    """Drop the child processes in a forked process: they are its parent's, and two readers would mix up answers."""
     global _lock
     _lock = threading.Lock()
     for child in _idle:
-        child._process = None
+        child._running = None
     _idle.clear()
 
 
@@ -153,11 +162,11 @@ if hasattr(os, "register_at_fork"):
 
 
 def _serve() -> None:
-    """What the process does: one call after the other, until nothing more can come."""
+    """The main loop of a child process: one call after the other, until the input is closed."""
     answers = os.fdopen(os.dup(1), "wb")
-    # Ctrl-C reaches every process of a terminal: the calling one decides what ends.
+    # Ctrl-C reaches every process of a terminal: the parent decides what ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # What libraries print must not be taken for an answer.
+    # What libraries print must not be read as an answer.
     os.dup2(2, 1)
     _answer(answers, None)
     while True:
@@ -181,7 +190,7 @@ def _answer(answers: Any, value: Any) -> None:
     try:
         content = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
         if value is not None and not value[0]:
-            pickle.loads(content)  # errors with arguments of their own are pickled, and can't be read again
+            pickle.loads(content)  # some exceptions can be pickled, but not unpickled
     except Exception:
         content = pickle.dumps((False, RuntimeError(f"{type(value[1]).__name__}: {value[1]}")))
     answers.write(content)

@@ -1,44 +1,43 @@
-"""A folder or archive of Figshare-style `.mat` files into a data set folder."""
+"""Convert a folder or archive of Figshare-style `.mat` files into a data set folder."""
 
 from __future__ import annotations
 
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tqdm import tqdm
 
-from data_prep import dataset, folds, journal, pool
-from data_prep.limits import MAX_PIXELS, TooLarge
+from data_prep import dataset, folds, journal, pool, resume
+from data_prep.limits import MAX_PIXELS
 from data_prep.lock import FolderInUse
-from data_prep.sources import UNREADABLE, Reader, Source, SourceError, reason_of, scan, slice_id, stamp_of
+from data_prep.sources import Reader, Source, SourceError, scan, slice_id
 from data_prep.text import printable
-from data_prep.worker import BAD, DUPLICATE, FOLDS, OK, Job, Row, convert_file, ended, output_files
+from data_prep.worker import BAD, DUPLICATE, FOLDS, OK, Row, convert_file, ended
 from data_prep.writers import SUFFIXES, remove_temporary
 
 logger = logging.getLogger(__name__)
 
-LAYOUT = 1  # raised when the same input would give other files, so that old and new ones are not mixed
+LAYOUT = 1  # increased when the same input would give other files, so that old and new ones are not mixed
 SLICES_PER_WORKER = 16  # starting a worker takes about as long as converting this many
 
 
 class ConvertError(Exception):
-    """The conversion could not be done, or with `strict`, not for every file."""
+    """The conversion failed, or with `strict`, a file was left out."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a conversion did.
+    """The result of a conversion.
 
     Attributes:
         datalist: path of `datalist.json`.
         converted: number of slices in the data set.
         reused: how many of them an earlier or interrupted run had converted already.
         bad: (file, reason) for each file left out.
-        warnings: what should be known about the folds.
+        warnings: about the folds.
         fold_sizes: number of slices in fold 0, 1, ...
         how_folds: "cvind.mat", "by group" or "by slice (leaks patients)".
         synthetic: the slices are phantoms.
@@ -66,9 +65,9 @@ def convert(
     seed: int = 0,
     max_pixels: int = MAX_PIXELS,
 ) -> Summary:
-    """Converts every slice in `src` and writes `datalist.json` and `conversion.csv` (see docs/data.md).
+    """Convert every slice in `src` and write `datalist.json` and `conversion.csv` (see docs/data.md).
 
-    Interrupted and started again it goes on where it was; on a finished conversion it checks that nothing changed.
+    Called again, it continues an interrupted conversion, and converts only files that have changed since.
 
     Args:
         src: a folder (searched through), a `.zip` archive (archives in it too), or one `.mat` file.
@@ -76,18 +75,17 @@ def convert(
         format: "nifti" (lossless), "png" (8-bit) or "both".
         split: "patient": folds from `cvind.mat` where there is one, else by group of patients. "slice": slice by slice,
             which leaks patients between folds.
-        workers: processes that files are read in; as many as cores when None. A damaged file that ends such a process
-            is left out, as other bad files are.
+        workers: number of worker processes; None for the number of cores. A damaged file that ends its worker is left
+            out, as other bad files are.
         strict: raise when any file is left out, after converting the rest.
         progress: show a progress bar on stderr.
-        folds_n: make so many folds and leave `cvind.mat` aside. None: as in `cvind.mat`, else 5.
-        seed: order in which patients or slices are dealt to folds.
-        max_pixels: of an image; files with more are left out, and found by their headers.
+        folds_n: number of folds; `cvind.mat` is then ignored. None: as in `cvind.mat`, else 5.
+        seed: of the random assignment of patients or slices to folds.
+        max_pixels: of an image; files whose header announces more are left out.
 
     Raises:
-        ConvertError: nothing could be converted, `dst` holds something else, no worker could be started, the folds
-            asked for are impossible, or files were left out and `strict` is set. What was converted is kept for the
-            next try.
+        ConvertError: nothing could be converted, `dst` holds other files, no worker could be started, the folds can't
+            be made, or files were left out and `strict` is set. Converted slices are kept for the next run.
     """
     src, dst = Path(src), Path(dst)
     if format not in SUFFIXES:
@@ -127,7 +125,7 @@ def _convert(
     seed: int,
     max_pixels: int,
 ) -> Summary:
-    earlier = _earlier(dst, sources, log)
+    earlier = resume.converted_earlier(dst, sources, log)
     for folder in (dst, dst / "images", dst / "labels"):
         remove_temporary(folder, locked=True)
 
@@ -145,11 +143,11 @@ def _convert(
         Reader(max_pixels) as reader,
         tqdm(total=len(sources), unit="slice", disable=not progress, mininterval=0.5) as bar,
     ):
-        # Of several files with one number the first usable one is taken, whatever finishes first: the next is tried
-        # only when the one before has turned out bad.
+        # Of several files with the same number, the first usable one in the order of the sources is taken, not the
+        # first to finish: the next file is tried only when the one before has failed.
         while left:
-            now = _first_of_each(left)
-            jobs = _jobs(now, reader, dst, str(settings["format"]), earlier, rows, reused)
+            now = resume.first_of_each(left)
+            jobs = resume.jobs(now, reader, dst, str(settings["format"]), earlier, rows, reused)
             processes = min(workers, -(-len(now) // SLICES_PER_WORKER))
             for done in pool.run(convert_file, jobs, processes, ended, lambda job: job.large):
                 row = done.row
@@ -163,7 +161,7 @@ def _convert(
             left = [source for source in left if source.name not in rows and slice_id(source.name) not in taken]
         for source in sources:
             if source.name not in rows:
-                rows[source.name] = _duplicate(source, taken[slice_id(source.name)], reader)
+                rows[source.name] = resume.duplicate(source, taken[slice_id(source.name)], reader)
         bar.update(len(rows) - bar.n)
 
     ordered = [rows[source.name] for source in sources]
@@ -171,7 +169,7 @@ def _convert(
     slices = [row for row in ordered if row["status"] == OK]
     bad = [(row["file"], row["reason"]) for row in ordered if row["status"] in (BAD, DUPLICATE)]
     for row in (row for row in ordered if row["status"] != OK and row["file"] in earlier):
-        _remove_outputs(dst, earlier[row["file"]]["id"], slices, str(settings["format"]))
+        resume.remove_outputs(dst, earlier[row["file"]]["id"], slices, str(settings["format"]))
     synthetic = {row["synthetic"] for row in slices}
     if len(synthetic) > 1:
         raise ConvertError("SRC mixes synthetic phantoms with real slices: convert them into separate folders")
@@ -203,98 +201,6 @@ def _convert(
         how_folds=made.how,
         synthetic=synthetic == {"yes"},
     )
-
-
-def _earlier(dst: Path, sources: list[Source], log: journal.Journal) -> dict[str, Row]:
-    """Rows of slices that an earlier run converted into `dst`, by file name."""
-    # By number first: of several files with one number, only that which was converted last is in the output.
-    last = {row["id"]: row for row in dataset.read_manifest(dst) if row["status"] == OK} | log.done
-    rows = {row["file"]: row for row in last.values()}
-    foreign = sorted(rows.keys() - {source.name for source in sources})
-    if foreign:
-        raise ConvertError(
-            f"{dst} holds {len(foreign)} slices that are not in SRC ({foreign[0]}, for one): "
-            "choose another folder, or delete this one"
-        )
-    return rows
-
-
-def _jobs(
-    sources: list[Source],
-    reader: Reader,
-    dst: Path,
-    format: str,
-    earlier: dict[str, Row],
-    rows: dict[str, Row],
-    reused: list[str],
-) -> Iterator[Job]:
-    """Jobs for what is still to do. Fills `rows` for files that need no work, and `reused` with names of kept ones."""
-    for source in sources:
-        identity = slice_id(source.name)
-        old = earlier.get(source.name)
-        try:
-            stamp = _stamp(source, reader) if old else None
-            if old and old["stamp"] == stamp and _complete(dst, identity, format):
-                rows[source.name] = _as_converted(old)
-                reused.append(source.name)
-                continue
-            content = Path(source.chain[0]) if len(source.chain) == 1 else reader.read(source.chain)
-        except (*UNREADABLE, MemoryError) as error:
-            rows[source.name] = _unreadable(source, error)
-            continue
-        yield Job(source.name, identity, content, dst, format, reader.max_pixels)
-
-
-def _first_of_each(sources: list[Source]) -> list[Source]:
-    """The first file of each number, in the order of `sources`."""
-    firsts: dict[str, Source] = {}
-    for source in sources:
-        firsts.setdefault(slice_id(source.name), source)
-    return list(firsts.values())
-
-
-def _duplicate(source: Source, taken: Row, reader: Reader) -> Row:
-    """Row of a file whose number a usable file before it has."""
-    try:
-        stamp = _stamp(source, reader)
-    except (*UNREADABLE, MemoryError) as error:
-        return _unreadable(source, error)
-    found = f"slice {taken['id']} was already found in {taken['file']}"
-    if stamp == taken["stamp"]:
-        reason = f"{found}, with the same content: only that one is used"
-    else:
-        reason = f"{found}, with other content: only that one is used; give this file another name to keep both"
-    return {"file": source.name, "status": DUPLICATE, "reason": reason, "stamp": stamp}
-
-
-def _unreadable(source: Source, error: Exception) -> Row:
-    reason = reason_of(error)
-    if not isinstance(error, TooLarge | MemoryError):
-        reason = f"cannot be read ({reason}): copy or download it again"
-    return {"file": source.name, "status": BAD, "reason": reason}
-
-
-def _stamp(source: Source, reader: Reader) -> str:
-    return source.stamp or stamp_of(reader.read(source.chain))
-
-
-def _complete(dst: Path, identity: str, format: str) -> bool:
-    return all((dst / path).exists() for pair in output_files(identity, format) for path in pair)
-
-
-def _as_converted(row: Row) -> Row:
-    """The row without what folds added to it: folds are made anew each time."""
-    notes = row.get("reason", "").split("; ")
-    kept = "; ".join(note for note in notes if "cvind.mat" not in note)
-    return {**row, "reason": kept}
-
-
-def _remove_outputs(dst: Path, identity: str, slices: list[Row], format: str) -> None:
-    """Takes away the files of a slice whose source has gone bad since: no list names them any more."""
-    if all(row["id"] != identity for row in slices):
-        for pair in output_files(identity, format):
-            for path in pair:
-                (dst / path).unlink(missing_ok=True)
 
 
 def _one_cvind(rows: list[Row], cvinds: dict[str, tuple[float, ...]]) -> tuple[float, ...] | None:

@@ -1,4 +1,4 @@
-"""The lists in a data set folder: `datalist.json` for programs, `conversion.csv` for people."""
+"""The lists in a data set folder: `datalist.json` for programs, the manifest `conversion.csv` for people."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ COLUMNS = (
 
 
 class DatasetError(Exception):
-    """A list in the data set folder is damaged, or of another program."""
+    """A list in the data set folder is damaged, was written by another program, or belongs to another source."""
 
 
 def write_manifest(dst: Path, rows: Iterable[Row]) -> None:
-    """`conversion.csv`: a row for each input file."""
+    """Write `conversion.csv`, with one row for each input file."""
     text = io.StringIO(newline="")
     table = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
     table.writeheader()
@@ -37,7 +37,7 @@ def read_manifest(dst: Path) -> list[Row]:
     """Rows of an earlier conversion; none where there is no manifest.
 
     Raises:
-        DatasetError: the manifest is damaged, or of another program.
+        DatasetError: the manifest is damaged, or was written by another program.
     """
     path = dst / MANIFEST
     if not path.exists():
@@ -53,10 +53,10 @@ def read_manifest(dst: Path) -> list[Row]:
 
 
 def read_settings(dst: Path) -> dict[str, object] | None:
-    """Settings of an earlier conversion, None where there was none.
+    """Settings of an earlier conversion; None where there was none.
 
     Raises:
-        DatasetError: the data list is damaged, or of another program.
+        DatasetError: the data list is damaged, or was written by another program.
     """
     path = dst / DATALIST
     if not path.exists():
@@ -77,7 +77,7 @@ def _foreign(path: Path) -> DatasetError:
 
 
 def write_datalists(dst: Path, rows: Sequence[Row], settings: dict[str, object], how_folds: str) -> Path:
-    """`datalist.json` in MONAI's decathlon style, and for the format "both" `datalist_png.json` beside it."""
+    """Write `datalist.json` in MONAI's decathlon style and, for the format "both", `datalist_png.json` beside it."""
     slices = [row for row in rows if row["status"] == OK]
     synthetic = slices[0]["synthetic"] == "yes"
     kinds = len(output_files("", str(settings["format"])))
@@ -112,7 +112,7 @@ def write_datalists(dst: Path, rows: Sequence[Row], settings: dict[str, object],
             "numTraining": len(entries),
             "settings": settings,
         }
-        # One entry a line: small enough to read, and differences between two lists show.
+        # One entry per line, so that the list is readable and two lists can be compared by diff.
         head = json.dumps(top, indent=1)[: -len("\n}")]
         lines = ",\n".join("  " + json.dumps(entry) for entry in entries)
         write_file(dst / name, f'{head},\n "training": [\n{lines}\n ]\n}}\n')

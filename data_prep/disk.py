@@ -1,4 +1,4 @@
-"""What to say when a disk is full, or a folder may not be written to; and whether a file's writer is still there."""
+"""Explanations of write errors, such as a full disk, and whether the process that was writing a file still runs."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ NO_FOLDER = (errno.EEXIST, errno.ENOTDIR)  # a file where a folder is to be
 
 
 class WriteError(OSError):
-    """A file or folder could not be written; `errno` is that of the system, the message says where and what to do."""
+    """A file or folder could not be written; `errno` is the system's, the message names the path and a remedy."""
 
 
 def write_error(error: OSError, path: Path, written: int = 0, needed: int | None = None) -> WriteError | None:
-    """The error with all that must be known to mend it; None where it is one already, or is not about writing `path`.
+    """Explain a write error; None where `error` is a `WriteError` already, or is not about writing `path`.
 
     Args:
-        error: what was raised while `path` was written under a temporary name in its folder.
+        error: raised while `path` was written under a temporary name in its folder.
         path: file or folder.
-        written: bytes that had been written until then, and count as free: they are removed again.
-        needed: bytes that were to be written, where they are known.
+        written: bytes written before the error; they count as free, because they are removed again.
+        needed: size of the content in bytes, where it is known.
     """
     code = error.errno
     if isinstance(error, WriteError) or code is None:
@@ -46,10 +46,10 @@ def write_error(error: OSError, path: Path, written: int = 0, needed: int | None
 
 
 def check_writable(folder: Path) -> None:
-    """Makes the folder where needed, and a file in it that is removed again.
+    """Make the folder where needed, and check that a file can be written into it.
 
     Raises:
-        WriteError: one of them can't be done.
+        WriteError: the folder can't be made or written to.
     """
     probe = folder / f".probe.{os.getpid()}.partial"
     try:
@@ -66,7 +66,7 @@ def check_writable(folder: Path) -> None:
 
 
 def is_running(process: int) -> bool:
-    """Whether a process of this computer is there; True also where that can't be asked without harm."""
+    """Whether this computer runs a process with this id; True also on systems where asking would end the process."""
     if os.name != "posix":  # elsewhere signal 0 ends it
         return True
     try:
@@ -79,7 +79,7 @@ def is_running(process: int) -> bool:
 
 
 def size_text(size: int) -> str:
-    """A number of bytes for people.
+    """A number of bytes as text for messages.
 
     Example:
         >>> size_text(1_234_567), size_text(1234), size_text(0)
@@ -95,11 +95,11 @@ def _free(path: Path, written: int) -> str:
     try:
         return f"{size_text(shutil.disk_usage(folder).free + written)} free"
     except OSError:
-        return "nobody knows how much free"
+        return "an unknown amount free"
 
 
 def _is_of(name: object, folder: Path) -> bool:
-    """Whether the file of an error is in the folder, or is the folder or one above it that could not be made."""
+    """Whether the path of an error is in the folder, or is the folder itself or a parent that could not be made."""
     if not isinstance(name, (str, os.PathLike)):
         return False
     named = Path(name)

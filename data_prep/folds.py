@@ -1,4 +1,4 @@
-"""Which fold each slice belongs to."""
+"""Assign slices to cross-validation folds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class FoldError(Exception):
 
 @dataclass
 class Folds:
-    """Folds counted from 0, one per slice; `how` they were made; `notes` on single slices by position; `warnings`."""
+    """Fold of each slice, counted from 0; `how` they were made; `notes` on single slices by position; `warnings`."""
 
     folds: list[int]
     how: str
@@ -30,7 +30,7 @@ class Folds:
 
 
 def group_of(pid: str) -> str:
-    """Joins PIDs that differ only by a trailing letter, possibly one person: `MR040240B` and `MR040240`.
+    """The PID without a trailing letter: `MR040240B` and `MR040240` may be the same person.
 
     >>> group_of("MR040240B"), group_of("100360")
     ('MR040240', '100360')
@@ -39,22 +39,22 @@ def group_of(pid: str) -> str:
 
 
 def folds_by_slice(labels: Sequence[int], n: int | None = None, seed: int = 0) -> Folds:
-    """Slices dealt out at random, stratified by label: slices of one patient land in several folds."""
+    """Assign slices at random, stratified by label: slices of one patient land in several folds."""
     n, warnings = _number_of_folds(n, len(labels), "slices")
     units = {i: Counter([label]) for i, label in enumerate(labels)}
     warnings.append(
         "folds are made slice by slice: slices of one patient are in several folds, so validation results will be "
-        "too good; use --split patient for results that hold for new patients"
+        "too optimistic; use --split patient for results that hold for new patients"
     )
     placed = _balanced(units, n, seed, {})
     return Folds([placed[i] for i in range(len(labels))], BY_SLICE, warnings=warnings)
 
 
 def folds_by_group(groups: Sequence[str], labels: Sequence[int], n: int | None = None, seed: int = 0) -> Folds:
-    """Whole groups dealt out so that folds are of about one size and one mixture of labels.
+    """Assign whole groups, so that the folds have similar sizes and similar distributions of labels.
 
     Raises:
-        FoldError: more folds were asked for than there are groups.
+        FoldError: `n` is larger than the number of groups.
     """
     n, warnings = _number_of_folds(n, len(set(groups)), "groups of patients")
     placed = _balanced(_label_counts(groups, labels), n, seed, {})
@@ -64,20 +64,20 @@ def folds_by_group(groups: Sequence[str], labels: Sequence[int], n: int | None =
 def folds_from_cvind(
     numbers: Sequence[int | None], groups: Sequence[str], labels: Sequence[int], cvind: Sequence[float], seed: int = 0
 ) -> Folds:
-    """Folds as `cvind.mat` gives them, except that a group never spans two folds.
+    """Assign the folds of `cvind.mat`, except that a group never spans two folds.
 
-    A group that cvind splits goes to the fold that most of its slices are in. Groups without any fold number are dealt
-    out so that folds stay balanced.
+    A group that cvind splits goes to the fold that most of its slices are in. Groups without any fold number are
+    assigned so that the folds stay balanced.
 
     Args:
         numbers: number of each slice, counted from 1 (its place in cvind), None where the file name is no number.
         groups: group of each slice.
         labels: label of each slice.
         cvind: fold numbers, counted from 1; may be longer or shorter than the slices at hand. 0 and NaN mean none.
-        seed: order in which equal groups are dealt out.
+        seed: of the random order in which groups of equal size are assigned.
 
     Raises:
-        FoldError: cvind holds numbers that are no fold numbers.
+        FoldError: cvind holds values that are not fold numbers.
     """
     given = [_fold_in(cvind, number) for number in numbers]
     if all(fold is None for fold in given):
@@ -97,7 +97,7 @@ def folds_from_cvind(
         if old is None:
             result.notes[i] = "no fold in cvind.mat, given one by group"
         elif old != fold:
-            result.notes[i] = f"cvind.mat says fold {old}, moved to keep its group together"
+            result.notes[i] = f"fold {old} in cvind.mat, moved to keep its group together"
     missing = sum(fold is None for fold in given)
     if missing:
         result.warnings.append(f"cvind.mat has no fold for {missing} slices: they were given one by group")
@@ -137,7 +137,7 @@ def _label_counts(groups: Sequence[str], labels: Sequence[int]) -> dict[str, Cou
 
 
 def _balanced(units: dict[Unit, Counter[int]], n: int, seed: int, known: dict[Unit, int]) -> dict[Unit, int]:
-    """Places the largest units first, each where its labels are rarest so far; `known` ones stay where they are."""
+    """Assign units, the largest first, each to the fold where its labels are rarest so far; `known` ones stay."""
     total: Counter[int] = sum(units.values(), Counter())
     held: list[Counter[int]] = [Counter() for _ in range(n)]
     placed = dict(known)

@@ -1,4 +1,4 @@
-"""Arrays out of v7.3 `.mat` files, which are HDF5: only what lies in the file itself, and only what fits."""
+"""Read arrays from v7.3 `.mat` files, which are HDF5: only data stored in the file itself, up to a size limit."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ from data_prep.limits import CHUNK, TooLarge, check_bytes, check_pixels, most_by
 
 __all__ = ["Refused", "fields_of"]
 
-# Those that MATLAB uses. HDF5 looks for others as plugins, which are programs.
+# The filters that MATLAB uses. HDF5 would load others as plugins, which are executable code.
 FILTERS = (h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32)
-MOST_PACKED = 1032  # bytes that one byte of deflate makes at most
+MOST_PACKED = 1032  # largest compression ratio of deflate
 MOST_LETTERS = 4096
 
 
 class Refused(Exception):
-    """Something in the file is not read; the message says what and why."""
+    """The file holds something that is not read; the message names it and the reason."""
 
 
 def fields_of(blob: bytes, names: Sequence[str], max_pixels: int) -> dict[str, np.ndarray | str]:
-    """The fields of struct `cjdata`, or of the root; or `cvind` alone.
+    """Read fields of struct `cjdata`, or of the root where there is no such struct; in a `cvind.mat`, `cvind` alone.
 
     Args:
-        blob: the file.
-        names: of the fields to read, of which only those that are there are.
-        max_pixels: number of values that a field may have.
+        blob: content of the file.
+        names: of the fields to read; those that the file lacks are skipped.
+        max_pixels: largest number of values of a field.
 
     Returns:
-        numeric arrays as MATLAB shows them, character arrays as text.
+        field name to value: numeric arrays in MATLAB's orientation, character arrays as text.
 
     Raises:
-        Refused: there are no such fields, or they lie elsewhere, or are packed by other programs.
+        Refused: there are no such fields, they are stored in another file, or they are compressed by other filters
+            than MATLAB's.
         TooLarge: a field is larger than allowed.
     """
     with h5py.File(h5py.h5f.open_file_image(blob), "r") as file:
@@ -53,12 +54,12 @@ def fields_of(blob: bytes, names: Sequence[str], max_pixels: int) -> dict[str, n
 
 
 def no_slice(keys: Sequence[str]) -> str:
-    """Why a file with these variables is no slice."""
+    """The reason why a file with these variables is not a slice."""
     return f"no struct cjdata and no field image in it (it holds: {', '.join(sorted(keys)[:8]) or 'nothing'})"
 
 
 def _object(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | h5py.Datatype:
-    """What lies under a name in this very file: soft and external links would be followed to any other."""
+    """The object stored under a name in this file; links are refused, because they may lead to any other file."""
     link = group.get(name, getlink=True)
     if not isinstance(link, h5py.HardLink):
         kind = {h5py.SoftLink: "a soft link", h5py.ExternalLink: "a link to another file"}
@@ -113,7 +114,7 @@ def _kind_of(dtype: np.dtype) -> str:
 
 
 def _attribute(data: h5py.Dataset, name: str) -> object:
-    """A small attribute of one value, else ``None``."""
+    """The value of a scalar attribute of a plain type, else ``None``."""
     if name not in data.attrs:
         return None
     found = data.attrs.get_id(name)
@@ -128,12 +129,12 @@ def _check_size(data: h5py.Dataset, letters: bool, name: str, max_pixels: int) -
     check_pixels(size, max_pixels)
     check_bytes(size * data.dtype.itemsize, max_pixels)
     if data.chunks is not None:
-        # HDF5 unpacks whole chunks, which may be larger than the array.
+        # HDF5 decompresses whole chunks, which may be larger than the array.
         check_bytes(math.prod(map(int, data.chunks)) * data.dtype.itemsize, max_pixels)
 
 
 def _check_storage(data: h5py.Dataset, name: str, max_pixels: int) -> None:
-    """Refuse pixels that lie in other files, and filters that are other programs."""
+    """Refuse data stored in other files, and filters that HDF5 would load as plugins."""
     how = data.id.get_create_plist()
     if how.get_external_count():
         raise Refused(f"{name} lies in another file (external storage), which is not opened")
@@ -150,7 +151,7 @@ def _check_storage(data: h5py.Dataset, name: str, max_pixels: int) -> None:
 
 
 def _check_chunks(data: h5py.Dataset, max_pixels: int) -> None:
-    """HDF5 unpacks a chunk to its end, however much more it holds than it should."""
+    """Refuse chunks that decompress to more than the limit: HDF5 decompresses a chunk to its end, whatever its size."""
     limit = most_bytes(max_pixels)
     for index in range(data.id.get_num_chunks()):
         info = data.id.get_chunk_info(index)

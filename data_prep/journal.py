@@ -1,4 +1,4 @@
-"""What has been converted already: kept while a conversion runs, so that a killed one goes on where it was."""
+"""A journal of the slices converted so far, so that a killed conversion continues where it stopped."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ NAME = "conversion.partial.jsonl"
 
 
 class JournalError(Exception):
-    """The data set folder holds something else."""
+    """The journal in the data set folder is damaged, or belongs to a conversion with other settings."""
 
 
 class Journal:
     """Append-only file with one line for the settings and one for each finished slice.
 
-    `done` has the rows of an interrupted conversion by id, the last one where an id was written twice.
+    `done` has the rows of an interrupted conversion by id; where an id was written twice, the last one.
     """
 
     def __init__(self, file: IO[str], done: dict[str, Row]) -> None:
@@ -31,7 +31,7 @@ class Journal:
         self.needed = bool(done)
 
     def add(self, row: Row) -> None:
-        """Records a slice whose files are written. Flushed at once: a kill -9 loses nothing that was recorded."""
+        """Record a slice whose files are written. It is flushed at once, so that even a kill -9 loses no record."""
         try:
             self._file.write(json.dumps(row) + "\n")
             self._file.flush()
@@ -40,15 +40,15 @@ class Journal:
         self.needed = True
 
     def finish(self) -> None:
-        """The conversion is complete: the journal goes away when it is closed."""
+        """Mark the conversion as complete: the journal is removed when it is closed."""
         self.needed = False
 
 
 @contextlib.contextmanager
 def open_journal(dst: Path, settings: dict[str, object]) -> Iterator[Journal]:
-    """The journal in `dst`, locked against a second conversion.
+    """Open the journal in `dst`, which is locked against a second conversion.
 
-    The file stays for the next try unless the conversion was finished, or has recorded nothing.
+    The file is kept for the next run, unless the conversion has finished or recorded nothing.
 
     Raises:
         FolderInUse: another process is converting into `dst`.
@@ -57,7 +57,7 @@ def open_journal(dst: Path, settings: dict[str, object]) -> Iterator[Journal]:
     path = dst / NAME
     with only_writer(dst), open(path, "a+", encoding="utf-8") as file:
         lines = path.read_bytes().splitlines(keepends=True)
-        # Killed in the middle of a line: that slice is simply converted again.
+        # An incomplete line was cut off by a kill: that slice is converted again.
         whole = [line for line in lines if line.endswith(b"\n")]
         old, rows = _parsed(whole, path) if whole else (settings, [])
         check_settings(old, settings, dst)
@@ -76,7 +76,7 @@ def open_journal(dst: Path, settings: dict[str, object]) -> Iterator[Journal]:
 
 
 def _parsed(lines: list[bytes], path: Path) -> tuple[dict[str, object], list[Row]]:
-    """Settings and rows out of the lines of a journal."""
+    """Settings and rows in the lines of a journal."""
     try:
         settings, *rows = [json.loads(line) for line in lines]
     except (ValueError, RecursionError):
@@ -87,7 +87,11 @@ def _parsed(lines: list[bytes], path: Path) -> tuple[dict[str, object], list[Row
 
 
 def check_settings(old: dict[str, object], new: dict[str, object], dst: Path) -> None:
-    """Raises JournalError when `dst` was begun with other settings than these."""
+    """Compare the settings of an earlier conversion into `dst` with those of this one.
+
+    Raises:
+        JournalError: they differ.
+    """
     changed = [f"{key} {old.get(key)!r}, now {new[key]!r}" for key in new if old.get(key) != new[key]]
     if changed:
         raise JournalError(

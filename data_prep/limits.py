@@ -1,4 +1,4 @@
-"""How large one image may be: the same limit for every format and every way in."""
+"""The size limit of images, which is the same for every format and every entry point."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ __all__ = ["HEADER_BYTES", "MAX_PIXELS", "TooLarge", "check_bytes", "check_pixel
 
 # 512 slices of 512 × 512, the largest volumes that scanners commonly write; 512 MiB as float32.
 MAX_PIXELS = 2**27
-# What a file may hold beside its pixels: headers and their extensions, a mask, an outline.
+# Bytes allowed beside the pixels: headers and their extensions, a mask, an outline.
 HEADER_BYTES = 2**24
-PIXEL_BYTES = 8  # of the widest number type that images come in
+PIXEL_BYTES = 8  # of the widest number type of images
 CHUNK = 2**20
 
 
@@ -21,18 +21,18 @@ class Readable(Protocol):
 
 
 class TooLarge(ValueError):
-    """An image that is larger than allowed, refused before its pixels are read; the message is the reason."""
+    """An image is larger than allowed; raised before its pixels are read. The message is the reason."""
 
 
 def check_pixels(pixels: int, max_pixels: int = MAX_PIXELS) -> None:
-    """Refuse an image by the size that its header announces.
+    """Check the size that the header of an image announces.
 
     Args:
         pixels: number of pixels or voxels.
         max_pixels: the limit.
 
     Raises:
-        TooLarge: there are more.
+        TooLarge: there are more than `max_pixels`.
 
     Example:
         >>> check_pixels(512 * 512 * 25)
@@ -49,7 +49,7 @@ really is so large, raise max_pixels
 
 
 def most_bytes(max_pixels: int = MAX_PIXELS) -> int:
-    """Bytes that a file with an image of ``max_pixels`` takes at most, unpacked.
+    """Largest size in bytes of a file with an image of ``max_pixels``, after decompression.
 
     Example:
         >>> most_bytes(0) == HEADER_BYTES
@@ -59,7 +59,7 @@ def most_bytes(max_pixels: int = MAX_PIXELS) -> int:
 
 
 def check_bytes(count: int, max_pixels: int = MAX_PIXELS) -> None:
-    """Refuse a file by its size in bytes, unpacked.
+    """Check the size of a file in bytes, after decompression.
 
     Raises:
         TooLarge: it is larger than `most_bytes`.
@@ -72,10 +72,10 @@ def check_bytes(count: int, max_pixels: int = MAX_PIXELS) -> None:
 
 
 def read_at_most(stream: Readable, max_pixels: int = MAX_PIXELS) -> bytes:
-    """All that is left of a stream, counted while it is unpacked: what headers say of its size may be wrong.
+    """Read the rest of a stream and count its bytes during decompression: the size in its header may be wrong.
 
     Raises:
-        TooLarge: there is more than `most_bytes`.
+        TooLarge: there are more than `most_bytes`.
     """
     content = bytearray()
     while chunk := stream.read(CHUNK):

@@ -12,7 +12,7 @@ from pathlib import Path
 __all__ = ["FolderInUse", "only_writer"]
 
 NAME = ".lock"
-# What flock and open say of a file that somebody else has locked; all else means that nothing can be locked there.
+# Error codes of flock for a file that is locked already; any other means that the file system has no locks.
 _TAKEN = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK)
 
 logger = logging.getLogger(__name__)
@@ -21,27 +21,28 @@ _held: set[int] = set()
 
 
 class FolderInUse(OSError):
-    """Another process, or another thread of this one, writes into the folder."""
+    """Another process, or another thread of this one, is writing into the folder."""
 
 
 @contextmanager
 def only_writer(folder: str | Path, option: str = "folder") -> Iterator[None]:
-    """A block that no two processes, nor two threads, run for the same folder at the same time.
+    """Lock a folder for writing: at most one process, and one thread of it, is in the block at a time.
 
-    The lock is the kernel's (``flock``) on a hidden file in the folder. The kernel releases it when the process ends in
-    whatever way, so nothing is ever left locked; the file is removed when the block ends, by an exception too. Programs
-    that ask for no lock, such as those that read, are not stopped.
+    The lock is the kernel's (``flock``) on a hidden file in the folder. The kernel releases it when the process ends
+    for any reason, so no stale lock is left; the file is removed when the block ends, also by an exception. Programs
+    that do not ask for the lock, such as readers, are not stopped.
 
     The library ``filelock`` does the same on more systems. It is not used because it leaves its file behind in every
-    folder, and because recent releases, where the file system can't lock, take the mere presence of a file for a lock,
-    which a killed process leaves for ever. Here it is logged as a warning then, and on Windows, that nothing is locked.
+    folder, and because recent releases, on file systems without locks, treat the existence of a file as the lock, which
+    then remains after a killed process. Here a missing lock, as on such file systems and on Windows, is logged as a
+    warning.
 
     Args:
         folder: made when needed.
-        option: what is to be changed by whoever finds the folder in use: the name of an option, say.
+        option: name of the option to change when the folder is in use, for the message.
 
     Raises:
-        FolderInUse: someone else is in such a block for this folder.
+        FolderInUse: another process or thread holds the lock.
 
     Example:
         >>> import tempfile
@@ -58,16 +59,16 @@ def only_writer(folder: str | Path, option: str = "folder") -> Iterator[None]:
     try:
         yield
     finally:
-        # A child that was forked in the block has no lock to release.
+        # A child process that was forked in the block does not hold the lock.
         if descriptor in _held:
             _held.discard(descriptor)
-            # Removed while it is locked, or the file of the next process would be removed.
+            # Removed while still locked: later it could be the file of the next process.
             (folder / NAME).unlink(missing_ok=True)
             os.close(descriptor)
 
 
 def _locked(folder: Path, option: str) -> int | None:
-    """An open and locked file; ``None`` where there are no locks."""
+    """Descriptor of the open and locked file; ``None`` where there are no locks."""
     try:
         import fcntl
     except ImportError:
@@ -93,7 +94,7 @@ def _locked(folder: Path, option: str) -> int | None:
         if _is_at(descriptor, path):
             _held.add(descriptor)
             return descriptor
-        # Between opening and locking, the process before has ended and removed the file: another one would not see it.
+        # The process before removed the file between our opening and locking it: no other process would see this lock.
         os.close(descriptor)
 
 
@@ -104,12 +105,12 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _let_go() -> None:
-    # A forked child, such as a worker that loads data, would keep the lock for as long as it outlives its parent.
+def _release_in_child() -> None:
+    # A forked child, such as a data loading worker, would otherwise keep the lock when it outlives its parent.
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
+    os.register_at_fork(after_in_child=_release_in_child)

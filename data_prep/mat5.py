@@ -1,4 +1,4 @@
-"""Arrays out of `.mat` files older than v7.3."""
+"""Read arrays from `.mat` files older than v7.3."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from data_prep.limits import CHUNK, check_bytes, check_pixels
 __all__ = ["fields_of"]
 
 HEADER = 128  # bytes before the first variable
-COMPRESSED = 15  # type of an element that holds another one, packed by zlib
+COMPRESSED = 15  # type of an element that holds another one, compressed by zlib
 
 
 def fields_of(blob: bytes, names: Sequence[str], max_pixels: int) -> dict[str, np.ndarray | str]:
-    """As `data_prep.hdf5.fields_of`.
+    """Read fields, as `data_prep.hdf5.fields_of`.
 
     Raises:
         Refused: there are no such fields.
-        TooLarge: a variable is larger than allowed, or unpacks to more.
-        Exception: scipy's, a dozen different types, on a damaged file.
+        TooLarge: a variable is larger than allowed, before or after decompression.
+        Exception: of many different types, from scipy, when the file is damaged.
     """
     from scipy.io import loadmat, whosmat  # slow to import, and few files need it
 
@@ -45,10 +45,10 @@ def fields_of(blob: bytes, names: Sequence[str], max_pixels: int) -> dict[str, n
 
 
 def _check_unpacked(blob: bytes, max_pixels: int) -> None:
-    """Count what packed variables unpack to, as their headers need not tell the truth."""
+    """Count the bytes of decompressed variables, because the sizes in their headers may be wrong."""
     mark = blob[126:128]
     if mark not in (b"IM", b"MI"):
-        return  # version 4, which packs nothing
+        return  # version 4 has no compression
     tag, at, count = struct.Struct("<II" if mark == b"IM" else ">II"), HEADER, 0
     while at + tag.size <= len(blob):
         kind, size = tag.unpack_from(blob, at)

@@ -1,4 +1,4 @@
-"""One slice out of a Figshare-style `.mat` file, checked."""
+"""Read and check one slice from a Figshare-style `.mat` file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Value = np.ndarray | str
 
 
 class BadSlice(Exception):
-    """A file that cannot be used as a slice. `reason` says why, the message also says which file."""
+    """A file that cannot be used as a slice. The message is `reason`, after the name of the file where it is known."""
 
     def __init__(self, reason: str, name: str = "") -> None:
         super().__init__(f"{name}: {reason}" if name else reason)
@@ -35,17 +35,17 @@ class BadSlice(Exception):
 
 @dataclass(frozen=True)
 class RawSlice:
-    """What one file holds.
+    """The content of one file.
 
     Attributes:
-        image: (rows, cols) as MATLAB shows it, in the file's own number type; intensities have no unit.
-        mask: tumour mask, boolean, (rows, cols), or None where the file has none. It and what follows are None when
-            only the image was asked for.
+        image: (rows, cols) in MATLAB's orientation and the file's own number type; intensities have no unit.
+        mask: tumour mask, boolean, (rows, cols), or None where the file has none. `mask`, `border`, `label` and `pid`
+            are None when only the image was asked for.
         border: outline of the tumour, (N, 2) float64, each row (x, y) = (column, row) in pixels from 1, or None.
         label: 1 meningioma, 2 glioma, 3 pituitary tumour.
         pid: the patient, as text.
         source: name of the file, for messages.
-        synthetic: the file says that it is a generated phantom.
+        synthetic: whether the file is marked as a generated phantom.
     """
 
     image: NDArray
@@ -60,19 +60,19 @@ class RawSlice:
 def read_slice(
     file: str | Path | bytes, name: str | None = None, *, labelled: bool = True, max_pixels: int = MAX_PIXELS
 ) -> RawSlice:
-    """Reads a v7.3 (HDF5) or older `.mat` file with struct `cjdata`, or with the same fields at its root.
+    """Read a v7.3 (HDF5) or older `.mat` file with struct `cjdata`, or with the same fields at its root.
 
-    Nothing is read but this very file: links, external storage and filters of other programs are refused.
+    No other file is read: links, external storage and filters that are plugins are refused.
 
     Args:
-        file: a path, or the bytes of the file (a member of a zip archive, say).
-        name: what to call the file in messages; its path when left out.
-        labelled: True asks for label, PID and a mask or a border. False reads the image alone, as of new slices that
-            are to be segmented; what else is in the file is not looked at.
-        max_pixels: how many pixels the image may have; sizes are read before pixels.
+        file: a path, or the content of the file, such as a member of a zip archive.
+        name: name of the file in messages; its path by default.
+        labelled: True requires label, PID and a mask or a border. False reads the image alone, as of new slices that
+            are to be segmented, and ignores all other fields.
+        max_pixels: largest number of pixels of the image; its size is checked before its pixels are read.
 
     Raises:
-        BadSlice: the file is unreadable, truncated, too large, or something in it is missing or wrong.
+        BadSlice: the file is unreadable, truncated or too large, or a field is missing or invalid.
     """
     blob, name = _bytes_of(file, name, max_pixels)
     fields = _fields(blob, name, FIELDS if labelled else ("image",), max_pixels)
@@ -85,7 +85,7 @@ def read_slice(
 
 
 def image_of(job: tuple[Path, int]) -> NDArray:
-    """The image of a file, (rows, cols), given its path and `max_pixels`; for another process to call.
+    """The image of a file, (rows, cols), given its path and `max_pixels` as one argument, for `child.call`.
 
     Raises:
         BadSlice: as `read_slice`.
@@ -97,7 +97,7 @@ def image_of(job: tuple[Path, int]) -> NDArray:
 def read_folds(
     file: str | Path | bytes, name: str | None = None, max_pixels: int = MAX_PIXELS
 ) -> NDArray[np.float64] | None:
-    """The fold numbers in a `cvind.mat`, (number of slices,), counted as in the file (from 1); None in other files.
+    """The fold numbers of a `cvind.mat`, (number of slices,), counted from 1 as in the file; None for other files.
 
     Raises:
         BadSlice: the file is unreadable.
@@ -125,7 +125,7 @@ def _bytes_of(file: str | Path | bytes, name: str | None, max_pixels: int) -> tu
 
 
 def _fields(blob: bytes, name: str, names: Sequence[str], max_pixels: int) -> dict[str, Value]:
-    """The named fields that are there, numeric arrays as MATLAB shows them, character arrays as text; or `cvind`."""
+    """The named fields, without missing ones, or `cvind`: numeric arrays in MATLAB's orientation, text as text."""
     if not blob:
         raise BadSlice("the file is empty", name)
     # HDF5 allows a user block of 512 bytes or more in front; MATLAB writes 512, plain HDF5 files have none.
@@ -136,7 +136,7 @@ def _fields(blob: bytes, name: str, names: Sequence[str], max_pixels: int) -> di
         raise BadSlice(str(refused), name) from None
     except MemoryError:
         raise BadSlice("it does not fit into memory", name) from None
-    except Exception as error:  # damaged files make h5py, zlib and scipy raise a dozen different types
+    except Exception as error:  # damaged files make h5py, zlib and scipy raise many different types
         if "truncated" in str(error) or (is_hdf5 and _shorter_than_promised(blob)):
             raise BadSlice("the file is truncated: copy or download it again", name) from None
         raise BadSlice(f"not a readable .mat file ({type(error).__name__}: {str(error)[:120]})", name) from None
@@ -153,13 +153,13 @@ def _checked(fields: dict[str, Value], name: str, labelled: bool) -> RawSlice:
     image = _image(fields)
     if not labelled:
         return RawSlice(image, None, None, None, None, name)
-    shape: tuple[int, int] = image.shape  # type: ignore[assignment]
+    shape: tuple[int, int] = image.shape
     label, pid = _label(fields), _pid(fields)
     mask, border = _mask(fields, shape), _border(fields, shape)
     if label is None:
         raise BadSlice("no label")
     if pid is None:
-        raise BadSlice("no PID: without it nobody knows which slices belong to one patient")
+        raise BadSlice("no PID: it is not known which slices belong to the same patient")
     if mask is None and border is None:
         raise BadSlice("no tumorMask and no tumorBorder")
     return RawSlice(image, mask, border, label, pid, name, bool(np.any(_numbers(fields, "synthetic"))))

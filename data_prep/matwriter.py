@@ -1,4 +1,4 @@
-"""Writing slices as genuine MATLAB v7.3 files, laid out as those of the Figshare data set."""
+"""Write slices as genuine MATLAB v7.3 files in the layout of the Figshare data set."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ USER_BLOCK = 512  # bytes in front of the HDF5 part, by which MATLAB knows its f
 
 
 def write_slice(path: Path, raw: RawSlice, origin: str) -> None:
-    """Writes image, label, PID, border and mask (all must be there) under struct `cjdata`.
+    """Write image, label, PID, border and mask, none of which may be None, as struct `cjdata`.
 
     Args:
         path: file to write; it appears under this name when it is complete.
-        raw: the slice. A synthetic one gets a field `synthetic` in `cjdata`, which the converter carries on.
-        origin: where the slice is from, for the readable first line of the file, up to 60 ASCII characters.
+        raw: the slice. A synthetic one gets a field `synthetic` in `cjdata`, which the converter copies to its output.
+        origin: origin of the slice, for the readable first line of the file, up to 60 ASCII characters.
     """
     assert raw.label is not None, "a slice to write has a label"
     assert raw.pid is not None, "a slice to write has a PID"
     assert raw.border is not None, "a slice to write has a border"
     assert raw.mask is not None, "a slice to write has a mask"
     image = raw.image
-    # name: (array as HDF5 shows it, i.e. transposed, MATLAB class, type that MATLAB decodes integers to)
+    # name: (array as stored in HDF5, i.e. transposed, MATLAB class, type that MATLAB decodes integers to)
     fields = {
         "label": (np.array([[raw.label]], "f8"), "double", None),
         "PID": (np.array([[ord(letter)] for letter in raw.pid], "u2"), "char", 2),

@@ -1,4 +1,4 @@
-"""Synthetic slices in genuine `.mat` files, for trying things out without any patient's data."""
+"""Write synthetic slices as genuine `.mat` files, to try the tools without any patient's data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MARKER = "PHANTOM.txt"
 
 
 class PhantomError(Exception):
-    """The phantoms asked for cannot be made or written."""
+    """The requested phantoms cannot be made or written."""
 
 
 @dataclass(frozen=True)
@@ -42,18 +42,19 @@ def write_phantoms(
     workers: int | None = None,
     progress: bool = True,
 ) -> Path:
-    """Writes `slices` synthetic head slices as `1.mat`, `2.mat`, ... into a folder of their own.
+    """Write `slices` synthetic head slices as `1.mat`, `2.mat`, ... into a folder of their own.
 
-    Every four slices are one patient: neighbouring slices in one view, with one tumour. Slice n depends on seed, size
-    and n alone, so a bigger set begins with the smaller one. Called again with the same values it keeps what is there.
-    Every file and `PHANTOM.txt` say that the slices are synthetic, and `convert` carries that on.
+    Four slices at a time are one patient: neighbouring slices in one view, with one tumour. Slice n depends only on
+    seed, size and n, so a larger set begins with the slices of a smaller one. Called again with the same values, it
+    keeps the slices that exist. Every file and `PHANTOM.txt` mark the slices as synthetic, and `convert` copies this
+    mark to its output.
 
     Args:
         dst: folder, made if needed; must be empty or hold phantoms made with the same values.
         slices: number of slices.
-        seed: other seeds give other heads and tumours.
+        seed: of the random heads and tumours.
         size: rows and columns in pixels, 64 to 1024.
-        workers: processes; as many as cores when None. 1 works in this process.
+        workers: number of processes; None for the number of cores. 1 works in this process.
         progress: show a progress bar on stderr.
 
     Returns:
@@ -87,7 +88,7 @@ def write_phantoms(
 
 
 def phantom_slices(patient: int, seed: int = 0, size: int = 256, slices: int = SLICES_PER_PATIENT) -> list[RawSlice]:
-    """The first slices of one synthetic patient (numbers count from 0), each with image, mask, border, label and PID.
+    """The first slices of one synthetic patient (counted from 0), each with image, mask, border, label and PID.
 
     Images are int16, (size, size), with an arbitrary gain that differs from slice to slice, as in the real files.
     """
@@ -119,7 +120,7 @@ def phantom_slices(patient: int, seed: int = 0, size: int = 256, slices: int = S
 
 
 def _scanned(image: np.ndarray, noise_level: float, rng: np.random.Generator) -> np.ndarray:
-    """Noise of a magnitude image (Rician), and the scanner's arbitrary gain, as int16."""
+    """The image with the Rician noise of a magnitude image and the scanner's arbitrary gain, as int16."""
     real = image + noise_level * rng.standard_normal(image.shape, np.float32)
     imaginary = noise_level * rng.standard_normal(image.shape, np.float32)
     magnitude = np.hypot(real, imaginary)

@@ -1,7 +1,7 @@
 """Synthetic head slices in three views, without a tumour.
 
-All geometry is in head coordinates: x to the right and y down, -1 to 1 over the picture. Intensities are relative; fat
-is about 0.8, brain 0.35, liquid 0.1, as in T1-weighted images after contrast.
+All geometry is in head coordinates: x to the right and y down, -1 to 1 over the image. Intensities are relative: fat is
+about 0.8, brain 0.35, cerebrospinal fluid 0.1, as in T1-weighted images after contrast.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ VIEWS = ("axial", "coronal", "sagittal")
 
 @dataclass(frozen=True)
 class Blob:
-    """A superellipse: centre, half axes, power (2 ellipse, more is boxier), rotation in radians, waviness."""
+    """A superellipse: centre, half axes, exponent (2: ellipse, larger: boxier), rotation in radians, waviness."""
 
     x: float
     y: float
@@ -31,8 +31,8 @@ class Blob:
     waves: tuple[float, ...] = ()
 
     def outside(self, x: Field, y: Field) -> Field:
-        """About the distance to the outline, negative inside; same shape as x and y."""
-        # Plain float64 numbers from a generator would turn whole pictures into float64, at half the speed.
+        """Approximate distance to the outline, negative inside; same shape as x and y."""
+        # float64 scalars from a generator would turn whole images into float64, at half the speed.
         dx, dy = x - np.float32(self.x), y - np.float32(self.y)
         if self.turn:
             cos, sin = np.float32(np.cos(self.turn)), np.float32(np.sin(self.turn))
@@ -51,7 +51,7 @@ class Blob:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Where things are in one view of one head."""
+    """The structures in one view of one head and their positions."""
 
     view: str
     brain: Blob
@@ -131,7 +131,7 @@ class Noise:
         self._frequency = frequency.astype(np.float32)
 
     def field(self, low: float, high: float) -> Callable[[float], Field]:
-        """A function from slice position to a field with details of `low` to `high` waves a picture, variance 1."""
+        """A function from slice position to a band-pass field of `low` to `high` cycles per image, variance 1."""
         f = self._frequency
         band = np.exp(-((f / high) ** 2)) * (1 - np.exp(-((f / low) ** 2))) if low else np.exp(-((f / high) ** 2))
         pair = []
@@ -143,17 +143,17 @@ class Noise:
 
 
 def inside(distance: Field, soft: float) -> Field:
-    """1 where the distance is well below zero, 0 well above, a ramp of width `soft` between."""
+    """Soft indicator of the inside: 1 for distances well below zero, 0 well above, a ramp of width `soft` between."""
     return np.clip(np.float32(0.5) - distance * np.float32(1 / soft), 0, 1)
 
 
 class Head:
-    """One patient's head in one view; `slice_at` gives neighbouring slices of it."""
+    """One patient's head in one view; `slice_at` returns slices of it."""
 
     def __init__(self, view: str, size: int, rng: np.random.Generator) -> None:
         self.anatomy = anatomy(view, rng)
         self.x, self.y = grid(size)
-        # About the distance to the brain's surface, negative inside, (size, size).
+        # Approximate distance to the brain's surface, negative inside, (size, size).
         self.brain_distance = self.anatomy.brain.outside(self.x, self.y)
         self._soft = 3 / size
         noise = Noise(rng, size)
@@ -173,7 +173,10 @@ class Head:
         self._vessels = self._draw_vessels(rng, size)
 
     def slice_at(self, position: float) -> Field:
-        """The slice at a position in radians of change (0.15 is a neighbour), (size, size)."""
+        """The slice at a position, (size, size). Positions are phases of the random fields in radians.
+
+        Neighbouring slices are about 0.2 apart.
+        """
         a, soft, level = self.anatomy, self._soft, self._level
         warp = self._warp(position) * 0.012
         x, y = self.x + warp, self.y + np.roll(warp, self.x.shape[0] // 3, axis=1)
@@ -254,7 +257,7 @@ class Head:
 
 
 def _joined(one: Field, other: Field, soft: float = 0.12) -> Field:
-    """Distance to two shapes at once, with a rounded corner of width `soft` where they meet."""
+    """Distance to the union of two shapes, with a corner of width `soft` that is rounded where they meet."""
     share = np.clip(0.5 + (other - one) * np.float32(0.5 / soft), 0, 1)
     return other + (one - other) * share - np.float32(soft) * share * (1 - share)
 

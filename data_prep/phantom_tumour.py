@@ -15,16 +15,17 @@ from numpy.typing import NDArray
 from data_prep.phantom_head import Anatomy, Field, Head, inside
 
 MENINGIOMA, GLIOMA, PITUITARY = 1, 2, 3
-AREA = {MENINGIOMA: (0.008, 0.045), GLIOMA: (0.012, 0.055), PITUITARY: (0.005, 0.015)}  # shares of the picture
+AREA = {MENINGIOMA: (0.008, 0.045), GLIOMA: (0.012, 0.055), PITUITARY: (0.005, 0.015)}  # shares of the image area
 ANGLES = np.linspace(0, 2 * np.pi, 73)  # the last direction is the first one again
-PICTURE = 4.0  # area of the picture in head coordinates
+PICTURE = 4.0  # area of the image in head coordinates
 
 
 @dataclass(frozen=True)
 class Tumour:
     """One patient's tumour in head coordinates.
 
-    `radius` is its shape by direction, (73,), `share` its largest part of the picture's area; the rest is its look.
+    `radius` is its shape by direction, (73,), `share` its largest share of the image area; the other fields are its
+    intensities.
     """
 
     label: int
@@ -39,7 +40,7 @@ class Tumour:
 
 
 def tumour(label: int, head: Anatomy, rng: np.random.Generator) -> Tumour:
-    """A random tumour of one kind, at a place where that kind grows."""
+    """A random tumour of one kind, at a position where that kind grows."""
     brain = head.brain
     # Upper part of the circle only in views with a face below: there is no dura to sit on at the bottom.
     angle = rng.uniform(0, 2 * np.pi) if head.view == "axial" else rng.uniform(1.02 * np.pi, 1.98 * np.pi)
@@ -71,7 +72,7 @@ def tumour(label: int, head: Anatomy, rng: np.random.Generator) -> Tumour:
 def outline(t: Tumour, head: Anatomy, size_factor: float) -> NDArray[np.float64]:
     """Distance from the tumour's centre to its edge by direction (73,), cut off at the brain's surface.
 
-    The area is `size_factor` times the tumour's share of the picture, whatever the brain's surface cuts away.
+    The area is `size_factor` times the tumour's share of the image, also where the brain's surface cuts a part off.
     """
     wanted = t.share * size_factor * PICTURE
     free = _room(t, head) if t.label != PITUITARY else np.full(ANGLES.size, np.inf)

@@ -11,7 +11,7 @@ GRID = 5  # sub-pixels per pixel side; poly2mask's rule is defined on this grid
 def poly2mask(x: ArrayLike, y: ArrayLike, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Mask of the pixels inside a polygon, pixel for pixel as MATLAB's `poly2mask(x, y, rows, cols)`.
 
-    Vertices are moved to the nearest crossing of a grid with 5×5 sub-pixels a pixel, neighbouring vertices are joined
+    Vertices are moved to the nearest crossing of a grid with 5×5 sub-pixels per pixel, neighbouring vertices are joined
     by a line of sub-pixels, and a pixel belongs to the polygon when an odd number of line steps passes over its centre
     column above it. Overlapping parts therefore cancel, as in MATLAB; self-touching borders may give several parts.
 

@@ -1,4 +1,4 @@
-"""A function over many jobs in several processes, whatever the calling program is."""
+"""Run a function over many jobs in several child processes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 
 
 class WorkerDied(Exception):
-    """A worker process ended without an exception, most often for lack of memory, or did not even start."""
+    """A worker process ended without an exception, most often for lack of memory, or could not be started."""
 
 
 def available_cores() -> int:
@@ -29,21 +29,21 @@ def run(
     died: Callable[[Job, str], Result] | None = None,
     large: Callable[[Job], bool] = lambda job: False,
 ) -> Iterator[Result]:
-    """Results of `function(job)` as they get ready, in no particular order.
+    """Yield the results of `function(job)` as they are completed, in no particular order.
 
-    `jobs` is read only a few jobs ahead, so that it may yield large things. A job whose process ended is tried once
-    more in a new one, as processes are killed also for lack of memory that others use.
+    `jobs` is read only a few jobs ahead, so that it may yield large objects. A job whose process ended is retried once
+    in a new one, because the system may also kill a process when other programs use up the memory.
 
     Args:
-        function: one of a module, as processes find it by its name.
-        jobs: what it is called with.
+        function: at the top level of a module, where child processes find it.
+        jobs: its arguments.
         workers: number of processes.
-        died: gives the result of a job whose process ended twice, from the job and from how the process ended; the
-            other jobs go on. None: that is an error, and one worker works in this process.
+        died: makes the result of a job whose process ended twice, from the job and from the signal or exit code; the
+            other jobs continue. None: a process that ended is an error, and a single worker works in this process.
         large: whether a job takes so much memory that none is read ahead beside it.
 
     Raises:
-        WorkerDied: a worker process was killed or crashed, and there is no `died`; or none could be started.
+        WorkerDied: a worker process was killed or crashed twice, and there is no `died`; or none could be started.
     """
     if workers <= 1 and died is None:
         yield from map(function, jobs)

@@ -1,4 +1,4 @@
-"""Only regular files are opened: a pipe would be waited for, a device never ends."""
+"""Refuse to open anything but regular files: reading a pipe may block for ever, and a device may have no end."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ KINDS = {
 
 
 class NotRegular(OSError):
-    """A path that is no regular file, nor a link to one; ``strerror`` says what it is."""
+    """A path that is no regular file, nor a link to one; ``strerror`` names its kind."""
 
 
 def check_regular(path: str | Path) -> int:
-    """Size of a regular file in bytes, found without opening it.
+    """Return the size of a regular file in bytes, without opening it.
 
     Raises:
         NotRegular: it is a folder, a named pipe, a socket or a device.
-        OSError: there is no such file, or it may not be looked at.
+        OSError: there is no such file, or no permission to look it up.
     """
     found = os.stat(path)
     if not stat.S_ISREG(found.st_mode):

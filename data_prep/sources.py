@@ -1,4 +1,4 @@
-"""Where slices come from: folders, single files, zip archives, and archives in archives, read in memory."""
+"""Find and read source files: in folders, single files, zip archives and nested archives, which stay in memory."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from typing import IO
 from data_prep.limits import MAX_PIXELS, TooLarge, check_bytes, read_at_most
 from data_prep.regular import check_regular
 
-# What zipfile raises on a damaged, encrypted or unsupported archive; ValueError for offsets and names that cannot be.
+# Raised by zipfile for a damaged, encrypted or unsupported archive; ValueError for impossible offsets and names.
 UNREADABLE = (
     *(OSError, EOFError, ValueError, RuntimeError, NotImplementedError),
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
 )
 LONGEST_ID = 200  # characters; suffixes and temporary names add some 30 to it
 
-MOST_NESTED = 4  # archives in one another: one that holds itself has no end
-# Bytes of a bzip2 or LZMA member that are unpacked at once: zipfile does not limit what they unpack to.
+MOST_NESTED = 4  # levels of archives: one that contains itself has no end
+# Bytes of a bzip2 or LZMA member that are decompressed at once: zipfile does not limit the size of the result.
 SMALL_STEP = 64
 
 
 class SourceError(Exception):
-    """SRC as a whole cannot be used."""
+    """SRC cannot be used at all."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Source:
     Attributes:
         name: path relative to SRC with forward slashes, through archives: `part1.zip/12.mat`.
         chain: path on disk, followed by the member names that lead to the file through archives.
-        stamp: size and CRC-32 of the content, `212964-7d3f01aa`, where an archive's directory tells it; else None.
+        stamp: size and CRC-32 of the content, `212964-7d3f01aa`, of a member of an archive; else None.
         problem: why this file cannot be read at all, or None.
     """
 
@@ -50,7 +50,7 @@ class Source:
 
 
 def stamp_of(blob: bytes) -> str:
-    """Size and CRC-32 of a file's content: tells a changed file from an unchanged one."""
+    """Size and CRC-32 of a file's content, by which a changed file is recognised."""
     return _stamp(len(blob), zlib.crc32(blob))
 
 
@@ -59,9 +59,9 @@ def _stamp(size: int, crc: int) -> str:
 
 
 def slice_id(name: str) -> str:
-    """File name for a slice's output: `0012` for `a/12.mat`; other names are kept, less what is unsafe in a path.
+    """Stem of a slice's output files: `0012` for `a/12.mat`; other names are kept, unsafe characters as underscores.
 
-    Names that leave no room for a suffix are cut, and made their own again by a hash of the whole.
+    Names that leave no room for a suffix are cut, and kept distinct by a hash of the whole name.
     """
     stem = name.rsplit("/", 1)[-1].rsplit(".", 1)[0]
     if re.fullmatch(r"[0-9]{1,9}", stem):
@@ -73,19 +73,19 @@ def slice_id(name: str) -> str:
 
 
 def reason_of(error: Exception) -> str:
-    """What an error says, its type where it says nothing, as the end of a stream in an archive does."""
+    """The message of an error, or its type where the message is empty, as of an ``EOFError`` in an archive."""
     if isinstance(error, MemoryError):
         return "it does not fit into memory"
     return str(error) or type(error).__name__
 
 
 class Reader:
-    """Reads sources. Keeps the last archive open, so reading in the order of `scan` opens each archive once.
+    """Reads sources. Keeps the last archive open, so that reading in the order of `scan` opens each archive once.
 
     An archive inside an archive is held in memory while its members are read (220 MB for a Figshare part).
 
     Args:
-        max_pixels: of the image in a file, which limits the bytes that the file may take.
+        max_pixels: largest number of pixels of an image, which also limits the size of its file in bytes.
     """
 
     def __init__(self, max_pixels: int = MAX_PIXELS) -> None:
@@ -96,8 +96,8 @@ class Reader:
         """Content of the file.
 
         Raises:
-            TooLarge: it is larger than a file with so many pixels may be, packed or not.
-            Exception: what `UNREADABLE` lists.
+            TooLarge: it is larger than `most_bytes` of `max_pixels`, before or after decompression.
+            Exception: one of `UNREADABLE`.
         """
         if len(chain) == 1:
             check_bytes(check_regular(chain[0]), self.max_pixels)
@@ -133,18 +133,19 @@ class Reader:
 
 
 def _member(archive: zipfile.ZipFile, name: str, max_pixels: int) -> bytes:
-    """Counted while it is unpacked: the size in the archive's directory may be wrong."""
+    """Content of a member; its bytes are counted, because the size in the archive's directory may be wrong."""
     info = archive.getinfo(name)
     check_bytes(info.file_size, max_pixels)
     with archive.open(info) as stream:
-        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            stream.MIN_READ_SIZE = SMALL_STEP  # type: ignore[attr-defined]
-            return read_at_most(_Stepwise(stream), max_pixels)
-        return read_at_most(stream, max_pixels)
+        if info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            return read_at_most(stream, max_pixels)
+        assert isinstance(stream, zipfile.ZipExtFile), "it is open for reading"
+        stream.MIN_READ_SIZE = SMALL_STEP
+        return read_at_most(_Stepwise(stream), max_pixels)
 
 
 class _Stepwise:
-    """A member of an archive, unpacked from so few bytes at once that they can't fill the memory."""
+    """A member of an archive, decompressed from so few bytes at once that the result can't fill the memory."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.stream = stream
@@ -154,7 +155,7 @@ class _Stepwise:
 
 
 def scan(src: str | Path, max_pixels: int = MAX_PIXELS) -> list[Source]:
-    """All `.mat` files in a folder (nested ones and zip archives too), in one archive, or the one file that SRC is.
+    """List all `.mat` files of SRC: a folder, with its subfolders and zip archives, one archive, or a single file.
 
     Files are sorted by folder or archive, and in it by number. Hidden files and `__MACOSX` folders are left out: macOS
     puts files of the same names there that hold no data. Linked files are read, linked folders are not entered. A
@@ -165,7 +166,7 @@ def scan(src: str | Path, max_pixels: int = MAX_PIXELS) -> list[Source]:
         max_pixels: as for `Reader`.
 
     Raises:
-        SourceError: SRC does not exist, is something else, may not be read, or has no `.mat` file in it.
+        SourceError: SRC does not exist, is of another kind, may not be read, or has no `.mat` file in it.
     """
     src = Path(src)
     if not src.exists():

@@ -1,4 +1,4 @@
-"""Names of files and other foreign text, so that terminals, pages and spreadsheets only show it."""
+"""Escape file names and other untrusted text, so that terminals, web pages and spreadsheets only display it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import TypeVar
 Value = TypeVar("Value")
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
-# What spreadsheets take for a formula, see https://owasp.org/www-community/attacks/CSV_Injection, also in wide
-# forms; and the same behind apostrophes, so that taking one away gives the text that was written.
+# Text that spreadsheets take for a formula, see https://owasp.org/www-community/attacks/CSV_Injection, also in
+# full-width forms; and the same after apostrophes, so that removing one apostrophe restores the original text.
 _FORMULA = re.compile(r"'*[=+\-@＝＋－＠]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _ESCAPE = re.compile(r"\\(\\|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
 
 
 def printable(text: str) -> str:
-    r"""The text with everything escaped that moves the cursor, turns the direction of writing or shows nothing.
+    r"""Escape the characters that move the cursor, change the direction of writing or are invisible.
 
-    Bytes of a name that are no text are question marks.
+    Bytes of a file name that can't be decoded become question marks.
 
     Example:
         >>> print(printable("a\u202egnp.exe\n\x1b[2J"), printable("caf\udce9.png"))
@@ -30,9 +30,9 @@ def printable(text: str) -> str:
 
 
 def as_cell(value: Value) -> Value | str:
-    r"""Text for a CSV table, as `printable`, and with an apostrophe where a spreadsheet would run it as a formula.
+    r"""Escape text for a CSV table, as `printable`; an apostrophe is put before what a spreadsheet runs as a formula.
 
-    Numbers, also those written as text, and all other values stay as they are. `from_cell` gives the text back.
+    Numbers, also those written as text, and all other values stay as they are. `from_cell` restores the text.
 
     Example:
         >>> as_cell("=1+1"), as_cell("-0.5"), as_cell(-0.5), as_cell("-a"), as_cell("'80s")
@@ -40,14 +40,14 @@ def as_cell(value: Value) -> Value | str:
     """
     if not isinstance(value, str):
         return value
-    text = value
+    text: str = value
     if "\\" in text or not text.isprintable():
         text = "".join(_cell_character(*pair) for pair in zip(text, [*text[1:], ""], strict=True))
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 
 def from_cell(cell: str) -> str:
-    r"""The text that `as_cell` was given.
+    r"""Restore the text that `as_cell` has escaped.
 
     Example:
         >>> [from_cell(as_cell(text)) for text in ("=1+1", "'=1+1", "a\nb", r"a\x0ab", "-0.5")]
@@ -65,5 +65,5 @@ def _escape(character: str) -> str:
 def _cell_character(character: str, following: str) -> str:
     if not character.isprintable():
         return _escape(character)
-    # A backslash is doubled only where it would be read as the beginning of an escape.
+    # A backslash is doubled only where it would be read as the beginning of an escape sequence.
     return "\\\\" if character == "\\" and (following in "\\xuU" or not following.isprintable()) else character

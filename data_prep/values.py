@@ -1,4 +1,4 @@
-"""Which arrays of numbers are images that a network can be given."""
+"""Check that an array is an image that a network can process."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 
 __all__ = ["fault_of"]
 
-LEVELS = 512  # that single precision must keep apart between the lowest and the highest value
+LEVELS = 512  # grey levels that single precision must resolve between the lowest and the highest value
 
 
 def fault_of(image: NDArray, constant: bool = False) -> str | None:
-    r"""Why an array is no image, or ``None``.
+    r"""The reason why an array can't be used as an image, or ``None``.
 
-    Networks compute with 32 bits. There, values are rounded by up to :math:`2^{-24}` of themselves: an image whose
+    Networks compute in float32, which rounds values with a relative error of up to :math:`2^{-24}`: an image whose
     range is smaller than 512 such errors would lose its grey levels, and one beyond :math:`3.4 \cdot 10^{38}` would be
     infinite.
 
@@ -41,7 +41,7 @@ def fault_of(image: NDArray, constant: bool = False) -> str | None:
         return None if constant else f"the image is constant (every pixel is {image.flat[0]:g})"
     apart = (int(high) - int(low) if image.dtype.kind in "biu" else float(high) - float(low)) / LEVELS
     largest = max(abs(float(low)), abs(float(high)))
-    # The bound first: the exact errors, which are none for whole numbers up to 2^24, take more memory.
+    # The upper bound first: the exact rounding errors, which are 0 for whole numbers up to 2^24, take more memory.
     possible = max(2.0**-24 * largest, 2.0**-150) > apart
     if spread == 0 or (possible and np.abs(image - image.astype(np.float32).astype(np.float64)).max() > apart):
         return "the values of the image differ by too little to be told apart in 32 bits"

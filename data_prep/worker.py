@@ -1,4 +1,4 @@
-"""What happens to one file of the source: read, check, write, describe."""
+"""Convert one source file: read, check, write and describe it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from data_prep.writers import SPACING, SUFFIXES, encode, write_file
 
 Row = dict[str, str]
 
-AGREE = 0.95  # Dice of mask and border below which the manifest says that they disagree
+AGREE = 0.95  # Dice of mask and border below which the manifest notes that they disagree
 LARGE = 2**24  # bytes; slices take half a megabyte
 OK, BAD, DUPLICATE, FOLDS = "ok", "bad", "duplicate", "folds"
 
@@ -35,20 +35,20 @@ class Job:
 
     @property
     def large(self) -> bool:
-        """Whether its content fills the memory when several of its size are read ahead."""
+        """Whether several contents of this size, read ahead, could fill the memory."""
         return isinstance(self.content, bytes) and len(self.content) > LARGE
 
 
 @dataclass(frozen=True)
 class Done:
-    """The file's row of `conversion.csv`, without group and fold; and the fold numbers if it was a `cvind.mat`."""
+    """The file's row of `conversion.csv`, without the fold; and the fold numbers if it was a `cvind.mat`."""
 
     row: Row
     cvind: tuple[float, ...] | None = None
 
 
 def is_converted(row: object) -> bool:
-    """Whether this can be the row of a converted slice, as an earlier run has written it."""
+    """Whether this is a valid row of a converted slice, as an earlier run has written it."""
     needed = ("file", "id", "stamp", "label", "pid", "group", "synthetic")
     return isinstance(row, dict) and all(isinstance(row.get(key), str) for key in needed)
 
@@ -59,7 +59,7 @@ def output_files(slice_id: str, format: str) -> list[tuple[str, str]]:
 
 
 def convert_file(job: Job) -> Done:
-    """Writes the files of one slice. Bad input gives a row with the reason; only errors of the output are raised."""
+    """Write the files of one slice. Bad input gives a row with the reason; only errors of the output are raised."""
     row: Row = {"file": job.name}
     try:
         blob = job.content if isinstance(job.content, bytes) else _content(job.content, job.max_pixels)
@@ -98,13 +98,13 @@ def _content(path: Path, max_pixels: int) -> bytes:
 
 
 def ended(job: Job, how: str) -> Done:
-    """The row of a file that ends the process that reads it, as damaged HDF5 files do."""
+    """The row of a file whose reading process ended, as happens with damaged HDF5 files."""
     reason = f"ended the process that read it ({how}): damaged, or too little memory"
     return Done({"file": job.name, "status": BAD, "reason": reason})
 
 
 def tumour_mask(raw: RawSlice) -> tuple[NDArray[np.bool_], str]:
-    """The stored mask, else the polygon of the border; and a note for the manifest, empty where all is as usual.
+    """The stored mask, else the polygon of the border; and a note for the manifest, empty where the two agree.
 
     Raises:
         BadSlice: the border encloses no pixel.

@@ -1,4 +1,4 @@
-"""A slice as the bytes of NIfTI and PNG files, and writing files so that no half-written one is ever seen."""
+"""Encode slices as NIfTI and PNG, and write files atomically."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from data_prep.text import printable
 logger = logging.getLogger(__name__)
 
 SPACING = (0.49, 0.49, 6.0)  # mm, from the description of the Figshare data set
-PNG_MASK_VALUE = 255  # so that a person sees the tumour in any picture viewer
+PNG_MASK_VALUE = 255  # makes the tumour visible in any image viewer
 SUFFIXES = {"nifti": (".nii.gz",), "png": (".png",), "both": (".nii.gz", ".png")}
 TEMPORARY = ".tmp"
 
 
 def encode(image: NDArray, mask: NDArray[np.bool_], suffix: str, synthetic: bool) -> tuple[bytes, bytes]:
-    """Image and mask, (rows, cols) each, as the contents of two files of the format that `suffix` names."""
+    """Image and mask, (rows, cols) each, as the contents of two files with this suffix."""
     if suffix == ".png":
         return png_bytes(scale_to_8_bit(image)), png_bytes(mask.astype(np.uint8) * np.uint8(PNG_MASK_VALUE))
     return nifti_gz_bytes(image, synthetic), nifti_gz_bytes(mask.astype(np.uint8), synthetic)
@@ -36,13 +36,13 @@ def encode(image: NDArray, mask: NDArray[np.bool_], suffix: str, synthetic: bool
 def nifti_gz_bytes(image: NDArray, synthetic: bool = False) -> bytes:
     """A `.nii.gz` with one slice as (X, Y, 1), X = column, Y = row, in the number type of `image`.
 
-    First row anterior, left of the picture = patient's right, as radiologists see axial slices. The raw files do not
-    record whether a slice is axial, coronal or sagittal, so the axial convention is used for all.
-    Equal input gives equal bytes: the gzip header has no time in it.
+    The first row is anterior, and the left of the image is the patient's right, as axial slices are displayed in
+    radiology. The raw files do not record whether a slice is axial, coronal or sagittal, so the axial convention is
+    used for all. Equal input gives equal bytes: the gzip header has no time stamp.
 
     Args:
         image: (rows, cols).
-        synthetic: writes into the header's description that this is a phantom.
+        synthetic: whether the description in the header marks it as a phantom.
 
     Raises:
         ValueError: NIfTI has no such number type.
@@ -50,7 +50,7 @@ def nifti_gz_bytes(image: NDArray, synthetic: bool = False) -> bytes:
     rows, cols = image.shape
     # Columns vary fastest in NIfTI, so the C order of (rows, cols) is the order of (X, Y, 1) on disk.
     pixels = np.ascontiguousarray(image, image.dtype.newbyteorder("<"))
-    # Level 1: four times as fast as zlib's default, files 10 % bigger.
+    # Level 1: four times as fast as zlib's default, with 10 % larger files.
     packer = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
     head = _header(cols, rows, pixels.dtype.str, synthetic)
     return packer.compress(head) + packer.compress(pixels.data) + packer.flush()
@@ -78,21 +78,21 @@ def _header(cols: int, rows: int, dtype: str, synthetic: bool) -> bytes:
 
 
 def scale_to_8_bit(image: NDArray) -> NDArray[np.uint8]:
-    """The slice's own minimum becomes 0, its maximum 255; (rows, cols) to (rows, cols)."""
+    """Scale the slice's own minimum to 0 and its maximum to 255; (rows, cols) to (rows, cols)."""
     values = image.astype(np.float64)
     low, high = values.min(), values.max()
     return np.rint((values - low) * (255 / (high - low))).astype(np.uint8)
 
 
 def png_bytes(image: NDArray[np.uint8]) -> bytes:
-    """An 8-bit grey PNG, (rows, cols) as seen on the screen."""
+    """An 8-bit greyscale PNG of (rows, cols)."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "png", compress_level=3)
     return buffer.getvalue()
 
 
 def write_file(path: Path, content: bytes | str) -> None:
-    """Writes under a temporary name and renames: a killed process leaves no half-written file under the real name.
+    """Write under a temporary name, then rename: a killed process leaves no half-written file under the final name.
 
     Raises:
         WriteError: the disk is full, or the folder can't be written to.
@@ -113,11 +113,11 @@ def write_file(path: Path, content: bytes | str) -> None:
 
 
 def remove_temporary(folder: Path, locked: bool = False) -> None:
-    """Clears away what killed processes left, and no other hidden file.
+    """Remove the temporary files of killed processes, and no other hidden file.
 
     Args:
         folder: that `write_file` wrote into.
-        locked: no other process can be writing there; else what a running one writes is left alone.
+        locked: whether no other process can be writing there; otherwise files of running processes are kept.
     """
     for path in folder.glob(f".*.[0-9]*{TEMPORARY}"):
         process = path.name[: -len(TEMPORARY)].rpartition(".")[2]

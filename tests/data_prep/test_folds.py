@@ -45,7 +45,7 @@ def test_cvind_splitting_a_group_is_mended_and_said() -> None:
     groups = ["a", "a", "a", "b", "b", "c"]
     made = folds_from_cvind([1, 2, 3, 4, 5, 6], groups, [1] * 6, [1, 1, 2, 2, 2, 3])
     assert made.folds == [0, 0, 0, 1, 1, 2]
-    assert made.notes == {2: "cvind.mat says fold 1, moved to keep its group together"}
+    assert made.notes == {2: "fold 1 in cvind.mat, moved to keep its group together"}
     assert made.how == "cvind.mat"
     assert len(made.warnings) == 1
     assert "splits 1 groups" in made.warnings[0]
