@@ -159,6 +159,37 @@ def test_heads_of_dynunet_are_supervised(dataset, tmp_path):
         assert found == pytest.approx(single[0] + single[1] / 2 + single[2] / 4, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("size", "regions", "multiclass", "channels"),
+    [
+        pytest.param((24, 20), REGIONS, False, 3, id="slices of four channels"),
+        pytest.param((24, 24, 16), {"edema": [2], "core": [1, 4]}, True, 3, id="classes that exclude each other"),
+        pytest.param((24, 24, 16), {"whole": [1, 2, 4]}, False, 1, id="one region"),
+    ],
+)
+def test_axes_and_classes_are_values(tmp_path, size, regions, multiclass, channels):
+    folder = write_volumes(tmp_path / "set", size=size)
+    datalist = json.loads((folder / "datalist.json").read_text())
+    (folder / "datalist.json").write_text(json.dumps({**datalist, "regions": regions}))
+    given = {"image_size": [16] * len(size), "spatial_dims": len(size), "multiclass": multiclass, "epochs": 1}
+    trained(folder, tmp_path / "run", **given)
+    (row,) = rows(tmp_path / "run")
+    assert all(row[f"loss/{term}"] > 0 for term in ("supervised", "logit", "feature", "attention", "edge"))
+    assert 0 < row["val/dice"] < 1
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert settings["network_def"]["out_channels"] == channels
+    assert (settings["mask_names"], settings["spatial_dims"]) == (list(regions), len(size))
+    checkpoint, output_dir = str(tmp_path / "run" / "model.pt"), str(tmp_path / "eval")
+    files, told = config("seg_student", "evaluate", "volumes_evaluate"), {"device": "cpu", "logging_file": False}
+    workflow = Workflow(
+        files, workflow_type="infer", checkpoint=checkpoint, output_dir=output_dir, dataset_dir=str(folder), **told
+    )
+    workflow.initialize()
+    workflow.run()
+    with open(tmp_path / "eval" / "dice_raw.csv", newline="") as file:
+        assert len([name for name in next(csv.reader(file)) if name.startswith("class")]) == len(regions)
+
+
 def test_sliding_window_validates_whole_volumes(run, dataset, tmp_path):
     workflow = prepared(dataset, tmp_path, recipe="none")
     inferer = workflow.parser.get_parsed_content("validate#inferer")
