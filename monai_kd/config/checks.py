@@ -1,4 +1,4 @@
-"""Checks of the short named values of a config, and of the names that override them."""
+"""Checks of the named settings of a config, and of the names of overrides."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["check_settings", "refuse_unknown"]
 
 
 def refuse_unknown(names: Iterable[str], known: ConfigParser, config_file: Any) -> None:
-    """Refuse names that are no ids of a config that was read.
+    """Check that names of overrides are ids of a config.
 
     Raises:
-        ValueError: naming the unknown ids and the nearest known ones.
+        ValueError: some are not; the message lists them, with the nearest known ids.
     """
     unknown = [name for name in names if name not in known]
     if not unknown:
@@ -30,7 +30,7 @@ def refuse_unknown(names: Iterable[str], known: ConfigParser, config_file: Any) 
 
 
 def _number(value: Any, highest: float = math.inf) -> bool:
-    """Whether a value is a finite number from 0 to the highest; ``True`` and ``False`` are no numbers."""
+    """Whether a value is a finite number from 0 to ``highest``, and no ``bool``."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return number and math.isfinite(value) and 0 <= value <= highest
 
@@ -46,7 +46,7 @@ _AMOUNTS = ("weight_decay", "mixup", "smallest_area_mm2")
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **{name: (lambda v: type(v) is int and v >= 1, "a whole number from 1") for name in _COUNTS},
     **{name: (lambda v: type(v) is int and v >= 0, "a whole number from 0") for name in _FROM_ZERO},
-    # None: which slices validated is nobody's fold.
+    # None: the validation slices are not those of a fold.
     "fold": (lambda v: v is None or (type(v) is int and v >= 0), "a whole number from 0"),
     **{name: (lambda v: isinstance(v, bool), "True or False") for name in _SWITCHES},
     **{name: (lambda v: _number(v, highest=1), "a number from 0 to 1") for name in _SHARES},
@@ -74,13 +74,13 @@ _UNET_CHECKS = {
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
-    """Check the short named values of a config before anything is built from them.
+    """Check the named settings of a config before anything is built from them.
 
     Args:
-        settings: name to value; ``network_def``, the definition of the network, decides what fits it.
+        settings: name to value; ``network_def``, the definition of the network, decides which checks fit it.
 
     Raises:
-        ValueError: naming the value, what it is, and what it should be.
+        ValueError: a value is invalid; the message has its name, the value and what it must be.
     """
     definition = settings.get("network_def")
     target = str(definition.get("_target_")) if isinstance(definition, Mapping) else ""

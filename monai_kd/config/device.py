@@ -1,4 +1,4 @@
-"""Names of devices, checked against those that are here."""
+"""Names of devices, checked against the devices of this computer."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import torch
 
 __all__ = ["available_devices", "checked_device", "default_device"]
 
-LONGEST_NAME = 40  # of what an error repeats
+LONGEST_NAME = 40  # characters of a name in an error message
 
 
 def available_devices() -> list[str]:
-    """Names that `checked_device` accepts: ``cpu``, ``cuda``, ``cuda:0`` …, ``mps``, as far as they are here."""
+    """Names that `checked_device` accepts: of ``cpu``, ``cuda``, ``cuda:0`` … and ``mps``, those available."""
     names = ["cpu"]
     if torch.cuda.is_available():
         names += ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
@@ -20,18 +20,18 @@ def available_devices() -> list[str]:
 
 
 def default_device() -> str:
-    """``cuda`` where there is one, else ``cpu``: what the bundles choose by themselves."""
+    """``cuda`` if it is available, else ``cpu``: the default of the bundles."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def checked_device(name: str | torch.device) -> str:
-    """The name of a device that is here and works.
+    """Return the name of a device after checking that it is available and works.
 
     Args:
         name: one of `available_devices`.
 
     Raises:
-        ValueError: it is none of them, or can't be used at the moment.
+        ValueError: it is not available, or can't be used at the moment.
 
     Example:
         >>> checked_device("cpu")
@@ -44,6 +44,6 @@ def checked_device(name: str | torch.device) -> str:
     try:
         torch.zeros(1, device=text)
     except RuntimeError as error:
-        # CUDA's own message is followed by lines of advice to developers.
+        # The other lines of CUDA's message are advice for developers.
         raise ValueError(f"device {text} can't be used at the moment: {str(error).splitlines()[0]}") from error
     return text

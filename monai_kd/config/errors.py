@@ -1,4 +1,4 @@
-"""Errors that MONAI wraps, and how the last line of a command names their cause."""
+"""Short error messages: the cause of an error that MONAI has wrapped."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from ..io.unreadable import UnusableItems
 
 __all__ = ["cause_of", "install_short_errors"]
 
-# How MONAI's wrappers begin, in `monai.bundle.config_item`, `monai.utils.module` and `monai.transforms.transform`.
-# Other errors that have a cause are meant to be read themselves.
+# The messages of MONAI's wrappers in `monai.bundle.config_item`, `monai.utils.module` and `monai.transforms.transform`
+# begin so. Other errors with a cause have a message of their own.
 _WRAPPERS = ("Failed to evaluate ", "Failed to instantiate component ", "applying transform ")
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """What led to an error that MONAI wrapped into ``RuntimeError``, once or several times; otherwise the error."""
+    """The cause of an error that MONAI has wrapped into ``RuntimeError``, also repeatedly; else the error itself."""
     while error.__cause__ is not None and type(error) is RuntimeError and str(error).startswith(_WRAPPERS):
         error = error.__cause__
     return error
 
 
 def install_short_errors() -> None:
-    """Print the cause of a failed config expression last and plainly, below MONAI's chain of wrapped errors."""
+    """For uncaught errors that MONAI has wrapped, print only the type and message of their cause."""
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = _short_error
 

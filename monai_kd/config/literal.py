@@ -1,4 +1,4 @@
-"""Values that come from outside, written so that a config parser does not parse them."""
+"""Untrusted values for a config, escaped so that the config parser does not evaluate them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import torch
 
 __all__ = ["literal"]
 
-# What `monai.bundle` looks for in text: expressions, references, macros, and the older separator of ids.
+# Characters with a meaning in `monai.bundle`: expressions, references, macros, and the older separator of ids.
 _SPECIAL = {ord(character): f"\\x{ord(character):02x}" for character in "$@%#"}
 
 
 def literal(value: Any) -> Any:
-    r"""Return what MONAI's ``ConfigParser`` resolves to exactly ``value``, whatever text is in it.
+    r"""Return a config value that MONAI's ``ConfigParser`` resolves to exactly ``value``, whatever text it holds.
 
     The parser evaluates text that begins with ``$`` as Python, replaces ``@id`` and ``%id`` by other parts of the
-    config or by files, writes ``::`` for ``#`` in all text, and calls what a dictionary with ``_target_`` names. So
-    none of its own text may reach it from a request, a file name, ``settings.json``, a data list or a form.
+    config or by files, replaces ``#`` by ``::`` in all text, and calls what a dictionary with ``_target_`` names. So
+    text from a request, a file name, ``settings.json``, a data list or a form must not reach it unescaped.
 
     Text and dictionaries become an expression that consists of a Python literal, in which these four characters are
     escaped. Lists stay lists of such expressions, and the result can be written as JSON wherever ``value`` can.
@@ -42,7 +42,7 @@ def literal(value: Any) -> Any:
         return value
     if isinstance(value, list):
         return [literal(each) for each in value]
-    # A dictionary as a whole: its keys would become ids, and `_target_` among them a call.
+    # A dictionary as one literal: otherwise its keys would become ids, and a `_target_` among them a call.
     return "$" + _expression(value)
 
 

@@ -1,4 +1,4 @@
-"""Reading and writing of files."""
+"""Read and write files."""
 
 from .atomic import atomic_write, write_json
 from .checkpoints import load_weights, read_checkpoint, save_checkpoint

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Write files and folders atomically: they appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ __all__ = ["atomic_folder", "atomic_write", "check_new_folder", "clear_partial",
 
 logger = logging.getLogger(__name__)
 
-PROBE = 2**20  # bytes; more than what is left of a disk that torch takes for full
+PROBE = 2**20  # bytes; more than is left on a disk when torch fails to write to it
 LONGEST_STEM, LONGEST_SUFFIX = 100, 20  # bytes of a name in its temporary name
 _PARTIAL = re.compile(r"\..+\.(\d+)\.partial(?:\..*)?|\.partial-(\d+)-.*", re.DOTALL)
 
 
 @contextmanager
 def atomic_write(path: str | Path, needed: int | None = None) -> Iterator[Path]:
-    """Give a temporary name beside ``path`` to write to, and rename it to ``path`` when the block ends well.
+    """Yield a temporary path beside ``path``, and rename it to ``path`` when the block ends without an exception.
 
     Args:
         path: the file.
         needed: its size in bytes, where it is known, for the message of a full disk.
 
     Raises:
-        OSError: the disk is full, or the folder can't be written to; the message says which, and what to do.
+        OSError: the disk is full, or the folder can't be written to; the message names the cause and a remedy.
 
     Example:
         >>> import tempfile
@@ -68,13 +68,13 @@ def _temporary(path: Path) -> Path:
     stem, suffix = (path.stem, path.suffix) if len(os.fsencode(path.suffix)) <= LONGEST_SUFFIX else (path.name, "")
     encoded = os.fsencode(stem)
     if len(encoded) > LONGEST_STEM:
-        # Where the name is as long as names may be, a longer temporary one is not possible.
+        # The name may already have the largest length that the file system allows.
         stem = f"{encoded[:LONGEST_STEM].decode('utf-8', 'ignore')}-{hashlib.sha256(encoded).hexdigest()[:8]}"
     return path.with_name(f".{stem}.{os.getpid()}.partial{suffix}")
 
 
 def _refused(error: OSError | RuntimeError, temporary: Path) -> OSError | None:
-    """What the system said: torch and PIL keep it to themselves, so that it is asked again."""
+    """The system's error for a failed write. torch and PIL may hide it; then another write is tried to find it."""
     if isinstance(error, OSError) and error.errno is not None:
         return error
     if not temporary.is_file():
@@ -88,10 +88,10 @@ def _refused(error: OSError | RuntimeError, temporary: Path) -> OSError | None:
 
 
 def check_new_folder(path: Path) -> None:
-    """Refuse a folder that holds something, or a file.
+    """Check that a folder is new or empty.
 
     Raises:
-        FileExistsError: it is one.
+        FileExistsError: it holds something, or is a file.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise FileExistsError(f"{path} is not empty: choose another folder, or remove it.")
@@ -99,13 +99,13 @@ def check_new_folder(path: Path) -> None:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder beside ``path`` to fill, and rename it to ``path`` when the block ends well.
+    """Yield a temporary folder beside ``path``, and rename it to ``path`` when the block ends without an exception.
 
     Args:
         path: absolute; it must pass `check_new_folder`.
 
     Raises:
-        OSError: the disk is full, or the folder can't be written to; the message says which, and what to do.
+        OSError: the disk is full, or the folder can't be written to; the message names the cause and a remedy.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,11 +127,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def remove_earlier(paths: Iterable[Path], what: str) -> None:
-    """Remove files that an earlier run wrote, and log each as a warning: beside new ones they would be taken for new.
+    """Remove files of an earlier run, which could be mistaken for results of this one; each is logged as a warning.
 
     Args:
-        paths: files by their names; those that are not there are passed over.
-        what: kind of run that wrote them.
+        paths: the files; those that do not exist are skipped.
+        what: kind of run that wrote them, for the message.
     """
     for path in paths:
         if path.is_file() or path.is_symlink():
@@ -140,9 +140,9 @@ def remove_earlier(paths: Iterable[Path], what: str) -> None:
 
 
 def clear_partial(folder: str | Path) -> None:
-    """Remove what killed processes had half written in a folder that this run has to itself, and log it as a warning.
+    """Remove partial files of killed processes from a folder that only this run writes into; logged as warnings.
 
-    Folders below it are left alone, and so is what a running process of this computer is writing.
+    Subfolders are not searched, and partial files of processes that still run on this computer are kept.
     """
     for path in sorted(Path(folder).glob(".*")):
         _clear(path)
@@ -161,14 +161,14 @@ def _clear(path: Path) -> None:
 
 
 def write_json(content: Any, path: str | Path) -> None:
-    """Write a file of strict JSON, whole or not at all.
+    """Write a file of strict JSON atomically.
 
     Args:
-        content: what ``json.dumps`` takes.
+        content: any value that ``json.dumps`` takes.
         path: the file.
 
     Raises:
-        ValueError: a number is not finite, which JSON has no word for.
+        ValueError: a number is not finite, which JSON can't express.
         OSError: as for `atomic_write`.
     """
     text = (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()

@@ -1,4 +1,4 @@
-"""Reading and writing weights: strictly, safely, whole."""
+"""Read and write weights: loaded strictly and without running code, saved atomically."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["load_weights", "read_checkpoint", "save_checkpoint"]
 
 
 def save_checkpoint(content: Any, path: str | Path) -> None:
-    """``torch.save`` under a temporary name, then rename: a killed run leaves the old file or the new one."""
+    """``torch.save``, atomically: a killed run leaves either the old file or the new one."""
     with atomic_write(path) as temporary:
         torch.save(content, temporary)
 
@@ -32,7 +32,7 @@ def read_checkpoint(path: str | Path, map_location: torch.device | str = "cpu") 
     try:
         return torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:
-        # Not torch's own words: they advise weights_only=False, which runs whatever code the file holds.
+        # Torch's own message advises weights_only=False, which runs any code in the file.
         raise ValueError(
             f"{path} can't be read as a checkpoint of tensors ({type(error).__name__}): it is damaged, is another kind "
             "of file, or holds other objects, which are not loaded."
@@ -44,7 +44,8 @@ def load_weights(network: nn.Module, path: str | Path, map_location: torch.devic
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no state dict of this network; the message counts missing, unknown and misshapen keys.
+        ValueError: the file is no state dict of this network; the message counts the keys that are missing, unknown or
+            of another shape.
     """
     state = read_checkpoint(path, map_location)
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):

@@ -1,4 +1,4 @@
-"""What tells one file from another by its content."""
+"""Hashes of files."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 
 __all__ = ["file_sha256"]
 
-# In seconds: a file that was changed so long ago has another time when it is changed again, on any file system.
+# Seconds after which another change of a file gets another time stamp on any file system.
 _SETTLED = 3.0
 
 
 def file_sha256(path: str | Path) -> str:
     """SHA-256 of a file's content, as hexadecimal digits.
 
-    A file that is asked about again is read again only when its size or times have changed, or are so recent that a
-    change might not show in them: a checkpoint is compared with its settings, loaded and described by its hash.
+    The result is cached, because a checkpoint's hash is needed several times. The file is read again when its size or
+    its time stamps have changed, or are so recent that they might miss a change.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -32,11 +32,11 @@ def file_sha256(path: str | Path) -> str:
     status = path.stat()
     if time.time() - max(status.st_mtime, status.st_ctime) < _SETTLED:
         return _digest(path)
-    return _kept(path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+    return _cached(path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
 
 
 @lru_cache(maxsize=64)
-def _kept(path: Path, _status: tuple[int, ...]) -> str:
+def _cached(path: Path, _status: tuple[int, ...]) -> str:
     return _digest(path)
 
 

@@ -1,4 +1,4 @@
-"""What compressed pixels say of their own size, which decoders believe rather than the DICOM header around them."""
+"""The image size in a compressed codestream, which decoders use instead of the size in the DICOM header."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ __all__ = ["frame_of", "size_of"]
 
 ITEM = b"\xfe\xff\x00\xe0"
 JPEG, JPEG_2000 = b"\xff\xd8", b"\xff\x4f\xff\x51"
-# Frame headers of all kinds of JPEG, and of JPEG-LS.
+# Markers of frame headers of all kinds of JPEG, and of JPEG-LS.
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 
 
 def frame_of(pixel_data: bytes) -> bytes:
-    """The fragments of encapsulated pixel data of one frame, joined; the table of offsets in front is left out."""
+    """The joined fragments of the encapsulated pixel data of one frame, without the basic offset table."""
     fragments, at = [], 0
     while pixel_data[at : at + 4] == ITEM:
         length = int.from_bytes(pixel_data[at + 4 : at + 8], "little")
@@ -22,7 +22,7 @@ def frame_of(pixel_data: bytes) -> bytes:
 
 
 def size_of(stream: bytes) -> tuple[int, int, int] | None:
-    """Rows, columns and components of a JPEG, JPEG-LS or JPEG 2000 codestream; ``None`` if it is none of them.
+    """Rows, columns and components of a JPEG, JPEG-LS or JPEG 2000 codestream; ``None`` for any other.
 
     Example:
         >>> size_of(bytes.fromhex("ffd8 ffe00004 0000 ffc0000b 08 0040 0030 01"))
@@ -30,7 +30,7 @@ def size_of(stream: bytes) -> tuple[int, int, int] | None:
     """
     start = stream.find(JPEG_2000)
     if start >= 0 and not stream.startswith(JPEG):
-        # Behind the marker: length, capabilities, then eight numbers of four bytes, then the number of components.
+        # After the marker: length, capabilities, eight numbers of four bytes, and the number of components.
         header = stream[start + 4 : start + 42]
         columns, rows, left, top = (int.from_bytes(header[at : at + 4], "big") for at in (4, 8, 12, 16))
         return rows - top, columns - left, int.from_bytes(header[36:38], "big")

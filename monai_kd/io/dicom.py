@@ -1,4 +1,4 @@
-"""DICOM files as slices and volumes, with the geometry that a mask needs and nothing else of the header."""
+"""Read DICOM files as slices and volumes, with the geometry that a mask needs and no other header values."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from .unreadable import UnreadableImage
 __all__ = ["dicom_slices", "is_dicom", "quietly", "read_dicom", "series_of", "unplaced"]
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-# Headers that say nothing are believed: de-identification may have emptied them.
+# An empty modality is accepted, because de-identification may have removed it.
 MODALITIES = ("MR", "")
-# Gaps between slices may differ by this share of the usual gap: positions in headers are rounded.
+# Gaps between slices may differ by this fraction of the median gap, because positions in headers are rounded.
 GAP_TOLERANCE = 0.1
-# Axes of length 1 at right angles, up to rounding in headers.
+# Of the orthonormality of the axes, because direction cosines in headers are rounded.
 ORIENTATION_TOLERANCE = 0.01
-# What is read of a header, apart from patient and study.
+# Header values that are used. They are parsed early, so that damaged ones are found early.
 USED = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "PatientID"),
     *("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
@@ -37,7 +37,7 @@ USED = (
 
 
 def is_dicom(path: str | Path) -> bool:
-    """Whether the file has the mark of DICOM files, whatever it is called."""
+    """Whether the file has the prefix ``DICM`` of DICOM files, whatever its name is."""
     try:
         check_regular(path)
         with open(path, "rb") as file:
@@ -47,13 +47,13 @@ def is_dicom(path: str | Path) -> bool:
 
 
 def series_of(path: str | Path) -> str | None:
-    """The series that a file says it belongs to; ``None`` when it says nothing or can't be read."""
+    """The SeriesInstanceUID of a file; ``None`` when it has none or can't be read."""
     try:
         with quietly():
             check_packing(Path(path), MAX_PIXELS)
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
             return str(header.get("SeriesInstanceUID", "")) or None
-    except Exception:  # Damaged headers raise a dozen types; reading the file whole says what is wrong.
+    except Exception:  # Damaged headers raise many types; the error is reported when the whole file is read.
         return None
 
 
@@ -64,16 +64,16 @@ def read_dicom(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS) -> tup
 
     Args:
         paths: files of one series, in any order; or one folder that holds one series.
-        max_pixels: how many there may be in all slices together, by their headers.
+        max_pixels: largest number of pixels in all slices together, by their headers.
 
     Returns:
         The image, (X, Y, slices) with X = column and Y = row as float32; its affine, 4 × 4, from indices to RAS+ in mm;
-        its spacing, (3,) in mm, NaN where the header does not tell it.
+        its spacing, (3,) in mm, NaN where the header has none.
 
     Raises:
         UnreadableImage: a file is damaged, compressed in a way that can't be decoded, no image, of another modality
-            than MR, in colour or multi-frame; or the slices do not make one evenly spaced volume of one patient.
-        TooLarge: there are more pixels.
+            than MR, in colour or multi-frame; or the slices do not form one evenly spaced volume of one patient.
+        TooLarge: there are more pixels than `max_pixels`.
     """
     slices = dicom_slices(paths, max_pixels)
     image = np.stack([dicom_pixels(each).T for each in slices], axis=-1)
@@ -81,9 +81,9 @@ def read_dicom(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS) -> tup
 
 
 def unplaced(path: str | Path) -> str:
-    """Which header values of a single slice are missing, without which it is not known where it lies, by their names.
+    """Names of the header values of the position in space that a single slice lacks; empty when it has both.
 
-    `read_dicom` then takes it as an axial slice, or as one that begins at the origin.
+    `read_dicom` treats a slice without orientation as axial, and one without position as if it began at the origin.
     """
     (data,) = dicom_slices([path])
     names = {"ImageOrientationPatient": 6, "ImagePositionPatient": 3}
@@ -97,8 +97,8 @@ def dicom_slices(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS) -> l
         paths, max_pixels: as for `read_dicom`.
 
     Raises:
-        UnreadableImage: as `read_dicom`, pixels apart, which are not looked at.
-        TooLarge: there are more pixels.
+        UnreadableImage: as `read_dicom`, except for pixels, which are not decoded here.
+        TooLarge: there are more pixels than `max_pixels`.
     """
     slices, pixels, size = [], 0, 0
     for file in _files(paths):
@@ -134,7 +134,7 @@ def _checked(file: Path, max_pixels: int) -> Any:
             frames = int(data.get("NumberOfFrames", 1) or 1)
             photometric = _code(data.get("PhotometricInterpretation", "MONOCHROME2"))
             modality = _code(data.get("Modality", ""))
-            # Values are parsed when they are asked for: here, so that a damaged one is met here.
+            # pydicom parses values on first access.
             for name in USED:
                 data.get(name)
             for name in ("Rows", "Columns"):
@@ -145,12 +145,12 @@ def _checked(file: Path, max_pixels: int) -> Any:
     except OSError as error:
         raise UnreadableImage(f"{file.name} can't be read ({error.strerror or type(error).__name__})") from None
     except InvalidDicomError:
-        raise UnreadableImage(f"{file.name} is not a DICOM file: it lacks the mark DICM after 128 bytes") from None
+        raise UnreadableImage(f"{file.name} is not a DICOM file: it lacks the prefix DICM after 128 bytes") from None
     except Exception as error:
         # Only the type: messages may quote the header.
         raise UnreadableImage(f"the header of {file.name} can't be read ({type(error).__name__})") from None
     if directory:
-        raise UnreadableImage(f"{file.name} is the table of contents of a DICOM folder, not an image")
+        raise UnreadableImage(f"{file.name} is the index of a DICOM folder (DICOMDIR), not an image")
     if not pixels:
         raise UnreadableImage(
             f"{file.name} holds no image (modality {modality or 'unknown'}), or is truncated before its pixels"
@@ -158,19 +158,19 @@ def _checked(file: Path, max_pixels: int) -> Any:
     if modality == "SEG":
         raise UnreadableImage(f"{file.name} is a segmentation, not an image")
     if modality not in MODALITIES:
-        raise UnreadableImage(f"{file.name} is of modality {modality}; the networks know MR alone")
+        raise UnreadableImage(f"{file.name} is of modality {modality}; the networks are trained on MR only")
     if colours != 1 or not photometric.startswith("MONOCHROME"):
         raise UnreadableImage(f"{file.name} is a colour image ({photometric}); grey slices are expected")
     if frames != 1:
         raise UnreadableImage(f"{file.name} is multi-frame ({frames} frames); export it as one file per slice")
     if functional_groups:
-        raise UnreadableImage(f"{file.name} is of the enhanced, multi-frame kind; export it as one file per slice")
+        raise UnreadableImage(f"{file.name} is an enhanced multi-frame object; export it as one file per slice")
     data.source_name, data.bytes_unpacked = file.name, size
     return data
 
 
 def _code(value: Any) -> str:
-    """A code of the header, for messages: in a damaged header any other value may have slipped into its place."""
+    """A code of the header, for messages. In a damaged header its place may hold any other value, such as a name."""
     text = str(value)
     return text if re.fullmatch("[A-Z0-9_ ]{0,16}", text) else "no code"
 
@@ -183,6 +183,19 @@ def _numbers(data: Any, name: str, count: int) -> np.ndarray | None:
     except (TypeError, ValueError):
         return None
     return values if values.shape == (count,) and np.isfinite(values).all() else None
+
+
+def _required(data: Any, name: str, count: int) -> np.ndarray:
+    values = _numbers(data, name, count)
+    if values is None:
+        raise UnreadableImage(f"slices of the series have no {name}: their order is not known")
+    return values
+
+
+def _alike(one: np.ndarray | None, other: np.ndarray | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return np.allclose(one, other, atol=1e-3)
 
 
 def _number(data: Any, *names: str) -> float:
@@ -203,7 +216,7 @@ def _directions(data: Any) -> np.ndarray:
     cosines = _numbers(data, "ImageOrientationPatient", 6)
     along = np.eye(3)[:2] if cosines is None else cosines.reshape(2, 3)
     if not np.allclose(along @ along.T, np.eye(2), atol=ORIENTATION_TOLERANCE):
-        raise UnreadableImage(f"{data.source_name} has an ImageOrientationPatient that is no orientation")
+        raise UnreadableImage(f"{data.source_name} has an ImageOrientationPatient whose axes are not orthonormal")
     normal = np.cross(*along)
     return np.stack([*along, normal / np.linalg.norm(normal)])
 
@@ -213,30 +226,30 @@ def _sorted(slices: list[Any]) -> list[Any]:
     first = slices[0]
     for name in ("StudyInstanceUID", "PatientID", "FrameOfReferenceUID", "PhotometricInterpretation"):
         if len({str(each.get(name, "")) for each in slices}) > 1:
-            raise UnreadableImage(f"the slices of the series differ in {name}: they make no volume")
+            raise UnreadableImage(f"the slices of the series differ in {name}: they do not form one volume")
     for name, count in (("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
         wanted = _numbers(first, name, count)
-        for each in slices:
-            value = _numbers(each, name, count)
-            if (value is None) != (wanted is None) or (value is not None and not np.allclose(value, wanted, atol=1e-3)):
-                raise UnreadableImage(f"the slices of the series differ in {name}: they make no volume")
+        if not all(_alike(_numbers(each, name, count), wanted) for each in slices):
+            raise UnreadableImage(f"the slices of the series differ in {name}: they do not form one volume")
     if len({(each.get("Rows"), each.get("Columns")) for each in slices}) > 1:
-        raise UnreadableImage("the slices of the series differ in size: they make no volume")
-    for name, count in (("ImageOrientationPatient", 6), ("ImagePositionPatient", 3)):
-        if any(_numbers(each, name, count) is None for each in slices):
-            raise UnreadableImage(f"slices of the series have no {name}: their order is not known")
-    positions, directions = np.stack([_numbers(each, "ImagePositionPatient", 3) for each in slices]), _directions(first)
+        raise UnreadableImage("the slices of the series differ in size: they do not form one volume")
+    for each in slices:
+        _required(each, "ImageOrientationPatient", 6)
+    positions = np.stack([_required(each, "ImagePositionPatient", 3) for each in slices])
+    directions = _directions(first)
     along = positions @ directions[2]
     order = np.argsort(along)
     gaps = np.diff(along[order])
     if gaps.min() < 1e-3:
-        raise UnreadableImage("the series has several slices at one position (echoes, phases?): they make no volume")
+        raise UnreadableImage(
+            "the series has several slices at one position (echoes, phases?): they do not form one volume"
+        )
     usual = float(np.median(gaps))
     if np.abs(gaps - usual).max() > GAP_TOLERANCE * usual:
         raise UnreadableImage(
             f"the slices are not evenly spaced ({gaps.min():.2f} to {gaps.max():.2f} mm): is one of them missing?"
         )
-    # Slices of a tilted series lie on a line that is not the normal; beside one line they make no block of voxels.
+    # Slices of a tilted series lie on a line that is not the normal; off one line they do not form a grid of voxels.
     placed = positions[order]
     line = placed[0] + np.linspace(0, 1, len(placed))[:, None] * (placed[-1] - placed[0])
     shift = float(np.linalg.norm((placed - line) @ directions[:2].T, axis=1).max())
@@ -252,14 +265,15 @@ def _geometry(slices: list[Any]) -> tuple[np.ndarray, np.ndarray]:
     row_spacing, column_spacing = (np.nan, np.nan) if in_plane is None or (in_plane <= 0).any() else in_plane
     position = _numbers(first, "ImagePositionPatient", 3)
     if len(slices) > 1:
-        step = (_numbers(last, "ImagePositionPatient", 3) - position) / (len(slices) - 1)
+        ends = [_required(each, "ImagePositionPatient", 3) for each in (first, last)]
+        step = (ends[1] - ends[0]) / (len(slices) - 1)
         depth = float(np.linalg.norm(step))
     else:
         depth = _number(first, "SpacingBetweenSlices", "SliceThickness")
         step = directions[2] * (1.0 if np.isnan(depth) else depth)
     spacing = np.array([column_spacing, row_spacing, depth])
     affine = np.eye(4)
-    # Steps between columns are given second, steps between rows first.
+    # PixelSpacing has the distance of rows first and that of columns second.
     affine[:3, 0] = directions[0] * (1.0 if np.isnan(column_spacing) else column_spacing)
     affine[:3, 1] = directions[1] * (1.0 if np.isnan(row_spacing) else row_spacing)
     affine[:3, 2] = step

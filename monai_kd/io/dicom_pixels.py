@@ -1,4 +1,4 @@
-"""What the pixels of a DICOM file are, and how much memory they take."""
+"""Decode the pixels of DICOM files, within a limit of memory."""
 
 from __future__ import annotations
 
@@ -22,17 +22,11 @@ from data_prep.values import fault_of
 from .codestream import frame_of, size_of
 from .unreadable import UnreadableImage
 
-try:
-    from pydicom.pixels import apply_modality_lut
-except ImportError:  # pydicom 2, which MONAI Label needs
-    from pydicom.pixel_data_handlers.util import apply_modality_lut
-
 __all__ = ["META_START", "check_packing", "dicom_pixels", "pixels_in_header", "quietly"]
 
-META_START = 132  # bytes before the meta information: the preamble and the mark
-# Two bytes of run-length encoding make up to 128, whatever size the header tells.
-RUN_LENGTH = 64
-# What decodes each group of transfer syntaxes, by the beginning of their names in DICOM. RLE needs nothing.
+META_START = 132  # bytes before the meta information: the preamble and the prefix
+RUN_LENGTH = 64  # largest compression ratio of run-length encoding: two bytes become up to 128
+# Packages that decode each group of transfer syntaxes, by the beginning of their names in DICOM. RLE needs none.
 DECODERS = {
     "JPEG 2000": "pylibjpeg pylibjpeg-openjpeg",
     "High-Throughput JPEG 2000": "pylibjpeg pylibjpeg-openjpeg",
@@ -43,8 +37,8 @@ DECODERS = {
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """pydicom quotes header values in its warnings, highdicom identifiers in its log: those are a patient's data."""
-    # By level, which the loggers of their modules inherit: one that is disabled silences itself alone.
+    """Silence pydicom's warnings and highdicom's log, which quote header values, that is a patient's data."""
+    # By level, which the loggers of their modules inherit; disabling a logger would silence only itself.
     logs = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
     before = [log.level for log in logs]
     try:
@@ -59,12 +53,12 @@ def quietly() -> Iterator[None]:
 
 
 def pixels_in_header(path: str | Path, max_pixels: int = MAX_PIXELS) -> int:
-    """Number of pixels that the header of a file announces, as if no value were negative.
+    """Number of pixels that the header of a file announces; of negative values, the absolute value counts.
 
     Raises:
-        TooLarge: it is packed as a whole, and unpacks to more than so many pixels may take.
-        UnreadableImage: it is packed in a way that may unpack to more.
-        Exception: pydicom's, of a dozen types, when the header is damaged.
+        TooLarge: the file is deflated, and larger than the limit after decompression.
+        UnreadableImage: its pixels are run-length encoded, and could exceed the limit.
+        Exception: of many types, from pydicom, when the header is damaged.
     """
     with quietly():
         check_packing(Path(path), max_pixels)
@@ -75,11 +69,11 @@ def pixels_in_header(path: str | Path, max_pixels: int = MAX_PIXELS) -> int:
 
 
 def check_packing(file: Path, max_pixels: int) -> int:
-    """Bytes that pydicom makes of a file when it reads it, pixels packed as they are.
+    """Bytes of memory that a file takes when pydicom has read it, with its pixels still compressed.
 
     Raises:
-        TooLarge: the file is packed as a whole, and unpacks to more than so many pixels may take.
-        UnreadableImage: its pixels are packed in a way that may unpack to more.
+        TooLarge: the file is larger than the limit, before or, when it is deflated, after decompression.
+        UnreadableImage: its pixels are run-length encoded, and could exceed the limit.
     """
     size = check_regular(file)
     check_bytes(size, max_pixels)
@@ -87,7 +81,7 @@ def check_packing(file: Path, max_pixels: int) -> int:
     if syntax == RLELossless and size * RUN_LENGTH > most_bytes(max_pixels):
         raise UnreadableImage(
             f"{file.name} is run-length encoded and bigger than {most_bytes(max_pixels) / RUN_LENGTH / 2**20:.1f} MB, "
-            "from which too much may unpack: convert it to an uncompressed transfer syntax"
+            "so that its pixels could exceed the limit: convert it to an uncompressed transfer syntax"
         )
     if syntax == DeflatedExplicitVRLittleEndian:
         with open(file, "rb") as stream:
@@ -109,10 +103,10 @@ def dicom_pixels(data: Any) -> np.ndarray:
     The Modality LUT is applied, or rescale slope and intercept; MONOCHROME1, where bright means low, is inverted.
 
     Args:
-        data: pydicom's data set; ``source_name`` is what messages call it.
+        data: pydicom's data set; its attribute ``source_name`` is the file name for messages.
 
     Raises:
-        UnreadableImage: they are damaged, or compressed in a way that can't be decoded.
+        UnreadableImage: the pixels are damaged, or compressed in a way that can't be decoded.
     """
     _check_codestream(data)
     try:
@@ -134,7 +128,7 @@ def dicom_pixels(data: Any) -> np.ndarray:
         raise UnreadableImage(
             f"the pixels of {data.source_name} are not in the lowest bits (HighBit is not BitsStored - 1)"
         )
-    # Here, as 32 bits are all that is left afterwards. One slice of a volume may be constant.
+    # Checked before the conversion to 32 bits. One slice of a volume may be constant.
     fault = fault_of(image, constant=True)
     if fault is not None:
         raise UnreadableImage(fault)
@@ -143,11 +137,21 @@ def dicom_pixels(data: Any) -> np.ndarray:
 
 
 def _values(data: Any, stored: np.ndarray) -> np.ndarray:
-    """What stored numbers mean, in double precision (PS3.3 C.11.1: a lookup table, or slope and intercept)."""
+    """Stored values after the modality transform, in double precision (PS3.3 C.11.1: a LUT, or slope and intercept)."""
     if data.get("ModalityLUTSequence"):
-        return np.asarray(apply_modality_lut(stored, data)).astype(np.float64)
+        return np.asarray(_modality_lut(stored, data)).astype(np.float64)
     slope, intercept = float(data.get("RescaleSlope", 1) or 1), float(data.get("RescaleIntercept", 0) or 0)
     return stored.astype(np.float64) * slope + intercept
+
+
+def _modality_lut(stored: np.ndarray, data: Any) -> np.ndarray:
+    try:
+        from pydicom.pixels import apply_modality_lut
+    except ImportError:  # pydicom 2, which MONAI Label needs
+        from pydicom.pixel_data_handlers import util
+
+        return util.apply_modality_lut(stored, data)
+    return apply_modality_lut(stored, data)
 
 
 def _compressed(data: Any) -> UID | None:
@@ -156,16 +160,16 @@ def _compressed(data: Any) -> UID | None:
 
 
 def _check_codestream(data: Any) -> None:
-    """Refuse compressed pixels of another size than the header says, which decoders would make all the same."""
+    """Refuse compressed pixels whose own size differs from that in the header: decoders use the former."""
     if _compressed(data) is None or not isinstance(data.get("PixelData"), bytes):
         return
-    told = size_of(frame_of(data.PixelData))
-    if told is not None and told != (data.get("Rows"), data.get("Columns"), 1):
+    size = size_of(frame_of(data.PixelData))
+    if size is not None and size != (data.get("Rows"), data.get("Columns"), 1):
         raise UnreadableImage(f"the compressed pixels of {data.source_name} are of another size than its header says")
 
 
 def _undecodable(syntax: UID) -> str:
-    """Why pixels of a compressed transfer syntax could not be decoded, and what to do."""
+    """The reason why pixels of a compressed transfer syntax could not be decoded, and a remedy."""
     packages = next((needed for name, needed in DECODERS.items() if syntax.name.startswith(name)), None)
     try:
         # Not in pydicom 2, which MONAI Label needs.

@@ -1,4 +1,4 @@
-"""Folders by their places on disk."""
+"""Comparison of folders."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ __all__ = ["same_folder"]
 
 
 def same_folder(one: str | Path, other: str | Path) -> bool:
-    """Whether two paths lead to one folder."""
+    """Whether two paths lead to the same folder."""
     return Path(one).expanduser().resolve() == Path(other).expanduser().resolve()

@@ -1,4 +1,4 @@
-"""NIfTI files: the header first, then as many bytes as it announces."""
+"""Read NIfTI files: the header first, then as many bytes as it announces."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import gzip
 import math
 import zlib
 from collections.abc import Sequence
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -20,6 +21,8 @@ from .unreadable import UnreadableImage, first_line
 
 __all__ = ["nifti_header", "read_nifti", "slice_axis"]
 
+Stream = BufferedReader | gzip.GzipFile
+
 MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
 HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 LARGEST_HEADER = 540
@@ -27,7 +30,7 @@ TRUNCATED = "the file is truncated or damaged: copy it again"
 
 
 def slice_axis(shape: Sequence[int]) -> int:
-    """Which axis of a file goes through its slices: the last, except in a single slice cut out along another one.
+    """The axis of a file along its slices: the last one, except in a single slice that was cut along another axis.
 
     Example:
         >>> slice_axis((256, 256, 25)), slice_axis((256, 256, 1)), slice_axis((1, 256, 180)), slice_axis((256, 1, 180))
@@ -42,7 +45,7 @@ def nifti_header(path: str | Path) -> Any:
     """nibabel's header of a file, without extensions; no pixel is read.
 
     Raises:
-        UnreadableImage: there is no such file, or no such header in it.
+        UnreadableImage: the file does not exist, or has no valid header.
     """
     with _opened(Path(path)) as stream:
         return _header(stream, Path(path))
@@ -53,22 +56,22 @@ def read_nifti(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Read a slice or a volume.
 
-    In files of one piece pixels begin at byte 352 or later: a smaller ``vox_offset`` is equivalent to 352 (nifti1.h).
-    Metres and microns become millimetres. A single slice that lies along the first or second axis is turned, so that
-    its own axes come first.
+    In single files (``n+1``), pixels begin at byte 352 or later: a smaller ``vox_offset`` means 352 (nifti1.h). Metres
+    and microns become millimetres. The axes of a single slice that was cut along the first or second axis are
+    reordered, so that its in-plane axes come first.
 
     Args:
         path: ``.nii`` or ``.nii.gz``.
-        max_pixels: how many there may be, by the header.
+        max_pixels: largest number of pixels, by the header.
         channels: whether there may be a fourth axis, of channels.
 
     Returns:
-        The image, (X, Y), (X, Y, slices) or with channels (X, Y, slices, channels), scaled as the header says; its
-        affine, 4 × 4, from indices to RAS+ in mm; its spacing, (3,) in mm.
+        The image, (X, Y), (X, Y, slices) or with channels (X, Y, slices, channels), with slope and intercept of the
+        header applied; its affine, 4 × 4, from indices to RAS+ in mm; its spacing, (3,) in mm.
 
     Raises:
-        UnreadableImage: the file is damaged, no grey slice or volume, or lies nowhere.
-        TooLarge: it has more pixels.
+        UnreadableImage: the file is damaged, no greyscale slice or volume, or has no valid affine.
+        TooLarge: it has more pixels than `max_pixels`.
     """
     path = Path(path)
     with _opened(path) as stream:
@@ -82,7 +85,7 @@ def read_nifti(
     if slope is not None:
         image = apply_read_scaling(image, slope, intercept)
     if image.dtype.kind == "f" and image.dtype.itemsize > 8:
-        image = image.astype(np.float64)  # networks know no wider one
+        image = image.astype(np.float64)  # torch has no wider type
     affine[:3] *= scale
     axis = slice_axis(shape)
     if axis != 2:
@@ -91,27 +94,27 @@ def read_nifti(
     return image, affine, np.linalg.norm(affine[:3, :3], axis=0)
 
 
-def _opened(path: Path) -> BinaryIO:
+def _opened(path: Path) -> Stream:
     try:
         check_regular(path)
-        return gzip.open(path) if path.name.lower().endswith(".gz") else open(path, "rb")  # type: ignore[return-value]
+        return gzip.open(path) if path.name.lower().endswith(".gz") else open(path, "rb")
     except OSError as error:
         raise UnreadableImage(f"it can't be opened ({error.strerror or type(error).__name__})") from None
 
 
-def _header(stream: BinaryIO, path: Path) -> Any:
-    """The header at the beginning of a stream, which is left behind it."""
+def _header(stream: Stream, path: Path) -> Any:
+    """The header at the beginning of a stream; the stream is left right after it."""
     try:
         block = stream.read(LARGEST_HEADER)
         for size, kind in HEADERS.items():
             if size in (int.from_bytes(block[:4], order) for order in ("little", "big")) and len(block) >= size:
                 stream.seek(size)
-                return _whole(kind(block[:size], check=False))
+                return _checked(kind(block[:size], check=False))
     except UnreadableImage:
         raise
     except (EOFError, zlib.error):
         raise UnreadableImage(TRUNCATED) from None
-    except Exception as error:  # a damaged header makes nibabel raise half a dozen different types
+    except Exception as error:  # a damaged header makes nibabel raise many different types
         raise _unreadable(first_line(error, path)) from None
     raise _unreadable("it has no NIfTI header")
 
@@ -120,9 +123,9 @@ def _unreadable(why: str) -> UnreadableImage:
     return UnreadableImage(f"it can't be read as NIfTI, truncated or damaged? ({why})")
 
 
-def _whole(header: Any) -> Any:
+def _checked(header: Any) -> Any:
     if header["magic"].item() != header.single_magic:
-        raise UnreadableImage("its header says that the pixels lie in another file (.img), or is none of NIfTI")
+        raise UnreadableImage("by its header, the pixels lie in another file (.img), or it is no NIfTI file")
     offset, least = float(header["vox_offset"]), header.single_vox_offset
     if not math.isfinite(offset) or offset - least > HEADER_BYTES:
         raise UnreadableImage(
@@ -145,30 +148,30 @@ def _shape(header: Any, channels: bool = False) -> tuple[int, ...]:
 
 
 def _geometry(header: Any, path: Path) -> tuple[np.ndarray, float | None, float | None, float]:
-    """Affine in the units of the file, slope and intercept of the values, and millimetres to a unit."""
+    """Affine in the units of the file, slope and intercept of the values, and millimetres per unit."""
     try:
         slope, intercept = header.get_slope_inter()
         affine = np.array(header.get_best_affine(), dtype=float)
         scale = MILLIMETRES.get(header.get_xyzt_units()[0], 1.0)
-    except Exception as error:  # nibabel raises half a dozen different types
+    except Exception as error:  # nibabel raises many different types
         raise _unreadable(first_line(error, path)) from None
     if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
-        raise UnreadableImage("its affine is no geometry: it holds NaN, or axes without direction")
+        raise UnreadableImage("its affine is invalid: it holds NaN or infinity, or is singular")
     return affine, slope, intercept, scale
 
 
-def _pixels(stream: BinaryIO, offset: int, shape: tuple[int, ...], kind: np.dtype, max_pixels: int) -> np.ndarray:
-    # Untouched memory costs nothing: a file that is too short takes as much as it holds.
+def _pixels(stream: Stream, offset: int, shape: tuple[int, ...], kind: np.dtype, max_pixels: int) -> np.ndarray:
+    # Memory is committed when it is written to: a file that is too short takes only as much as it holds.
     raw = np.empty(math.prod(shape) * kind.itemsize, np.uint8)
     view, filled = raw.data, 0
     try:
         stream.seek(offset)
         while filled < len(view):
-            count = stream.readinto(view[filled : filled + CHUNK])  # type: ignore[attr-defined]
+            count = stream.readinto(view[filled : filled + CHUNK])
             if not count:
                 raise UnreadableImage("the file is truncated: it ends before its last pixel; copy it again")
             filled += count
-        # The checksum that tells whether they are the ones comes after whatever follows the last pixel.
+        # gzip's checksum of the pixels is at the end of the stream, after any data that follow the last pixel.
         while isinstance(stream, gzip.GzipFile) and (rest := stream.read(CHUNK)):
             filled += len(rest)
             check_bytes(filled, max_pixels)

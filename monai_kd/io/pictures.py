@@ -1,4 +1,4 @@
-"""PNG and JPEG."""
+"""Read PNG and JPEG files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .unreadable import UnreadableImage, first_line
 
 __all__ = ["picture_size", "read_picture"]
 
-# Pillow reads much else under a picture's name, and hands some of it to other programs.
+# Pillow detects many other formats, whatever the suffix is, and passes some of them to external programs.
 FORMATS = ("PNG", "JPEG")
 GREY_MODES = {"L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -26,18 +26,18 @@ _lock = threading.Lock()
 
 
 def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """The grey values of a picture, (X, Y), X = column, Y = row, turned as viewers turn it.
+    """The grey values of a picture, (X, Y), X = column, Y = row, rotated by its EXIF orientation.
 
-    Grey values are kept as they are; colours become their luminance (ITU-R 601), and transparency is left out.
+    Grey values are kept as they are; colours become their luminance (ITU-R 601), and transparency is ignored.
 
     Raises:
         UnreadableImage: the file is damaged, or holds 16-bit colours or transparency, which Pillow reads as 8 bits.
-        TooLarge: it has more pixels.
+        TooLarge: it has more pixels than `max_pixels`.
     """
     path = Path(path)
     with _opened(path, max_pixels) as file:
         check_pixels(file.width * file.height, max_pixels)
-        # Viewers turn pictures as the camera says, so the network and the mask get them turned too.
+        # Viewers apply the EXIF orientation, so the network and the mask must see the same image.
         picture = ImageOps.exif_transpose(file)
         if picture.mode not in GREY_MODES:
             picture = picture.convert("RGB").convert("L")
@@ -68,14 +68,14 @@ def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
             yield file
     except (UnreadableImage, TooLarge, MemoryError):
         raise
-    except Exception as error:  # damaged pixels, headers and EXIF make PIL raise half a dozen different types
+    except Exception as error:  # damaged pixels, headers and EXIF make Pillow raise many different types
         text = "cannot identify" if "cannot identify" in str(error) else first_line(error, path)
         raise UnreadableImage(f"it can't be read as a picture, truncated or damaged? ({text})") from None
 
 
 @contextmanager
 def _without_pillows_limit() -> Iterator[None]:
-    """Pillow warns of 90 million pixels and refuses 180 million: here the limit is the caller's."""
+    """Suspend Pillow's own limit, which warns at 90 million pixels and raises at 180 million: the caller checks."""
     with _lock:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:

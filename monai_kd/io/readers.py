@@ -1,4 +1,4 @@
-"""One reader for all the formats that slices come in, each giving the array that training saw."""
+"""One reader for all image formats, with the same array layout as in training."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from monai.config import PathLike
 from monai.data import ImageReader
 from monai.utils import ensure_tuple
 
@@ -33,7 +34,7 @@ SUFFIXES = {
 
 
 def kind_of(path: str | Path) -> str | None:
-    """``"nifti"``, ``"picture"``, ``"dicom"`` or ``"mat"`` by the suffix, DICOM also by its mark; else ``None``.
+    """``"nifti"``, ``"picture"``, ``"dicom"`` or ``"mat"`` by the suffix, DICOM also by its prefix; else ``None``.
 
     Example:
         >>> kind_of("scan.nii.gz"), kind_of("SLICE.PNG"), kind_of("notes.txt")
@@ -57,8 +58,8 @@ def read_image(
     Args:
         paths: a file; a folder with one DICOM series; or the files of one DICOM series.
         constant: whether every pixel may have the same value, as in a mask without a tumour.
-        max_pixels: how many there may be, in all slices together; sizes are read from headers, before pixels, and
-            counted where files are packed.
+        max_pixels: largest number of pixels in all slices together. Sizes are read from headers, before the pixels; of
+            compressed files, the decompressed bytes are counted too.
         channels: whether a NIfTI file may have a fourth axis, of channels, which is the last one of the image then.
 
     Returns:
@@ -68,11 +69,11 @@ def read_image(
         ``original_channel_dim``, ``space``, and ``spacing`` ((3,), mm, NaN where it is not known).
 
     Raises:
-        UnreadableImage: the file can't be used; the message says why.
+        UnreadableImage: the file can't be used; the message is the reason.
     """
-    paths = [Path(path) for path in ensure_tuple(paths)]
+    files = [Path(path) for path in ensure_tuple(paths)]
     try:
-        image, affine, spacing = _read(paths, max_pixels, channels)
+        image, affine, spacing = _read(files, max_pixels, channels)
         fault = fault_of(image, constant)
     except TooLarge as error:
         raise UnreadableImage(str(error)) from None
@@ -105,7 +106,7 @@ def _read(paths: list[Path], max_pixels: int, channels: bool) -> tuple[np.ndarra
     if kind == "nifti":
         return read_nifti(paths[0], max_pixels, channels)
     if kind == "picture":
-        # A picture is upright and has no size in mm. In RAS terms its columns run to the left, its rows to the back.
+        # A picture has no geometry: it is taken as axial, its columns running to the left, its rows to the back.
         return read_picture(paths[0], max_pixels), np.diag([-1.0, -1.0, 1.0, 1.0]), np.full(3, np.nan)
     if kind == "dicom":
         return read_dicom(paths, max_pixels)
@@ -115,13 +116,13 @@ def _read(paths: list[Path], max_pixels: int, channels: bool) -> tuple[np.ndarra
 
 
 def _mat(path: Path, max_pixels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    # Raw-file readers are of no use to a server that gets NIfTI.
+    # Imported here, because few programs read .mat files.
     from data_prep import matfile
     from data_prep.child import CannotStart, ChildDied, call
     from data_prep.writers import SPACING
 
     try:
-        # In another process: damaged HDF5 files make the library end the one that reads them.
+        # In a child process, because damaged HDF5 files can crash the library.
         image = call(matfile.image_of, (path.absolute(), max_pixels))
     except matfile.BadSlice as bad:
         raise UnreadableImage(bad.reason) from None
@@ -129,15 +130,15 @@ def _mat(path: Path, max_pixels: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
         raise UnreadableImage(f"it ended the process that read it ({error}): damaged, or too little memory") from None
     except CannotStart as error:
         raise UnreadableImage(f"{error}, which .mat files are read in") from None
-    # As data_prep converts it.
+    # The layout and geometry that data_prep writes.
     return image.T[..., None], np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1.0]), np.asarray(SPACING)
 
 
 class SliceReader(ImageReader):
     """`read_image` for MONAI's ``LoadImage``: ``LoadImaged(keys="image", reader="monai_kd.io.SliceReader")``.
 
-    ``LoadImage`` passes a file that a reader fails to ``read`` on to the next reader, which would make a three-channel
-    image of a colour picture, say. So ``read`` only notes the paths, and ``get_data`` reads.
+    When a reader fails to ``read`` a file, ``LoadImage`` tries the next reader, which would load a colour picture as
+    three channels, for example. So ``read`` only keeps the paths, and ``get_data`` reads.
 
     Args:
         constant: as for `read_image`; for masks.
@@ -148,10 +149,10 @@ class SliceReader(ImageReader):
         super().__init__()
         self.constant, self.max_pixels = bool(constant), int(max_pixels)
 
-    def verify_suffix(self, filename: Sequence[str | Path] | str | Path) -> bool:
+    def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         return kind_of(ensure_tuple(filename)[0]) is not None
 
-    def read(self, data: Sequence[str | Path] | str | Path, **kwargs: Any) -> tuple[str | Path, ...]:
+    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> tuple[str | Path, ...]:
         return ensure_tuple(data)
 
     def get_data(self, img: tuple[str | Path, ...]) -> tuple[np.ndarray, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""How large an image is, by its header, before its pixels are read."""
+"""The size of an image by its header, before its pixels are read."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ __all__ = ["size_in_header"]
 
 
 def size_in_header(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Pixels of a slice, and number of slices, that the header announces; (0, 0) if the reader will say why it can't.
+    """Pixels per slice and number of slices that the header announces; (0, 0) for a damaged header.
+
+    The reader then raises the error with its reason.
 
     Args:
         path: NIfTI, PNG, JPEG or DICOM, see `kind_of`.
-        max_pixels: for what is packed as a whole, header and all.
+        max_pixels: limit for DICOM files that are deflated as a whole, with their header.
 
     Raises:
-        TooLarge: it unpacks to more than so many pixels may take.
-        UnreadableImage: it is packed in a way whose size can't be known without unpacking.
+        TooLarge: the file is deflated, and larger than the limit after decompression.
+        UnreadableImage: the size of a DICOM file can't be known without decompressing its pixels.
     """
     kind = kind_of(path)
     try:
@@ -45,5 +47,5 @@ def size_in_header(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int,
         if kind == "dicom":
             raise
         return 0, 0
-    except Exception:  # the readers know the dozen types that damaged headers raise, and name them
+    except Exception:  # damaged headers raise many types, which the readers report
         return 0, 0

@@ -1,4 +1,4 @@
-"""CSV tables that spreadsheets only show, and that are read back as they were."""
+"""CSV tables without text that spreadsheets would run, which are read back unchanged."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["as_text", "read_table", "write_table"]
 
 
 def write_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], path: str | Path) -> None:
-    """Write rows as CSV, whole or not at all; see `as_cell` for how text is written.
+    """Write rows as CSV, atomically; see `as_cell` for how text is escaped.
 
     Args:
-        rows: column to value; ``None`` and absent values become empty cells. Bytes of file names that are no text
+        rows: column to value; ``None`` and missing values become empty cells. Bytes of file names that can't be decoded
             become question marks.
         columns: their order.
         path: the file.
@@ -36,8 +36,8 @@ def read_table(path: str | Path) -> list[dict[str, Any]]:
     """The rows of a table that `write_table` wrote, each cell as text; ``None`` where a row ends too early.
 
     Raises:
-        OSError: there is no such file.
-        ValueError: it is no table.
+        OSError: the file can't be read.
+        ValueError: it is not a CSV table.
     """
     try:
         with open(path, newline="", encoding="utf-8") as file:
@@ -50,7 +50,7 @@ def read_table(path: str | Path) -> list[dict[str, Any]]:
 
 
 def as_text(name: str) -> str:
-    """A name whose bytes may be no text, as a table has it: with question marks for these.
+    """A file name as it appears in a table: with question marks for bytes that can't be decoded.
 
     Example:
         >>> as_text("caf\\udce9.png")

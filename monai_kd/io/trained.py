@@ -1,13 +1,13 @@
 """Weights and the settings that they were trained with: two files that belong together.
 
-``settings.json`` lies beside ``model.pt``. Beside the settings themselves it has
+``settings.json`` lies beside ``model.pt``. In addition to the settings it has
 
-- ``weights_sha256``: SHA-256 of the ``model.pt`` that was trained with them; ``null`` while the run has saved none;
-- ``previous``: the whole of the settings, with ``weights_sha256``, of the ``model.pt`` that was there before, if any.
+- ``weights_sha256``: SHA-256 of the ``model.pt`` that was trained with them; ``null`` before the first save;
+- ``previous``: all settings, with ``weights_sha256``, of the ``model.pt`` before, if any.
 
-New weights are published in two steps, each of which happens or does not: first ``settings.json`` is replaced, naming
-the new weights and, under ``previous``, the old ones; then ``model.pt``. Whenever a run is killed, and whenever a file
-is read, the weights that are there are named, with the very settings that they were trained with.
+New weights are saved in two atomic steps: first ``settings.json`` is replaced by one with the hashes of the new weights
+and, under ``previous``, of the old ones; then ``model.pt`` is replaced. So at any time, also after a killed run,
+``settings.json`` has the settings of the weights that are on disk.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ logger = logging.getLogger(__name__)
 
 
 def settings_path(checkpoint: str | Path) -> Path:
-    """Where the settings of a checkpoint are."""
+    """The path of the settings of a checkpoint."""
     return Path(checkpoint).expanduser().parent / "settings.json"
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:
-    """The content of a ``settings.json``, whatever weights lie beside it.
+    """The content of a ``settings.json``, without a check of the weights beside it.
 
     Raises:
         ValueError: it is no JSON object.
     """
-    way_out = "restore it, or delete it and give the values by hand."
+    remedy = "restore it, or delete it and give the values by hand."
     try:
         settings = json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON ({error}); {way_out}") from error
+        raise ValueError(f"{path} is not JSON ({error}); {remedy}") from error
     if not isinstance(settings, dict):
-        raise ValueError(f"{path} is JSON, but not an object with names and values; {way_out}")
+        raise ValueError(f"{path} is JSON, but not an object with names and values; {remedy}")
     return settings
 
 
 def read_trained(checkpoint: str | Path) -> dict[str, Any] | None:
     """The settings that a checkpoint was trained with, ``weights_sha256`` among them; ``None`` when there are none.
 
-    Settings that name no weights, as earlier versions wrote them, are taken as they are, with a warning.
+    Settings without a hash, as earlier versions wrote them, are returned unchecked, which is logged as a warning.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
@@ -68,8 +68,7 @@ def read_trained(checkpoint: str | Path) -> dict[str, Any] | None:
     settings = read_settings(path)
     if HASH not in settings:
         logger.warning(
-            "%s does not say which weights it belongs to, as earlier versions wrote it: whether it is that of %s is "
-            "not checked.",
+            "%s has no hash of its weights, as written by earlier versions: whether it belongs to %s is not checked.",
             *(path, checkpoint),
         )
         return settings
@@ -80,7 +79,7 @@ def read_trained(checkpoint: str | Path) -> dict[str, Any] | None:
                 own = {name: value for name, value in each.items() if name != PREVIOUS}
                 # The hash alone: those weights never had settings.
                 return own if len(own) > 1 else None
-        # Both may have been published anew between the two reads.
+        # A running training may have replaced both files between the two reads.
         before, settings = settings, read_settings(path)
         if settings == before:
             named = settings[HASH]
@@ -93,14 +92,14 @@ def read_trained(checkpoint: str | Path) -> dict[str, Any] | None:
 
 
 def begin_settings(settings: Mapping[str, Any], checkpoint: str | Path) -> None:
-    """Write the settings of a run that begins; weights that are there already keep theirs, under ``previous``.
+    """Write the settings at the beginning of a run; those of existing weights are kept under ``previous``.
 
     Args:
         settings: JSON values.
         checkpoint: where the run will save its weights.
 
     Raises:
-        ValueError: the settings of the weights that are there can't be read, or belong to other weights.
+        ValueError: the settings of the existing weights can't be read, or belong to other weights.
     """
     checkpoint = Path(checkpoint)
     _write(settings, None, _described(checkpoint) if checkpoint.is_file() else None, checkpoint)

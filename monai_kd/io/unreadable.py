@@ -1,4 +1,4 @@
-"""What is raised for a file that can't be used, and how its reason is found again."""
+"""Errors for files that can't be used, and their reasons."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class UnreadableImage(ValueError):
 
     Args:
         reason: without the file's folder or any header value.
-        path: of the file, for the message; left out where the message goes to others than who owns the folder.
+        path: of the file, for the message; left out where the message is shown to people who must not see the folder.
     """
 
     def __init__(self, reason: str, path: str | None = None) -> None:
@@ -25,14 +25,14 @@ class UnreadableImage(ValueError):
 
 
 class UnusableItems(ValueError):
-    """Files of a data set that can't be used; the message names each, up to a few, with its reason."""
+    """Files of a data set that can't be used; the message names the first few with their reasons."""
 
 
 def reason_of(error: BaseException) -> str | None:
     """The reason of the `UnreadableImage` that led to ``error``, however often MONAI wrapped it; else ``None``.
 
-    Without the file's path, also where the message has it. Too little memory, of the computer or of the GPU, is a
-    reason too: the next image may be smaller.
+    The reason does not have the file's path, even where the message has it. Too little memory, of the computer or of the
+    GPU, is a reason too, because the next image may be smaller.
     """
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, UnreadableImage) and not _out_of_memory(cause):
@@ -49,7 +49,7 @@ def _out_of_memory(error: BaseException) -> bool:
 
 
 def first_line(error: Exception, path: Path) -> str:
-    """Type and first line of an error, as a ``KeyError`` says no more than the key; without the folder of the file."""
+    """Type and first line of an error, without the folder of the file. A ``KeyError`` has only the key as message."""
     line = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}".removesuffix(": ")
-    # Where the file lies is nobody's business who reads the table.
+    # Readers of the table must not see the folder.
     return line.replace(str(path), path.name)[:160]

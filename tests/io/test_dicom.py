@@ -240,20 +240,20 @@ def swallowed(path: Path) -> Path:
 
 
 BAD = {
-    "table of contents": (directory, "DICOMDIR is the table of contents"),
+    "index": (directory, "DICOMDIR is the index of a DICOM folder"),
     "no mark": (
         lambda d: without_mark(write_dicom(d / "a.dcm", IMAGE)),
-        "a.dcm is not a DICOM file: it lacks the mark",
+        "a.dcm is not a DICOM file: it lacks the prefix",
     ),
-    "enhanced, one frame": (lambda d: enhanced(d / "a.dcm"), "enhanced, multi-frame kind; export"),
+    "enhanced, one frame": (lambda d: enhanced(d / "a.dcm"), "enhanced multi-frame object; export"),
     "bits on top": (lambda d: write_dicom(d / "a.dcm", IMAGE << 4, BitsStored=12, HighBit=15), "not in the lowest"),
     "orientation, long": (
         lambda d: write_dicom(d / "a.dcm", IMAGE, orientation=(1.5, 0, 0, 0, 0.6, 0)),
-        "ImageOrientationPatient that is no orientation",
+        "ImageOrientationPatient whose axes are not orthonormal",
     ),
     "orientation, skewed": (
         lambda d: write_dicom(d / "a.dcm", IMAGE, orientation=(1, 0, 0, 0.6, 0.8, 0)),
-        "ImageOrientationPatient that is no orientation",
+        "ImageOrientationPatient whose axes are not orthonormal",
     ),
     "one wrong byte": (lambda d: swallowed(d / "a.dcm"), "modality no code"),
 }

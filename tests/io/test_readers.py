@@ -104,9 +104,9 @@ BAD = {
     "nifti, in two files": (lambda d: patched(nifti(d / "a.nii", NOISE), 344, "<4s", b"ni1"), "lie in another file"),
     "nifti, negative size": (lambda d: patched(nifti(d / "a.nii", NOISE), 42, "<h", -64), "no pixels|HeaderDataError"),
     "nifti, a line": (lambda d: nifti(d / "a.nii", NOISE[:1, :, None]), r"size .1, 64, 1.: a line is no slice"),
-    "nifti, flat": (lambda d: patched(nifti(d / "a.nii", NOISE), 312, "<4f", 0, 0, 0, 0), "its affine is no geometry"),
-    "nifti, axes in one plane": (lambda d: nifti(d / "a.nii", NOISE[..., None], PLANE), "its affine is no geometry"),
-    "nifti, affine NaN": (lambda d: patched(nifti(d / "a.nii", NOISE), 280, "<f", np.nan), "its affine is no geometry"),
+    "nifti, flat": (lambda d: patched(nifti(d / "a.nii", NOISE), 312, "<4f", 0, 0, 0, 0), "its affine is invalid"),
+    "nifti, axes in one plane": (lambda d: nifti(d / "a.nii", NOISE[..., None], PLANE), "its affine is invalid"),
+    "nifti, affine NaN": (lambda d: patched(nifti(d / "a.nii", NOISE), 280, "<f", np.nan), "its affine is invalid"),
     "nifti, intercept NaN": (
         lambda d: patched(nifti(d / "a.nii", NOISE), 112, "<2f", 2.0, np.nan),
         "Valid slope but invalid intercept",
@@ -178,7 +178,7 @@ BAD = {
     "dicom, constant": (lambda d: write_dicom(d / "a.dcm", np.zeros((8, 8), np.int16)), "constant"),
     "dicom, no orientation": (
         lambda d: write_dicom(d / "a.dcm", IMAGE, orientation=(1, 0, 0, 1, 0, 0)),
-        "no orientation",
+        "axes are not orthonormal",
     ),
     "unknown": (lambda d: text(d / "a.txt"), "none of NIfTI, PNG"),
 }

@@ -68,7 +68,7 @@ def test_settings_of_an_earlier_version_are_taken_with_a_warning(tmp_path, caplo
     torch.save(weights(1), tmp_path / "model.pt")
     (tmp_path / "settings.json").write_text('{"run": 1}')
     assert read_trained(tmp_path / "model.pt") == {"run": 1}
-    assert f"whether it is that of {tmp_path / 'model.pt'} is not checked" in caplog.text
+    assert f"whether it belongs to {tmp_path / 'model.pt'} is not checked" in caplog.text
 
 
 def test_weights_of_an_earlier_version_that_a_run_goes_on_from(tmp_path):
