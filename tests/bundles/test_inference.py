@@ -178,7 +178,7 @@ def test_from_the_shell(trained, tmp_path):
     done = subprocess.run(command + values, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode != 0
     assert "none of the 1 files could be segmented" in done.stderr.splitlines()[-1]
-    assert "a.png: FAILED" in done.stdout
+    assert "a.png: FAILED" in done.stderr
 
 
 @pytest.mark.parametrize("shape", [(40, 48), (40, 48, 1), (40, 48, 3)])
