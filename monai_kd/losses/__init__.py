@@ -1,4 +1,4 @@
-# One line a term: `Name as Name` marks what is imported here to be imported from here.
+# One line per term: `Name as Name` marks a name as re-exported.
 from .attention import AttentionLoss as AttentionLoss
 from .boundary import BoundaryKL as BoundaryKL
 from .channel_wise import ChannelWiseKL as ChannelWiseKL

@@ -14,7 +14,7 @@ __all__ = ["AttentionLoss", "attention_map"]
 
 
 def attention_map(features: torch.Tensor, eps: float = 1e-6) -> torch.Tensor:
-    r"""Where a layer is active, relative to its mean activity.
+    r"""Energy of a layer at each position, relative to its mean energy.
 
     .. math:: A(F) = \frac{\sum_c F_c^2}{\mathrm{mean}_{pixels} \sum_c F_c^2 + \varepsilon}
 

@@ -1,4 +1,4 @@
-"""Divergence of predictions, with more weight beside the boundary of the label."""
+"""Divergence of predictions, with more weight near the boundary of the label."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def check_kernel_size(kernel_size: int) -> int:
 
 
 def boundary_band(masks: torch.Tensor, kernel_size: int) -> torch.Tensor:
-    r"""1 beside the boundary of a mask, 0 elsewhere.
+    r"""The band around the boundary of a mask: 1 in the band, 0 elsewhere.
 
     .. math:: \mathrm{dilate}(Y, k) - \mathrm{erode}(Y, k)
 
-    with a square or cube of side k. The band is k − 1 pixels wide: (k − 1)/2 on each side of the boundary. What lies
-    outside of the image does not count, so its border is no boundary.
+    with a square or cube of side k. The band is k − 1 pixels wide: (k − 1)/2 on each side of the boundary. Positions
+    outside of the image are ignored, so its border is no boundary.
 
     Args:
         masks: (B, C, one to three spatial axes), 0 or 1, floating.
@@ -47,7 +47,7 @@ def boundary_band(masks: torch.Tensor, kernel_size: int) -> torch.Tensor:
         tensor([[[0., 0., 0., 1., 1., 0., 0.]]])
     """
     pool = _MAX_POOL[masks.ndim - 2]
-    # Pooling pads by -inf, for the dilation as for the erosion, which is the dilation of the rest.
+    # Max-pooling pads with -inf, which is neutral in the dilation, and in the erosion as a dilation of -masks.
     dilated = pool(masks, kernel_size, stride=1, padding=kernel_size // 2)
     return dilated + pool(-masks, kernel_size, stride=1, padding=kernel_size // 2)
 
@@ -69,19 +69,19 @@ def label_bands(
 
 
 class BoundaryKL(nn.Module):
-    r"""Kullback–Leibler divergence of softened predictions, weighted up beside the boundary of the label.
+    r"""Kullback–Leibler divergence of softened predictions, with a larger weight near the boundary of the label.
 
     .. math::
         T^2 \, \frac{\sum_i w_i \, \mathrm{KL}_i}{\sum_i w_i},
         \qquad w = 1 + \lambda \, (\mathrm{dilate}(Y, k) - \mathrm{erode}(Y, k))
 
-    with the divergence of `LogitKL` at each position. Sigmoid: w and KL for each channel. Softmax: w beside the
-    boundary of any class. Without a boundary, it is `LogitKL`.
+    with the divergence of `LogitKL` at each position. Sigmoid: w and KL of each channel. Softmax: the band of w is that
+    of the boundaries of all classes. Without a boundary, it is `LogitKL`.
 
     Args:
         boundary_weight: λ ≥ 0; a position in the band counts 1 + λ times.
-        kernel_size: k, odd, at least 3. The band is k − 1 pixels wide, 4 by default: masks are often polygons, which
-            are off by a pixel.
+        kernel_size: k, odd, at least 3. The band is k − 1 pixels wide, 4 by default: masks are often drawn as polygons,
+            with an error of about a pixel.
         temperature: T > 0.
         activation: "sigmoid" or "softmax", as for `LogitKL`; ``None`` serves one channel.
 

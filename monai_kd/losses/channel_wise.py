@@ -1,4 +1,4 @@
-"""Distance of the places in which each channel is active."""
+"""Channel-wise distillation: divergence of the spatial distributions of each channel."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def channel_divergence(
     Args:
         student, teacher: (B, C, spatial axes …), logits.
         temperature: T.
-        keep: the same shape, boolean: the positions over which the softmax runs; ``None`` for all. An image's channel
-            without any is left out; without any at all, the value is 0.
+        keep: the same shape, boolean: the positions over which the softmax runs; ``None`` for all. A channel of an
+            image without such positions is left out; if there are none at all, the value is 0.
 
     Returns:
         scalar.
@@ -37,7 +37,7 @@ def channel_divergence(
     else:
         keep = keep.flatten(2)
         some = keep.any(dim=-1)
-        # Not -inf, whose difference is not a number: e to this power is 0 just as well.
+        # Not -inf, because the difference of two is NaN; the exponential of this value is 0, too.
         lowest = torch.finfo(s.dtype).min / 2
         s, t = s[some].masked_fill(~keep[some], lowest), t[some].masked_fill(~keep[some], lowest)
     log_s, log_t = F.log_softmax(s, dim=-1), F.log_softmax(t, dim=-1)
@@ -55,8 +55,8 @@ class ChannelWiseKL(nn.Module):
     i of one channel: the value is not divided by their number, and does not depend on the size of the image.
 
     It is the same for sigmoid and softmax outputs, and works for one channel. A constant added to all logits of a
-    channel does not change it: it teaches where a channel is active, not how probable it is, so a term on
-    probabilities belongs beside it.
+    channel does not change it: it compares where a channel is active, not how probable it is, so it should be combined
+    with a term on probabilities.
 
     Args:
         temperature: T > 0.

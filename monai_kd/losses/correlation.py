@@ -21,15 +21,16 @@ class CorrelationLoss(nn.Module):
         \qquad Y = \mathrm{softmax}(z / \tau)
 
     after Huang et al. 2022, https://arxiv.org/abs/2205.10536, with the factor τ² of the authors' code for
-    classification. ρ is blind to scale, so that a large τ does not shrink the gradient by itself: with τ ≠ 1, choose
-    the weight of the term anew.
+    classification. ρ is invariant to scale, so a large τ does not shrink the gradient, and the factor τ² increases it:
+    with τ ≠ 1, tune the weight of the term again.
 
     Rows (β): the classes of one position, or of one image for (B, C) logits. Columns (γ): one class over the positions
     of one image, then the mean over images as well; over the batch for (B, C) logits. The authors' code for
     segmentation correlates over the positions of the whole batch.
 
-    Two classes: the two probabilities of a row add up to 1, so ρ is ±1 and has no gradient. It counts in the value
-    only. Sigmoid: the channels are masks of their own and a row is no distribution, so the column term is used alone.
+    Two classes: the two probabilities of a row add up to 1, so ρ is ±1 and has no gradient. The row term contributes to
+    the value only. Sigmoid: the channels are independent masks and a row is no distribution, so only the column term is
+    used.
 
     Where the teacher is constant (standard deviation below ``eps``), as in a slice without tumour, there is no
     correlation; such rows and columns are left out of the means. Without any, the value is 0.
@@ -39,7 +40,7 @@ class CorrelationLoss(nn.Module):
         gamma: γ ≥ 0, weight of the columns.
         temperature: τ > 0; 1 is the paper's for ImageNet, 4 for CIFAR-100.
         activation: "sigmoid" or "softmax", as for `LogitKL`; ``None`` serves one channel.
-        eps: smallest standard deviation by which is divided, in units of probability.
+        eps: lower bound of the standard deviations in the denominator, in units of probability.
 
     Shape:
         - student, teacher: (B, C) or (B, C, spatial axes …), logits
@@ -84,7 +85,7 @@ class CorrelationLoss(nn.Module):
         over = 0 if s.ndim == 2 else -1
         loss = self.gamma * _distance(s.flatten(2) if over else s, t.flatten(2) if over else t, over, self.eps)
         if activation == "softmax" and self.beta > 0:
-            # The gradient of two classes would be rounding errors, and that of ε.
+            # For two classes the gradient would be that of rounding errors and of eps alone.
             rows = s.detach() if s.shape[1] == 2 else s
             loss = loss + self.beta * _distance(rows, t, 1, self.eps)
         return loss * self.temperature**2
@@ -94,7 +95,7 @@ def _distance(student: torch.Tensor, teacher: torch.Tensor, dim: int, eps: float
     """1 − ρ along ``dim``, mean over the rest, where the teacher varies."""
     s, t = student - student.mean(dim, keepdim=True), teacher - teacher.mean(dim, keepdim=True)
     variance_s, variance_t = s.square().mean(dim), t.square().mean(dim)
-    # Clamped before the root, whose slope at 0 is infinite.
+    # Clamped before the square root, whose derivative at 0 is infinite.
     scale = variance_s.clamp(min=eps**2).sqrt() * variance_t.clamp(min=eps**2).sqrt()
     varies = variance_t > eps**2
     distance = (1 - (s * t).mean(dim) / scale) * varies

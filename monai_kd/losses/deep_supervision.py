@@ -8,7 +8,7 @@ __all__ = ["DeepSupervision"]
 
 
 class DeepSupervision(DeepSupervisionLoss):
-    r"""MONAI's ``DeepSupervisionLoss`` as a term of a `DistillationLoss`: it sees all heads, other terms the main one.
+    r"""MONAI's ``DeepSupervisionLoss`` as a term of a `DistillationLoss`; it takes all heads, other terms the main one.
 
     .. math:: \sum_h w_h \, \mathcal{L}(z_h, y_h)
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
+from typing import cast
 
 import torch
 from torch import nn
@@ -20,7 +21,7 @@ _SUPERVISED = ("student", "label")
 
 @dataclass
 class LossReport:
-    """What a `DistillationLoss` found for one batch.
+    """The values of a `DistillationLoss` for one batch.
 
     Attributes:
         total: the scalar to minimise, with its graph.
@@ -49,34 +50,35 @@ class WithTeacher(nn.Module):
     def __init__(self, term: nn.Module, teacher: str) -> None:
         super().__init__()
         self.term = term
-        # The student's features too: each teacher has its own projection, hence its own view of them.
-        self.inputs = tuple(name if name in _SUPERVISED else f"{name}.{teacher}" for name in term.inputs)
+        # The student's features have the teacher's name too, because each teacher has its own projection of them.
+        inputs = cast("tuple[str, ...]", term.inputs)
+        self.inputs = tuple(name if name in _SUPERVISED else f"{name}.{teacher}" for name in inputs)
 
     def forward(self, *args: torch.Tensor) -> torch.Tensor:
         return self.term(*args)
 
 
 class DistillationLoss(nn.Module):
-    r"""Weighted sum of loss terms, each known by its name.
+    r"""Weighted sum of named loss terms.
 
     .. math:: \mathcal{L} = \sum_k w_k \, \mathcal{L}_k
 
-    A term says in its attribute ``inputs`` what it is called with: ``student``, ``teacher`` (logits),
-    ``student_features``, ``teacher_features`` (layer name to tensor) and ``label``. A loss without that attribute,
-    any of MONAI or torch, is supervised: it is called with ``(student, label)``. The loss does not care whether the
-    teacher's tensors come from a forward pass or from a store.
+    The attribute ``inputs`` of a term lists its arguments: ``student``, ``teacher`` (logits), ``student_features``,
+    ``teacher_features`` (layer name to tensor) and ``label``. A loss without this attribute, such as those of MONAI and
+    torch, is supervised: it is called with ``(student, label)``. The teacher's tensors may come from a forward pass or
+    from a `TeacherStore`.
 
     Args:
         terms: name to loss module.
-        weights: name to weight, for the very same names; a term of weight 0 is computed and reported all the same,
-            without gradients.
-        projections: applied once to the features before the terms see them. The only parameters here: give
-            ``loss.parameters()`` to the optimiser beside the student's. For several teachers: name of the teacher to
-            `Projections`.
+        weights: name to weight, for the same names; a term of weight 0 is computed and reported as well, without
+            gradients.
+        projections: applied once to the features, before the terms. They have the only parameters of the loss: pass
+            ``loss.parameters()`` to the optimiser together with the student's. For several teachers: name of the
+            teacher to `Projections`.
 
     Raises:
-        ValueError: names of ``terms`` and ``weights`` differ, a weight is not a number, negative or all are 0, a term
-            needs an input that is not there, or is not finite.
+        ValueError: the names of ``terms`` and ``weights`` differ, a weight is not a number or is negative, or all are
+            0; when called, an input of a term is missing, or the loss is not finite.
 
     Example:
         >>> from monai_kd.losses import LogitKL
@@ -121,18 +123,18 @@ class DistillationLoss(nn.Module):
         | Mapping[str, Projections]
         | None = None,
     ) -> DistillationLoss:
-        """Build the terms that have a weight, and no others.
+        """Build only the terms that have a weight.
 
         Args:
-            terms: name to what builds the term, without arguments: every term that a recipe may name. In a config of
-                MONAI, an entry with ``"_mode_": "callable"``.
-            weights: the recipe: name of a term to its weight. One of weight 0 is built, computed and reported.
-            projections: as for the class, or what builds them. They are built, and kept, only when a term of the recipe
-                compares features.
+            terms: name to a callable without arguments that builds the term, for every term that a recipe may name. In
+                a config of MONAI, an entry with ``"_mode_": "callable"``.
+            weights: the recipe: name of a term to its weight. A term of weight 0 is built, computed and reported.
+            projections: as for the class, or a callable that builds them. They are built, and kept, only when a term of
+                the recipe compares features.
 
         Raises:
-            ValueError: as for the class; a weight has no term of its name, a term is built already, or what builds it
-                returns no module.
+            ValueError: as for the class; there is no term of the name of a weight, a term is not given as a callable,
+                or the callable returns no module.
 
         Example:
             >>> from monai_kd.losses import FeatureLoss, LogitKL
@@ -165,7 +167,7 @@ class DistillationLoss(nn.Module):
         return _needs_features(self.terms.values())
 
     def _projected(self, outputs: Mapping[str, object]) -> dict[str, object]:
-        """The outputs with features projected; with several teachers, each has its own view of the student."""
+        """The outputs with projected features; with several teachers, the student's features for each of them."""
         projected = dict(outputs)
         for key in outputs:
             if not key.startswith("teacher_features"):
@@ -184,7 +186,7 @@ class DistillationLoss(nn.Module):
 
         Args:
             outputs: what `Distiller.forward` returns.
-            label: truth for the supervised terms: (B, 1, H, W) masks for segmentation, (B,) classes for
+            label: ground truth of the supervised terms: (B, 1, H, W) masks for segmentation, (B,) classes for
                 classification.
         """
         available = {**self._projected(outputs), "label": label}
@@ -199,7 +201,7 @@ class DistillationLoss(nn.Module):
                 raise ValueError(f"loss term '{name}' needs {', '.join(missing)}; there is {', '.join(there)}.")
             with torch.set_grad_enabled(torch.is_grad_enabled() and self.weights[name] > 0):
                 values[name] = term(*(available[key] for key in wanted))
-        # A term of weight 0 may be infinite without harm: it is left out of the sum, not multiplied by 0.
+        # A term of weight 0 is left out of the sum rather than multiplied by 0, because it may be infinite.
         counted = [self.weights[name] * value for name, value in values.items() if self.weights[name] > 0]
         total = torch.stack(counted).sum()
         if not torch.isfinite(total):
@@ -221,8 +223,8 @@ def _needs_features(terms: Iterable[nn.Module]) -> bool:
 
 
 def _check_weights(weights: Mapping[str, float]) -> None:
-    """Refuse weights that can't be summed with."""
-    odd = {name: weight for name, weight in weights.items() if isinstance(weight, bool) or not isinstance(weight, Real)}
+    """Check that the weights are finite numbers, not negative and not all 0."""
+    odd = {name: weight for name, weight in weights.items() if not _is_number(weight)}
     if odd:
         raise ValueError(f"loss weights must be numbers, got {odd}.")
     odd = {name: weight for name, weight in weights.items() if not 0 <= weight < math.inf}
@@ -232,13 +234,17 @@ def _check_weights(weights: Mapping[str, float]) -> None:
         raise ValueError(f"at least one loss weight must be above 0, got {dict(weights)}.")
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def _built(name: str, build: Callable[[], nn.Module]) -> nn.Module:
     if isinstance(build, nn.Module) or not callable(build):
         raise ValueError(
-            f"loss term '{name}' must be given as what builds it, without arguments, not as a {type(build).__name__}; "
-            'in a config, by "_mode_": "callable".'
+            f"loss term '{name}' must be given as a callable without arguments that builds it, not as a "
+            f'{type(build).__name__}; in a config, by "_mode_": "callable".'
         )
     term = build()
     if not isinstance(term, nn.Module):
-        raise ValueError(f"loss term '{name}': a module must be built, got a {type(term).__name__}.")
+        raise ValueError(f"loss term '{name}' must be built as a module, got a {type(term).__name__}.")
     return term

@@ -19,8 +19,8 @@ def sobel_magnitude(x: torch.Tensor, eps: float = 1e-6) -> torch.Tensor:
 
     .. math:: E(X) = \sqrt{\sum_a (S_a * X)^2 + \varepsilon}
 
-    over the spatial axes a; S_a is [-1, 0, 1] along a and [1, 2, 1] along each other axis. The border is replicated,
-    or else the edge of the image would be an edge of the mask.
+    over the spatial axes a; S_a is [-1, 0, 1] along a and [1, 2, 1] along each other axis. The image is padded by
+    replication, so that its border does not count as an edge of the mask.
 
     Args:
         x: (B, C, spatial axes …), one to three of them.
@@ -47,13 +47,13 @@ class EdgeLoss(nn.Module):
 
     .. math:: \mathrm{mean}\,| E(p_s) - E(Y) |, \qquad p = \sigma(z) \text{ or } \mathrm{softmax}(z)
 
-    with E as in `sobel_magnitude`: on probabilities, not on logits, whose scale is free.
+    with E as in `sobel_magnitude`: on probabilities, not on logits, whose scale is arbitrary.
 
     Args:
-        eps: ε under the root; its gradient is finite there.
+        eps: ε under the square root, which keeps its gradient finite.
         activation: "sigmoid" or "softmax", as for `LogitKL`; ``None`` serves one channel.
-        include_background: whether class 0 of a softmax counts, whose edges are those of the other classes. With a
-            sigmoid every channel is a mask, and all count.
+        include_background: whether class 0 of a softmax is included, whose edges are those of the other classes. With a
+            sigmoid every channel is a mask, and all are included.
 
     Shape:
         - student: (B, C, spatial axes …), logits

@@ -1,4 +1,4 @@
-"""Boundary-privileged distillation: edges and bodies of the masks, each by a term of its own."""
+"""Boundary-privileged distillation (BPKD): separate terms for the edges and the bodies of the masks."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ __all__ = ["BodyKL", "EdgeKL"]
 
 
 class EdgeKL(nn.Module):
-    r"""Divergence of predictions beside the boundary of the label: the edge term of BPKD.
+    r"""Divergence of predictions near the boundary of the label: the edge term of BPKD.
 
     .. math::
         T^2 \, \mathrm{mean}_{n,c} \frac{\sum_i M_{n,c,i} \, \mathrm{KL}_{n,i}}{\sum_i M_{n,c,i}},
         \qquad M = \mathrm{dilate}(Y, k) - \mathrm{erode}(Y, k)
 
-    after Liu et al. 2024, https://arxiv.org/abs/2306.08075: each class has the same say, however short its boundary.
+    after Liu et al. 2024, https://arxiv.org/abs/2306.08075: each class has the same weight, however short its boundary.
     The mean is over those images and classes that have a boundary; without any, the value is 0.
 
-    Deviations from the paper: the classes are averaged, where it sums them with a factor α for each; the positions
-    outside of the band are left out, where it also multiplies the logits by M, though a logit of 0 is a probability,
-    not an absence. With a sigmoid, KL is that of the channel, otherwise that over all classes.
+    Deviations from the paper: the classes are averaged, where the paper sums them with a factor α for each; positions
+    outside of the band are left out, where the paper multiplies the logits by M, which keeps them with a logit of 0.
+    With a sigmoid, KL is that of the channel, otherwise that over all classes.
 
     Args:
         kernel_size: k, odd, at least 3: the band is k − 1 pixels wide. The paper's is 7.
@@ -73,8 +73,8 @@ class BodyKL(nn.Module):
     over the positions outside of the band. Without a boundary it is `ChannelWiseKL`; a channel that is all band is left
     out.
 
-    Deviation from the paper: positions in the band are left out of the softmax, where it multiplies the logits by
-    1 − M, so that they stay in it with a logit of 0.
+    Deviation from the paper: positions in the band are left out of the softmax, where the paper multiplies the logits
+    by 1 − M, which keeps them with a logit of 0.
 
     Args:
         kernel_size: k, odd, at least 3: the band that is left out is k − 1 pixels wide. The paper's is 7.

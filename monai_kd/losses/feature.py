@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,11 @@ from torch import nn
 
 __all__ = ["FeatureLoss", "MultiScaleFusionLoss", "aligned_pairs", "pool_to"]
 
-_ADAPTIVE_POOL = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
+_ADAPTIVE_POOL: dict[int, Callable[..., torch.Tensor]] = {
+    1: F.adaptive_avg_pool1d,
+    2: F.adaptive_avg_pool2d,
+    3: F.adaptive_avg_pool3d,
+}
 
 
 def pool_to(features: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
@@ -23,7 +27,7 @@ def pool_to(features: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 def aligned_pairs(
     student: Mapping[str, torch.Tensor], teacher: Mapping[str, torch.Tensor]
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Pair the layers of both sides by name; of two sizes, the larger is pooled to the smaller.
+    """Pair the layers of both sides by name; where their sizes differ, the larger is pooled to the smaller.
 
     Raises:
         ValueError: the names differ, none is given, or the channels or axes of a pair differ.
@@ -55,7 +59,7 @@ class FeatureLoss(nn.Module):
 
     .. math:: \sum_l \mathrm{mean}\,(F_s^l - F_t^l)^2
 
-    of features that `Projections` has brought to equal channels.
+    of features with equal channels, see `Projections`.
 
     Shape:
         - student_features, teacher_features: layer name to (B, C, spatial axes …)

@@ -24,8 +24,8 @@ class LogitKL(nn.Module):
     Args:
         temperature: T > 0.
         activation: "softmax" where the channels are the classes of one prediction, "sigmoid" where each is a mask of
-            its own. The two can't be told apart by the shape: with three sigmoid channels that differ by a constant,
-            the softmax form is 0. ``None`` serves one channel, which is a sigmoid.
+            its own. The shape does not distinguish them: with three sigmoid channels that differ by a constant, the
+            softmax form is 0. ``None`` serves one channel, which is a sigmoid.
 
     Shape:
         - student, teacher: (B, C) or (B, C, spatial axes …), logits
@@ -56,8 +56,8 @@ class LogitMSE(nn.Module):
 
     .. math:: T^2 \; \mathrm{mean}\,(z_s - z_t)^2
 
-    The output term of the *basic* recipe. T only scales it: the logits themselves are not divided by T. A softmax does
-    not see a constant that is added to all classes of a position: there, :math:`z - \mathrm{mean}_c z` is compared.
+    The output term of the *basic* recipe. T only scales it: the logits themselves are not divided by T. A softmax is
+    invariant to a constant added to all classes of a position: there, :math:`z - \mathrm{mean}_c z` is compared.
 
     Args:
         temperature: T > 0.

@@ -1,4 +1,4 @@
-"""Probabilities of logits: which activation they take, and how far two predictions are apart."""
+"""The activation of logits, and the divergence of two predictions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check_temperature(temperature: float) -> float:
 
 
 def same_shape(student: torch.Tensor, teacher: torch.Tensor) -> None:
-    """Refuse logits that would only broadcast.
+    """Check that logits have the same shape, as others might be broadcast.
 
     Raises:
         ValueError: the shapes differ.
@@ -63,7 +63,7 @@ def activation_of(logits: torch.Tensor, activation: str | None) -> str:
 
 
 def full_precision(x: torch.Tensor) -> torch.Tensor:
-    """Half precision to float32, for sums over many positions; other types unchanged."""
+    """Convert half precision to float32, for sums over many positions; other types are unchanged."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 

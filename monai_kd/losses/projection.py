@@ -1,4 +1,4 @@
-"""Learned 1×1 convolutions that bring student and teacher features to the same channels."""
+"""Learned 1×1 convolutions that map features of student and teacher to the same channels."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from torch import nn
 
 __all__ = ["Projections"]
 
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
 
 class Projections(nn.Module):
     """One 1×1 convolution for each tapped layer, shared by all terms that compare features.
 
     Args:
         channels: layer name to ``[student_channels, teacher_channels]``.
-        side: ``"teacher"`` maps P(F_t) to the student's channels: the form of the report, in which both sides move
-            and may shrink to zero together. ``"student"`` maps P(F_s) to the teacher's channels, as in FitNets
-            (Romero et al. 2015, https://arxiv.org/abs/1412.6550): the target is fixed and cannot collapse.
-        spatial_dims: axes that follow the channels, 1 to 3.
+        side: ``"teacher"`` maps P(F_t) to the student's channels, as in the study that the default networks follow:
+            both sides are trained, and may shrink to zero together. ``"student"`` maps P(F_s) to the teacher's
+            channels, as in FitNets (Romero et al. 2015, https://arxiv.org/abs/1412.6550): the target is fixed and
+            cannot collapse.
+        spatial_dims: number of spatial axes, 1 to 3.
 
     Raises:
         ValueError: ``side`` is neither, or a layer's channels are not a pair.
@@ -54,12 +57,13 @@ class Projections(nn.Module):
         """One projection for each tapped layer, with the channels and axes of its features.
 
         Args:
-            student_shapes, teacher_shapes: layer name to (B, C, spatial axes …), as by
+            student_shapes, teacher_shapes: layer name to (B, C, spatial axes …), as found by
                 `monai_kd.distillation.rehearse`.
             side: as for the class.
 
         Raises:
-            ValueError: the layers of the two sides differ, a layer's axes do, or the layers differ in theirs.
+            ValueError: the layers of the two sides differ in their names or numbers of axes, or the layers of one side
+                in their numbers of axes.
 
         Example:
             >>> Projections.fitted({"d1": (1, 4, 6, 6)}, {"d1": (1, 8, 3, 3)}, side="student").layers["d1"]
@@ -97,6 +101,7 @@ class Projections(nn.Module):
         student, teacher = dict(student), dict(teacher)
         moved = teacher if self.side == "teacher" else student
         for name, layer in self.layers.items():
+            assert isinstance(layer, _CONVOLUTIONS)
             if name not in moved:
                 raise ValueError(f"no features of layer '{name}' to project; tapped: {', '.join(moved) or 'none'}.")
             axes, found, wanted = layer.weight.ndim, moved[name].ndim, layer.in_channels

@@ -35,7 +35,7 @@ def target_masks(label: torch.Tensor, logits: torch.Tensor, activation: str) -> 
         return label.to(dtype)
     classes = logits.shape[1]
     if activation == "softmax" and label.shape == (logits.shape[0], 1, *logits.shape[2:]):
-        # An index beyond the classes would end a process on a GPU without saying where.
+        # On a GPU, an index beyond the classes would end the process without a useful message.
         if not ((label >= 0) & (label < classes) & (label == label.long())).all():
             raise ValueError(
                 f"label holds classes from {label.min().item():g} to {label.max().item():g}; with {classes} channels "

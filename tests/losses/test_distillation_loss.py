@@ -244,9 +244,9 @@ def test_terms_of_a_config():
         ({"kl": LogitKL}, {"kl": "1"}, "loss weights must be numbers, got {'kl': '1'}"),
         ({"kl": LogitKL}, {"kl": math.nan}, "must be finite and not negative"),
         ({"kl": LogitKL}, {}, "at least one loss weight must be above 0"),
-        ({"kl": LogitKL()}, {"kl": 1.0}, 'loss term \'kl\' must be given as what builds it.*"_mode_": "callable"'),
-        ({"kl": "LogitKL"}, {"kl": 1.0}, "loss term 'kl' must be given as what builds it.* not as a str"),
-        ({"kl": dict}, {"kl": 1.0}, "loss term 'kl': a module must be built, got a dict"),
+        ({"kl": LogitKL()}, {"kl": 1.0}, 'loss term \'kl\' must be given as a callable.*"_mode_": "callable"'),
+        ({"kl": "LogitKL"}, {"kl": 1.0}, "loss term 'kl' must be given as a callable.* not as a str"),
+        ({"kl": dict}, {"kl": 1.0}, "loss term 'kl' must be built as a module, got a dict"),
     ],
 )
 def test_recipes_that_do_not_fit(terms, weights, message):
@@ -304,7 +304,7 @@ def test_two_teachers_have_a_projection_each(side):
         (
             LogitKL(),
             "teacher",
-            "loss term 'x' needs teacher; there is label, student, student_features, teacher_features",
+            "loss term 'x' needs teacher; there is label, student, student_features, student_heads, teacher_features",
         ),
         (FeatureLoss(), "teacher_features", "loss term 'x' needs teacher_features; there is label, student"),
         (WithTeacher(LogitKL(), "vit"), None, r"loss term 'x' needs teacher\.vit; there is"),
