@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from pathlib import Path
 
 from data_prep.benchmark import benchmark
 from data_prep.convert import ConvertError, Summary, convert
 from data_prep.limits import MAX_PIXELS
+from data_prep.paths import path_argument
 from data_prep.phantom import MARKER, PhantomError, write_phantoms
 from data_prep.sources import SourceError
 from data_prep.text import printable
@@ -40,8 +40,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     figshare = commands.add_parser("figshare", help="convert .mat slices into a data set folder")
     figshare.set_defaults(command=_figshare)
-    figshare.add_argument("src", type=Path, help="folder, .zip archive (archives in archives too), or one .mat file")
-    figshare.add_argument("dst", type=Path, help="data set folder to write")
+    figshare.add_argument(
+        "src", type=path_argument, help="folder, .zip archive (archives in archives too), or one .mat file"
+    )
+    figshare.add_argument("dst", type=path_argument, help="data set folder to write")
     figshare.add_argument("--format", choices=SUFFIXES, default="nifti", help="default: nifti (lossless)")
     figshare.add_argument(
         "--split",
@@ -64,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 
     phantom = commands.add_parser("phantom", help="write SYNTHETIC slices as .mat files, to try the tools with")
     phantom.set_defaults(command=_phantom)
-    phantom.add_argument("dst", type=Path, help="folder for the .mat files, new or empty")
+    phantom.add_argument("dst", type=path_argument, help="folder for the .mat files, new or empty")
     phantom.add_argument("--slices", type=_count, default=240, help="default: 240, four to a patient")
     phantom.add_argument("--seed", type=int, default=0, help="seed of the heads and tumours (default: 0)")
     phantom.add_argument("--size", type=_count, default=256, help="rows and columns in pixels (default: 256)")
@@ -72,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
 
     speed = commands.add_parser("benchmark", help="measure conversion against a plain h5py and nibabel loop")
     speed.set_defaults(command=_benchmark)
-    speed.add_argument("src", type=Path, help="folder of unpacked v7.3 .mat slices")
+    speed.add_argument("src", type=path_argument, help="folder of unpacked v7.3 .mat slices")
     speed.add_argument("--workers", type=_count, help="processes (default: all cores)")
     return parser
 

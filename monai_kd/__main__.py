@@ -1,11 +1,12 @@
-"""``python -m monai_kd``: things that take more than one bundle command."""
+"""``python -m monai_kd``: tasks that take more than one bundle command."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 import sys
-from pathlib import Path
+
+from data_prep.paths import path_argument
 
 # Command to its module and function.
 PROGRAMS = {
@@ -20,30 +21,34 @@ PROGRAMS = {
 
 
 def command_parser() -> argparse.ArgumentParser:
-    """What the command line takes; without importing what the commands run."""
+    """The parser of the command line, built without importing what the commands run."""
     parser = argparse.ArgumentParser(prog="python -m monai_kd", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     demo = commands.add_parser(
         "demo", help="train, distil, evaluate and segment on generated phantom slices, by the bundles, in some minutes"
     )
-    demo.add_argument("output_dir", nargs="?", default="demo", type=Path, help="where everything goes (default: demo)")
+    demo.add_argument(
+        "output_dir", nargs="?", default="demo", type=path_argument, help="where everything goes (default: demo)"
+    )
     report = commands.add_parser("report", help="segment and classify new slices, into one page for reading")
-    report.add_argument("input", type=Path, help="a slice, a volume, or a folder of them")
-    report.add_argument("--output_dir", type=Path, required=True, help="for report.html, report.csv and the masks")
+    report.add_argument("input", type=path_argument, help="a slice, a volume, or a folder of them")
+    report.add_argument(
+        "--output_dir", type=path_argument, required=True, help="for report.html, report.csv and the masks"
+    )
     serve = commands.add_parser("serve", help="a page on this computer: drop a slice, see tumour and class")
     serve.add_argument("--host", default="127.0.0.1", help="to listen on (default: 127.0.0.1, this computer alone)")
     serve.add_argument("--port", type=int, default=8000, help="0 for a free one (default: 8000)")
     serve.add_argument("--max_upload_mb", type=float, default=100, metavar="MB", help="of one upload (default: 100)")
     for command in (report, serve):
         add = command.add_argument
-        add("--segmentation", type=Path, required=True, metavar="CHECKPOINT", help="of seg_student")
-        add("--classification", type=Path, required=True, metavar="CHECKPOINT", help="of cls_student")
+        add("--segmentation", type=path_argument, required=True, metavar="CHECKPOINT", help="of seg_student")
+        add("--classification", type=path_argument, required=True, metavar="CHECKPOINT", help="of cls_student")
         add("--threshold", type=float, help="on the probability of tumour (default: the bundle's, 0.5)")
         add("--temperature", metavar="T", help="of the classes: a number, or temperature.json (default: 1)")
         add("--device", help="cpu, cuda, cuda:1 … (default: a GPU if there is one)")
     compare = commands.add_parser("compare", help="say whether one network is better than another on the same slices")
-    compare.add_argument("first", type=Path, help="folder that evaluate.json wrote")
-    compare.add_argument("second", type=Path, help="another one, of the same slices")
+    compare.add_argument("first", type=path_argument, help="folder that evaluate.json wrote")
+    compare.add_argument("second", type=path_argument, help="another one, of the same slices")
     compare.add_argument("--resamples", type=int, default=2000, help="of the bootstrap over patients (default: 2000)")
     compare.add_argument("--seed", type=int, default=0, help="of the bootstrap")
     taps = commands.add_parser("taps", help="list the modules of a network that a distillation can compare")
@@ -52,22 +57,26 @@ def command_parser() -> argparse.ArgumentParser:
     taps.add_argument("--input_shape", metavar="C,H,W", help="of one image (default: what the config says)")
     taps.add_argument("--json", dest="as_json", action="store_true", help="for programs")
     export = commands.add_parser("export", help="a folder with the network as ONNX that runs without torch or MONAI")
-    export.add_argument("bundle", help="seg_student or cls_student, say, or the folder of a bundle")
-    export.add_argument("checkpoint", type=Path, help="weights of its network")
-    export.add_argument("output_dir", type=Path, help="new folder")
+    export.add_argument("bundle", type=path_argument, help="name of a bundle, such as seg_student, or its folder")
+    export.add_argument("checkpoint", type=path_argument, help="weights of its network")
+    export.add_argument("output_dir", type=path_argument, help="new folder")
     label = commands.add_parser("label_app", help="a folder that MONAI Label can serve")
-    label.add_argument("folder", type=Path, help="new folder")
-    label.add_argument("--segmentation", type=Path, metavar="CHECKPOINT", help="of seg_student")
-    label.add_argument("--classification", type=Path, metavar="CHECKPOINT", help="of cls_student")
-    label.add_argument("--teacher", type=Path, metavar="CHECKPOINT", help="of seg_teacher: distils while labelling")
+    label.add_argument("folder", type=path_argument, help="new folder")
+    label.add_argument("--segmentation", type=path_argument, metavar="CHECKPOINT", help="of seg_student")
+    label.add_argument("--classification", type=path_argument, metavar="CHECKPOINT", help="of cls_student")
+    label.add_argument(
+        "--teacher", type=path_argument, metavar="CHECKPOINT", help="of seg_teacher: distils while labelling"
+    )
     for command in (demo, report, serve, export, label):
-        command.add_argument("--bundles", type=Path, metavar="FOLDER", help="default: bundles/ of this checkout")
+        command.add_argument(
+            "--bundles", type=path_argument, metavar="FOLDER", help="default: bundles/ of this checkout"
+        )
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     given = vars(command_parser().parse_args(arguments))
-    # Imported when needed: torch takes seconds, and --help should not.
+    # Imported when needed: torch takes seconds to import, and --help should not.
     module, function = PROGRAMS[given.pop("command")]
     return getattr(importlib.import_module(f"monai_kd.{module}"), function)(**given)
 

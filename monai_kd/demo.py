@@ -46,7 +46,7 @@ def run_demo(output_dir: Path, bundles: Path | None = None) -> int:
     except FileNotFoundError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    output_dir = Path(output_dir).resolve()
+    output_dir = Path(output_dir).expanduser().resolve()
     began = time.monotonic()
     model, new = output_dir / "model", output_dir / "new_slices"
     try:

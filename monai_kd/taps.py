@@ -24,32 +24,34 @@ def configured_network(
     """Build a network from config files, and find out which image it takes.
 
     Args:
-        files: JSON or YAML; what a later file defines replaces what an earlier one does, as with ``monai.bundle run``.
+        files: JSON or YAML; a later file overrides values of an earlier one, as with ``monai.bundle run``. ``~`` is
+            expanded.
         network: id of the network in them.
         shape: (C, spatial axes …). ``None`` for what the config says: its ids ``in_channels``, ``spatial_dims`` and
             ``image_size``, or else the arguments ``in_channels``, ``spatial_dims`` and ``img_size`` of the network.
 
     Returns:
-        the network, and the shape.
+        The network, and the shape.
 
     Raises:
         FileNotFoundError: a file is not there.
-        ValueError: a file is not JSON or YAML, there is no such id, it is no network, or the shape can't be told.
+        ValueError: a file is not JSON or YAML, there is no such id, it is no network, or the shape is not known.
     """
+    files = [Path(file).expanduser() for file in files]
     config = _merged(files)
     if network not in config:
         defined = ", ".join(key for key in config if key.endswith(("_def", "network"))) or ", ".join(list(config)[:12])
-        raise ValueError(f"{_named(files)} define no '{network}', but {defined or 'nothing'}: give --network ID.")
+        raise ValueError(f"{_named(files)} define no '{network}', only {defined or 'nothing'}: give --network ID.")
     if "bundle_root" in config:
-        # The config looks for it among the calls of MONAI's commands; this is none.
-        config["bundle_root"] = str(Path(files[0]).resolve().parent.parent)
+        # `monai_kd.bundle.root` finds it from MONAI's commands only.
+        config["bundle_root"] = str(files[0].resolve().parent.parent)
     parser = ConfigParser(config)
     built = _evaluated(parser, network, files)
     if callable(built) and not isinstance(built, nn.Module):
         built = built()
     if not isinstance(built, nn.Module):
         raise ValueError(f"'{network}' in {_named(files)} is a {type(built).__name__}, not a network.")
-    return built, [int(side) for side in shape or _told_shape(parser, network, files)]
+    return built, [int(side) for side in shape or _configured_shape(parser, network, files)]
 
 
 def run_taps(
@@ -58,17 +60,17 @@ def run_taps(
     """``python -m monai_kd taps``: print a table, or JSON, of what `inspect_taps` finds.
 
     Args:
-        configs: files, or several of them in one text with commas between, see `configured_network`.
+        configs: paths of files, each one path or several separated by commas; see `configured_network`.
         network: id of the network in them.
         input_shape: of one image, ``"3,256,256"``.
-        as_json: one JSON object for programs: ``network``, ``input_shape``, and ``modules``, a list of `TapRow`.
+        as_json: print one JSON object: ``network``, ``input_shape``, and ``modules``, a list of `TapRow`.
 
     Returns:
-        the exit code: 0, or 2 after one line on stderr.
+        The exit code: 0, or 2 after one line on stderr.
     """
     try:
         shape = None if input_shape is None else _parsed(input_shape)
-        files = [name for text in configs for name in ([text] if Path(text).is_file() else text.split(","))]
+        files = [name for text in configs for name in ([text] if _is_file(text) else text.split(","))]
         built, shape = configured_network(files, network, shape)
         rows = inspect_taps(built, shape)
     except Exception as error:  # of any kind: a config runs code, and so does a network
@@ -82,9 +84,13 @@ def run_taps(
     return 0
 
 
-def _merged(files: Sequence[str | Path]) -> dict[str, Any]:
+def _is_file(text: str) -> bool:
+    return Path(text).expanduser().is_file()
+
+
+def _merged(files: Sequence[Path]) -> dict[str, Any]:
     for file in files:
-        if not Path(file).is_file():
+        if not file.is_file():
             raise FileNotFoundError(f"there is no file {file}.")
         try:
             content = ConfigParser.load_config_file(str(file))
@@ -95,26 +101,28 @@ def _merged(files: Sequence[str | Path]) -> dict[str, Any]:
     return ConfigParser.load_config_files([str(file) for file in files])
 
 
-def _evaluated(parser: ConfigParser, name: str, files: Sequence[str | Path]) -> Any:
+def _evaluated(parser: ConfigParser, name: str, files: Sequence[Path]) -> Any:
     try:
         return parser.get_parsed_content(name)
     except Exception as error:
         cause = str(cause_of(error)).rstrip(".")
         raise ValueError(
-            f"'{name}' of {_named(files)} can't be built: {cause}. A small file that refers to values of a train.json "
-            "must be named behind it."
+            f"'{name}' of {_named(files)} can't be built: {cause}. If a file refers to values of a train.json, give "
+            "that train.json before it."
         ) from error
 
 
-def _told_shape(parser: ConfigParser, network: str, files: Sequence[str | Path]) -> list[int]:
-    def told(*names: str) -> Any:
+def _configured_shape(parser: ConfigParser, network: str, files: Sequence[Path]) -> list[int]:
+    def first_value(*names: str) -> Any:
         return next((_evaluated(parser, name, files) for name in names if parser.get(name) is not None), None)
 
-    channels = told("in_channels", f"{network}::in_channels")
-    axes = told("spatial_dims", f"{network}::spatial_dims") or 2
-    size = told("image_size", f"{network}::img_size")
+    channels = first_value("in_channels", f"{network}::in_channels")
+    axes = first_value("spatial_dims", f"{network}::spatial_dims") or 2
+    size = first_value("image_size", f"{network}::img_size")
     if channels is None or size is None:
-        raise ValueError(f"{_named(files)} do not say which image '{network}' takes: give --input_shape, as 3,256,256.")
+        raise ValueError(
+            f"the input shape of '{network}' is not in {_named(files)}: give --input_shape, such as 3,256,256."
+        )
     return [channels, *([size] * axes if isinstance(size, int) else size)]
 
 
@@ -128,7 +136,7 @@ def _parsed(text: str) -> list[int]:
     return shape
 
 
-def _named(files: Sequence[str | Path]) -> str:
+def _named(files: Sequence[Path]) -> str:
     return ", ".join(map(str, files))
 
 

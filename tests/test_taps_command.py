@@ -34,9 +34,9 @@ def found(capsys, *arguments: str) -> dict:
 
 
 def test_json(tmp_path, capsys):
-    told = found(capsys, saved(tmp_path, TRAIN))
-    assert (told["network"], told["input_shape"]) == ("BasicUNet", [2, 32, 32])
-    rows = {row["path"]: row for row in told["modules"]}
+    printed = found(capsys, saved(tmp_path, TRAIN))
+    assert (printed["network"], printed["input_shape"]) == ("BasicUNet", [2, 32, 32])
+    rows = {row["path"]: row for row in printed["modules"]}
     assert rows["upcat_3"]["shape"] == [1, 4, 8, 8]
     assert rows["upcat_3"]["stride"] == [4, 4]
     assert rows["upcat_3"]["problem"] == ""
@@ -81,9 +81,9 @@ def test_a_later_file_replaces_the_network(together, tmp_path, capsys):
     network = {**TRAIN["network_def"], "_target_": "BasicUNetPlusPlus"}
     student = {"network_def": network, "student_taps": {"d4": "upcat_3_1"}}
     files = [saved(tmp_path, TRAIN), saved(tmp_path, student, "student.json")]
-    told = found(capsys, *([",".join(files)] if together else files))
-    assert told["network"] == "BasicUNetPlusPlus"
-    assert "upcat_3_1" in {row["path"] for row in told["modules"]}
+    printed = found(capsys, *([",".join(files)] if together else files))
+    assert printed["network"] == "BasicUNetPlusPlus"
+    assert "upcat_3_1" in {row["path"] for row in printed["modules"]}
 
 
 def test_the_bundle_from_any_folder(tmp_path, monkeypatch):
@@ -99,14 +99,18 @@ def test_the_bundle_from_any_folder(tmp_path, monkeypatch):
         (None, [], "there is no file .*train.json"),
         ("{", [], "train.json is neither JSON nor YAML"),
         ("[1]", [], "train.json holds a list, not a config"),
-        ({"model": 1}, [], "define no 'network_def', but model: give --network ID"),
-        (TRAIN, ["--network", "netwrk"], "define no 'netwrk', but network_def, teacher_def: give --network ID"),
+        ({"model": 1}, [], "define no 'network_def', only model: give --network ID"),
+        (TRAIN, ["--network", "netwrk"], "define no 'netwrk', only network_def, teacher_def: give --network ID"),
         (TRAIN, ["--network", "learning_rate"], "'learning_rate' in .*train.json is a float, not a network"),
-        ({"network_def": UNET}, [], "do not say which image 'network_def' takes: give --input_shape, as 3,256,256"),
+        ({"network_def": UNET}, [], "the input shape of 'network_def' is not in "),
         (TRAIN, ["--input_shape", "3x64"], "--input_shape is '3x64': channels and spatial axes are needed"),
         (TRAIN, ["--input_shape", "3,0,64"], "--input_shape is '3,0,64'"),
         (TRAIN, ["--input_shape", "5,32,32"], "expected input.* to have 2 channels, but got 5"),
-        ({"network_def": {**UNET, "in_channels": "@channels"}}, [], "`@channels` is not defined .* named behind it"),
+        (
+            {"network_def": {**UNET, "in_channels": "@channels"}},
+            [],
+            "`@channels` is not defined .* give that train.json before it",
+        ),
         ({"network_def": {"_target_": "BasicUNett"}}, [], "can't be built: .*BasicUNett"),
         ({"network_def": {**UNET, "norm": "nix"}, "image_size": 32}, [], "can't be built: "),
     ],
@@ -114,8 +118,8 @@ def test_the_bundle_from_any_folder(tmp_path, monkeypatch):
 def test_one_line_for_what_is_wrong(content, arguments, message, tmp_path, capsys):
     file = str(tmp_path / "train.json") if content is None else saved(tmp_path, content)
     assert main(["taps", file, *arguments]) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    (line,) = told.err.splitlines()
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (line,) = printed.err.splitlines()
     assert line.startswith("error: ")
     assert re.search(message, line), line

@@ -1,4 +1,4 @@
-"""What the configs of the bundles call, as ``kd``."""
+"""Functions and classes that the configs of the bundles use under the name ``kd``."""
 
 from .. import losses
 from ..config import build_network, check_settings

@@ -1,4 +1,4 @@
-"""A run that no other run into the same folder gets mixed with."""
+"""Runs that have their output folder to themselves."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ __all__ = ["run_alone"]
 
 
 def run_alone(engine: str, output_dir: str | Path, is_main: bool = True) -> None:
-    """Build and run an engine of the config that is being run, as the only process that writes into its folder.
+    """Build and run an engine of the config that is being run, with the output folder locked against other writers.
 
-    Two trainings into one folder would both end well, and leave the weights of one with the settings of the other; two
-    evaluations, tables of different slices. Reading from the folder is free: a server may serve what is trained in it.
+    Without the lock, two trainings with one output folder would both finish, and leave the weights of one beside the
+    settings of the other; two evaluations would leave tables of different slices. Reading is not locked: a server may
+    serve the model that is being trained in the folder.
 
-    The engine is named, not given: an expression that refers to it would have built it already, and with it trained the
-    teacher, before the folder is locked.
+    The engine is given by its id, not as an object: a reference to it in the expression would build it, and train the
+    teacher on the way, before the folder is locked.
 
     Args:
-        engine: its id, ``"train#trainer"``, say.
-        output_dir: locked until the engine has run or failed, see `data_prep.lock.only_writer`.
-        is_main: whether this process writes; of several, only the first one locks.
+        engine: id of the engine, such as ``"train#trainer"``.
+        output_dir: locked until the engine has finished or failed, see `data_prep.lock.only_writer`.
+        is_main: whether this process writes; of several processes, only the first one locks.
 
     Raises:
         FolderInUse: another process writes into the folder.
-        RuntimeError: called elsewhere than from a config.
+        RuntimeError: not called from a config.
     """
     parser = running().parser
     if parser is None:

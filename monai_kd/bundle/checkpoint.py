@@ -1,4 +1,4 @@
-"""What a reader must know about the weights behind a report."""
+"""Facts about a checkpoint that are shown with its results."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ DIGITS = 12
 
 @dataclass(frozen=True)
 class CheckpointFacts:
-    """Of one checkpoint file.
+    """Facts about one checkpoint file.
 
     Attributes:
-        file: its name, without its folder.
-        sha256: the first 12 digits.
-        synthetic: it was trained on phantoms; ``None`` when there are no settings beside it to tell.
+        file: name of the file, without its folder.
+        sha256: the first 12 hexadecimal digits of its SHA-256.
+        synthetic: whether it was trained on phantoms; ``None`` when there is no ``settings.json`` beside it.
     """
 
     file: str
@@ -47,5 +47,5 @@ def _synthetic(settings: dict[str, Any]) -> bool:
     try:
         return bool(read_datalist(settings["dataset_dir"], allow_outside=True).get("synthetic"))
     except (OSError, ValueError, KeyError, TypeError):
-        # Trained elsewhere, or the folder is gone: nothing says that it was synthetic.
+        # Trained elsewhere, or the folder is gone: then there is no sign of synthetic data.
         return False

@@ -1,4 +1,4 @@
-"""The data a bundle works on: the given folder, or generated phantoms, logged as a warning."""
+"""The data set that a bundle works on: the given folder, or else generated phantoms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..data import mask_value, read_datalist
-from .processes import first_alone
+from .processes import rank_zero_first
 
 __all__ = ["dataset_folder", "mask_values", "phantom_folder", "preset"]
 
@@ -18,46 +18,50 @@ PHANTOM_SLICES, PHANTOM_SEED = 240, 0
 
 
 def phantom_folder() -> Path:
-    """Where generated phantoms are kept: under ``$MONAI_KD_HOME``, or ``~/.cache/monai_kd``."""
+    """The folder of the generated phantoms, in ``$MONAI_KD_HOME`` or else ``~/.cache/monai_kd``."""
     home = Path(os.environ.get("MONAI_KD_HOME") or Path.home() / ".cache" / "monai_kd").expanduser()
     return home / f"phantoms-{PHANTOM_SLICES}-{PHANTOM_SEED}"
 
 
 def preset(dataset_dir: str | None, given: bool = False) -> str:
-    """``"demo"``, networks small enough for phantoms on a CPU, when no data set is given; ``"full"`` otherwise.
+    """Name of the preset of a run.
 
     Args:
         dataset_dir: folder of a data set, or ``None``.
-        given: whether the slices are given one by one instead, see `given_data`: ``"labelling"``.
+        given: whether the slices are given one by one, see `given_data`.
+
+    Returns:
+        ``"labelling"`` for slices that are given one by one; ``"demo"``, with networks small enough for phantoms on a
+        CPU, when no data set is given; ``"full"`` otherwise.
     """
     return "labelling" if given else "demo" if dataset_dir is None else "full"
 
 
 def dataset_folder(dataset_dir: str | None, phantoms: bool = True) -> str:
-    """The data set folder to use, absolute; without one, phantoms are made once, and it is said.
+    """The absolute path of the data set folder; without one, phantoms are made once, which is logged as a warning.
 
     Args:
         dataset_dir: folder with ``datalist.json``, or ``None``.
-        phantoms: whether phantoms will do; there are none of volumes.
+        phantoms: whether phantoms may be used; there are no phantom volumes.
 
     Raises:
-        FileNotFoundError: a folder was given and is not there, or holds no data list.
-        ValueError: none was given, and phantoms will not do.
+        FileNotFoundError: the given folder does not exist, or holds no data list.
+        ValueError: no folder was given, and phantoms may not be used.
     """
     if dataset_dir is not None:
-        # Whether it may name files elsewhere is for those to say who read them.
+        # Whether entries may name files outside the folder is checked where the files are read.
         read_datalist(dataset_dir, allow_outside=True)
         return str(Path(dataset_dir).expanduser().resolve())
     if not phantoms:
         raise ValueError("dataset_dir: give the folder of a data set, --dataset_dir FOLDER; see docs/volumes.md.")
     folder = phantom_folder()
     data = folder / "dataset"
-    logger.warning("No dataset_dir was given: using SYNTHETIC phantom slices, which look like head MRI and are none.")
-    with first_alone():
+    logger.warning("No dataset_dir was given: using SYNTHETIC phantom slices, which only resemble head MRI.")
+    with rank_zero_first():
         if (data / "datalist.json").is_file():
             logger.warning("Phantoms made earlier are in %s. Give --dataset_dir FOLDER for your own slices.", data)
         else:
-            # Raw-file readers are of no use to a run on real data or to a server.
+            # Imported here: runs on real data and servers do not need the readers of raw files.
             from data_prep.convert import convert
             from data_prep.phantom import write_phantoms
 
@@ -70,11 +74,12 @@ def dataset_folder(dataset_dir: str | None, phantoms: bool = True) -> str:
 
 
 def mask_values(dataset_dir: str | None, out_channels: int) -> Mapping[int, int] | int | None:
-    """Which values mask files may hold, for `monai_kd.transforms.DeclaredMask`.
+    """The values that mask files may hold, for `monai_kd.transforms.DeclaredMask`.
 
     Args:
-        dataset_dir: folder whose data list declares it; ``None`` for slices that are given one by one.
-        out_channels: of the network. Masks that are given for several classes hold the indices of the classes.
+        dataset_dir: folder whose data list declares the values; ``None`` for slices that are given one by one.
+        out_channels: output channels of the network. For several classes, masks that are given one by one hold the
+            indices of the classes.
 
     Example:
         >>> mask_values(None, 1), mask_values(None, 3)

@@ -1,4 +1,4 @@
-"""Where the bundles are."""
+"""Finding the folder of a bundle."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ __all__ = ["find_bundle"]
 
 
 def find_bundle(name: str, bundles: str | Path | None = None) -> Path:
-    """The folder of a bundle, absolute.
+    """The absolute path of the folder of a bundle.
 
     Args:
-        name: ``"seg_student"``, say.
-        bundles: the folder it lies in; without one, ``bundles/`` of the checkout that this package runs from.
+        name: name of the bundle, such as ``"seg_student"``.
+        bundles: folder of the bundles; ``None`` for ``bundles/`` of the checkout that this package runs from.
 
     Raises:
         FileNotFoundError: there is no such bundle.
@@ -22,6 +22,6 @@ def find_bundle(name: str, bundles: str | Path | None = None) -> Path:
     if not (bundle / "configs").is_dir():
         raise FileNotFoundError(
             f"there is no bundle {name} in {folder.resolve()}: run this from a checkout of the repository, or give "
-            "--bundles FOLDER, the bundles/ of one."
+            "the folder bundles/ of a checkout, --bundles FOLDER."
         )
     return bundle

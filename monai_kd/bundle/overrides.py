@@ -1,4 +1,4 @@
-"""Values of a command line, as they were typed."""
+"""Checks of the overrides of a config, and paths from the command line as they were typed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .workflow import running
 
 __all__ = ["PATHS", "accept_overrides"]
 
-# Ids of files and folders. Their values are no expressions, whatever they look like.
+# Ids of files and folders. Their values are never expressions.
 PATHS = frozenset(
     {
         *("bundle_root", "dataset_dir", "output_dir", "input", "checkpoint", "init_checkpoint"),
@@ -26,15 +26,15 @@ PATHS = frozenset(
 def accept_overrides() -> None:
     """Check the overrides of the config that is being initialized, and take paths among them as they were typed.
 
-    MONAI accepts ``--epoch 3`` and ignores it. Its command line makes a number of a folder called ``100360``, a tuple
-    of ``a,b``, cuts ``pat#2`` at the ``#``, and reads ``@home`` as a reference; so the paths of `PATHS` are read anew
-    from the arguments of the process. ``~`` is expanded. From Python, a path that begins with ``$`` or ``@`` is an
-    expression, see `monai_kd.config.literal`.
+    MONAI accepts an unknown id, such as ``--epoch 3``, and ignores it. Its command line turns the name of a folder
+    ``100360`` into a number and ``a,b`` into a tuple, cuts ``pat#2`` at the ``#``, and takes ``@home`` for a reference.
+    Therefore the values of `PATHS` are read again from the arguments of the process, and ``~`` in them is expanded.
+    From Python, a path that begins with ``$`` or ``@`` is an expression, see `monai_kd.config.literal`.
 
     Call it first in ``initialize``.
 
     Raises:
-        ValueError: an override names nothing in the config; the message holds the nearest ids.
+        ValueError: an override is not an id of the config; the message lists the most similar ids.
     """
     install_short_errors()
     run = running()
@@ -48,12 +48,12 @@ def accept_overrides() -> None:
     if changed:
         for name, value in changed.items():
             run.parser[name] = value
-        # The items of the config that are there already hold the values of before.
+        # Items that were parsed before hold the old values.
         run.parser.parse(reset=True)
 
 
 def _as_typed(name: str, value: Any) -> Any:
-    """The value to put into the config for an override that is a path."""
+    """The value of an override that is a path, for the config."""
     typed = _on_command_line(name)
     if typed is not None and DefaultParseValue(typed) == value:
         return value if value is None else literal(str(Path(typed).expanduser()))
@@ -63,7 +63,7 @@ def _as_typed(name: str, value: Any) -> Any:
 
 
 def _on_command_line(name: str) -> str | None:
-    """The text behind ``--name`` in the arguments of this process; the last one, as for Fire."""
+    """The text after ``--name`` in the arguments of this process; the last one counts, as in Fire."""
     found = None
     for place, argument in enumerate(sys.argv[1:], 1):
         flag, equals, text = argument.partition("=")

@@ -1,4 +1,4 @@
-"""Several processes started by torchrun: one for each GPU, or on CPUs by gloo."""
+"""Training in several processes started by torchrun: one for each GPU (NCCL), or on CPUs (gloo)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 
-# Not used here. Its functions take the group as a default value when it is imported, as DDP does later, and would keep
-# the group alive for ever: imported before there is a group, they hold none.
+# Not used here, but imported before there is a process group: DDP imports it later, and its functions then take the
+# group as a default value of an argument, which keeps the group alive for ever.
 import torch.distributed.nn.functional
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -19,7 +19,15 @@ from torch.nn.parallel import DistributedDataParallel
 # Modules that hold the process group for as long as they live.
 _wrapped: weakref.WeakSet[DistributedDataParallel] = weakref.WeakSet()
 
-__all__ = ["distributed", "first_alone", "in_processes", "local_rank", "rank", "start_processes", "stop_processes"]
+__all__ = [
+    "distributed",
+    "is_distributed",
+    "local_rank",
+    "rank",
+    "rank_zero_first",
+    "start_processes",
+    "stop_processes",
+]
 
 
 def _from_torchrun(name: str) -> int:
@@ -32,7 +40,7 @@ def _from_torchrun(name: str) -> int:
 
 
 def rank() -> int:
-    """Number of this process among all.
+    """Rank of this process among all processes.
 
     Raises:
         RuntimeError: not started by torchrun.
@@ -41,7 +49,7 @@ def rank() -> int:
 
 
 def local_rank() -> int:
-    """Number of this process on its machine, which is the number of its GPU.
+    """Rank of this process among those of its machine, which is the index of its GPU.
 
     Raises:
         RuntimeError: not started by torchrun.
@@ -50,11 +58,11 @@ def local_rank() -> int:
 
 
 def start_processes(device: torch.device | str) -> None:
-    """Join the process group, unless that is done: NCCL for CUDA devices, gloo for CPUs."""
+    """Join the process group, unless this process has joined it: NCCL for CUDA devices, gloo for CPUs."""
     device = torch.device(device)
     rank()
-    if in_processes():
-        # A student's run that trains its teacher first.
+    if is_distributed():
+        # The teacher's run within the run of its student.
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -62,13 +70,16 @@ def start_processes(device: torch.device | str) -> None:
 
 
 def stop_processes() -> None:
-    """Leave the process group, and wait until its threads have ended. What `distributed` wrapped can't be trained on.
+    """Leave the process group, and wait until its threads have ended.
 
-    A thread of gloo lets go of the tensors of its last operation some time after the operation is done. When Python has
-    begun to end by then, the thread brings the process down ("terminate called without an active exception", exit code
-    -6). Only a group that nobody holds any more joins its threads.
+    Modules that `distributed` wrapped can't be trained afterwards.
+
+    A thread of gloo releases the tensors of its last operation some time after the operation. If Python is shutting
+    down by then, the thread aborts the process ("terminate called without an active exception", exit code -6). The
+    threads are joined only when the last reference to the group is gone, so the references of wrapped modules are
+    deleted first.
     """
-    if not in_processes():
+    if not is_distributed():
         return
     for module in _wrapped:
         del module.reducer, module.logger, module.process_group
@@ -76,36 +87,36 @@ def stop_processes() -> None:
     dist.destroy_process_group()
 
 
-def in_processes() -> bool:
-    """Whether this process is one of a group."""
+def is_distributed() -> bool:
+    """Whether this process belongs to a process group."""
     return dist.is_available() and dist.is_initialized()
 
 
 @contextmanager
-def first_alone() -> Iterator[None]:
-    """A block that the first process of a group runs before the others, which then find done what it did.
+def rank_zero_first() -> Iterator[None]:
+    """A block that rank 0 runs first, while the other processes of the group wait before theirs.
 
     Example:
-        >>> with first_alone():  # no group, nothing to wait for
+        >>> with rank_zero_first():  # without a group, there is nothing to wait for
         ...     done = True
     """
-    if in_processes() and dist.get_rank() > 0:
+    if is_distributed() and dist.get_rank() > 0:
         dist.barrier()
     yield
-    if in_processes() and dist.get_rank() == 0:
+    if is_distributed() and dist.get_rank() == 0:
         dist.barrier()
 
 
 def distributed(module: nn.Module, device: torch.device | str, find_unused: bool = False) -> nn.Module:
-    """``DistributedDataParallel`` around a module that has something to train, the module itself otherwise.
+    """Wrap a module into ``DistributedDataParallel``; a module without trainable parameters is returned as it is.
 
-    As elsewhere in DDP, BatchNorm normalises by the part of the batch that its own process has, and its running
-    statistics are those of the first process.
+    As usual with DDP, BatchNorm normalises by the batch of its own process, and its running statistics are those of
+    rank 0.
 
     Args:
         module: student or loss.
-        device: of this process.
-        find_unused: some parameters may get no gradient, as projections do whose terms have weight 0.
+        device: device of this process.
+        find_unused: whether some parameters may get no gradient, such as projections of terms of weight 0.
     """
     if not any(parameter.requires_grad for parameter in module.parameters()):
         return module

@@ -1,4 +1,4 @@
-"""What a config needs to know about its own run, and MONAI does not tell it."""
+"""Functions for configs that need to know about their own run, which MONAI does not provide."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ TRAINING_DATA = "train#dataset#data"
 
 
 def root() -> str:
-    """Folder of the bundle whose config is being read, absolute: the one that holds ``configs/``.
+    """The absolute path of the bundle whose config is being read: the folder that holds ``configs/``.
 
-    Works from any working directory, through ``monai.bundle run``, ``create_workflow``, ``ckpt_export``,
-    ``verify_net_in_out`` and the like.
+    Works from any working directory, with ``monai.bundle run``, ``create_workflow``, ``ckpt_export``,
+    ``verify_net_in_out`` and similar commands.
 
     Raises:
-        RuntimeError: it can't be found, when a config is parsed by hand.
+        RuntimeError: the config was read by a ``ConfigParser`` directly, and the working directory is not a bundle.
     """
     folder = running().folder
-    # A parser used by hand: the working directory is what MONAI's own bundles assume.
+    # A ConfigParser used directly: MONAI's own bundles assume the working directory.
     if folder is None and (Path.cwd() / "configs" / "metadata.json").is_file():
         folder = Path.cwd() / "configs"
     if folder is None:
@@ -33,22 +33,22 @@ def root() -> str:
 
 
 def given_data() -> bool:
-    """Whether ``train#dataset#data`` is a list of items that somebody gave, as MONAI Label does, and not an expression.
+    """Whether ``train#dataset#data`` of the running config is a list of items, as MONAI Label sets it.
 
-    The config is that which is being read or run.
+    Otherwise it is the expression of the bundle.
     """
     parser = running().parser
     return parser is not None and isinstance(parser.get(TRAINING_DATA), list)
 
 
 def definition(id: str) -> dict[str, Any]:
-    """The definition of a network of the config that is being read, as plain values; see `definition_of`.
+    """The definition of a network in the running config, as plain values; see `definition_of`.
 
     Args:
-        id: of a component, ``"network_def"`` say.
+        id: id of a component, such as ``"network_def"``.
 
     Raises:
-        RuntimeError: the config can't be found.
+        RuntimeError: no config is running.
         ValueError: as `definition_of`.
     """
     parser = running().parser
@@ -69,7 +69,7 @@ def choose(name: str, options: Mapping[str, Any], what: str) -> Any:
 
 
 def type_names(objects: Iterable[object]) -> list[str]:
-    """The names of the classes of some objects, such as transforms, for ``settings.json``.
+    """The class names of objects, such as transforms, for ``settings.json``.
 
     Example:
         >>> type_names([1.0, "a"])

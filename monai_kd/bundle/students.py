@@ -1,4 +1,4 @@
-"""Both students, ready to be asked, from what is given on the command line."""
+"""Loading both students from the arguments of a command line."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ BUNDLES = {"segmentation": "seg_student", "classification": "cls_student"}
 
 @dataclass(frozen=True)
 class Students:
-    """The two networks and what a reader must know about them.
+    """The two networks and the facts about their checkpoints.
 
     Attributes:
         segment: predictor of seg_student.
         classify: predictor of cls_student.
-        checkpoints: theirs, by ``"segmentation"`` and ``"classification"``.
+        checkpoints: by ``"segmentation"`` and ``"classification"``.
     """
 
     segment: BundlePredictor
@@ -40,17 +40,17 @@ def load_students(
     device: str | None = None,
     bundles: Path | None = None,
 ) -> Students:
-    """Load both, and say so when one of them was trained on phantoms.
+    """Load both students; print a line when one of them was trained on phantoms.
 
     Args:
         segmentation, classification: checkpoints of seg_student and cls_student.
         threshold: on the probability of tumour; ``None`` for the bundle's.
-        temperature: that the classifier's logits are divided by, see `read_temperature`; ``None`` for the bundle's.
-        device: ``None`` for the bundle's choice.
+        temperature: the classifier's logits are divided by it, see `read_temperature`; ``None`` for the bundle's.
+        device: name of a device; ``None`` for the bundle's default.
         bundles: folder of the bundles, see `find_bundle`.
 
     Raises:
-        FileNotFoundError: there is no such bundle, checkpoint or file of a temperature.
+        FileNotFoundError: a bundle, a checkpoint or the file of the temperature does not exist.
         ValueError: a checkpoint does not fit its network, or a value is not allowed.
     """
     folders = {what: find_bundle(name, bundles) for what, name in BUNDLES.items()}
@@ -63,8 +63,8 @@ def load_students(
     segment = _predictor("segmentation", segmentation, folders, **shared, **cut)
     if threshold is not None and segment.threshold is None:
         raise ValueError(
-            f"--threshold: {segmentation} has none, as each pixel gets the most probable of the background and "
-            f"{', '.join(segment.mask_names)}: leave it out."
+            f"--threshold: {segmentation} has no threshold, because each pixel gets its most probable class "
+            f"(background or {', '.join(segment.mask_names)}): leave --threshold out."
         )
     classify = _predictor("classification", classification, folders, **shared, **softened)
     checkpoints = {
@@ -73,7 +73,7 @@ def load_students(
     }
     for what, facts in checkpoints.items():
         if facts.synthetic:
-            print(f"The {what} network was trained on SYNTHETIC phantoms: it knows nothing of real slices.")
+            print(f"The {what} network was trained on SYNTHETIC phantoms: its results on real slices mean nothing.")
     return Students(segment, classify, checkpoints)
 
 

@@ -1,4 +1,4 @@
-"""The temperature that softens the probabilities of a classifier, from the command line."""
+"""The temperature of a classifier, from the command line."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ __all__ = ["read_temperature"]
 
 
 def read_temperature(given: str, checkpoint: Path) -> float:
-    """The number that is given, or the one in a ``temperature.json`` that an evaluation wrote.
+    """The temperature given as a number, or by the ``temperature.json`` of an evaluation.
 
     Args:
-        given: a number, or the path of the file.
-        checkpoint: the classifier; a file must have been fitted to this one. A number is taken as it is.
+        given: a number, or the path of a file.
+        checkpoint: checkpoint of the classifier, which the temperature in a file must have been fitted to. A number is
+            not checked.
 
     Raises:
-        FileNotFoundError: ``given`` is neither a number nor a file.
+        FileNotFoundError: ``given`` is neither a number nor an existing file.
         ValueError: the file holds no temperature, or that of another checkpoint.
     """
     try:
@@ -26,7 +27,7 @@ def read_temperature(given: str, checkpoint: Path) -> float:
     except ValueError:
         path = Path(given).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"--temperature: {given} is no number, and there is no such file.")
+        raise FileNotFoundError(f"--temperature: {given} is not a number, and there is no such file.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         temperature, fitted_to = float(content["temperature"]), content["checkpoint"]["sha256"]
@@ -37,7 +38,7 @@ def read_temperature(given: str, checkpoint: Path) -> float:
     # A missing checkpoint is an error where it is loaded.
     if checkpoint.is_file() and file_sha256(checkpoint) != fitted_to:
         raise ValueError(
-            f"--temperature: {path} was fitted to another checkpoint than {checkpoint}; evaluate this one with "
+            f"--temperature: {path} was fitted to another checkpoint than {checkpoint}; evaluate this checkpoint with "
             "--calibrate True, or give a number."
         )
     return temperature

@@ -1,4 +1,4 @@
-"""What must be known of a checkpoint to use it: its network, and the input that it was trained with."""
+"""The settings that are needed to use a checkpoint: its network, and the input that it was trained with."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["trained_network", "trained_settings", "volume_settings"]
 
 logger = logging.getLogger(__name__)
 
-# Of a run that does not say so: runs from before these were values did it like this.
+# Values of earlier versions, which had no settings for these.
 _BEFORE = {
     **{"dataset_dir": None, "fold": None, "leave_out": [], "teacher": None, "taps": None},
     **{"in_channels": 3, "spatial_dims": 2, "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)},
     **{"multiclass": False, "activation": "sigmoid", "mask_names": ["tumour"], "class_names": [], "volumes": None},
 }
-# Needed to use a checkpoint; also what a bundle's train.json says where nothing was saved.
+# Settings that are read from a bundle's train.json where there is no settings.json.
 _USED = (
     *("network_def", "image_size", "in_channels", "spatial_dims", "mean", "std"),
     *("multiclass", "activation", "mask_names", "class_names"),
@@ -70,19 +70,19 @@ _VALID: dict[str, Callable[[Any], bool]] = {
 def trained_settings(checkpoint: str | Path, bundle_root: str | Path | None = None) -> dict[str, Any]:
     """The ``settings.json`` beside a checkpoint, with all that is needed to use the checkpoint.
 
-    Runs of earlier versions are read too; what they did not write down is what they did.
+    Settings of earlier versions are read too; values that they lack are filled in as those versions had them.
 
     Args:
         checkpoint: the weights.
-        bundle_root: bundle whose ``train.json`` describes the network where there is no checkpoint (yet), so that a
-            config can be looked at; or, logged as a warning, no ``settings.json`` beside it. Without one, both are
-            errors.
+        bundle_root: bundle whose ``train.json`` describes the network where there is no checkpoint (yet), so that its
+            config can be inspected, or, logged as a warning, where there is no ``settings.json`` beside it. ``None``:
+            both are errors.
 
     Returns:
         The settings; among them ``network_def``, see `build_network`, ``image_size``, ``in_channels``,
-        ``spatial_dims``, ``mean``, ``std``, ``multiclass``, ``activation``, ``mask_names``, ``class_names``, and as far
-        as they are known ``dataset_dir``, ``fold``, ``leave_out``, ``teacher``, ``taps``; ``volumes``, see
-        `volume_settings`, of a network of volumes.
+        ``spatial_dims``, ``mean``, ``std``, ``multiclass``, ``activation``, ``mask_names``, ``class_names``; where
+        known, ``dataset_dir``, ``fold``, ``leave_out``, ``teacher`` and ``taps``; and for a network of volumes
+        ``volumes``, see `volume_settings`.
 
     Raises:
         FileNotFoundError: there is no such checkpoint, and no bundle was given.
@@ -98,15 +98,16 @@ def trained_settings(checkpoint: str | Path, bundle_root: str | Path | None = No
             raise ValueError(f"{path} has no settings.json beside it, which describes its network: restore it.")
         saved = _of_bundle(Path(bundle_root))
         if path.is_file():
-            told = json.dumps(saved["network_def"])
-            logger.warning("%s has no settings.json beside it: assuming the network %s.", path, told)
+            network = json.dumps(saved["network_def"])
+            logger.warning("%s has no settings.json beside it: assuming the network %s.", path, network)
     elif "network_def" not in saved:
         saved = {**saved, **_of_before(saved, file)}
     settings = {**_BEFORE, **saved}
     for name, valid in _VALID.items():
         if not valid(settings.get(name)):
             raise ValueError(
-                f"{file}: {name} is {settings.get(name)!r}, which no run writes: restore the file, or train again."
+                f"{file}: {name} is {settings.get(name)!r}, which is not a valid value: restore the file, or train "
+                "again."
             )
     return settings
 
@@ -115,13 +116,13 @@ def trained_network(settings: Mapping[str, Any]) -> nn.Module:
     """The network of `trained_settings`, without its weights.
 
     Raises:
-        UntrustedNetwork: it is no network of MONAI or of this package; see `build_network`.
+        UntrustedNetwork: the network is not one of MONAI or of this package; see `build_network`.
     """
     return build_network(settings["network_def"], trusted=False)
 
 
 def volume_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What `trained_settings` tell of the input of a network of volumes, beside its channels and axes.
+    """The part of `trained_settings` that describes the input of a network of volumes.
 
     Returns:
         ``modalities`` (names of the channels), ``orientation`` and ``spacing``, see
@@ -132,30 +133,30 @@ def volume_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     volumes = settings.get("volumes")
     if volumes is None:
-        raise ValueError("checkpoint: it was trained on slices, not on volumes: leave the config of volumes away.")
+        raise ValueError("checkpoint: it was trained on slices, not on volumes: leave out the config of volumes.")
     if lacking := [name for name in ("modalities", "orientation", "spacing", "regions") if name not in volumes]:
         raise ValueError(f"settings.json: volumes has no {lacking[0]}: restore the file, or train again.")
     return dict(volumes)
 
 
 def _of_bundle(bundle_root: Path) -> dict[str, Any]:
-    """What the bundle's training would write at its full size."""
+    """The settings that the bundle's training would write for the preset ``"full"``."""
     configs = bundle_root / "configs"
     parser = ConfigParser()
     parser.read_config(str(configs / "train.json"))
     metadata = json.loads((configs / "metadata.json").read_text(encoding="utf-8"))
     pred = metadata["network_data_format"]["outputs"]["pred"]
-    # Channels of a classifier are its classes, in the order of their numbers.
+    # The channels of a classifier are its classes.
     channels = {} if pred["format"] == "segmentation" else pred["channel_def"]
     names = [channels[number] for number in sorted(channels, key=int)]
-    told = {"bundle_root": literal(str(bundle_root)), "preset": "full", "class_names": names}
-    parser.update({**told, **{name: False for name in ("given_data",) if name in parser}})
+    values = {"bundle_root": literal(str(bundle_root)), "preset": "full", "class_names": names}
+    parser.update({**values, **({"given_data": False} if "given_data" in parser else {})})
     settings = parser["settings"]
     return {name: parser.get_parsed_content(f"settings::{name}") for name in _USED if name in settings}
 
 
 def _of_before(saved: Mapping[str, Any], file: Path) -> dict[str, Any]:
-    """Network and taps of a run of version 0.1, which kept the values that differ between networks of one bundle."""
+    """Network and taps from the settings of version 0.1, which had the parameters of the bundle's network only."""
     try:
         if "network_name" in saved:
             network = {"_target_": "monai_kd.networks.create_backbone", "name": saved["network_name"]}
@@ -176,6 +177,6 @@ def _of_before(saved: Mapping[str, Any], file: Path) -> dict[str, Any]:
         return {"network_def": network, "taps": {f"d{level}": f"upcat_{level}" for level in (4, 3, 2, 1)}}
     except (KeyError, TypeError) as error:
         raise ValueError(
-            f'{file} does not describe the network ({error!r}): write its definition into it as "network_def", '
+            f'{file} does not describe the network ({error!r}): add the definition of the network as "network_def", '
             'such as {"_target_": "BasicUNet", "spatial_dims": 2, …}.'
         ) from None

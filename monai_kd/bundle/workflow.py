@@ -1,4 +1,4 @@
-"""The run that a config is evaluated in: where the config lies, and how it was overridden."""
+"""The run that a config is evaluated in: its folder, its files and its overrides."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from monai.utils import ensure_tuple
 
 __all__ = ["ARGUMENTS", "Running", "Workflow", "running"]
 
-# Arguments of MONAI's commands that travel beside the overrides.
+# Arguments of MONAI's commands that are passed together with the overrides.
 ARGUMENTS = frozenset(
     inspect.signature(ConfigWorkflow.__init__).parameters.keys() - {"self", "override"} | {"args_file", "workflow_name"}
 )
@@ -28,10 +28,10 @@ class Running:
     """A config that is being evaluated.
 
     Attributes:
-        parser: of the config, with all overrides; ``None`` when it cannot be found.
-        folder: that the config lies in, the ``configs/`` of a bundle; ``None`` when it cannot be found.
-        config_files: its files, later ones laid over earlier ones; known while the config is initialized.
-        overrides: ids that were overridden, with their values as Python got them; known for as long.
+        parser: parser of the config, with all overrides; ``None`` when it can't be found.
+        folder: folder of the config, ``configs/`` of a bundle; ``None`` when it can't be found.
+        config_files: its files, later ones override earlier ones; empty outside the initialization of the config.
+        overrides: id to value as Python received it; empty outside the initialization of the config.
     """
 
     parser: ConfigParser | None = None
@@ -44,15 +44,15 @@ _evaluated: ContextVar[Running | None] = ContextVar("evaluated", default=None)
 
 
 class Workflow(ConfigWorkflow):
-    """MONAI's ``ConfigWorkflow`` whose config can ask where it lies and how it was overridden.
+    """MONAI's ``ConfigWorkflow``, which makes the folder and the overrides of its config known to `running`.
 
-    MONAI tells a config neither, so that the plain command has to look for both on the call stack, see `running`. Use
-    this class from Python, or by ``--workflow_name monai_kd.bundle.Workflow``.
+    With MONAI's own workflow, `running` has to look for them on the call stack. Use this class from Python, or with
+    ``--workflow_name monai_kd.bundle.Workflow``.
 
     Args:
-        config_file: one file or several, later ones laid over earlier ones.
-        kwargs: as for ``ConfigWorkflow``. Overrides are parsed; wrap values that are to be taken as they are, paths
-            say, into `monai_kd.config.literal`.
+        config_file: one file or several, of which later ones override earlier ones.
+        kwargs: as for ``ConfigWorkflow``. Overrides are parsed as expressions; wrap values that are not, such as paths,
+            in `monai_kd.config.literal`.
     """
 
     def __init__(self, config_file: str | Sequence[str], **kwargs: Any) -> None:
@@ -70,7 +70,7 @@ class Workflow(ConfigWorkflow):
             _evaluated.reset(token)
 
     def value(self, id: str) -> Any:
-        """What stands under an id, with references and expressions resolved; nothing is run or initialized."""
+        """The value of an id, with references and expressions resolved, without running or initializing the config."""
         with self._evaluating():
             return self.parser.get_parsed_content(id)
 
@@ -84,14 +84,13 @@ class Workflow(ConfigWorkflow):
 
 
 def running() -> Running:
-    """The run whose config is being evaluated at this moment.
+    """The run whose config is being evaluated; of configs that are evaluated within each other, the innermost one.
 
-    A `Workflow` tells it. For MONAI's own commands and workflows it is read off the call stack, where the functions of
-    ``monai.bundle`` that evaluate the config hold all of it in their local variables. This is the one place where
-    that is done. Of configs that are evaluated within each other it is the innermost one.
+    A `Workflow` records it. For MONAI's own commands and workflows it is found on the call stack, in the local
+    variables of the functions of ``monai.bundle`` that evaluate the config. No other code inspects the stack.
     """
-    told, found = _evaluated.get(), _from_stack()
-    return found if told is None or found.parser not in (None, told.parser) else told
+    recorded, found = _evaluated.get(), _from_stack()
+    return found if recorded is None or found.parser not in (None, recorded.parser) else recorded
 
 
 def _from_stack() -> Running:
@@ -109,7 +108,7 @@ def _from_stack() -> Running:
         if isinstance(owner, (ConfigParser, ConfigWorkflow)):
             own = owner if isinstance(owner, ConfigParser) else owner.parser
             if parser is not None and own is not parser:
-                # A config within which this one, parsed by hand, is evaluated.
+                # An outer config, within which a ConfigParser evaluates this one.
                 break
             parser = own
         if folder is None and isinstance(owner, ConfigWorkflow):

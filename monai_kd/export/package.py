@@ -83,7 +83,7 @@ def export_package(bundle: str | Path, checkpoint: str | Path, output_dir: str |
     return difference
 
 
-def run_export(bundle: str, checkpoint: Path, output_dir: Path, bundles: Path | None = None) -> int:
+def run_export(bundle: str | Path, checkpoint: Path, output_dir: Path, bundles: Path | None = None) -> int:
     """``python -m monai_kd export``; the exit code: 0, or 2 after saying what is wrong.
 
     Args:
@@ -92,7 +92,7 @@ def run_export(bundle: str, checkpoint: Path, output_dir: Path, bundles: Path | 
         bundles: folder of the bundles.
     """
     try:
-        folder = Path(bundle) if (Path(bundle) / "configs").is_dir() else find_bundle(bundle, bundles)
+        folder = Path(bundle) if (Path(bundle) / "configs").is_dir() else find_bundle(str(bundle), bundles)
         difference = export_package(folder, checkpoint, output_dir)
     except (OSError, ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)

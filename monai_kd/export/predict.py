@@ -6,6 +6,7 @@ A SLICE is NIfTI (a slice or a volume), a .npy array (rows, columns) as a viewer
 import argparse
 import gzip
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -159,11 +160,18 @@ def mask_of(found, threshold, settings):
     return mask.astype(np.uint8)
 
 
+def expanded(text):
+    """A path with ~ expanded, which a shell leaves in --output_dir=~/masks."""
+    return Path(os.path.expanduser(text))
+
+
 def main():
     settings = json.loads((HERE / "settings.json").read_text(encoding="utf-8"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("slices", type=Path, nargs="+", metavar="SLICE")
-    parser.add_argument("--output_dir", type=Path, default=Path(), help="for masks (default: the working directory)")
+    parser.add_argument("slices", type=expanded, nargs="+", metavar="SLICE")
+    parser.add_argument(
+        "--output_dir", type=expanded, default=Path(), help="for masks (default: the working directory)"
+    )
     parser.add_argument("--threshold", type=float, default=settings.get("threshold"), help="on the probability")
     given = parser.parse_args()
     if given.threshold is not None and settings.get("activation") == "softmax":

@@ -138,7 +138,7 @@ TAPS = {**UNTRAINED, "recipe": "msgff"}
         ({"weights": {"cee": 1}}, "there is no loss term of the name cee (near: {'cee': ['ce']"),
         ({"weights": {"ce": "much"}}, "loss weights must be numbers, got {'ce': 'much'}"),
         (TAPS | {"teacher_taps": {"msgff": "backbones.0.layer9"}}, "has no module 'backbones.0.layer9'; nearest: back"),
-        (TAPS | {"teacher_taps": {"msg": "backbones.0.layer2"}}, "teacher_taps: it is not known which module of the"),
+        (TAPS | {"teacher_taps": {"msg": "backbones.0.layer2"}}, "has no module to compare with msgff of the student"),
         (TAPS | {"taps": {"msgff": "blocks.9"}}, "no module 'blocks.9'"),
         (
             {**UNTRAINED, "recipe": "kd", "teacher_overrides": {"freeze": "no", "epochs": 10**6}},

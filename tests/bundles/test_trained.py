@@ -147,7 +147,7 @@ def test_a_file_of_version_0_1_that_lacks_what_made_its_network(bundle, lacking,
         trained_settings(written(tmp_path, settings))
     assert lacking in str(caught.value)
     assert str(tmp_path / "settings.json") in str(caught.value)
-    assert 'write its definition into it as "network_def"' in str(caught.value)
+    assert 'add the definition of the network as "network_def"' in str(caught.value)
 
 
 @pytest.mark.parametrize("bundle", NETWORKS)
@@ -188,7 +188,7 @@ def test_settings_of_now_are_given_back(bundle, tmp_path, caplog):
 def test_damaged_values_are_refused_in_one_line(name, values, tmp_path):
     for value in values:
         checkpoint = untrained("cls_student", tmp_path, **{name: value})
-        with pytest.raises(ValueError, match=re.escape(f"{name} is {value!r}, which no run writes")) as caught:
+        with pytest.raises(ValueError, match=re.escape(f"{name} is {value!r}, which is not a valid value")) as caught:
             trained_settings(checkpoint)
         assert len(str(caught.value).splitlines()) == 1
         assert str(tmp_path / "settings.json") in str(caught.value)
@@ -200,7 +200,7 @@ def test_damaged_values_are_refused_in_one_line(name, values, tmp_path):
 )
 def test_numbers_that_nothing_is_normalised_by(name, value, tmp_path):
     checkpoint = untrained("seg_student", tmp_path, **{name: [0.2, value, 0.2]})
-    with pytest.raises(ValueError, match=f"{name} is .*, which no run writes"):
+    with pytest.raises(ValueError, match=f"{name} is .*, which is not a valid value"):
         trained_settings(checkpoint)
 
 

@@ -206,7 +206,7 @@ def test_sliding_window_validates_whole_volumes(run, dataset, tmp_path):
         ({"image_size": [16, 16, 4]}, "image_size must be whole numbers from 8, one an axis, got [16, 16, 4]"),
         ({"mask_names": ["edema"]}, "the regions edema are not there: tumour core, whole tumour, enhancing tumour"),
         ({"multiclass": True}, "overlap, so that they are no classes of a softmax"),
-        ({"teacher_store": "store"}, "patches of volumes no image comes twice"),
+        ({"teacher_store": "store"}, "patches of volumes no image occurs twice"),
         ({"overlap": 1}, "overlap must be a number from 0, below 1"),
     ],
 )
@@ -228,9 +228,9 @@ def test_there_are_no_phantoms_of_volumes(tmp_path):
     [
         (
             {"spacing": [1.0, 1.0, 1.0]},
-            "trained with spacing [1.0, 1.0, 1.0], and the teacher was with None",
+            "trained with spacing [1.0, 1.0, 1.0], and the teacher was trained with None",
         ),
-        ({"orientation": "LPS"}, "with orientation LPS, and the teacher was with RAS"),
+        ({"orientation": "LPS"}, "with orientation LPS, and the teacher was trained with RAS"),
         ({"mask_names": list(REGIONS)[::-1]}, "with mask_names ['enhancing tumour', 'whole tumour', 'tumour core']"),
     ],
 )

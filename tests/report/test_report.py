@@ -449,7 +449,7 @@ WRONG = {
     "temperature file": (
         lambda good, d: good,
         ["--temperature", "t.json"],
-        "t.json is no number, and there is no",
+        "t.json is not a number, and there is no",
     ),
     "no temperature file": (
         lambda good, d: good,

@@ -1,0 +1,45 @@
+"""What the commands of ``python -m monai_kd`` make of their arguments."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from monai_kd.__main__ import command_parser, main
+
+CHECKPOINTS = ["--segmentation=~/s.pt", "--classification=~/c.pt", "--bundles=~/b"]
+COMMANDS = {
+    "demo": (["~/out", "--bundles=~/b"], {"output_dir": "out", "bundles": "b"}),
+    "report": (
+        ["~/in", "--output_dir=~/out", *CHECKPOINTS],
+        {"input": "in", "output_dir": "out", "segmentation": "s.pt", "classification": "c.pt", "bundles": "b"},
+    ),
+    "serve": (CHECKPOINTS, {"segmentation": "s.pt", "classification": "c.pt", "bundles": "b"}),
+    "compare": (["~/a", "~/b"], {"first": "a", "second": "b"}),
+    "export": (["~/b", "~/m.pt", "~/out"], {"bundle": "b", "checkpoint": "m.pt", "output_dir": "out"}),
+    "label_app": (
+        ["~/app", *CHECKPOINTS, "--teacher=~/t.pt"],
+        {"folder": "app", "segmentation": "s.pt", "classification": "c.pt", "teacher": "t.pt", "bundles": "b"},
+    ),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_home_folder_is_expanded_in_every_path(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    arguments, paths = COMMANDS[command]
+    given = vars(command_parser().parse_args([command, *arguments]))
+    assert {name: given[name] for name in paths} == {name: tmp_path / path for name, path in paths.items()}
+
+
+def test_home_folder_is_expanded_in_configs_of_taps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    convolution = {"_target_": "torch.nn.Conv2d", "in_channels": "@channels", "out_channels": 1, "kernel_size": 1}
+    (tmp_path / "a.json").write_text(json.dumps({"network_def": convolution, "channels": 1}))
+    (tmp_path / "b.json").write_text(json.dumps({"channels": 2}))
+    assert main(["taps", "~/a.json,~/b.json", "--input_shape=2,8,8", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["network"] == "Conv2d"
