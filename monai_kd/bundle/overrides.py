@@ -34,7 +34,8 @@ def accept_overrides() -> None:
     Call it first in ``initialize``.
 
     Raises:
-        ValueError: an override is not an id of the config; the message lists the most similar ids.
+        ValueError: an override is not an id of the config, the message lists the most similar ids; or a path is ``~name``
+            and there is no user of this name.
     """
     install_short_errors()
     run = running()
@@ -56,10 +57,20 @@ def _as_typed(name: str, value: Any) -> Any:
     """The value of an override that is a path, for the config."""
     typed = _on_command_line(name)
     if typed is not None and DefaultParseValue(typed) == value:
-        return value if value is None else literal(str(Path(typed).expanduser()))
+        return value if value is None else literal(_expanded(name, typed))
     if isinstance(value, (str, Path)) and not str(value).startswith(("$", "@")):
-        return literal(str(Path(value).expanduser()))
+        return literal(_expanded(name, value))
     return value
+
+
+def _expanded(name: str, path: str | Path) -> str:
+    try:
+        return str(Path(path).expanduser())
+    except RuntimeError:
+        raise ValueError(
+            f"{name} is {str(path)!r}, and there is no user of this name: a folder that is called so needs its "
+            "absolute path."
+        ) from None
 
 
 def _on_command_line(name: str) -> str | None:
