@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from monai.config import PathLike
 from monai.data import ImageReader
 from monai.utils import ensure_tuple
 
@@ -83,10 +84,10 @@ class VolumeReader(ImageReader):
         super().__init__()
         self.channels, self.constant, self.max_pixels = channels, bool(constant), int(max_pixels)
 
-    def verify_suffix(self, filename: Sequence[str | Path] | str | Path) -> bool:
+    def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         return all(kind_of(each) is not None for each in ensure_tuple(filename))
 
-    def read(self, data: Sequence[str | Path] | str | Path, **kwargs: Any) -> tuple[str | Path, ...]:
+    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> tuple[str | Path, ...]:
         return ensure_tuple(data)
 
     def get_data(self, img: tuple[str | Path, ...]) -> tuple[np.ndarray, dict[str, Any]]:

@@ -164,7 +164,6 @@ def test_heads_of_dynunet_are_supervised(dataset, tmp_path):
     [
         pytest.param((24, 20), REGIONS, False, 3, id="slices of four channels"),
         pytest.param((24, 24, 16), {"edema": [2], "core": [1, 4]}, True, 3, id="classes that exclude each other"),
-        pytest.param((24, 24, 16), {"whole": [1, 2, 4]}, False, 1, id="one region"),
     ],
 )
 def test_axes_and_classes_are_values(tmp_path, size, regions, multiclass, channels):
