@@ -34,8 +34,8 @@ def accept_overrides() -> None:
     Call it first in ``initialize``.
 
     Raises:
-        ValueError: an override is not an id of the config, the message lists the most similar ids; or a path is ``~name``
-            and there is no user of this name.
+        ValueError: an override is not an id of the config, the message lists the most similar ids; or a path is
+            ``~name`` and there is no user of this name.
     """
     install_short_errors()
     run = running()

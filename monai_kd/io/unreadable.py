@@ -31,8 +31,8 @@ class UnusableItems(ValueError):
 def reason_of(error: BaseException) -> str | None:
     """The reason of the `UnreadableImage` that led to ``error``, however often MONAI wrapped it; else ``None``.
 
-    The reason does not have the file's path, even where the message has it. Too little memory, of the computer or of the
-    GPU, is a reason too, because the next image may be smaller.
+    The reason does not have the file's path, even where the message has it. Too little memory, of the computer or of
+    the GPU, is a reason too, because the next image may be smaller.
     """
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, UnreadableImage) and not _out_of_memory(cause):
