@@ -98,7 +98,6 @@ class MaskReport(EvaluationReport):
             [self._panel(rank, number, read) for rank, number in shown],
             self.output_dir / "overlays.png",
             f"{self.title}: {_shown(len(ranked), self.panels)} slices by Dice (mean {mean:.3f})",
-            mask_names=self.mask_names,
         )
 
     def _groups(self, ranked: Sequence[tuple[float, int]]) -> dict[str, list[float]]:
@@ -122,7 +121,7 @@ class MaskReport(EvaluationReport):
         prediction, truth = (packed.masks() for packed in self._packed[number])
         distance = "" if row["hd95_mm"] is None else f", HD95 {row['hd95_mm']:.1f} mm"
         title = f"{rank}  {printable(row['source'])}  {row['class_name']}\nDice {row['dice']:.2f}{distance}"
-        return OverlayPanel(image, truth, prediction, title)
+        return OverlayPanel(image, truth, prediction, title, self.mask_names)
 
 
 class _Packed:

@@ -97,6 +97,7 @@ class OverlayGrid:
                         truth=truth,
                         prediction=prediction,
                         title=f"{self._caption(item)}\nDice {_dice(prediction, truth):.2f}",
+                        mask_names=self.mask_names,
                     )
                 )
             self._seen += 1
@@ -109,5 +110,4 @@ class OverlayGrid:
         state = engine.state
         if state.best_metric_epoch == state.epoch:
             best = "undefined" if math.isnan(state.best_metric) else f"{state.best_metric:.3f}"
-            title = f"epoch {state.epoch}: mean Dice {best}"
-            plot_overlays(self._panels, self.path, title, mask_names=self.mask_names)
+            plot_overlays(self._panels, self.path, f"epoch {state.epoch}: mean Dice {best}")

@@ -64,7 +64,7 @@ class Score:
 
 def _probability(bundle: ServedBundle, pixels: np.ndarray, meta: Mapping[str, Any], device: str) -> np.ndarray:
     found = np.asarray(torch.as_tensor(bundle.predict(pixels, meta, device)["probability"]).cpu())
-    return foreground_probabilities(found, len(bundle.labels)).max(axis=0)
+    return foreground_probabilities(found, len(bundle.predictor(device).mask_names)).max(axis=0)
 
 
 class Entropy(Score):

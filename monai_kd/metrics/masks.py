@@ -153,12 +153,12 @@ def masks_metrics(
     columns = class_columns(mask_names)
     if not columns:
         return each[mask_names[0]]
-    together = mask_metrics((predictions != 0).any(0), (truths != 0).any(0), spacing)
     values: dict[str, float | None] = {}
     for metric in MASK_METRICS:
-        defined = [own[metric] for own in each.values() if own[metric] is not None]
-        mean = math.fsum(defined) / len(defined) if defined else None
-        values[metric] = together[metric] if metric in AREAS else mean
+        defined = [value for own in each.values() if (value := own[metric]) is not None]
+        values[metric] = math.fsum(defined) / len(defined) if defined else None
+    for area, masks in zip(AREAS, (truths, predictions), strict=True):
+        values[area] = float((masks != 0).any(0).sum()) * float(spacing[0]) * float(spacing[1])
     for name, ending in columns.items():
         values |= {f"{metric}{ending}": value for metric, value in each[name].items()}
     return values

@@ -32,12 +32,14 @@ class OverlayPanel:
         truth: (X, Y), 0 or 1, or ``None`` when it is not known; of several classes (C, X, Y).
         prediction: (X, Y), 0 or 1; of several classes (C, X, Y).
         title: above the slice.
+        mask_names: of the classes, in the order of the masks.
     """
 
     image: np.ndarray
     truth: np.ndarray | None
     prediction: np.ndarray
     title: str = ""
+    mask_names: Sequence[str] = ("tumour",)
 
 
 def class_colours(count: int) -> list[str]:
@@ -101,30 +103,24 @@ def _fit(title: str, length: int = 32) -> str:
     return "\n".join(x if len(x) <= length else f"{x[: half - 1]}…{x[-half:]}" for x in title.split("\n"))
 
 
-def plot_overlays(
-    panels: Sequence[OverlayPanel],
-    path: str | Path,
-    title: str = "",
-    per_row: int = 2,
-    mask_names: Sequence[str] = ("tumour",),
-) -> None:
+def plot_overlays(panels: Sequence[OverlayPanel], path: str | Path, title: str = "", per_row: int = 2) -> None:
     """Draw a grid of slices: each as image, with its truth (green) and with its prediction (red).
 
     Of several classes, each has a colour of its own in both, named below the grid.
 
     Args:
-        panels: the slices; where no truth is known, its picture is left out.
+        panels: the slices, of one network; where no truth is known, its picture is left out.
         path: the PNG to write.
         title: above the grid.
         per_row: slices beside each other.
-        mask_names: of the classes, in the order of the masks.
 
     Raises:
         ValueError: there are no panels.
     """
     if not panels:
         raise ValueError("there are no slices to draw.")
-    several = len(mask_names) > 1
+    names = panels[0].mask_names
+    several = len(names) > 1
     with_truth = any(panel.truth is not None for panel in panels)
     columns = 3 if with_truth else 2
     per_row = min(per_row, len(panels))
@@ -148,6 +144,6 @@ def plot_overlays(
         cells[-1].set_title(found, fontsize=7, color="black" if several else PREDICTION_CAPTION)
     figure.suptitle(title, fontsize=10, parse_math=False)
     if several:
-        draw_legend(figure, mask_names)
+        draw_legend(figure, names)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=120)

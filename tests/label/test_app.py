@@ -6,9 +6,11 @@ import json
 
 import pytest
 import torch
+from class_students import NAMES, classes_student
 from monai.networks.nets import BasicUNet
 
 from monai_kd.__main__ import main
+from monai_kd.label.served import ServedBundle
 
 WIDTHS = [4, 4, 8, 8, 8, 4]
 
@@ -55,3 +57,21 @@ def test_a_folder_in_use_is_left_alone(checkpoint, tmp_path, capsys):
     assert main(["label_app", str(tmp_path / "app"), "--segmentation", str(checkpoint)]) == 2
     assert "is not empty" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "app").iterdir()] == ["mine.txt"]
+
+
+def test_one_class_is_called_tumour(checkpoint, tmp_path):
+    main(["label_app", str(tmp_path / "app"), "--segmentation", str(checkpoint)])
+    assert ServedBundle(tmp_path / "app" / "model" / "seg_student").labels == {"tumour": 1}
+
+
+@pytest.mark.parametrize(("activation", "channels"), [("softmax", 4), ("sigmoid", 3)])
+def test_several_classes_are_named_where_monai_label_reads_them(activation, channels, tmp_path):
+    model = classes_student(tmp_path / "run", activation)
+    assert main(["label_app", str(tmp_path / "app"), "--segmentation", str(model)]) == 0
+    bundle = tmp_path / "app" / "model" / "seg_student"
+    assert ServedBundle(bundle).labels == {name: index for index, name in enumerate(NAMES, 1)}
+    content = json.loads((bundle / "configs" / "metadata.json").read_text())
+    pred = content["network_data_format"]["outputs"]["pred"]
+    assert pred["channel_def"] == {"0": "background", "1": NAMES[0], "2": NAMES[1], "3": NAMES[2]}
+    assert pred["num_channels"] == channels
+    assert "3 pituitary" in content["label_classes"]

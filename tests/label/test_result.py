@@ -31,3 +31,11 @@ def test_shapes(path, shape, expected, spatial):
 def test_other_runs_are_left_alone():
     data = {"image": MetaTensor(torch.zeros(3, 2, 2)), "pred": MetaTensor(torch.zeros(1, 4, 6))}
     assert ForMonaiLabeld("pred")(data)["pred"] is data["pred"]
+
+
+def test_masks_that_overlap_become_indices_of_the_last():
+    masks = torch.zeros(3, 4, 6, dtype=torch.uint8)
+    masks[0], masks[1, 1:], masks[2, 2] = 1, 1, 1
+    data = {"image": MetaTensor(torch.zeros(3, 2, 2)), "pred": MetaTensor(masks), "image_path": "a.png"}
+    found = ForMonaiLabeld("pred")(data)["pred"]
+    assert found.tolist() == [[1] * 6, [2] * 6, [3] * 6, [2] * 6]
