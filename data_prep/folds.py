@@ -16,7 +16,7 @@ Unit = TypeVar("Unit", bound=Hashable)
 
 
 class FoldError(Exception):
-    """The folds asked for cannot be made."""
+    """The requested folds cannot be made."""
 
 
 @dataclass

@@ -1,8 +1,9 @@
-"""A student and its frozen teachers, run side by side."""
+"""Run a student and its frozen teachers on the same image."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -18,8 +19,8 @@ __all__ = ["Distiller"]
 class Distiller(nn.Module):
     """Run a student and its frozen teachers on the same image and return logits and tapped features.
 
-    Only the student is a submodule: teachers appear neither in ``parameters()`` nor in the state dict, are not
-    wrapped by DDP, stay in eval mode whatever ``train()`` is called on, and run without gradients.
+    Only the student is a submodule: teachers appear neither in ``parameters()`` nor in the state dict, are not wrapped
+    by DDP, stay in eval mode also after ``train()``, and run without gradients.
 
     Args:
         student: the network to train. It may be wrapped (``DistributedDataParallel``) later by `wrap_student`.
@@ -27,20 +28,20 @@ class Distiller(nn.Module):
         student_taps: name to module path in the student, see `FeatureTaps`.
         teacher_taps: name to module path, the same for each teacher; or, for several teachers, name of the teacher
             to such a mapping.
-        store: where the teachers' outputs are kept, so that each image is shown to a teacher once.
+        store: cache of the teachers' outputs, so that a teacher runs only once on each image.
         teacher_input: converts the student's batch for the teacher, such as `AdaptInput`; or, for several teachers,
-            name of the teacher to such a module. Taps are paths in the bare teacher all the same.
+            name of the teacher to such a module. Taps are still paths in the teacher itself.
 
     Returns of ``forward(image)``:
         a dict with ``student`` (logits) and ``student_features`` (name to tensor), and for one teacher ``teacher`` and
-        ``teacher_features``; for several ``teacher.<name>`` and ``teacher_features.<name>``. Of a student with deep
-        supervision ``student`` are the main logits, and ``student_heads`` the list of all; of a teacher only the main
-        logits are used. See `monai_kd.networks.outputs.all_logits`. Logits of a teacher on another grid than the
-        student's are resized to it: linear interpolation of logits, ``align_corners=False``. Features stay as they are.
+        ``teacher_features``; for several ``teacher.<name>`` and ``teacher_features.<name>``. For a student with deep
+        supervision, ``student`` has the main logits and ``student_heads`` the list of all; of a teacher, only the main
+        logits are used, see `monai_kd.networks.outputs.all_logits`. Logits of a teacher are resized to the grid of the
+        student's by linear interpolation, ``align_corners=False``. Features are not resized.
 
     Raises:
-        ValueError: a tap's path does not exist, or ``teacher_taps`` or ``teacher_input`` name a teacher that is not
-            there.
+        ValueError: a tap's path does not exist, or ``teacher_taps`` or ``teacher_input`` have the name of an unknown
+            teacher.
         TypeError: when called: a network returned no logits.
 
     Example:
@@ -71,9 +72,11 @@ class Distiller(nn.Module):
         self._teachers = teachers
         taps = teacher_taps or {}
         per_teacher = bool(taps) and all(isinstance(paths, Mapping) for paths in taps.values())
-        per_input = teacher_input if isinstance(teacher_input, Mapping) else {}
-        for argument, names in (("teacher_taps", taps if per_teacher else {}), ("teacher_input", per_input)):
-            unknown = sorted(set(names) - {suffix[1:] for suffix in teachers if suffix})
+        own_taps = cast("Mapping[str, Mapping[str, str]]", taps if per_teacher else {})
+        shared_taps = cast("Mapping[str, str]", {} if per_teacher else taps)
+        own_input = teacher_input if isinstance(teacher_input, Mapping) else {}
+        for argument, names in (("teacher_taps", own_taps.keys()), ("teacher_input", own_input.keys())):
+            unknown = sorted(names - {suffix[1:] for suffix in teachers if suffix})
             if unknown:
                 known = ", ".join(suffix[1:] for suffix in teachers if suffix) or "none with a name"
                 raise ValueError(f"{argument} name {', '.join(unknown)}; teachers are {known}.")
@@ -82,29 +85,29 @@ class Distiller(nn.Module):
         self._teacher_taps: dict[str, FeatureTaps] = {}
         self._teacher_input: dict[str, nn.Module] = {}
         for suffix, network in teachers.items():
-            adapt = per_input.get(suffix[1:]) if isinstance(teacher_input, Mapping) else teacher_input
+            adapt = own_input.get(suffix[1:]) if isinstance(teacher_input, Mapping) else teacher_input
             self._teacher_input[suffix] = (nn.Identity() if adapt is None else adapt).eval()
             network.eval().requires_grad_(False)
-            self._teacher_taps[suffix] = FeatureTaps(network, taps.get(suffix[1:], {}) if per_teacher else taps)
+            self._teacher_taps[suffix] = FeatureTaps(network, own_taps.get(suffix[1:], shared_taps))
 
     @property
     def teachers(self) -> dict[str, nn.Module]:
         """The frozen teachers; a single one is named ``teacher``."""
         return {suffix[1:] or "teacher": network for suffix, network in self._teachers.items()}
 
-    def wrap_student(self, wrap) -> Distiller:
+    def wrap_student(self, wrap: Callable[[nn.Module], nn.Module]) -> Distiller:
         """Replace the student by ``wrap(student)``, as for DDP; the taps stay on the bare network."""
         self.student = wrap(self.student)
         return self
 
     def _apply(self, fn, recurse: bool = True):
-        # `.to(device)` and the like must reach the teachers too, though they are not submodules.
+        # `.to(device)` and the like must also apply to the teachers, which are not submodules.
         for network in (*self._teachers.values(), *self._teacher_input.values()):
             network._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
-    def _ask(self, suffix: str, image: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Logits and tapped features of one teacher, by running it or from the store."""
+    def _run_teacher(self, suffix: str, image: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Logits and tapped features of one teacher, computed or from the store."""
         network, taps, adapt = self._teachers[suffix], self._teacher_taps[suffix], self._teacher_input[suffix]
 
         def run(images: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -113,12 +116,12 @@ class Distiller(nn.Module):
         if self._store is None:
             return run(image)
         if suffix not in self._fingerprints:
-            # Not before the first image: weights may be moved or loaded until then.
+            # Computed at the first image: until then, weights may be loaded or moved.
             whole = network if isinstance(adapt, nn.Identity) else nn.ModuleList([network, adapt])
             self._fingerprints[suffix] = fingerprint(whole, taps.paths)
         return self._store.answer(self._fingerprints[suffix], image, run)
 
-    def teach(self, image: torch.Tensor) -> dict:
+    def teach(self, image: torch.Tensor) -> dict[str, Any]:
         """Run the teachers alone.
 
         Args:
@@ -127,21 +130,21 @@ class Distiller(nn.Module):
         Returns:
             the teachers' items of what ``forward`` returns.
         """
-        outputs: dict = {}
+        outputs: dict[str, Any] = {}
         for suffix, network in self._teachers.items():
             network.eval()
             with torch.no_grad():
-                logits, features = self._ask(suffix, image)
+                logits, features = self._run_teacher(suffix, image)
             outputs[f"teacher{suffix}"], outputs[f"teacher_features{suffix}"] = logits, features
         return outputs
 
-    def forward(self, image: torch.Tensor, teacher_outputs: Mapping[str, object] | None = None) -> dict:
+    def forward(self, image: torch.Tensor, teacher_outputs: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Run student and teachers.
 
         Args:
             image: (B, C, H, W) or with any number of spatial axes.
-            teacher_outputs: ``teacher``/``teacher_features`` items computed elsewhere, for this very image as it was
-                flipped here; the teachers are then not run.
+            teacher_outputs: the ``teacher`` and ``teacher_features`` items, computed elsewhere for this same image
+                after augmentation; the teachers are then not run.
         """
         outputs = self.teach(image) if teacher_outputs is None else dict(teacher_outputs)
         outputs.update(student_outputs(self.student(image), self.student, image.ndim))

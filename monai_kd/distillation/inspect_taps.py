@@ -1,4 +1,4 @@
-"""Which modules of a network can be tapped, and what they output."""
+"""List the modules of a network, their outputs, and whether they can be tapped."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ class TapRow:
     """One module of a network.
 
     Attributes:
-        path: as `FeatureTaps` takes it.
+        path: path of the module, for `FeatureTaps`.
         kind: name of its class.
-        parameters: how many numbers it learns, with those of the modules inside.
+        parameters: number of its parameters, with those of its submodules.
         shape: of its output, (B, C, …); ``None`` when that is not a tensor, or the module did not run.
-        stride: of each spatial axis, the image's size over the output's; ``None`` for other outputs than maps.
-        problem: why it can't be tapped; empty when it can.
+        stride: for each spatial axis, the image's size divided by the output's; ``None`` for outputs without the
+            image's axes.
+        problem: the reason why it can't be tapped; empty when it can.
     """
 
     path: str
@@ -34,13 +35,13 @@ class TapRow:
 
 
 def inspect_taps(network: nn.Module, shape: Sequence[int]) -> list[TapRow]:
-    """Run a network once on zeros and note what each module outputs, in the order of ``named_modules()``.
+    """Run a network once on zeros and record the output of each module, in the order of ``named_modules()``.
 
-    A module can't be tapped when it does not run, when it runs several times (which of its outputs is meant?), when it
-    outputs something other than a tensor, or when an in-place layer overwrites its output.
+    A module can't be tapped when it does not run, when it runs several times, so that its output is ambiguous, when it
+    returns something other than a tensor, or when an in-place layer overwrites its output.
 
     Args:
-        network: left in the mode and with the hooks that it has; it runs in eval mode without gradients.
+        network: runs in eval mode without gradients; its mode and its hooks are restored.
         shape: of one image, (C, spatial axes …).
 
     Example:
@@ -50,17 +51,17 @@ def inspect_taps(network: nn.Module, shape: Sequence[int]) -> list[TapRow]:
         0 [1, 4, 4, 4] [2.0, 2.0] is overwritten in place
         1 [1, 4, 4, 4] [2.0, 2.0] can be tapped
     """
-    # Of each call: the output, and how often it had been changed in place by then.
+    # For each call: the output, and its version, which in-place changes increase.
     calls: dict[nn.Module, list[tuple[Any, int]]] = {module: [] for module in network.modules()}
     modes = {module: module.training for module in network.modules()}
 
-    def note(module: nn.Module, _inputs: tuple, output: Any) -> None:
+    def record(module: nn.Module, _inputs: tuple, output: Any) -> None:
         calls[module].append((output, output._version if isinstance(output, torch.Tensor) else 0))
 
-    handles = [module.register_forward_hook(note) for module in network.modules()]
+    handles = [module.register_forward_hook(record) for module in network.modules()]
     parameter = next(network.parameters(), torch.zeros(()))
     try:
-        # Tensors of inference mode do not count their changes.
+        # Tensors of inference mode have no version.
         with torch.inference_mode(False), torch.no_grad():
             network.eval()(torch.zeros(1, *shape, device=parameter.device, dtype=parameter.dtype))
     finally:

@@ -1,4 +1,4 @@
-"""A first run of student and teachers on an example, before anything is trained."""
+"""A rehearsal: student, teachers and loss run once on an example before the training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What student and teachers return for an example.
+    """The outputs of student and teachers for an example.
 
     Attributes:
         outputs: as of ``Distiller.forward``, on the CPU, without gradients.
@@ -48,21 +48,21 @@ def rehearse(
     loss: Callable[[dict, torch.Tensor | None], object] | None = None,
     label: torch.Tensor | None = None,
 ) -> Rehearsal:
-    """Run student and teachers once, to learn the shapes of the tapped features and whether the loss takes them.
+    """Run student and teachers once, to find the shapes of the tapped features and to check that the loss takes them.
 
-    Copies run, on the CPU, in eval mode and without gradients: the networks given, their mode, weights, statistics,
-    gradients and device, and the random state of torch stay as they are.
+    Copies run on the CPU, in eval mode and without gradients: the given networks, their mode, weights, statistics,
+    gradients and device, and torch's random state are unchanged.
 
     Args:
         student, teacher, student_taps, teacher_taps: as for `Distiller`.
         image: (B, C, spatial axes …), an example for the student, and for the teachers unless they have their own.
         teacher_image: an example for the teachers.
-        loss: a `monai_kd.losses.DistillationLoss`: called once with the outputs and ``label``; a copy of it.
+        loss: a `monai_kd.losses.DistillationLoss`, of which a copy is called once with the outputs and ``label``.
         label: an example for its supervised terms.
 
     Raises:
-        ValueError, TypeError, RuntimeError: a tap is not there, a network does not take its image, or the loss does not
-            take what they return.
+        ValueError, TypeError, RuntimeError: a tap's path does not exist, a network does not take its image, or the loss
+            does not take the outputs.
 
     Example:
         >>> student, teacher = nn.Conv2d(1, 1, 3), nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 1, 1))
@@ -92,7 +92,7 @@ def fitted_projections(
     teacher_image: torch.Tensor | None = None,
     side: str = "teacher",
 ) -> Projections:
-    """`Projections` for all tapped layers, whose channels come from a rehearsal.
+    """`Projections` for all tapped layers, with the channels found by a rehearsal.
 
     The rehearsal draws no random numbers: for the same seed, the weights are those of ``Projections(channels, side)``
     with the layers in the order of ``student_taps``.

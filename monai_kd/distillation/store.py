@@ -1,4 +1,4 @@
-"""What a teacher said of an image, kept on disk."""
+"""A cache of teacher outputs on disk."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ..io.checkpoints import read_checkpoint, save_checkpoint
 
 __all__ = ["TeacherStore", "fingerprint"]
 
-Answer = tuple[torch.Tensor, dict[str, torch.Tensor]]
+Outputs = tuple[torch.Tensor, dict[str, torch.Tensor]]
 
 
 def fingerprint(network: nn.Module, paths: Mapping[str, str]) -> str:
-    """Twelve hexadecimal digits that tell what a network answers, and what is tapped of it.
+    """Twelve hexadecimal digits that identify a network and its taps.
 
     They change with any weight, any statistic, and any plain value that a module holds, such as a stride or the size to
     which it resizes its image.
@@ -40,28 +40,28 @@ def fingerprint(network: nn.Module, paths: Mapping[str, str]) -> str:
 
 
 def _is_plain(value: object) -> bool:
-    # Lists of tensors, as MONAI's DynUNet keeps of the last image that it saw, are no property of the network.
+    # Lists of tensors, as MONAI's DynUNet keeps of its last image, do not identify a network.
     if isinstance(value, (list, tuple)):
         return all(_is_plain(each) for each in value)
     return value is None or isinstance(value, (int, float, str))
 
 
 def _bytes(tensor: torch.Tensor) -> memoryview:
-    # By way of uint8: numpy has no bfloat16.
+    # Viewed as uint8, because numpy has no bfloat16.
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 class TeacherStore:
-    """Outputs of frozen teachers on disk, found again by the content of the image.
+    """A cache of the outputs of frozen teachers on disk, with the content of the image as the key.
 
-    A teacher says the same of the same image in every epoch and in every run that it teaches. The key is the image
-    itself, as the network gets it: a flipped slice is another image with its own entry, and nothing has to be told
-    which flip it was. Beside the image, the weights of the teacher, its taps and the precision decide; none of them
-    can be mixed up. Outputs are kept in the precision in which they came, so that losses are those of a teacher that
-    runs, up to rounding where its batch is composed otherwise.
+    A frozen teacher returns the same outputs for the same image in every epoch and every run. The key is a hash of the
+    image as the network gets it, so a flipped slice has an entry of its own, without any record of the augmentation.
+    The weights of the teacher, its taps and the precision are part of the key too, so that outputs can't be mixed up.
+    Outputs are stored in the precision of the teacher, so losses equal those with a running teacher, up to rounding
+    errors due to another composition of its batches.
 
-    It pays when images come again, that is with flips as the only augmentation: two entries a slice. Entries are never
-    removed; delete the folder when its runs are done.
+    The cache saves time when images repeat, as with flips along one axis as the only augmentation: two entries per
+    slice. Entries are never removed; delete the folder after its last run.
 
     Args:
         folder: made when needed; processes may share it.
@@ -80,13 +80,13 @@ class TeacherStore:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder).expanduser()
 
-    def answer(self, teacher: str, image: torch.Tensor, ask: Callable[[torch.Tensor], Answer]) -> Answer:
-        """Logits and features of a batch; the teacher is asked about the images that are not there yet.
+    def answer(self, teacher: str, image: torch.Tensor, run: Callable[[torch.Tensor], Outputs]) -> Outputs:
+        """Logits and features of a batch; the teacher runs only on the images that are not cached.
 
         Args:
             teacher: its `fingerprint`.
             image: (B, C, spatial axes …).
-            ask: the teacher: a batch of images to logits (B, …) and name to features (B, …), without gradients.
+            run: the teacher: a batch of images to logits (B, …) and name to features (B, …), without gradients.
 
         Raises:
             ValueError: an entry of the store can't be read; delete it.
@@ -99,9 +99,9 @@ class TeacherStore:
         absent = [row for row, file in enumerate(files) if not file.is_file()]
         fresh: dict[int, dict[str, torch.Tensor]] = {}
         if absent:
-            logits, features = ask(image[absent])
+            logits, features = run(image[absent])
             for place, row in enumerate(absent):
-                # A row of a batch would be saved with the whole batch behind it.
+                # Cloned, because torch saves a row of a batch with the storage of the whole batch.
                 fresh[row] = {name: value[place].clone() for name, value in {"": logits, **features}.items()}
                 save_checkpoint(fresh[row], files[row])
         rows = [fresh[row] if row in fresh else read_checkpoint(files[row], image.device) for row in range(len(files))]

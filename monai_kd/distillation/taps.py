@@ -12,20 +12,20 @@ __all__ = ["FeatureTaps"]
 
 
 class FeatureTaps:
-    """Record what the named submodules of a network return, without changing the network.
+    """Record the outputs of named submodules of a network, without changing the network.
 
-    Works on the bare network also when it is called through ``DistributedDataParallel`` or ``torch.compile`` (which
-    run the same submodules); nothing is added to its state dict.
+    It works on the bare network also when that is called through ``DistributedDataParallel`` or ``torch.compile``,
+    which run the same submodules; nothing is added to its state dict.
 
     Args:
-        network: the network to listen to.
+        network: the network whose submodules are recorded.
         paths: name to module path, such as ``{"d4": "upcat_4"}``, paths as in ``network.named_modules()``.
 
     Raises:
-        ValueError: a path does not exist in the network; the message holds the nearest existing ones. From `take`: what
-            was recorded has been changed in place since.
+        ValueError: a path does not exist in the network; the message lists the nearest existing ones. From `take`: a
+            recorded output has been changed in place since.
         TypeError: when the network runs: a tapped module returns something other than a tensor.
-        RuntimeError: from `take`: nothing was recorded, or without gradients though the module is trained.
+        RuntimeError: from `take`: nothing was recorded, or it was recorded without gradients of a trained module.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU())
@@ -47,7 +47,7 @@ class FeatureTaps:
         self.paths = dict(paths)
         self._recorded: dict[str, torch.Tensor] = {}
         self._versions: dict[str, int] = {}
-        # Under which gradient mode the network was called, and which tapped modules ran with gradients off.
+        # Whether gradients were on when the network was called, and which tapped modules ran with gradients off.
         self._gradients = False
         self._taken = False
         self._off: dict[str, bool] = {}
@@ -57,7 +57,7 @@ class FeatureTaps:
             self._handles.append(network.register_forward_pre_hook(self._beginner()))
 
     def _beginner(self):
-        # A closure, as `_recorder` returns: copying the network would copy a bound method with all that is recorded.
+        # A closure, as in `_recorder`: a copy of the network would copy a bound method with all recorded tensors.
         def begin(_network: nn.Module, _inputs: tuple) -> None:
             self._gradients, self._taken = torch.is_grad_enabled(), False
 
@@ -71,7 +71,7 @@ class FeatureTaps:
                     "not a tensor; tap a module inside or after it."
                 )
             if self._taken:
-                # Activation checkpointing runs the module again in the backward pass: nobody would take it.
+                # Activation checkpointing runs the module again in the backward pass, after `take`.
                 return
             self._recorded[name], self._versions[name] = output, _version(output)
             self._off[name] = not torch.is_grad_enabled()
@@ -79,14 +79,14 @@ class FeatureTaps:
         return record
 
     def take(self, gradients: bool | None = None) -> dict[str, torch.Tensor]:
-        """Return what the last forward pass recorded, and forget it, so that no graph is kept alive.
+        """Return the outputs of the last forward pass, and drop them here, so that no graph is kept alive.
 
         Args:
-            gradients: whether gradients are wanted; ``None``: if they were on when the network was called.
+            gradients: whether gradients are needed; ``None``: if they were on when the network was called.
 
         Raises:
-            RuntimeError: a tapped module has not run since the last call, or ran with gradients off though it has
-                parameters that are trained and gradients are wanted.
+            RuntimeError: a tapped module has not run since the last call; or it ran with gradients off, although they
+                are needed and it has trained parameters.
         """
         silent = [name for name in self.paths if name not in self._recorded]
         if silent:
@@ -94,7 +94,7 @@ class FeatureTaps:
                 f"tap(s) {', '.join(silent)} recorded nothing: run the network first; if it did run, it never calls "
                 f"{', '.join(self.paths[name] for name in silent)}."
             )
-        # ReLU(inplace=True) right behind a convolution, say: the features would be those after it, under a wrong name.
+        # For example by a ReLU(inplace=True) after a convolution: the features would be those after the activation.
         changed = [name for name in self.paths if _version(self._recorded[name]) != self._versions[name]]
         if changed:
             raise ValueError(
@@ -116,7 +116,7 @@ class FeatureTaps:
         return any(parameter.requires_grad for parameter in self._around[name].parameters())
 
     def remove(self) -> None:
-        """Take the hooks off the network."""
+        """Remove the hooks from the network."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()

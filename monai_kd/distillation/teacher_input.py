@@ -1,4 +1,4 @@
-"""The student's batch as a teacher was trained to see it."""
+"""Convert the student's batch to the input that a teacher was trained with."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 def resize_to(tensor: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """Linear interpolation of (B, C, spatial axes …) to ``size``, ``align_corners=False``.
 
-    A tensor that has this size is returned itself.
+    A tensor of this size is returned itself.
 
     Example:
         >>> resize_to(torch.zeros(1, 2, 4, 4), [8, 6]).shape
@@ -32,18 +32,18 @@ class AdaptInput(nn.Module):
 
     .. math:: x_t = \frac{\mathrm{resize}(x_s[c] \, σ_s[c] + μ_s[c]) - μ_t}{σ_t}
 
-    with the channels c that the teacher gets. The normalisation must be by constants; one by the statistics of each
-    image can't be undone, but needs no undoing where both networks use it: leave ``mean…`` and ``std…`` at 0 and 1.
+    with the channels c of the teacher. The normalisation must be by constants. A normalisation by the statistics of
+    each image can't be undone; where both networks use it, leave ``mean…`` and ``std…`` at 0 and 1.
 
-    Where nothing differs, the very tensor comes back. There are no parameters, and nothing in the state dict.
+    If nothing differs, the input tensor itself is returned. The module has no parameters and an empty state dict.
 
     Args:
-        mean_from, std_from: with which the student's images are normalised: one number, or one a channel.
-        mean_to, std_to: those of the teacher, one number, or one for each of its channels.
-        channels: which channel of the student's image is each channel of the teacher's: ``[0, 0, 0]`` repeats one
+        mean_from, std_from: of the normalisation of the student's images: one number, or one per channel.
+        mean_to, std_to: of the normalisation of the teacher's images: one number, or one for each of its channels.
+        channels: for each channel of the teacher's image, the channel of the student's: ``[0, 0, 0]`` repeats one
             channel, ``[2]`` selects one. ``None`` keeps all.
         size: of the teacher's images, in pixels: one number for the first two spatial axes (the plane of a slice, also
-            of a volume, whose depth stays), or one an axis. Linear interpolation, ``align_corners=False``. ``None``
+            of a volume, whose depth is kept), or one per axis. Linear interpolation, ``align_corners=False``. ``None``
             keeps it.
 
     Shape:
@@ -51,8 +51,8 @@ class AdaptInput(nn.Module):
         - output: (B, len(channels), *size)
 
     Raises:
-        ValueError: a standard deviation is not positive, ``size`` is not, or numbers of channels do not fit each other;
-            when called, the image has no such channels or axes.
+        ValueError: a standard deviation or ``size`` is not positive, or numbers of channels do not match; when called,
+            the image lacks such channels, or has another number of axes.
 
     Example:
         >>> adapt = AdaptInput(mean_from=0.5, std_from=0.5, mean_to=[0.485, 0.456, 0.406], channels=[0, 0, 0], size=224)
@@ -70,7 +70,7 @@ class AdaptInput(nn.Module):
         size: int | Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        # Plain values: a `TeacherStore` tells teachers apart by them.
+        # Plain values, which are part of the `fingerprint` of a teacher.
         self.mean_from, self.std_from = _numbers(mean_from), _numbers(std_from)
         self.mean_to, self.std_to = _numbers(mean_to), _numbers(std_to)
         self.channels = None if channels is None else [int(channel) for channel in channels]
@@ -112,10 +112,10 @@ class AdaptInput(nn.Module):
         if self.size is None:
             return list(image.shape[2:])
         if len(self.size) == 1:
-            # The depth of a volume stays.
+            # The depth of a volume is kept.
             return self.size * min(axes, 2) + list(image.shape[4:])
         if len(self.size) != axes:
-            raise ValueError(f"size {self.size} for an image with {axes} spatial axes: one number, or one an axis.")
+            raise ValueError(f"size {self.size} for an image with {axes} spatial axes: one number, or one per axis.")
         return self.size
 
     @staticmethod
@@ -134,6 +134,6 @@ def _numbers(value: float | Sequence[float]) -> list[float]:
 
 
 def _both(mean: list[float], std: list[float]) -> tuple[list[float], list[float]]:
-    """Of one length, where one of them is a single number."""
+    """Both with the length of the longer one, where one of them is a single number."""
     length = max(len(mean), len(std))
     return (mean * length if len(mean) == 1 else mean), (std * length if len(std) == 1 else std)

@@ -1,4 +1,4 @@
-"""Batches of images with their classes, mixed on request."""
+"""Batches of images and their classes, optionally with mixup."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ClassBatch:
 
     .. math:: \tilde x = λ x_i + (1 - λ) x_j, \quad \tilde y = λ y_i + (1 - λ) y_j, \quad λ \sim \mathrm{Beta}(a, a)
 
-    A teacher sees the blended image too. Randomness comes from torch's generator alone, so that `EpochSeed` rules it.
+    A teacher gets the blended image too. All randomness comes from torch's generator, so that `EpochSeed` fixes it.
 
     Args:
         num_classes: C.
@@ -59,7 +59,7 @@ class ClassBatch:
         if self.mixup > 0:
             blend = MixUp(batch_size=len(image), alpha=self.mixup)
             blend.set_random_state(seed=int(torch.randint(2**31, (1,))))
-            # A batch of MetaTensors refuses the permutation, an array; random transforms make them.
+            # A batch of MetaTensors, as made by random transforms, can't be indexed by the permutation, an array.
             image = image.as_tensor() if isinstance(image, MetaTensor) else image
             # MixUp takes images: classes as images of one pixel.
             image, mixed = blend(image, F.one_hot(target, self.num_classes).float()[:, :, None, None])

@@ -1,4 +1,4 @@
-"""Networks on slices and on volumes, whatever they return beside their logits."""
+"""Inference on slices and volumes by networks that may return more than logits."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["LogitsInferer", "PlanarInferer"]
 
 
 class LogitsInferer(Inferer):
-    """One of MONAI's inferers on a network that may return more than logits, in mixed precision on any device.
+    """One of MONAI's inferers for a network that may return more than logits, in mixed precision on any device.
 
-    The inferer sees the main logits alone (`monai_kd.engines.main_logits`), in float32.
+    The inferer gets only the main logits (`monai_kd.engines.main_logits`), in float32.
 
     Args:
         inferer: such as ``monai.inferers.SlidingWindowInferer``.
@@ -55,12 +55,12 @@ class LogitsInferer(Inferer):
 class PlanarInferer(Inferer):
     """Run a 2-D network on images, or on the slices of volumes, in mixed precision on any device.
 
-    A 4-D batch goes through the network as it is; a 5-D one slice by slice along its last axis, a few slices at a
-    time. The main logits (`monai_kd.engines.main_logits`) come back in float32.
+    A 4-D batch is processed as it is; a 5-D one slice by slice along its last axis, a few slices at a time. The main
+    logits (`monai_kd.engines.main_logits`) are returned in float32.
 
     Args:
         amp: autocast on the device of the input, see `monai_kd.engines.autocast`.
-        slices_per_batch: how many slices of a volume to run at once.
+        slices_per_batch: number of slices of a volume that run at once.
 
     Shape:
         - input: (B, C, H, W) or (B, C, H, W, D)
@@ -93,12 +93,14 @@ class PlanarInferer(Inferer):
 
 
 def _plain(inputs: torch.Tensor) -> torch.Tensor:
-    # Every operation on a MetaTensor is several times slower; the engines keep the metadata with the image.
+    # Every operation on a MetaTensor is several times slower; the engines keep the image with its metadata.
     return inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
 
 
 def _finite(logits: torch.Tensor) -> torch.Tensor:
-    # NaN is below every threshold: it would pass for "no tumour found".
+    # NaN is below every threshold: it would look like "no tumour found".
     if not torch.isfinite(logits).all():
-        raise ValueError("the network gave logits that are not finite: its weights are broken, or amp=False is needed.")
+        raise ValueError(
+            "the network returned logits that are not finite: its weights are broken, or amp=False is needed."
+        )
     return logits

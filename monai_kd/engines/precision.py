@@ -1,4 +1,4 @@
-"""Mixed precision on the device at hand."""
+"""Mixed precision on any device."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["autocast", "autocast_dtype"]
 
 
 def autocast_dtype(device: torch.device) -> torch.dtype:
-    """The half precision that suits a device: bfloat16 on a CPU and on CUDA devices that have it, else float16."""
+    """The type for autocast on a device: bfloat16 on a CPU and on CUDA devices that support it, else float16."""
     if device.type == "cpu" or (device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)):
         return torch.bfloat16
     return torch.float16

@@ -1,14 +1,16 @@
-"""MONAI's supervised trainer with a student and its teachers in the place of one network."""
+"""MONAI's supervised trainer for a student and its teachers."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from monai.data import MetaTensor
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys as Keys
+from torch import nn
 
 from ..networks.outputs import student_outputs
 from .precision import autocast, autocast_dtype
@@ -21,7 +23,7 @@ def _plain(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _float(value):
-    """Tensors of any nesting in float32: half precision is for the networks, losses are too sensitive."""
+    """Nested tensors converted to float32, because losses are too sensitive for half precision."""
     if isinstance(value, torch.Tensor):
         return value.float()
     if isinstance(value, list):
@@ -36,27 +38,30 @@ class DistillationTrainer(SupervisedTrainer):
     differences:
 
     - ``network`` is a `Distiller`, or any network, which then is a student without a teacher.
-    - ``loss_function`` is a `DistillationLoss`; its projections train when the optimiser has been given them.
-    - ``amp`` autocasts on the device at hand: bfloat16 on a CPU and on GPUs that have it, else float16 with gradient
-      scaling. Losses are computed in float32.
-    - ``engine.state.loss_report`` is the detached `LossReport` of the last batch, with every term by name. It stays out
-      of ``state.output``, whose items MONAI splits into one a slice.
+    - ``loss_function`` is a `DistillationLoss`; its projections are trained when the optimiser has their parameters.
+    - ``amp`` autocasts on the device of the trainer: bfloat16 on a CPU and on GPUs that support it, else float16 with
+      gradient scaling. Losses are computed in float32.
+    - ``engine.state.loss_report`` is the detached `LossReport` of the last batch, with every term by name. It is not in
+      ``state.output``, whose items MONAI splits into one per slice.
 
     Raises:
-        ValueError: a batch is missing, or ``compile`` was asked for: compile the student instead, by
+        ValueError: a batch is missing, or ``compile`` is set: compile the student instead, by
             ``distiller.wrap_student(torch.compile)``.
     """
 
-    def __init__(self, device: str | torch.device, *args, amp: bool = False, **kwargs) -> None:
+    loss_function: nn.Module
+
+    def __init__(self, device: str | torch.device, *args: Any, amp: bool = False, **kwargs: Any) -> None:
         if kwargs.get("compile"):
             raise ValueError("compile the student by distiller.wrap_student(torch.compile), not the trainer.")
         device = torch.device(device)
         # MONAI ties gradient scaling to `amp`; bfloat16 has the range of float32 and needs none.
-        scaled = amp and autocast_dtype(device) is torch.float16
-        super().__init__(device, *args, amp=scaled, **kwargs)
+        kwargs["amp"] = amp and autocast_dtype(device) is torch.float16
+        super().__init__(device, *args, **kwargs)
         self.autocast = bool(amp)
 
-    def _iteration(self, engine: DistillationTrainer, batchdata: dict[str, torch.Tensor]) -> dict:
+    def _iteration(self, engine: SupervisedTrainer, batchdata: dict[str, torch.Tensor]) -> dict:
+        assert isinstance(engine, DistillationTrainer), "MONAI passes the trainer itself"
         if batchdata is None:
             raise ValueError("the trainer got no batch.")
         batch = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking, **engine.to_kwargs)
@@ -90,18 +95,19 @@ class DistillationTrainer(SupervisedTrainer):
         else:
             engine.scaler.scale(loss).backward()
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
-        if last and engine.scaler is None:
-            engine.optimizer.step()
-        elif last:
-            engine.scaler.step(engine.optimizer)
-            engine.scaler.update()
-        # The graph has served; keeping it in the state would hold the activations until the next iteration.
+        if last:
+            if engine.scaler is None:
+                engine.optimizer.step()
+            else:
+                engine.scaler.step(engine.optimizer)
+                engine.scaler.update()
+        # Detached, because the graph in the state would keep the activations until the next iteration.
         output[Keys.LOSS], output[Keys.PRED] = report.total.detach(), outputs["student"].detach()
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output
 
     @staticmethod
-    def _accumulation(engine: DistillationTrainer) -> tuple[bool, bool, float]:
+    def _accumulation(engine: SupervisedTrainer) -> tuple[bool, bool, float]:
         """Whether this batch is the first and the last of its accumulated step, and its share of the gradient."""
         steps, length = engine.accumulation_steps, engine.state.epoch_length
         index = (engine.state.iteration - 1) % length if length else engine.state.iteration - 1

@@ -96,7 +96,7 @@ class Projections(nn.Module):
             student, teacher: layer name to features (B, C, spatial axes …).
 
         Raises:
-            ValueError: a layer to project is not there, or has other channels or axes than its projection takes.
+            ValueError: a layer to project is missing, or has other channels or axes than its projection takes.
         """
         student, teacher = dict(student), dict(teacher)
         moved = teacher if self.side == "teacher" else student

@@ -1,4 +1,4 @@
-"""Backbones by their timm or torchvision name, with weights from a hub, from a file, or none."""
+"""Backbones by their timm or torchvision name, with downloaded, local or random weights."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ __all__ = ["classifier_of", "create_backbone"]
 
 logger = logging.getLogger(__name__)
 
-# What a download ends in without a connection; which HTTP client the hub has depends on its version.
+# Errors of a download without a connection; the HTTP client of huggingface_hub depends on its version.
 _OF_THE_HUB = [base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception)]
 _NO_CONNECTION: tuple[type[Exception], ...] = (OSError, http.client.HTTPException, *_OF_THE_HUB)
 
 
 @runtime_checkable
 class _TimmClassifier(Protocol):
-    """What timm's models have and torchvision's do not."""
+    """A model of timm; torchvision's models lack this method."""
 
     def get_classifier(self) -> nn.Module: ...
 
@@ -42,29 +42,30 @@ def create_backbone(
     image_size: int | None = None,
     **kwargs: Any,
 ) -> nn.Module:
-    """Build a model of timm, or else of torchvision, and say plainly what to do when its weights cannot be had.
+    """Build a model of timm or, where timm has none of this name, of torchvision.
 
-    A classifier without weights of its own begins near zero, so that all classes are equally probable at first.
+    A classifier without pretrained weights is initialised near zero, so that all classes are equally probable at first.
 
-    A local file brings its classifier along when that has ``num_classes`` outputs; when it has another number, the
-    classifier starts from random weights, and it is said.
+    The classifier of a local file is used if it has ``num_classes`` outputs; otherwise the classifier starts from
+    random weights, which is logged as a warning.
 
     Args:
-        name: a model name that ``timm.list_models()`` knows, such as ``"vit_base_patch16_224"``; or one that only
-            ``torchvision.models.list_models()`` knows, such as ``"shufflenet_v2_x1_0"``.
+        name: a model name of ``timm.list_models()``, such as ``"vit_base_patch16_224"``; or one that is only in
+            ``torchvision.models.list_models()``, such as ``"shufflenet_v2_x1_0"``.
         pretrained: ``False`` or ``None`` for random weights; ``True`` for the library's own, downloaded once; a path
-            for a local ``.safetensors``, ``.pth`` or ``.bin`` file in the library's layout. EfficientNets may also
-            come in the layout of the EfficientNet-PyTorch package (keys that begin with ``_conv_stem``, ``_blocks``):
-            it pads and normalises as timm's ``tf_efficientnet_…`` do, so that these give the very same logits, and
-            ``efficientnet_…`` others. VGGs may come in torchvision's layout.
-        num_classes: outputs of the classifier; 0, of timm models, for pooled features (B, ``model.num_features``).
-        image_size: side of the square that it will see, in pixels, for the transformers that are built for one size;
-            other models take any and ignore it.
+            for a local ``.safetensors``, ``.pth`` or ``.bin`` file in the library's layout. Files of EfficientNets may
+            also have the layout of the EfficientNet-PyTorch package (keys that begin with ``_conv_stem``, ``_blocks``).
+            That package pads and normalises as timm's ``tf_efficientnet_…`` do, which therefore give the same logits,
+            unlike ``efficientnet_…``. Files of VGGs may also have torchvision's layout.
+        num_classes: outputs of the classifier; 0, for timm models only, returns pooled features (B,
+            ``model.num_features``).
+        image_size: side of the square input image, in pixels, for transformers that are built for one size; ignored by
+            other models, which take any size.
         kwargs: passed to the model, such as ``drop_rate``.
 
     Raises:
-        ValueError: no library knows ``name``, no weights of it are published, a torchvision model is asked for no
-            classes, or it has auxiliary classifiers, which put out more than logits in training.
+        ValueError: ``name`` is in neither library, it has no published weights, ``num_classes`` of a torchvision model
+            is 0, or the model has auxiliary classifiers, whose logits it also returns in training.
         FileNotFoundError: ``pretrained`` is a path and no such file exists.
         RuntimeError: the weights can't be downloaded, or don't fit the model.
 
@@ -81,7 +82,7 @@ def create_backbone(
             f"{', '.join(close) or 'none'}."
         )
     if not known and name == "googlenet":
-        # Its ImageNet weights also scale the image anew, which no file tells.
+        # With its ImageNet weights it also rescales the image, which a weights file does not record.
         raise ValueError(
             "'googlenet' has auxiliary classifiers, whose outputs no loss here takes: choose another model, such as "
             "'inception_v3', which timm builds without."
@@ -135,7 +136,7 @@ def classifier_of(model: nn.Module) -> nn.Linear | nn.Conv2d:
     if isinstance(model, _TimmClassifier):
         last = model.get_classifier()
     else:
-        # SqueezeNet pools what its classifier gives.
+        # The last module may have no parameters: SqueezeNet pools the output of its classifier.
         last = [module for module in model.modules() if list(module.parameters(recurse=False))][-1]
     if not isinstance(last, (nn.Linear, nn.Conv2d)):
         raise ValueError(f"{type(model).__name__} has no single linear classifier, but {type(last).__name__}.")
@@ -143,24 +144,24 @@ def classifier_of(model: nn.Module) -> nn.Linear | nn.Conv2d:
 
 
 def _published(name: str) -> PretrainedCfg:
-    """What timm knows of the published weights of a model; its defaults for one without any."""
+    """timm's configuration of the published weights of a model; its defaults for a model without any."""
     return timm.get_pretrained_cfg(name, allow_unregistered=True) or PretrainedCfg()
 
 
 def _timm(name: str, num_classes: int, state: Mapping[str, torch.Tensor] | None = None, **kwargs: Any) -> nn.Module:
     if state is None:
-        return _with_quiet_classifier(timm.create_model(name, num_classes=num_classes, **kwargs), num_classes)
+        return _with_small_classifier(timm.create_model(name, num_classes=num_classes, **kwargs), num_classes)
     layers = _published(name).classifier or ()
     classifiers = (layers,) if isinstance(layers, str) else tuple(layers)
     outputs = {len(state[f"{each}.weight"]) for each in classifiers if f"{each}.weight" in state}
-    # timm drops the classifier when the numbers differ; by itself it takes a file's for that of ImageNet.
+    # timm drops the classifier when the numbers differ; by default it assumes ImageNet's classes in a file.
     in_file = outputs.pop() if outputs else -1
     overlay = {"state_dict": dict(state), "num_classes": in_file, "label_offset": 0}
     model = timm.create_model(name, pretrained=True, num_classes=num_classes, pretrained_cfg_overlay=overlay, **kwargs)
     optional = tuple(f"{each}." for each in classifiers) if in_file != num_classes else ()
     _check_complete(model, state, optional)
-    _say_dropped(name, in_file, num_classes)
-    return model if in_file == num_classes else _with_quiet_classifier(model, num_classes)
+    _warn_dropped(name, in_file, num_classes)
+    return model if in_file == num_classes else _with_small_classifier(model, num_classes)
 
 
 def _torchvision(
@@ -169,16 +170,16 @@ def _torchvision(
     model = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **kwargs)
     last = classifier_of(model)
     if state is None:
-        _quieten(last)
+        _init_small(last)
         return model
     prefix = next(key for key, module in model.named_modules() if module is last)
     in_file = len(state[f"{prefix}.weight"]) if f"{prefix}.weight" in state else -1
     if in_file != num_classes:
-        _quieten(last)
+        _init_small(last)
         # MaxViT's has no bias.
         state = {**state, **{f"{prefix}.{key}": value for key, value in last.state_dict().items()}}
     model.load_state_dict(state, strict=True)
-    _say_dropped(name, in_file, num_classes)
+    _warn_dropped(name, in_file, num_classes)
     return model
 
 
@@ -186,36 +187,37 @@ def _downloaded(name: str, num_classes: int, known_to_timm: bool, kwargs: dict[s
     if known_to_timm:
         model = timm.create_model(name, pretrained=True, num_classes=num_classes, **kwargs)
         kept = num_classes == _published(name).num_classes
-        return model if kept else _with_quiet_classifier(model, num_classes)
+        return model if kept else _with_small_classifier(model, num_classes)
     weights = torchvision.models.get_model_weights(name).DEFAULT
     return _torchvision(name, num_classes, state=weights.get_state_dict(progress=True), **kwargs)
 
 
-def _with_quiet_classifier(model: nn.Module, num_classes: int) -> nn.Module:
+def _with_small_classifier(model: nn.Module, num_classes: int) -> nn.Module:
     if num_classes and isinstance(model, _TimmClassifier) and isinstance(last := model.get_classifier(), nn.Linear):
-        _quieten(last)
+        _init_small(last)
     return model
 
 
-def _quieten(last: nn.Linear | nn.Conv2d) -> None:
-    # timm and torchvision draw the classifier of an EfficientNet from ±1/√classes: meant for a thousand classes, with
-    # three it begins with logits of ±5, a loss several times that of guessing, and a teacher's soft targets far out of
-    # reach.
+def _init_small(last: nn.Linear | nn.Conv2d) -> None:
+    # timm and torchvision draw the classifier of an EfficientNet from ±1/√classes, which is meant for a thousand
+    # classes: with three, the first logits are about ±5, the loss is several times that of guessing, and a teacher's
+    # soft targets are far out of reach.
     nn.init.normal_(last.weight, std=0.01)
     if last.bias is not None:
         nn.init.zeros_(last.bias)
 
 
-def _say_dropped(name: str, in_file: int, num_classes: int) -> None:
+def _warn_dropped(name: str, in_file: int, num_classes: int) -> None:
     if num_classes and in_file != num_classes:
         had = "has no classifier" if in_file < 0 else f"has a classifier of {in_file} classes"
         logger.warning(
-            "the weights file of '%s' %s: that of %d classes starts from random weights.", name, had, num_classes
+            "the weights file of '%s' %s: the classifier of %d classes starts from random weights.",
+            *(name, had, num_classes),
         )
 
 
 def _check_complete(model: nn.Module, given: Mapping[str, torch.Tensor], optional: tuple[str, ...]) -> None:
-    """timm loads leniently when the classifier differs, and keeps random weights for whatever a file lacks."""
+    """Check that a file has all weights: timm loads it non-strictly when the classifier differs."""
     missing = [
         key
         for key in model.state_dict()

@@ -1,4 +1,4 @@
-"""Weights of EfficientNets as the EfficientNet-PyTorch package names them, under timm's names."""
+"""Rename weights of EfficientNets from the layout of the EfficientNet-PyTorch package to timm's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 __all__ = ["is_efficientnet_pytorch", "to_timm_layout"]
 
 _OUTSIDE = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
-# A block that expands its channels, and the first blocks, which do not.
+# Blocks that expand their channels, and the first blocks, which do not.
 _INVERTED = {
     **{"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2"},
     **{"_se_reduce": "se.conv_reduce", "_se_expand": "se.conv_expand", "_project_conv": "conv_pwl", "_bn2": "bn3"},
@@ -29,9 +29,9 @@ def is_efficientnet_pytorch(state: Mapping[str, torch.Tensor]) -> bool:
 def to_timm_layout(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Rename the weights of an EfficientNet of EfficientNet-PyTorch for timm's model of the same size.
 
-    There the blocks are numbered through; timm groups them in stages. A stage begins where a block can't add its input
-    to its output: where the depthwise convolution has another stride or the channels change. The strides are not in
-    the file, but in every EfficientNet each stage begins with other channels.
+    EfficientNet-PyTorch numbers all blocks consecutively; timm groups them in stages. A stage begins where a block
+    can't add its input to its output: where the depthwise convolution has a stride or the channels change. The strides
+    are not in the file, but in every EfficientNet the channels change at the beginning of each stage.
 
     Args:
         state: name to tensor, with the keys ``_conv_stem…``, ``_blocks.<n>…``, ``_conv_head…``, ``_fc…``.
@@ -58,7 +58,7 @@ def to_timm_layout(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]
 
 
 def _stages(state: Mapping[str, torch.Tensor]) -> list[tuple[int, int]]:
-    """Stage, and place within it, of each block."""
+    """Stage of each block, and its position in the stage."""
     blocks = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("_blocks."))
     stages: list[tuple[int, int]] = []
     before = None

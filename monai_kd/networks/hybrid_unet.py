@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -18,17 +19,16 @@ class HybridUNet(nn.Module):
     """MONAI's ``BasicUNet`` whose bridge also receives the global view of a Vision Transformer.
 
     The image is resized to the transformer's input, its pooled feature vector v is projected to the channels of the
-    bridge, and added at every position: ``bridge(x) + P(v(resize(x)))``. Composition, not inheritance: ``unet`` is
-    the very class of the student, so that taps have the same names in both (``upcat_4`` … ``upcat_1``), with
-    ``unet.`` in front here.
+    bridge, and added at every position: ``bridge(x) + P(v(resize(x)))``. The attribute ``unet`` has the same class as
+    the student, so that taps have the same names in both (``upcat_4`` … ``upcat_1``), here with the prefix ``unet.``.
 
     Args:
         in_channels: channels of the image; the transformer takes three.
         out_channels: channels of the logits.
         features: channels of the four encoder levels, of the bridge, and of the last decoder level.
-        norm: normalisation of the U-Net, as MONAI names it.
+        norm: normalisation of the U-Net, by its name in MONAI.
         vit_name: a Vision Transformer of timm.
-        vit_image_size: side of the square that the transformer sees, in pixels; a multiple of its patch.
+        vit_image_size: side of the transformer's square input, in pixels; a multiple of its patch size.
         pretrained: transformer weights: ``False``, ``True`` (downloaded) or a local file, see `create_backbone`.
 
     Shape:
@@ -36,7 +36,7 @@ class HybridUNet(nn.Module):
         - output: (B, out_channels, H, W), logits
 
     Raises:
-        ValueError: ``in_channels`` is not 3, or timm does not know ``vit_name``.
+        ValueError: ``in_channels`` is not 3, or there is no model ``vit_name``.
 
     Example:
         >>> net = HybridUNet(features=(4, 4, 8, 8, 16, 4), vit_name="vit_tiny_patch16_224", vit_image_size=32)
@@ -67,7 +67,7 @@ class HybridUNet(nn.Module):
         )
         self.vit = create_backbone(vit_name, pretrained, num_classes=0, image_size=vit_image_size, scriptable=True)
         self.vit_image_size = int(vit_image_size)
-        self.projection = nn.Linear(self.vit.num_features, features[4])
+        self.projection = nn.Linear(cast("int", self.vit.num_features), features[4])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         unet = self.unet

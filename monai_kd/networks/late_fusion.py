@@ -1,4 +1,4 @@
-"""Several backbones that vote by one linear layer: the classification teacher."""
+"""Several backbones fused by one linear layer: the classification teacher."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ logger = logging.getLogger(__name__)
 
 
 class LateFusionClassifier(nn.Module):
-    r"""Backbones side by side, each giving logits of all classes, fused by one linear layer.
+    r"""Backbones side by side, each with logits of all classes, fused by one linear layer.
 
     .. math:: z = W \, [z_1, …, z_K] + b, \qquad z_k = \mathrm{backbone}_k(\mathrm{resize}_k(x))
 
-    ``["vgg19", "vit_base_patch16_224"]`` is the hybrid teacher of the report, ``["vgg19", "vgg19"]`` and
-    ``["vit_base_patch16_224", "vit_base_patch16_224"]`` its dual ones. Modules for taps are ``backbones.<k>.…``.
+    ``["vgg19", "vit_base_patch16_224"]`` is a hybrid teacher, ``["vgg19", "vgg19"]`` and ``["vit_base_patch16_224",
+    "vit_base_patch16_224"]`` are dual ones. Modules for taps are ``backbones.<k>.…``.
 
     Args:
-        backbones: for each its name (see `create_backbone`); or a mapping with ``name`` and, as needed,
-            ``image_size`` (side of the square that it sees, in pixels; the size its weights were made for when not
-            given), ``pretrained``, ``freeze``, and arguments of the model itself.
+        backbones: for each backbone its name (see `create_backbone`); or a mapping with ``name`` and, as needed,
+            ``image_size`` (side of its square input, in pixels; by default the size that its published weights were
+            trained with), ``pretrained``, ``freeze``, and arguments of the model itself.
         num_classes: C.
-        pretrained: ``False``, ``True`` (downloaded) or a local file, for all backbones that don't say themselves.
-        freeze: train only the last layer of each backbone, and the fusion; the rest stays as loaded, in eval mode.
-        bare: leave out every ``pretrained`` and ``freeze``: a checkpoint is loaded next, and the files that its
-            training began with need not be there.
+        pretrained: ``False``, ``True`` (downloaded) or a local file, for all backbones without a value of their own.
+        freeze: train only the last layer of each backbone, and the fusion; all other layers keep their weights and stay
+            in eval mode.
+        bare: ignore every ``pretrained`` and ``freeze``, because a checkpoint is loaded next, and the files that its
+            training began with may be missing.
 
     Shape:
         - input: (B, 3, H, W)
@@ -70,7 +71,7 @@ class LateFusionClassifier(nn.Module):
                 raise ValueError(f"backbones[{number}] must be a name, or a mapping with a name, got {described!r}.")
             weights, frozen = entry.pop("pretrained", pretrained), entry.pop("freeze", freeze)
             if not isinstance(frozen, bool):
-                # The text 'false', which MONAI's command line makes of false, would freeze.
+                # MONAI's command line turns false into the text 'false', which would freeze.
                 raise ValueError(f"backbones[{number}]: freeze must be True or False, got {frozen!r}.")
             if bare:
                 weights, frozen = False, False
@@ -84,7 +85,7 @@ class LateFusionClassifier(nn.Module):
             self.backbones.append(network)
             sizes.append(size)
             all_frozen.append(frozen)
-        # Assigned whole: TorchScript reads the types off the values.
+        # Assigned as complete lists, because TorchScript infers their types from the values.
         self.image_sizes, self._frozen = sizes, all_frozen
         self.fusion = nn.Linear(len(self.backbones) * num_classes, num_classes)
 
@@ -92,18 +93,18 @@ class LateFusionClassifier(nn.Module):
         super().train(mode)
         for network, frozen in zip(self.backbones, self._frozen, strict=True):
             if frozen:
-                # BatchNorm statistics and dropout belong to what is frozen.
+                # BatchNorm statistics and dropout are frozen too.
                 network.eval()
         return self
 
     def last_convolution(self, number: int = 0) -> str:
-        """Path, for a tap, of what the last convolution of a backbone gives, after its normalisation and activation.
+        """Path, for a tap, of the output of a backbone's last convolution, after its normalisation and activation.
 
         Args:
-            number: of the backbone, a VGG: one that has its convolutions in a flat ``features``.
+            number: of the backbone, which must be a VGG, with its convolutions in a flat ``features``.
 
         Raises:
-            ValueError: the backbone is built otherwise.
+            ValueError: the backbone is no VGG.
 
         Example:
             >>> LateFusionClassifier([{"name": "vgg11", "image_size": 32, "mlp_ratio": 0.03125}], 3).last_convolution()
@@ -114,8 +115,8 @@ class LateFusionClassifier(nn.Module):
         convolutions = [position for position, layer in enumerate(layers) if isinstance(layer, nn.Conv2d)]
         if not convolutions or any(True for layer in layers for _ in layer.children()):
             raise ValueError(
-                f"backbones[{number}] ({type(self.backbones[number]).__name__}) is no VGG: which of its modules to "
-                "compare features with must be said by teacher_taps."
+                f"backbones[{number}] ({type(self.backbones[number]).__name__}) is no VGG: set taps, or teacher_taps "
+                "of a student, to the module whose features are compared."
             )
         last = convolutions[-1]
         while last + 1 < len(layers) and not isinstance(layers[last + 1], nn.MaxPool2d):
@@ -133,7 +134,7 @@ class LateFusionClassifier(nn.Module):
 
 
 def _native_size(name: str) -> int:
-    """The side of the images that the weights of a model were made for."""
+    """The side of the images that the published weights of a model were trained with."""
     config = timm.get_pretrained_cfg(name, allow_unregistered=True) if timm.is_model(name) else None
     return 224 if config is None else int(config.input_size[-1])
 

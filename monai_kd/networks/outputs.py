@@ -1,4 +1,4 @@
-"""What of a network's output are its logits."""
+"""Find the logits in the output of a network."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def all_logits(output: Any, network: Any, axes: int) -> list[torch.Tensor]:
                                                               ``DynUNet`` in training)
     list or tuple, its first item a tensor                    that tensor, and those of the others that have its
                                                               batch, classes and number of axes (deep supervision);
-                                                              the rest, such as hidden states, is left aside
+                                                              the rest, such as hidden states, is ignored
     the same, of MONAI's ``BasicUNetPlusPlus``                as before, from the last item to the first: its heads
                                                               are sorted from the shallowest to the deepest
     ========================================================  =====================================================
 
     Args:
-        output: what the network returned.
+        output: the output of the network.
         network: the network, bare or wrapped for distribution or compilation.
         axes: axes of the batch of images that the network was called with: 4 for (B, C, H, W).
 
@@ -70,7 +70,7 @@ def main_logits(output: Any, network: Any, axes: int) -> torch.Tensor:
 
 
 def student_outputs(output: Any, network: Any, axes: int) -> dict[str, Any]:
-    """Items for a `DistillationLoss`: the main logits ``student``, and of several heads all, ``student_heads``.
+    """Items for a `DistillationLoss`: the main logits ``student`` and, if there are several heads, ``student_heads``.
 
     Example:
         >>> sorted(student_outputs([torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, 4, 4)], nn.Identity(), axes=4))
@@ -85,7 +85,7 @@ def _alike(head: Any, main: torch.Tensor) -> bool:
 
 
 def _bare(network: Any) -> Any:
-    """The network inside the wrappers that change neither its class nor its output."""
+    """The network without the wrappers of distribution and compilation, which do not change its output."""
     while True:
         if isinstance(network, (DataParallel, DistributedDataParallel)):
             network = network.module

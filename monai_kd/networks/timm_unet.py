@@ -1,15 +1,16 @@
-"""U-Net on an encoder of timm.
+"""U-Net with an encoder of timm.
 
 Two libraries were tried before this was written (torch 2.14.1, timm 1.0.31):
 
-- MONAI's ``FlexibleUNet`` takes its own EfficientNets and ResNets. Others must be registered, as a class, with the
-  channels of each encoder, in a global table; its pretrained weights are downloads, never a local file.
-- segmentation_models_pytorch 0.6.0 takes any encoder of timm (``smp.Unet("tu-…")``) and needs nothing that is not
-  installed here. But it has no argument for a local file of weights, and where one is passed through to timm, a file
-  that lacks layers is accepted and these stay random; other layouts than timm's are not known to it.
+- MONAI's ``FlexibleUNet`` has its own EfficientNets and ResNets. Others must be registered in a global table, as a
+  class, with the channels of each encoder; pretrained weights are downloaded, never read from a local file.
+- segmentation_models_pytorch 0.6.0 takes any encoder of timm (``smp.Unet("tu-…")``) and needs no further packages. But
+  it has no argument for a local weights file. Where one is passed on to timm, layers that the file lacks silently stay
+  random, and no other layout than timm's is supported.
 
-So this is the loading of `create_backbone`, timm's ``forward_intermediates`` (what ``features_only=True`` runs) and
-MONAI's ``UpCat``, the decoder block of ``BasicUNet`` and ``FlexibleUNet``, under the names of ``BasicUNet``.
+So this network combines the loading of `create_backbone`, timm's ``forward_intermediates`` (run by
+``features_only=True``) and MONAI's ``UpCat``, the decoder block of ``BasicUNet`` and ``FlexibleUNet``, with the names
+of ``BasicUNet``.
 """
 
 from __future__ import annotations
@@ -32,19 +33,19 @@ class TimmUNet(nn.Module):
     """A U-Net in two dimensions whose encoder is a classifier of timm without its head.
 
     Decoder levels have the names and strides of MONAI's ``BasicUNet``: ``upcat_4`` … ``upcat_1`` at strides 8, 4, 2, 1,
-    and before them ``upcat_5`` at 16. A level gets the last output of the encoder that has its stride; where there is
-    none, as at full resolution, it has no skip connection.
+    and before them ``upcat_5`` at 16. The skip connection of a level is the encoder's last output with its stride;
+    where there is none, as at full resolution, the level has no skip connection.
 
     Args:
         in_channels: channels of the image, any number: timm adapts the first convolution of pretrained weights.
         out_channels: channels of the logits.
         encoder: a model of timm whose stages halve the image, such as ``"tf_efficientnet_lite0"``,
             ``"mobilenetv2_100"``, ``"resnet18"``, ``"convnext_atto"``.
-        features: channels of the decoder's levels, from the deepest on. Their number n makes the encoder's deepest
-            output that is used the one of stride 2ⁿ; what lies behind it is removed.
-        norm: normalisation of the decoder, as MONAI names it.
+        features: channels of the decoder's levels, from the deepest on. With n levels, the deepest output used of the
+            encoder has the stride 2ⁿ; the layers after it are removed.
+        norm: normalisation of the decoder, by its name in MONAI.
         pretrained: weights of the encoder: ``False``, ``True`` (downloaded) or a local file, see `create_backbone`.
-        image_size: side of the square, in pixels, for the transformers that are built for one size.
+        image_size: side of the square input image, in pixels, for transformers that are built for one size.
         kwargs: passed to the encoder, such as ``drop_path_rate``.
 
     Shape:
@@ -52,7 +53,8 @@ class TimmUNet(nn.Module):
         - output: (B, out_channels, H, W), logits
 
     Raises:
-        ValueError: timm does not know ``encoder``, or has no such outputs of it; when called, H or W is not divisible.
+        ValueError: timm has no model ``encoder``, or it has no outputs of these strides; when called, H or W is not
+            divisible by 2ⁿ.
         FileNotFoundError, RuntimeError: see `create_backbone`.
 
     Example:

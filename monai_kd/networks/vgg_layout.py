@@ -1,4 +1,4 @@
-"""Weights of VGGs as torchvision names them, under timm's names."""
+"""Rename weights of VGGs from torchvision's layout to timm's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page and its one question, as a Starlette application."""
+"""The Starlette application: the page, and the request that examines uploaded files."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ __all__ = ["create_app"]
 logger = logging.getLogger(__name__)
 
 MOST_FILES = 1000
-MOST_UPLOADS = 32  # at a time, of which one is examined
-LONGEST_SILENCE = 30.0  # seconds in which nothing of an upload arrives
-LEAST_RATE = 10_000  # bytes per second, on average, of an upload and of an answer that is read
+MOST_UPLOADS = 32  # at the same time; they are examined one after the other
+LONGEST_SILENCE = 30.0  # seconds without any byte of an upload
+LEAST_RATE = 10_000  # bytes per second, on average, of an upload, and of a response that is being read
 STATIC = {
     "/page.css": ("monai_kd.pages", "text/css"),
     "/serve.css": ("monai_kd.serve", "text/css"),
@@ -49,21 +49,20 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # Browsers keep what they may, and results hold slices of patients.
+    # Responses hold slices of patients, which browsers must not cache.
     "Cache-Control": "no-store",
 }
 
 
 def create_app(students: Students, most_bytes: int, hosts: Sequence[str]) -> Starlette:
-    """``GET /`` is the page, ``POST /slices`` examines what is uploaded, ``GET /health`` answers while that goes on.
+    """``GET /`` returns the page, ``POST /slices`` examines uploaded files, ``GET /health`` responds at any time.
 
-    Networks run for one upload at a time, in one thread beside the one that answers.
+    Networks run for one upload at a time, in a worker thread, so that the server stays responsive.
 
     Args:
         students: the networks.
-        most_bytes: of one upload, all of its files together.
-        hosts: names under which the server may be asked; under any other it answers 400, so that no other site can
-            give itself the server's address.
+        most_bytes: largest size of one upload, all of its files together.
+        hosts: accepted values of the ``Host`` header; others are rejected with 400, which prevents DNS rebinding.
     """
     one, uploading = CapacityLimiter(1), CapacityLimiter(MOST_UPLOADS)
     page = page_template("serve.html.jinja", __package__).render(
@@ -90,7 +89,7 @@ def create_app(students: Students, most_bytes: int, hosts: Sequence[str]) -> Sta
         try:
             uploading.acquire_nowait()
         except WouldBlock:
-            raise HTTPException(503, f"{MOST_UPLOADS} uploads are being worked on: try again later") from None
+            raise HTTPException(503, f"{MOST_UPLOADS} uploads are in progress: try again later") from None
         try:
             async with request.form(max_files=MOST_FILES, max_fields=0) as form:
                 uploads = [each for each in form.getlist("files") if isinstance(each, UploadFile)]
@@ -105,7 +104,7 @@ def create_app(students: Students, most_bytes: int, hosts: Sequence[str]) -> Sta
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise _unforeseen(error) from None
-            logger.error("an upload ended: the disk with %s is full", tempfile.gettempdir())
+            logger.error("an upload failed: the disk with %s is full", tempfile.gettempdir())
             raise HTTPException(507, "the disk of the server is full") from None
         except ClientDisconnect:
             return Response(status_code=400)
@@ -127,7 +126,7 @@ def create_app(students: Students, most_bytes: int, hosts: Sequence[str]) -> Sta
         content = resources.files(package).joinpath(path[1:]).read_text(encoding="utf-8")
         routes.append(Route(path, _static(content, kind)))
     middleware = [Middleware(_SafeHeaders), Middleware(TrustedHostMiddleware, list(hosts), www_redirect=False)]
-    return Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: _said})
+    return Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: _error_response})
 
 
 def _static(content: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
@@ -138,18 +137,19 @@ def _static(content: str, kind: str) -> Callable[[Request], Awaitable[Response]]
 
 
 def _unforeseen(error: Exception) -> HTTPException:
-    # Only where and which type: messages may quote the file.
+    # Only the type and the line of code, because messages may quote the file.
     last = traceback.extract_tb(error.__traceback__)[-1]
-    logger.error("an upload ended in %s at %s:%s", type(error).__name__, last.filename, last.lineno)
-    return HTTPException(500, f"the server failed on it ({type(error).__name__}); it goes on")
+    logger.error("an upload failed with %s at %s:%s", type(error).__name__, last.filename, last.lineno)
+    return HTTPException(500, f"the server failed on this upload ({type(error).__name__}), and continues to run")
 
 
-async def _said(request: Request, error: HTTPException) -> Response:
+async def _error_response(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException), "registered for no other"
     return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
 
 
 def _from_elsewhere(headers: Headers) -> bool:
-    """Whether a browser asks on behalf of a page of another site; programs that are no browser do not say."""
+    """Whether a browser sends the request for a page of another site. Other programs do not send these headers."""
     if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
         return True
     origin = headers.get("origin")
@@ -157,8 +157,8 @@ def _from_elsewhere(headers: Headers) -> bool:
 
 
 def _limited(request: Request, most: int) -> Receive:
-    """The request's body, cut off with 413 as soon as it is known to be too long, with 408 when it is slow."""
-    error = HTTPException(413, f"the upload is bigger than the {most / 2**20:g} MB that this server takes")
+    """The request's body, aborted with 413 as soon as it is known to be too long, and with 408 when it is too slow."""
+    error = HTTPException(413, f"the upload is bigger than the {most / 2**20:g} MB that this server accepts")
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > most:
         raise error
@@ -176,7 +176,7 @@ def _limited(request: Request, most: int) -> Receive:
                 408,
                 f"nothing more of the upload came for {LONGEST_SILENCE:g} seconds, or less than "
                 f"{LEAST_RATE / 1000:g} kB a second on average",
-                # What may still come belongs to no request.
+                # The rest of the upload must not be parsed as the next request.
                 headers={"Connection": "close"},
             ) from None
         waited += time.monotonic() - began
@@ -189,7 +189,7 @@ def _limited(request: Request, most: int) -> Receive:
 
 
 class _SafeHeaders:
-    """Tells browsers what the page may do: run its own script, show pictures that are in it, ask its own server."""
+    """Adds headers that restrict the page to its own script, embedded pictures and requests to its own server."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -1,4 +1,4 @@
-"""``python -m monai_kd serve``: a page on this computer that slices are dropped on."""
+"""``python -m monai_kd serve``: a local web page on which slices are dropped."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["run_serve"]
 
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
-MOST_CONNECTIONS = 128  # among them at most `ConnectionLimits.most_waiting` without a request
+MOST_CONNECTIONS = 128  # of them, at most `ConnectionLimits.most_waiting` without a request
 MOST_HEADERS = 2**14  # bytes, of all together
 
 
@@ -42,12 +42,12 @@ def run_serve(
 
     Args:
         segmentation, classification, threshold, temperature, device, bundles: see `load_students`.
-        host: address or name to listen on; without encryption and without asking who asks.
+        host: address or name to listen on; there is no encryption and no authentication.
         port: 0 for a free one.
-        max_upload_mb: of one upload, all of its files together; 1 MB = 2^20 bytes.
+        max_upload_mb: largest size of one upload, all of its files together; 1 MB = 2^20 bytes.
 
     Returns:
-        the exit code: 0 after an interrupt; 2 when nothing could be begun, after saying why.
+        the exit code: 0 after an interrupt; 2 when the server could not start, after printing the reason.
     """
     try:
         require_extra("serve", ["starlette", "uvicorn", "python_multipart"], "serve")
@@ -81,21 +81,21 @@ def _serve(students: Students, listening: socket.socket, host: str, most_bytes: 
     hosts = (*LOCAL, named, socket.gethostname())
     app = create_app(students, most_bytes, hosts)
     if leftovers := clear_leftovers():
-        print(f"Removed what a killed server had left: {', '.join(map(str, leftovers))}", file=sys.stderr)
+        print(f"Removed uploads that a killed server left: {', '.join(map(str, leftovers))}", file=sys.stderr)
     if not ipaddress.ip_address(address).is_loopback:
         print(
             f"WARNING: --host {host} can be reached from other computers. There is no password and no encryption: "
-            "whoever reaches it can use it, and slices travel readable.",
+            "anyone on the network can use it and read the slices that are sent.",
             file=sys.stderr,
         )
     print(f"Not for diagnosis. Open http://{named}:{port} in a browser; Ctrl+C ends it.", flush=True)
-    # uvicorn lets requests end, and then raises the interrupt again.
+    # uvicorn waits for requests to end, and then raises the interrupt again.
     with suppress(KeyboardInterrupt):
         uvicorn.Server(server_config(app, ConnectionLimits())).run(sockets=[listening])
 
 
 def server_config(app: ASGIApp, limits: ConnectionLimits) -> uvicorn.Config:
-    """How uvicorn serves the application; see `ConnectionLimits` for when it closes connections."""
+    """uvicorn's configuration; see `ConnectionLimits` for when it closes connections."""
     import uvicorn
 
     from .connections import BoundedConnection
@@ -105,7 +105,7 @@ def server_config(app: ASGIApp, limits: ConnectionLimits) -> uvicorn.Config:
         http=partial(BoundedConnection, limits),  # type: ignore[arg-type]
         ws="none",
         log_level="warning",
-        # Not even an address is noted, and nobody else's word for one is believed.
+        # No addresses are logged, and headers of proxies with addresses are not trusted.
         access_log=False,
         proxy_headers=False,
         server_header=False,

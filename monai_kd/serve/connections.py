@@ -1,4 +1,4 @@
-"""Connections that send or read too slowly are closed; uvicorn by itself waits for them without end."""
+"""Close connections that send or read too slowly, for which uvicorn waits without a limit."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ __all__ = ["BoundedConnection", "ConnectionLimits"]
 
 @dataclass
 class ConnectionLimits:
-    """What the connections of one server may take, and those of them that have no request in progress.
+    """The limits of the connections of one server, and its connections without a request in progress.
 
     Attributes:
-        head_timeout: seconds from the beginning of a connection, or from the answer before, until the request line and
-            all headers of the next request have come.
-        read_timeout: seconds in which a client must read `LEAST_RATE` times as many bytes of what is left of an answer.
-        most_waiting: connections without a request in progress. One more closes the oldest one of the address that has
-            most of them, so that many idle connections shut nobody out.
+        head_timeout: seconds from the beginning of a connection, or from the previous response, until the request line
+            and all headers of the next request have arrived.
+        read_timeout: seconds in which a client must read `LEAST_RATE` times as many bytes of the rest of a response.
+        most_waiting: largest number of connections without a request in progress. One more closes the oldest connection
+            of the address with most of them, so that idle connections of one client do not lock out others.
+        waiting: the connections without a request in progress, from the oldest to the newest.
     """
 
     head_timeout: float = 10.0
@@ -41,11 +42,11 @@ class ConnectionLimits:
 
 
 class BoundedConnection(H11Protocol):
-    """uvicorn's HTTP/1.1 connection with an end to all waiting, see `ConnectionLimits`.
+    """uvicorn's HTTP/1.1 connection with timeouts, see `ConnectionLimits`.
 
-    uvicorn's ``timeout_keep_alive`` begins after an answer, and the first byte that comes ends it.
+    uvicorn's own ``timeout_keep_alive`` only starts after a response, and is cancelled by the first byte of a request.
 
-    Give ``functools.partial(BoundedConnection, limits)`` as ``http`` of ``uvicorn.Config``.
+    Pass ``functools.partial(BoundedConnection, limits)`` as ``http`` to ``uvicorn.Config``.
     """
 
     def __init__(self, limits: ConnectionLimits, *args: Any, **kwargs: Any) -> None:
@@ -62,7 +63,7 @@ class BoundedConnection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        # So that pause_writing and resume_writing say whether anything at all is left to be read.
+        # pause_writing is then called as soon as the client has bytes to read, resume_writing when none are left.
         transport.set_write_buffer_limits(high=0)
         self._expect_head()
 
@@ -91,10 +92,10 @@ class BoundedConnection(H11Protocol):
         self._stop_read_timer()
 
     def give_up(self) -> None:
-        """Close the connection, of which no request is in progress; with 408 where one has begun to come."""
+        """Close the connection, which has no request in progress; with 408 if a part of a request has arrived."""
         self._stop_waiting()
         begun, _ = self.conn.trailing_data
-        # Browsers open connections in advance, and would show an answer to what they never asked.
+        # Browsers open connections in advance, and would show a response that belongs to no request.
         if begun and self.conn.our_state is h11.IDLE:
             self._answer_408()
         self.transport.close()
@@ -115,7 +116,7 @@ class BoundedConnection(H11Protocol):
             self._head_timer = None
 
     def _answer_408(self) -> None:
-        text = b"the request did not come in time"
+        text = b"the request did not arrive in time"
         headers = [("content-type", "text/plain"), ("content-length", str(len(text))), ("connection", "close")]
         answer = h11.Response(status_code=408, headers=headers, reason=b"Request Timeout")
         for event in (answer, h11.Data(data=text), h11.EndOfMessage()):
@@ -128,7 +129,7 @@ class BoundedConnection(H11Protocol):
 
     def _check_reading(self) -> None:
         if self._unread - self.transport.get_write_buffer_size() < LEAST_RATE * self.limits.read_timeout:
-            # Closing would wait until the rest is read.
+            # close() would wait until the rest is read.
             self.transport.abort()
         else:
             self._expect_reading()

@@ -90,7 +90,7 @@ async function ask(files) {
   const name = files[0].name + (files.length > 1 ? ` and ${files.length - 1} more` : "");
   const failed = (reason) => [{file: name, status: "failed", reason}];
   if (files.reduce((sum, file) => sum + file.size, 0) > mostBytes) {
-    return failed(`the upload is bigger than the ${mostBytes / 2 ** 20} MB that this server takes`);
+    return failed(`the upload is bigger than the ${mostBytes / 2 ** 20} MB that this server accepts`);
   }
   const form = new FormData();
   for (const file of files) form.append("files", file);

@@ -1,4 +1,4 @@
-"""Folders for uploads, which are slices of patients: they go with the upload, or when the next server starts."""
+"""Temporary folders for uploads, which are slices of patients: removed with the upload or by the next server."""
 
 from __future__ import annotations
 
@@ -7,28 +7,30 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
-
-try:
-    import fcntl
-except ImportError:  # Windows: what a killed server left stays there
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["clear_leftovers", "upload_folder"]
 
+HAS_LOCKS = find_spec("fcntl") is not None  # not on Windows, where folders of a killed server are not removed
 PREFIX = "monai_kd-serve-"
 
 
 @contextmanager
 def upload_folder() -> Iterator[Path]:
-    """A temporary folder that is locked for as long as this process lives and the block lasts, then removed."""
+    """A temporary folder, which is locked during the block and removed at its end.
+
+    The system also releases the lock when the process ends.
+    """
     with tempfile.TemporaryDirectory(prefix=PREFIX) as name:
-        if fcntl is None:
+        if not HAS_LOCKS:
             yield Path(name)
             return
+        import fcntl
+
         folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            # Before anything is in it: clear_leftovers leaves empty folders alone.
+            # Locked while it is still empty: clear_leftovers keeps empty folders.
             fcntl.flock(folder, fcntl.LOCK_EX)
             yield Path(name)
         finally:
@@ -36,18 +38,20 @@ def upload_folder() -> Iterator[Path]:
 
 
 def clear_leftovers() -> list[Path]:
-    """Remove folders of this user that a killed server left; the system frees the lock of a process that is gone.
+    """Remove the folders of this user that a killed server left, and that are therefore not locked any more.
 
     Returns:
         the removed folders.
     """
-    if fcntl is None:
+    if not HAS_LOCKS:
         return []
     found = sorted(Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
     return [path for path in found if _cleared(path)]
 
 
 def _cleared(path: Path) -> bool:
+    import fcntl
+
     try:
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:  # of another user, a link, or gone

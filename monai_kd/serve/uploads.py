@@ -1,4 +1,4 @@
-"""What both networks say of uploaded files, which are on disk for as long as that takes."""
+"""Examine uploaded files by both networks. The files are on disk only during the examination."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from ..bundle.students import Students
 from ..inference import InputFiles, UnreadableImage
 from ..inference.examine import examine
 from ..io.readers import SUFFIXES, kind_of
-from .headers import MOST_PIXELS, TooManyPixels, pixels_told
+from .headers import MOST_PIXELS, TooManyPixels, announced_pixels
 from .temporary import upload_folder
 
 __all__ = ["examine_uploads"]
 
-# HDF5, which .mat files are, can point at other files, and damaged ones can end the process that reads them.
+# No .mat files: these are HDF5, which can refer to other files, and damaged ones can crash the reading process.
 TAKEN = tuple(suffix for suffix, kind in SUFFIXES.items() if kind != "mat")
 UNSUPPORTED = "it is none of NIfTI, PNG, JPEG, DICOM"
-MAT = "this page takes no .mat files: python -m monai_kd report does, and python -m data_prep converts them"
+MAT = "this page accepts no .mat files: python -m monai_kd report does, and python -m data_prep converts them"
 LONGEST_NAME = 120
 
 
 @dataclass(frozen=True)
 class _Name:
-    """Of an upload, as its sender calls it: to be shown, never to be used as a path."""
+    """The name that the client gave to an upload; it is displayed, and never used as a path."""
 
     shown: str
     stem: str
@@ -44,19 +44,20 @@ def _name_of(given: str) -> _Name:
 
 
 def examine_uploads(uploads: Sequence[tuple[str, BinaryIO]], students: Students) -> list[dict[str, Any]]:
-    """Segment and classify files; nothing of them stays on disk.
+    """Segment and classify files; nothing of them remains on disk.
 
-    DICOM files of one series are one volume, every other file is examined by itself.
+    DICOM files of one series are one volume, every other file is an image of its own.
 
     Args:
         uploads: name and content of each.
         students: the networks.
 
     Returns:
-        For each image what ``report.csv`` says of it, without the ``p_`` columns, and ``probabilities`` and ``votes``
-        by class, ``segmented`` (of a segmentation of several classes the size of each that was found), ``picture``
-        (overlay, a ``data:`` address) and as ``mask`` the ``name`` and ``content`` (base64) of a file. Of what could
-        not be used ``file``, ``status`` (``failed``, or ``skipped`` when it is of no supported kind) and ``reason``.
+        For each image its row of ``report.csv``, without the ``p_`` columns, and ``probabilities`` and ``votes`` by
+        class, ``segmented`` (of a segmentation of several classes, the size of each that was found), ``picture`` (the
+        overlay as a ``data:`` URL) and, as ``mask``, the ``name`` and ``content`` (base64) of a file. For each file
+        that could not be used ``file``, ``status`` (``failed``, or ``skipped`` if its format is not supported) and
+        ``reason``.
 
     Raises:
         TooManyPixels: together they have more than `MOST_PIXELS`.
@@ -73,7 +74,7 @@ def examine_uploads(uploads: Sequence[tuple[str, BinaryIO]], students: Students)
             status, reason = "skipped", MAT if name.shown.lower().endswith(".mat") else UNSUPPORTED
             if kind_of(path) is not None:
                 try:
-                    pixels += pixels_told(path)
+                    pixels += announced_pixels(path)
                     names[path.name] = name
                     continue
                 except UnreadableImage as error:

@@ -90,7 +90,7 @@ def test_classifier_starts_afresh_when_it_has_not(name, classifier, kwargs, has,
     assert len(found[f"{classifier}.weight"]) == 3
     assert not torch.equal(found[f"{classifier}.weight"], source[f"{classifier}.weight"][:3])
     said = "has a classifier of 5 classes" if has else "has no classifier"
-    assert f"the weights file of '{name}' {said}: that of 3 classes starts from random weights" in caplog.text
+    assert f"the weights file of '{name}' {said}: the classifier of 3 classes starts from random weights" in caplog.text
 
 
 def test_torchvision_always_classifies():

@@ -184,7 +184,7 @@ def test_the_last_convolution_of_a_vgg(name, tap):
 
 @pytest.mark.parametrize("name", [RESNET, "densenet121"])
 def test_no_last_convolution_is_guessed_of_others(name):
-    with torch.device("meta"), pytest.raises(ValueError, match=r"backbones\[0\] \(.*\) is no VGG.*teacher_tap"):
+    with torch.device("meta"), pytest.raises(ValueError, match=r"backbones\[0\] \(.*\) is no VGG.*teacher_taps"):
         LateFusionClassifier([name], 3).last_convolution()
 
 

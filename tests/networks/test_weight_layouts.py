@@ -120,4 +120,4 @@ def test_vgg_of_torchvision(num_classes, tmp_path, caplog):
         torch.testing.assert_close(found.pre_logits(found.forward_features(image)).flatten(1), hidden)
         if num_classes == 5:
             torch.testing.assert_close(answer, source(image))
-    assert ("has a classifier of 5 classes: that of 3 classes" in caplog.text) == (num_classes == 3)
+    assert ("has a classifier of 5 classes: the classifier of 3 classes" in caplog.text) == (num_classes == 3)

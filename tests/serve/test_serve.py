@@ -250,7 +250,7 @@ REFUSED = {
     "truncated NIfTI": (("a.nii.gz", nifti(square())[:-200]), 422, "truncated or damaged"),
     "truncated DICOM": (("a.dcm", dicom()[:600]), 422, "a.dcm"),
     "constant": (("a.nii.gz", nifti(np.ones((9, 9), np.int16))), 422, "is constant"),
-    ".mat": (("a.mat", b"MATLAB 5.0 MAT-file"), 415, "takes no .mat files"),
+    ".mat": (("a.mat", b"MATLAB 5.0 MAT-file"), 415, "accepts no .mat files"),
     "4-D": (("a.nii", nifti(np.zeros((4, 4, 2, 2), np.int16), packed=False)), 422, "has 4 axes"),
     "multi-frame": (("a.dcm", dicom(NumberOfFrames=7)), 422, "is multi-frame"),
     "deflated": (("a.dcm", deflated_bomb()), 413, "34 million pixels"),
@@ -371,7 +371,7 @@ def test_uploads_at_a_time_are_bounded(students, temporary, monkeypatch):
         leave.set()
         first.join()
         assert (refused.status_code, upload(client, ("b.png", b"x")).status_code) == (503, 415)
-    assert "1 uploads are being worked on" in refused.json()["error"]
+    assert "1 uploads are in progress" in refused.json()["error"]
 
 
 def test_a_full_disk_is_named(client, monkeypatch):
@@ -468,7 +468,8 @@ def test_an_unforeseen_error_is_answered_and_says_nothing_of_the_file(client, mo
 
     monkeypatch.setattr("monai_kd.serve.app.examine_uploads", fails)
     answer = upload(client, ("private.png", picture()))
-    assert (answer.status_code, answer.json()["error"]) == (500, "the server failed on it (RuntimeError); it goes on")
+    said = "the server failed on this upload (RuntimeError), and continues to run"
+    assert (answer.status_code, answer.json()["error"]) == (500, said)
     assert "RuntimeError at" in caplog.text
     assert "DOE" not in caplog.text
     assert "private" not in caplog.text

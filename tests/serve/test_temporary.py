@@ -12,7 +12,7 @@ import pytest
 
 from monai_kd.serve import temporary
 
-pytestmark = pytest.mark.skipif(temporary.fcntl is None, reason="no file locks on this system")
+pytestmark = pytest.mark.skipif(not temporary.HAS_LOCKS, reason="no file locks on this system")
 
 
 @pytest.fixture(autouse=True)
