@@ -1,4 +1,4 @@
-"""How well one predicted mask fits the true one, in the geometry of the file."""
+"""Metrics of a predicted mask against the true one, in the geometry of the file."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ def mask_metrics(prediction: torch.Tensor, truth: torch.Tensor, spacing: Sequenc
         \mathrm{sensitivity} = \frac{|P ∩ T|}{|T|} \quad
         \mathrm{precision} = \frac{|P ∩ T|}{|P|}
 
-    The surface ∂M of a mask is its pixels that have a 4-neighbour outside it; what lies beyond the image is outside.
-    d(p, ∂T) is the distance from the middle of pixel p to that of the nearest pixel of ∂T, in mm.
+    The surface ∂M of a mask is the set of its pixels that have a 4-neighbour outside it; neighbours beyond the border
+    of the image are outside. d(p, ∂T) is the distance from the centre of pixel p to that of the nearest pixel of ∂T, in
+    mm.
 
     .. math::
         \mathrm{hd95} = \max\bigl(Q_{95}\{d(p, ∂T) : p ∈ ∂P\},\; Q_{95}\{d(t, ∂P) : t ∈ ∂T\}\bigr) \quad
         \mathrm{surface\_distance} = \frac{\sum_{p ∈ ∂P} d(p, ∂T) + \sum_{t ∈ ∂T} d(t, ∂P)}{|∂P| + |∂T|}
 
-    Where an equation divides by zero or measures from a surface that is not there, the metric is ``None``: precision
-    and both distances of an empty prediction, sensitivity and both distances of an empty truth, Dice and IoU when both
-    are empty.
+    Where an equation divides by zero or uses an empty surface, the metric is ``None``: precision and both distances for
+    an empty prediction, sensitivity and both distances for an empty truth, Dice and IoU when both are empty.
 
     Args:
         prediction: predicted mask, foreground where not 0.
@@ -102,7 +102,7 @@ def mask_metrics(prediction: torch.Tensor, truth: torch.Tensor, spacing: Sequenc
 
 
 def class_columns(mask_names: Sequence[str]) -> dict[str, str]:
-    """What is appended to the name of a metric to give its column, for each class of several; nothing for one class.
+    """Name of each class to the suffix of its columns ``<metric><suffix>``; empty for a single class.
 
     Example:
         >>> class_columns(["glioma", "oedema"]), class_columns(["tumour"])
@@ -114,22 +114,22 @@ def class_columns(mask_names: Sequence[str]) -> dict[str, str]:
 def masks_metrics(
     predictions: torch.Tensor, truths: torch.Tensor, spacing: Sequence[float], mask_names: Sequence[str]
 ) -> dict[str, float | None]:
-    """`mask_metrics` of every class, and over the classes.
+    """`mask_metrics` of each class, and over the classes.
 
-    Over the classes, a metric is the mean of those classes for which it is defined; an area is that of all classes
-    together, in which pixels of two classes count once.
+    Over the classes, a metric is the mean over the classes for which it is defined; an area is the area of the union
+    of all classes.
 
     Args:
         predictions, truths: a mask for each class, foreground where not 0.
         spacing: size of a pixel along both axes, in mm.
-        mask_names: C names.
+        mask_names: names of the C classes.
 
     Shape:
         - predictions and truths: (C, H, W), the same size.
 
     Returns:
-        For one class what `mask_metrics` gives. For several `MASK_METRICS` over the classes, then
-        ``<metric>_<class>`` class by class.
+        For one class the values of `mask_metrics`. For several, `MASK_METRICS` over the classes and then
+        ``<metric>_<class>`` for each class.
 
     Raises:
         ValueError: there are more or fewer masks than names, or as for `mask_metrics`.
@@ -156,7 +156,7 @@ def masks_metrics(
     together = mask_metrics((predictions != 0).any(0), (truths != 0).any(0), spacing)
     values: dict[str, float | None] = {}
     for metric in MASK_METRICS:
-        defined = [own[metric] for own in each.values() if own[metric] is not None]
+        defined = [value for own in each.values() if (value := own[metric]) is not None]
         mean = math.fsum(defined) / len(defined) if defined else None
         values[metric] = together[metric] if metric in AREAS else mean
     for name, ending in columns.items():
