@@ -1,4 +1,4 @@
-"""A data set whose errors name the file and the cause."""
+"""Data sets whose errors name the file and the cause."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _SHOWN = 5
 class CheckedDataset(CacheDataset):
     """MONAI's ``CacheDataset``, whose errors name the file and the cause.
 
-    MONAI says "applying transform <…LoadImaged object at 0x…>". All files that can't be used are found while caching,
-    and named at once.
+    MONAI's own message is "applying transform <…LoadImaged object at 0x…>". While caching, all files that can't be used
+    are collected into one error.
 
     Args:
-        args, kwargs: as for ``CacheDataset``, with two threads that fill the cache; items are dictionaries with paths
-            in ``image`` and perhaps ``label``.
+        args, kwargs: as for ``CacheDataset``, but ``num_workers`` is 2 by default; items are dictionaries with paths in
+            ``image`` and optionally ``label``.
 
     Raises:
-        UnusableItems: when constructed, if items are cached, otherwise when an item is asked for: a transform raised
-            ``ValueError`` or ``OSError``.
-        RuntimeError: a transform raised something else; this too names the file.
+        UnusableItems: a transform raised ``ValueError`` or ``OSError``: at construction for cached items, otherwise
+            when the item is accessed.
+        RuntimeError: a transform raised another error; the message names the file too.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"num_workers": 2, **kwargs})
 
-    # Items that could not be cached, by index; ``None`` when nothing is being cached.
+    # While caching: the errors of items, by index; ``None`` otherwise.
     _unusable: dict[int, Exception] | None = None
 
     def _fill_cache(self, indices: Any = None) -> list:
@@ -50,7 +50,7 @@ class CheckedDataset(CacheDataset):
         return cache
 
     def _load_cache_item(self, idx: int) -> Any:
-        # In a thread, while caching.
+        # Called in a thread, while caching.
         try:
             return super()._load_cache_item(idx)
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Slices by what kind of tumour they show."""
+"""Slices for classification, by the class of the tumour that they show."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ logger = logging.getLogger(__name__)
 def load_classes(
     dataset_dir: str | Path, fold: int | None, part: str, leave_out: Sequence[int] = (), allow_outside: bool = False
 ) -> list[dict]:
-    """`load_fold` for classification: entries whose class is named, with all classes where a network trains on them.
+    """`load_fold` for classification, with a check of the classes.
 
-    Only images are asked for; entries need no ``label``, and have none.
-
-    A class that is missing elsewhere is logged as a warning: metrics over all classes are undefined then.
+    Entries of the data list need no ``label``, and the returned entries have none. Classes without slices are an error
+    in the training part; in other parts they are logged as a warning, since metrics over all classes are undefined
+    then.
 
     Args:
         dataset_dir, fold, part, leave_out, allow_outside: as for `load_fold`.
 
     Raises:
         FileNotFoundError, ValueError: as for `load_fold`.
-        ValueError: a slice has a class that ``labels`` of the data list does not name, fewer than two classes are
-            named, or a class has no training slice.
+        ValueError: a slice has a class that ``labels`` of the data list does not name, ``labels`` names fewer than two
+            classes, or a class has no training slice.
     """
     entries = load_fold(dataset_dir, fold, part, leave_out, allow_outside, keys=("image",))
     names = class_names(dataset_dir)
     path = Path(dataset_dir).expanduser() / "datalist.json"
     if len(names) < 2:
-        raise ValueError(f"{path} names {len(names)} class in 'labels'; there must be two at least to tell apart.")
+        raise ValueError(f"{path} names {len(names)} class in 'labels'; a classification needs at least two.")
     for entry in entries:
         number = entry.get("class")
         if type(number) is not int or not 0 <= number < len(names):
@@ -60,20 +60,20 @@ def load_classes(
 
 
 def class_weights(entries: Sequence[dict], num_classes: int, how: str | Sequence[float] | None) -> torch.Tensor | None:
-    r"""Weights of the classes for a cross-entropy.
+    r"""Class weights for the cross-entropy.
 
     Args:
         entries: the training slices.
         num_classes: C.
-        how: ``None`` for none; ``"balanced"`` for :math:`w_c = N / (C \, N_c)`, so that each class weighs as much as
-            any other; or one number a class, whose proportions count: they are scaled so that a slice weighs 1 on
-            average, as it does with ``"balanced"``, and the cross-entropy keeps its place beside other terms.
+        how: ``None`` for no weights; ``"balanced"`` for :math:`w_c = N / (C \, N_c)`, so that all classes have the same
+            total weight; or one number for each class, scaled so that the mean weight of a slice is 1. That is also the
+            mean with ``"balanced"``, so that the cross-entropy keeps its scale relative to other terms.
 
     Returns:
         (C,), float32; or ``None``.
 
     Raises:
-        ValueError: ``how`` is something else, or a class has no slices.
+        ValueError: ``how`` is none of these, or ``"balanced"`` and a class has no slices.
 
     Example:
         >>> class_weights([{"class": 0}, {"class": 0}, {"class": 0}, {"class": 1}], 2, "balanced")
@@ -94,13 +94,13 @@ def class_weights(entries: Sequence[dict], num_classes: int, how: str | Sequence
 
 
 def last_is_alone(count: int, batch_size: int) -> bool:
-    """Whether the last of the training batches would hold one slice, on which BatchNorm can't be trained.
+    """Whether the last training batch would hold one slice, on which BatchNorm can't be trained.
 
-    Said in the log when it is so: the loader is to leave that slice out, another one each epoch.
+    Then the loader should drop that batch, which is another slice in each epoch; a warning is logged.
 
     Args:
         count: number of slices that this process trains on.
-        batch_size: of this process.
+        batch_size: batch size of this process.
 
     Example:
         >>> last_is_alone(1840, 16), last_is_alone(1841, 16), last_is_alone(5, 1), last_is_alone(1, 4)
@@ -109,7 +109,7 @@ def last_is_alone(count: int, batch_size: int) -> bool:
     alone = 1 < batch_size < count and count % batch_size == 1
     if alone:
         line = (
-            "the last batch would hold one of %d slices, and BatchNorm needs two: one is left out, another each epoch."
+            "the last batch would hold one of %d slices, and BatchNorm needs two: in each epoch, one slice is left out."
         )
         logger.warning(line, count)
     return alone

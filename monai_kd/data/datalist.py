@@ -1,4 +1,4 @@
-"""Reading `datalist.json`, the contract between data preparation and everything else."""
+"""Reading ``datalist.json``, the interface between data preparation and all that uses the data."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def read_datalist(dataset_dir: str | Path, allow_outside: bool = False) -> dict:
 
     Args:
         dataset_dir: the folder.
-        allow_outside: whether entries may name files that are not in the folder, by an absolute path, by ``..`` or
-            through a link. A data list that somebody else made could have any file of this computer read.
+        allow_outside: whether entries may name files outside the folder, by an absolute path, by ``..`` or through a
+            link. With a data list from an untrusted source, that would give access to any file of this computer.
 
     Raises:
         FileNotFoundError: the folder or its ``datalist.json`` does not exist.
-        ValueError: the file is no data list, lists nothing, an entry lacks what all readers rely on, or it names a file
-            outside.
+        ValueError: the file is not a data list, lists no slices, or an entry lacks a required key or names a file
+            outside the folder.
     """
     folder = Path(dataset_dir).expanduser()
     if not folder.is_dir():
@@ -41,7 +41,7 @@ def read_datalist(dataset_dir: str | Path, allow_outside: bool = False) -> dict:
     path = folder / "datalist.json"
     if not path.is_file():
         raise FileNotFoundError(
-            f"dataset_dir: {folder} holds no datalist.json; make it from raw files by "
+            f"dataset_dir: {folder} holds no datalist.json; make it from raw files with "
             f"`python -m data_prep figshare RAW_FILES {folder}`."
         )
     try:
@@ -50,21 +50,19 @@ def read_datalist(dataset_dir: str | Path, allow_outside: bool = False) -> dict:
         if not isinstance(entries, list):
             raise TypeError(f"'training' is a {type(entries).__name__}")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} is no data list: it must be JSON with a list 'training' ({error!r}).") from error
+        raise ValueError(f"{path} is not a data list: it must be JSON with a list 'training' ({error!r}).") from error
     if not entries:
         raise ValueError(f"{path} lists no slices.")
     for entry in entries:
         lacking = [key for key in ENTRY if key not in entry] if isinstance(entry, dict) else list(ENTRY)
-        if not lacking and type(entry["fold"]) is not int:
-            raise ValueError(f"{path}: the entry {entry} has a 'fold' that is no whole number.")
-        if not lacking and any(isinstance(entry[key], list | dict) for key in ("patient", "group")):
-            raise ValueError(f"{path}: the entry {entry} has a 'patient' or 'group' that is no single name.")
         if lacking:
             raise ValueError(
-                f"{path}: the entry {entry} has no {', '.join(lacking)}; docs/data.md says what each entry needs."
+                f"{path}: the entry {entry} has no {', '.join(lacking)}; see docs/data.md for what each entry needs."
             )
         if type(entry["fold"]) is not int:
-            raise ValueError(f"{path}: the entry {entry} has a 'fold' that is no whole number.")
+            raise ValueError(f"{path}: the entry {entry} has a 'fold' that is not a whole number.")
+        if any(isinstance(entry[key], list | dict) for key in ("patient", "group")):
+            raise ValueError(f"{path}: the entry {entry} has a 'patient' or 'group' that is not a single name.")
     if not allow_outside:
         _check_inside(folder, entries, ("image", "label"))
     return datalist
@@ -76,21 +74,21 @@ def _check_inside(folder: Path, entries: Sequence[dict], keys: Sequence[str]) ->
         for key in keys:
             given = entry.get(key)
             for named in given if isinstance(given, list) else [given]:
-                # What is no path at all is refused where it is needed.
+                # A value that is not a path is refused where a path is needed.
                 if not isinstance(named, str) or "\0" in named:
                     continue
-                leads = os.path.realpath(os.path.join(real, named))
-                if not Path(leads).is_relative_to(real):
+                target = os.path.realpath(os.path.join(real, named))
+                if not Path(target).is_relative_to(real):
                     raise ValueError(
                         printable(
                             f"{folder / 'datalist.json'}: '{key}' of entry {number}, '{named}', is a file outside the "
-                            f"folder, {leads}; set allow_outside to True if you trust this data list."
+                            f"folder, {target}; set allow_outside to True if you trust this data list."
                         )
                     )
 
 
 def placed(folder: str | Path, image: str | Sequence[str]) -> str | list[str]:
-    """The path of an image of a data list in its folder; of a list, with a file for each channel, the paths.
+    """The path of an image of a data list, with its folder; a list of paths for a list with a file for each channel.
 
     Example:
         >>> placed("data", ["flair.nii.gz", "t1.nii.gz"])
@@ -106,19 +104,19 @@ def _names_files(value: Any, several: bool) -> bool:
 
 
 def class_names(dataset_dir: str | Path) -> list[str]:
-    """Names of the classes in the order of their numbers from 0, as ``labels`` of the data list has them from 1.
+    """Names of the classes in the order of their numbers from 0; ``labels`` of the data list counts them from 1.
 
     Raises:
         FileNotFoundError, ValueError: as for `read_datalist`.
-        ValueError: ``labels`` does not name the classes ``"1"``, ``"2"``, … without gaps, or two by the same name.
+        ValueError: the keys of ``labels`` are not ``"1"``, ``"2"``, … without gaps, or two classes have the same name.
     """
     labels = read_datalist(dataset_dir, allow_outside=True).get("labels")  # no file is read
     keys = [str(number + 1) for number in range(len(labels))] if isinstance(labels, dict) else []
     if not isinstance(labels, dict) or not keys or set(labels) != set(keys):
-        # Elsewhere "0" is the background, which would give every class the name of its neighbour.
+        # In other data lists "0" is the background: every class would get the name of another one.
         raise ValueError(
-            f'{Path(dataset_dir).expanduser() / "datalist.json"}: \'labels\' must name the classes by "1", "2", … '
-            f'without gaps and without a background, as class 0 is named by "1"; got {labels!r}.'
+            f'{Path(dataset_dir).expanduser() / "datalist.json"}: the keys of \'labels\' must be "1", "2", … without '
+            f'gaps and without a background: "1" is the name of class 0; got {labels!r}.'
         )
     names = [labels[key] for key in keys]
     if len(set(map(str, names))) < len(names) or not all(isinstance(name, str) and name for name in names):
@@ -130,7 +128,7 @@ def class_names(dataset_dir: str | Path) -> list[str]:
 
 
 def class_name(names: Sequence[str], number: int) -> str:
-    """The name of a class number from 0; a number beyond the named ones is called by itself.
+    """The name of a class by its number, from 0, or ``"class <number>"`` if it has none.
 
     Example:
         >>> class_name(["meningioma", "glioma"], 1), class_name(["meningioma", "glioma"], 2)
@@ -140,13 +138,13 @@ def class_name(names: Sequence[str], number: int) -> str:
 
 
 def mask_value(dataset_dir: str | Path) -> int | None:
-    """The value of tumour pixels in the masks, or ``None`` where the data list has no ``mask_value``.
+    """The value of tumour pixels in the masks, or ``None`` if the data list has no ``mask_value``.
 
-    `monai_kd.transforms.DeclaredMask` takes both.
+    Both are arguments of `monai_kd.transforms.DeclaredMask`.
 
     Raises:
         FileNotFoundError, ValueError: as for `read_datalist`.
-        ValueError: ``mask_value`` is no whole number from 1.
+        ValueError: ``mask_value`` is not a whole number from 1.
     """
     value = read_datalist(dataset_dir, allow_outside=True).get("mask_value")  # no file is read
     if value is not None and (type(value) is not int or value < 1):
@@ -166,24 +164,25 @@ def load_fold(
     keys: Sequence[str] = ("image", "label"),
     channel_files: bool = False,
 ) -> list[dict]:
-    """Entries of one side of a cross-validation split, or of the whole data list, with absolute paths.
+    """Entries of one part of a cross-validation split, or of the whole data list, with absolute paths.
 
-    Logged as a warning with the training side: patients and images that are also among the slices held out, see
+    For the training part, a warning is logged for patients and images that are also among the slices held out, see
     `find_leaks`.
 
     Args:
         dataset_dir: folder with ``datalist.json``.
-        fold: the fold that validates, from 0; all others train. Without meaning for ``"all"``.
+        fold: the validation fold, from 0; the network is trained on all others. Ignored for ``"all"``.
         part: ``"training"``, ``"validation"`` or ``"all"``.
-        leave_out: folds that take no part, kept for a final test say.
-        keys: the files that each entry must have; ``image`` and ``label`` are left out of the entries otherwise.
-        allow_outside: whether they may lie outside the folder, see `read_datalist`.
-        channel_files: whether ``image`` may be a list, of a file for each channel.
+        leave_out: folds that are not used, such as those kept for a final test.
+        keys: keys of the files that each entry must have; ``image`` and ``label`` are removed from the entries
+            otherwise.
+        allow_outside: whether files may be outside the folder, see `read_datalist`.
+        channel_files: whether ``image`` may be a list with a file for each channel.
 
     Raises:
         FileNotFoundError: the folder, its data list or a listed file does not exist.
-        ValueError: no such fold, also among those to leave out, the asked part is empty, or an entry names no file for
-            one of the keys, or one outside the folder.
+        ValueError: there is no such fold, the fold is also left out, the requested part is empty, or an entry names no
+            file for one of the keys, or one outside the folder.
     """
     if part not in ("training", "validation", "all"):
         raise ValueError(f"part must be 'training', 'validation' or 'all', got '{part}'.")
@@ -224,7 +223,7 @@ def load_fold(
     absent = [path for path in listed if not Path(path).is_file()]
     if absent:
         raise FileNotFoundError(
-            f"{folder / 'datalist.json'} lists {len(absent)} files that are not there: {absent[0]} …"
+            f"{folder / 'datalist.json'} lists {len(absent)} files that do not exist: {absent[0]} …"
         )
     if part == "training":
         held_out = [
@@ -233,5 +232,5 @@ def load_fold(
             if (entry["fold"] == fold or entry["fold"] in leave_out) and _names_files(entry["image"], True)
         ]
         for leak in find_leaks(chosen, held_out):
-            logger.warning("%s This leak makes their numbers better than on new patients.", leak)
+            logger.warning("%s Because of this leak, metrics on them are better than on new patients.", leak)
     return chosen

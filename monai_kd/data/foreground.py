@@ -1,4 +1,4 @@
-"""Whether validation can tell a good epoch from a bad one."""
+"""How the best epoch is chosen."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ logger = logging.getLogger(__name__)
 
 
 def best_epoch_by(dataset: Sequence[Mapping[str, Any]], metric: str = "dice") -> str:
-    """What decides which epoch ``model.pt`` is of: the metric, or ``"last epoch"`` when no slice has a tumour.
+    """How the epoch of ``model.pt`` is chosen: by the metric, or ``"last epoch"`` when no slice has a tumour.
 
-    Dice is undefined then, see `monai_kd.handlers.DefinedDice`; it is logged as a warning.
+    Without a tumour Dice is undefined, see `monai_kd.handlers.DefinedDice`, and a warning is logged.
 
     Args:
-        dataset: to validate on; items have ``label``, (C, H, W). It is read up to the first tumour.
+        dataset: validation data; items have ``label``, (C, H, W). It is read up to the first tumour.
         metric: name of the key metric.
 
     Example:
@@ -29,8 +29,8 @@ def best_epoch_by(dataset: Sequence[Mapping[str, Any]], metric: str = "dice") ->
     if any(bool((torch.as_tensor(dataset[index]["label"]) != 0).any()) for index in range(len(dataset))):
         return metric
     logger.warning(
-        "None of the %d slices to validate on has a tumour: Dice is undefined, no epoch is best by it, and model.pt "
-        "will be that of the LAST epoch. Choose another fold to validate on.",
+        "None of the %d validation slices has a tumour: Dice is undefined and can't select the best epoch, so that "
+        "model.pt will be that of the LAST epoch. Choose another fold to validate on.",
         len(dataset),
     )
     return "last epoch"

@@ -16,15 +16,15 @@ _SHOWN = 3
 
 
 def find_leaks(trained: Sequence[Mapping[str, Any]], held_out: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What makes numbers on slices that were held out better than on new patients.
+    """Leaks between training and held-out slices, which make metrics better than on new patients.
 
     Args:
         trained: entries of a data list that a network is trained on, with absolute paths.
         held_out: entries that it is not trained on.
 
     Returns:
-        Sentences, none where all is well: slices of patients (or groups of patients) who have slices on both sides,
-        counted and named; images that are on both sides, as the same file or as files of equal content.
+        Up to two sentences: on patients (or groups of patients) with slices on both sides, and on images that are on
+        both sides, as the same file or as files with the same content.
 
     Example:
         >>> of = {"image": "", "patient": "7"}
@@ -63,10 +63,10 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _same_images(trained: Iterable[Mapping[str, Any]], held_out: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Names of images held out, each with that of an image of equal content among those trained on."""
+    """Names of held-out images, each with the name of a training image of the same content."""
     sides = [_by_size(entries) for entries in (held_out, trained)]
     pairs = []
-    # Only files of one size can be equal: of compressed ones, hardly any need to be read.
+    # Only files of the same size can be equal, so that few compressed files have to be read.
     for size in sides[0].keys() & sides[1].keys():
         of_content = {_digest(path): path for path in dict.fromkeys(sides[1][size])}
         pairs += [(path, of_content[digest]) for path in sides[0][size] if (digest := _digest(path)) in of_content]
@@ -76,7 +76,7 @@ def _same_images(trained: Iterable[Mapping[str, Any]], held_out: Iterable[Mappin
 def _by_size(entries: Iterable[Mapping[str, Any]]) -> dict[int, list[Path]]:
     files = defaultdict(list)
     for entry in entries:
-        # Of an image with a file for each channel, the first stands for all.
+        # An image with a file for each channel is compared by the first file.
         path = Path(ensure_tuple(entry["image"])[0])
         if path.is_file():
             files[path.stat().st_size].append(path)

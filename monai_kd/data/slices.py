@@ -1,4 +1,4 @@
-"""Data sets of slices, volumes among them."""
+"""Data sets of slices, from files of slices and of volumes."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ logger = logging.getLogger(__name__)
 
 
 class SliceDataset(CheckedDataset):
-    """`CheckedDataset` in which a NIfTI volume of many slices counts as many items.
+    """`CheckedDataset` in which each slice of a NIfTI volume is an item.
 
-    An item of a volume says in ``slice`` which one it is, from 0, for `monai_kd.transforms.SqueezeSliced` to take. One
-    that does not say where it comes from gets a ``source``, the name of its file.
+    An item of a volume has the number of its slice, from 0, in ``slice``, for `monai_kd.transforms.SqueezeSliced`.
+    Items without a ``source`` get one, made of the name of the file and the slice.
 
     Args:
-        data: dictionaries with ``image``, a path, and whatever else the transforms read.
-        transform: as for ``CacheDataset``, and all else too.
-        otherwise: items to use, logged as a warning, when there are none in ``data``.
+        data: dictionaries with ``image``, a path, and the other keys that the transforms read.
+        transform: as for ``CacheDataset``.
+        otherwise: items to use if ``data`` is empty, which is logged as a warning.
+        kwargs: as for ``CacheDataset``.
 
     Raises:
         ValueError: there are no items in either.
@@ -40,13 +41,13 @@ class SliceDataset(CheckedDataset):
     ) -> None:
         if not data and otherwise:
             logger.warning(
-                "There are no slices to validate on: the best epoch is chosen on the %d images that TRAIN the network, "
-                "and its numbers say nothing about new ones.",
+                "There are no slices to validate on: the best epoch is chosen on the %d TRAINING images, whose metrics "
+                "say nothing about new images.",
                 len(otherwise),
             )
         items = [item for entry in data or otherwise for item in _slices(entry)]
         if not items:
-            raise ValueError("no slices: nothing is labelled yet, or all of it was put on the other side of the split.")
+            raise ValueError("no slices: nothing is labelled yet, or all of it is in the other part of the split.")
         super().__init__(items, transform, **kwargs)
 
 
@@ -58,7 +59,7 @@ def _slices(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _depth(name: str, path: str) -> int:
-    """Slices of a file; of one that can't be read, 1: loading it will say what is wrong."""
+    """Number of slices of a file; 1 for a file that can't be read, since loading it raises the error."""
     if not name.lower().endswith((".nii", ".nii.gz")):
         return 1
     try:

@@ -1,4 +1,4 @@
-"""How big a pixel is, and whether a file says so."""
+"""The pixel size of an image, and whether its file records a geometry."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from monai.data import MetaTensor
 
 __all__ = ["has_geometry", "in_plane_spacing"]
 
-# Formats that do not record how big a pixel is.
+# Formats that do not record the size of a pixel.
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
 
 
 def has_geometry(image: torch.Tensor) -> bool:
-    """Whether the file of a loaded image records where its pixels lie: not a picture, nor DICOM without a spacing."""
+    """Whether the file of a loaded image records a geometry; pictures and DICOM without a spacing do not."""
     if not isinstance(image, MetaTensor):
         return False
     name, spacing = image.meta.get("filename_or_obj"), image.meta.get("spacing")
@@ -29,9 +29,9 @@ def in_plane_spacing(image: MetaTensor, path: str | Path, listed: Sequence[float
     """Size of a pixel along the first two axes of a slice, in mm.
 
     Args:
-        image: the slice in the geometry of its file. ``spacing`` of its metadata is used, as `monai_kd.io.read_image`
-            gives it, units of the file reckoned in; else the affine, where the format records one.
-        path: the file it came from.
+        image: the slice in the geometry of its file. Its metadata ``spacing`` is used, which `monai_kd.io.read_image`
+            converts to mm, or else its affine, where the format records one.
+        path: file of the image.
         listed: ``spacing`` of the data list, used for files that record none (PNG, JPEG).
 
     Shape:
@@ -46,13 +46,13 @@ def in_plane_spacing(image: MetaTensor, path: str | Path, listed: Sequence[float
     elif Path(path).suffix.lower() in _PICTURES:
         spacing = np.full(2, np.nan)
     else:
-        # Lengths of the affine's whole columns: `pixdim` of a 2-D MetaTensor drops the third row, and with it the
-        # height of sagittal and coronal slices.
+        # Lengths of the whole columns of the affine: `pixdim` of a 2-D MetaTensor drops the third row, which has the
+        # pixel height of sagittal and coronal slices.
         spacing = torch.as_tensor(image.affine)[:3, :2].double().norm(dim=0).numpy()
     if np.isfinite(spacing).all():
         return float(spacing[0]), float(spacing[1])
     if listed is None or len(listed) < 2:
         raise ValueError(
-            f"{path} does not record how big a pixel is, and datalist.json has no 'spacing': add it, [x, y, z] in mm."
+            f"{path} does not record the size of a pixel, and datalist.json has no 'spacing': add it, [x, y, z] in mm."
         )
     return float(listed[0]), float(listed[1])

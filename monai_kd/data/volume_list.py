@@ -1,4 +1,4 @@
-"""What the data list of volumes tells beside its entries: the channels of an image, and the regions of a label."""
+"""Data lists of volumes: the entries, the channels of an image, and the regions of a label."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["load_volumes", "modalities", "region_values"]
 def load_volumes(
     dataset_dir: str | Path, fold: int | None, part: str, leave_out: Sequence[int] = (), allow_outside: bool = False
 ) -> list[dict]:
-    """`load_fold` where ``image`` may be a list, of a file for each of the `modalities`, in their order.
+    """`load_fold` where ``image`` may be a list with a file for each of the `modalities`, in their order.
 
     Args:
         dataset_dir, fold, part, leave_out, allow_outside: as for `load_fold`.
@@ -35,39 +35,39 @@ def load_volumes(
 
 
 def modalities(dataset_dir: str | Path) -> list[str]:
-    """Names of the channels of an image, by ``modality`` of the data list, as in the Medical Segmentation Decathlon.
+    """Names of the channels of an image, from ``modality`` of the data list.
 
-    ``{"0": "FLAIR", "1": "T1w"}``: a name for each channel, from 0 without gaps.
+    The format is that of the Medical Segmentation Decathlon: a name for each channel, from 0 without gaps, such as
+    ``{"0": "FLAIR", "1": "T1w"}``.
 
     Raises:
         FileNotFoundError, ValueError: as for `read_datalist`.
-        ValueError: there is no such ``modality``, or two channels have one name.
+        ValueError: ``modality`` is missing or has another format, or two channels have the same name.
     """
     named = read_datalist(dataset_dir, allow_outside=True).get("modality")  # no file is read
     names: list[Any] = [named.get(str(number)) for number in range(len(named))] if isinstance(named, dict) else []
     if not names or not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
         raise ValueError(
-            f"{_path(dataset_dir)}: 'modality' must name the channels of an image from \"0\" without gaps, as "
+            f"{_path(dataset_dir)}: 'modality' must name the channels of an image from \"0\" without gaps, such as "
             f'{{"0": "FLAIR", "1": "T1w"}}; got {named!r}.'
         )
     return names
 
 
 def region_values(dataset_dir: str | Path) -> dict[str, list[int]]:
-    """The regions that labels mark, by ``regions`` of the data list: name to the values that it has in label files.
+    """``regions`` of the data list: the name of each region to its values in label files.
 
-    Regions may overlap, as those of BraTS do: ``{"tumour core": [1, 4], "whole tumour": [1, 2, 4], "enhancing tumour":
-    [4]}``.
+    Regions may overlap, as in BraTS: ``{"tumour core": [1, 4], "whole tumour": [1, 2, 4], "enhancing tumour": [4]}``.
 
     Raises:
         FileNotFoundError, ValueError: as for `read_datalist`.
-        ValueError: there are no such ``regions``.
+        ValueError: ``regions`` is missing or has another format.
     """
     regions: Any = read_datalist(dataset_dir, allow_outside=True).get("regions")  # no file is read
     if not isinstance(regions, Mapping) or not regions or not all(map(_whole_numbers, regions.values())):
         raise ValueError(
             f"{_path(dataset_dir)}: 'regions' must give each region its values in label files, whole numbers from 1, "
-            f'as {{"whole tumour": [1, 2, 4], "enhancing tumour": [4]}}; got {regions!r}.'
+            f'such as {{"whole tumour": [1, 2, 4], "enhancing tumour": [4]}}; got {regions!r}.'
         )
     return {name: list(values) for name, values in regions.items()}
 

@@ -1,4 +1,4 @@
-"""How far a mean could be off because other patients might have been in the sample."""
+"""Bootstrap confidence intervals over patients."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _DRAWN_AT_ONCE = 2_000_000
 
 
 def drawn_patients(patients: int, resamples: int, seed: int, at_once: int) -> Iterator[NDArray[np.int64]]:
-    """Draw as many patients as there are, with replacement, again and again.
+    """Draw bootstrap resamples of patients, with replacement.
 
     Args:
-        patients: how many there are.
-        resamples: how many times to draw.
-        seed: equal seeds draw the same patients, whatever ``at_once`` is.
-        at_once: number of resamples to return together.
+        patients: number of patients.
+        resamples: number of resamples.
+        seed: equal seeds draw the same patients, for any ``at_once``.
+        at_once: number of resamples in one array.
 
     Yields:
-        (at most ``at_once``, ``patients``), numbers of patients from 0, a resample a row.
+        (at most ``at_once``, ``patients``), indices of patients from 0, one row for each resample.
     """
     generator = np.random.default_rng(seed)
     for first in range(0, resamples, at_once):
@@ -33,31 +33,31 @@ def drawn_patients(patients: int, resamples: int, seed: int, at_once: int) -> It
 def bootstrap_interval(
     totals: Sequence[float], weights: Sequence[float], resamples: int, seed: int, level: float = 0.95
 ) -> tuple[float, float] | None:
-    r"""Percentile interval of a mean, by drawing whole patients with replacement.
+    r"""Percentile bootstrap interval of a mean, with patients as the resampled units (cluster bootstrap).
 
-    Slices of one patient resemble each other, so that drawing slices would make the interval too narrow. Of patient i,
-    :math:`s_i` is the total of the values and :math:`n_i` their number; of the numbers :math:`i_1 … i_N` drawn in
-    resample b,
+    Slices of one patient are correlated, so that resampling slices would give intervals that are too narrow. For
+    patient i, :math:`s_i` is the sum of the values and :math:`n_i` their number. With the indices :math:`i_1 … i_N` of
+    the patients in resample b,
 
     .. math:: m_b = \frac{\sum_k s_{i_k}}{\sum_k n_{i_k}}
 
-    and the interval reaches from the (1 − level)/2 to the (1 + level)/2 quantile of m. With totals and numbers of
-    slices it belongs to the mean over slices (the cluster bootstrap); with patient means and weights of 1, to the mean
-    over patients.
+    and the interval is from the (1 − level)/2 quantile of m to the (1 + level)/2 quantile. With sums over slices and
+    numbers of slices, it is the interval of the mean over slices; with patient means and weights of 1, of the mean over
+    patients.
 
     Args:
-        totals: one number a patient.
-        weights: one positive number a patient.
-        resamples: how many times to draw; 0 for no interval.
+        totals: :math:`s_i`, one number for each patient.
+        weights: :math:`n_i`, one positive number for each patient.
+        resamples: number of resamples; 0 for no interval.
         seed: equal seeds give equal intervals, and draw the same patients for every metric.
-        level: between 0 and 1.
+        level: confidence level, between 0 and 1.
 
     Returns:
-        Lower and upper end; ``None`` without resamples, and for fewer than two patients, from whom nothing can be said
-        about others.
+        Lower and upper end; ``None`` without resamples, and for fewer than two patients, which do not determine an
+        interval.
 
     Raises:
-        ValueError: numbers of totals and weights differ, a weight is not positive, or a value is not finite.
+        ValueError: the numbers of totals and weights differ, a weight is not positive, or a value is not finite.
 
     Example:
         >>> bootstrap_interval([0.8, 0.8, 0.8], [1, 1, 1], resamples=100, seed=0)
@@ -65,7 +65,9 @@ def bootstrap_interval(
     """
     total, weight = np.asarray(totals, dtype=np.float64), np.asarray(weights, dtype=np.float64)
     if total.ndim != 1 or total.shape != weight.shape:
-        raise ValueError(f"one total and one weight a patient, got {total.shape} and {weight.shape}.")
+        raise ValueError(
+            f"totals and weights must be (N,), one of each for a patient, got {total.shape} and {weight.shape}."
+        )
     if not (np.isfinite(total).all() and np.isfinite(weight).all() and (weight > 0).all()):
         raise ValueError("totals must be finite, weights finite and positive.")
     if not 0 < level < 1:
@@ -79,6 +81,6 @@ def bootstrap_interval(
         for drawn in drawn_patients(patients, resamples, seed, at_once)
     ]
     low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
-    # Sums of equal numbers differ in the last digit with the order of drawing: an interval never excludes all values.
+    # Rounding differs with the order of the sum: clipped, so that the interval of equal values contains them.
     bounds = (total / weight).min(), (total / weight).max()
     return float(np.clip(low, *bounds)), float(np.clip(high, *bounds))

@@ -1,4 +1,4 @@
-"""From the classes of single slices to one row a patient, and to metrics with intervals."""
+"""From the predicted classes of slices to rows for patients, and to metrics with intervals."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ def _probabilities(rows: Sequence[Row], names: Sequence[str]) -> NDArray[np.floa
 
 
 def class_patient_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Mean probabilities over the slices of each patient, and the class that is most probable by them.
+    """Mean probabilities over the slices of each patient, and the class with the highest mean.
 
-    A patient is a ``group`` of the data list. A group with slices of several true classes gives a row for each, over
-    the slices of that class: no single answer could be right for all of them.
+    A patient is a ``group`` of the data list. A group with slices of several true classes has a row for each of them,
+    since one predicted class could not be right for all.
 
     Args:
-        rows: one a slice, with ``group``, ``patient``, ``fold``, ``class``, ``class_name`` and a column
+        rows: one for each slice, with ``group``, ``patient``, ``fold``, ``class``, ``class_name`` and a column
             ``p_<class name>`` for each class in the order of their numbers.
 
     Returns:
-        One row a group and class, in the order of the slices: ``group``, ``patients`` (joined by ``;`` when several),
+        One row for each group and class, in the order of the slices: ``group``, ``patients`` (joined by ``;``),
         ``fold``, ``class``, ``class_name``, ``slices``, ``predicted``, ``predicted_name``, ``correct`` and the mean of
         every ``p_<class name>``.
 
@@ -87,27 +87,27 @@ def class_patient_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def summarise_classes(rows: Sequence[Row], class_names: Sequence[str], resamples: int, seed: int) -> dict[str, Any]:
     """Metrics of a classifier with 95 % bootstrap intervals, over slices and over patients.
 
-    Slices of one patient resemble each other: whole groups are drawn with replacement, for both parts the same ones,
-    and the same that `bootstrap_interval` draws of as many patients. A resample in which a metric is undefined takes
-    no part in its interval. The interval of ``ece`` tends to lie above its value, since drawing adds noise to every
-    bin and the error counts noise of either sign.
+    Slices of one patient are correlated, so whole groups are resampled: the same ones for both parts, and the same as
+    by `bootstrap_interval` with as many patients. Resamples in which a metric is undefined are left out of its
+    interval. The interval of ``ece`` tends to be above its value, because resampling adds noise to every bin, and the
+    error is a sum of absolute values.
 
     Args:
-        rows: one a slice, as for `class_patient_rows`.
+        rows: one for each slice, as for `class_patient_rows`.
         class_names: in the order of the class numbers, including classes without slices.
-        resamples: of the bootstrap over groups; 0 for no intervals.
+        resamples: number of resamples of the bootstrap over groups; 0 for no intervals.
         seed: equal seeds give equal intervals.
 
     Returns:
-        ``{"over_slices": part, "over_patients": part}``; the second is taken over the rows of `class_patient_rows`.
-        A part has ``count``, the number of slices or patients; ``metrics``, for each of `CLASS_METRICS` its ``value``,
-        ``interval_95`` (both ``None`` where there is none), ``undefined`` (the reason, or ``None``) and
-        ``resamples_undefined`` (how many); ``classes``, for each name its ``count`` and `PER_CLASS_METRICS`; and
-        ``confusion``, whose rows are true and whose columns predicted classes.
+        ``{"over_slices": part, "over_patients": part}``; the second is over the rows of `class_patient_rows`. A part
+        has ``count``, the number of slices or patients; ``metrics``, for each of `CLASS_METRICS` its ``value`` and
+        ``interval_95`` (both may be ``None``), ``undefined`` (the reason, or ``None``) and ``resamples_undefined`` (the
+        number of them); ``classes``, for each name its ``count`` and `PER_CLASS_METRICS`; and ``confusion``, with true
+        classes as rows and predicted classes as columns.
 
     Raises:
-        ValueError: there are no rows, their columns ``p_<class name>`` are not those of ``class_names`` in that order,
-            or as for `class_metrics`.
+        ValueError: there are no rows, their columns ``p_<class name>`` are not ``class_names`` in that order, or as for
+            `class_metrics`.
     """
     if not rows:
         raise ValueError("there are no slices to summarise.")
@@ -133,7 +133,7 @@ def _part(rows: Sequence[Row], names: Sequence[str], resamples: int, seed: int) 
         "metrics": {
             name: {
                 "value": value,
-                # Resamples that miss what makes the metric undefined say nothing about these data.
+                # Some resamples may lack the rows that make the metric undefined; they give no interval of these data.
                 "interval_95": None if value is None else _interval(drawn[name]),
                 "undefined": CLASS_METRICS[name] if value is None else None,
                 "resamples_undefined": int(np.isnan(drawn[name]).sum()),
@@ -151,7 +151,7 @@ def _part(rows: Sequence[Row], names: Sequence[str], resamples: int, seed: int) 
 def _resampled(
     probabilities: NDArray, classes: NDArray, groups: Sequence[str], resamples: int, seed: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Every metric over all classes in each resample; empty where fewer than two groups say nothing about others."""
+    """The values of `CLASS_METRICS` in each resample; empty for fewer than two groups."""
     numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
     group_of = np.array([numbers[group] for group in groups])
     count = len(numbers)
@@ -171,7 +171,7 @@ def _interval(values: NDArray[np.float64]) -> list[float] | None:
 
 
 def class_summary_table(summary: Mapping[str, Any]) -> str:
-    """Text table of what `summarise_classes` returns: metrics down, then each class; slices and patients across."""
+    """Text table of the result of `summarise_classes`: rows of metrics and classes, columns of slices and patients."""
     parts = {name.replace("_", " "): summary[name] for name in ("over_slices", "over_patients")}
     lines = [["", *parts], ["count", *(str(part["count"]) for part in parts.values())]]
     lines += [[name, *(_cell(part["metrics"][name]) for part in parts.values())] for name in CLASS_METRICS]

@@ -1,4 +1,4 @@
-"""How well a classifier tells classes apart, and how far its probabilities can be believed."""
+"""Metrics of a classifier: discrimination of the classes, and calibration of the probabilities."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CLASS_METRICS: dict[str, str | None] = {
     "ece": None,
     "nll": "a true class has probability 0",
 }
-"""Name of each metric over all classes, in the order of every table, and the one reason for which it is undefined."""
+"""Name of each metric over all classes, in the order of tables, and the one reason for which it may be undefined."""
 PER_CLASS_METRICS = ("recall", "precision", "f1", "auc")
 """Name of each metric of one class against the rest."""
 
@@ -37,9 +37,9 @@ def class_metrics(
 ) -> dict[str, float | None]:
     r"""Metrics of a classifier over all classes.
 
-    Of sample i, :math:`p_{ic}` is the probability of class c, :math:`y_i` the true class, :math:`\hat y_i` the most
-    probable one (the first of equals), :math:`q_i` its probability and :math:`w_i` the weight. With the weights
-    :math:`n_{ab}` of the samples of class a predicted as b, and n that of all,
+    For sample i, :math:`p_{ic}` is the probability of class c, :math:`y_i` the true class, :math:`\hat y_i` the most
+    probable class (the first one if several are equal), :math:`q_i` its probability and :math:`w_i` the weight.
+    :math:`n_{ab}` is the total weight of the samples of class a predicted as b, and n the total weight of all samples.
 
     .. math::
         \mathrm{accuracy} = \sum_c \frac{n_{cc}}{n} \quad
@@ -50,22 +50,22 @@ def class_metrics(
         \mathrm{ece} = \sum_{m=1}^{15} \Bigl| \sum_{i :\, q_i ∈ ((m-1)/15,\, m/15]}
         \frac{w_i}{n} \bigl([\hat y_i = y_i] - q_i\bigr) \Bigr|
 
-    ``balanced_accuracy``, ``macro_f1`` and ``auc`` are plain means of recall, F1 and AUC of `per_class_metrics` over
-    all classes; a class without samples leaves them undefined, since a mean over fewer classes is another metric.
-    Cohen's kappa (1960) is without weights for near misses; the expected calibration error is that of the top
-    probability, Guo et al. 2017, https://arxiv.org/abs/1706.04599.
+    ``balanced_accuracy``, ``macro_f1`` and ``auc`` are unweighted means of recall, F1 and AUC of `per_class_metrics`
+    over all classes. They are undefined if a class has no samples, since a mean over fewer classes is another metric.
+    Cohen's kappa (1960) is unweighted; the expected calibration error uses the top probability, Guo et al. 2017,
+    https://arxiv.org/abs/1706.04599.
 
     Args:
-        probabilities: of each class; every row sums to 1.
+        probabilities: probability of each class; every row sums to 1.
         classes: true classes, from 0.
-        weights: how often each sample counts, 1 by default; a sample of weight 0 is as if it were not there.
+        weights: weight of each sample, 1 by default; a sample of weight 0 is ignored.
 
     Shape:
         - probabilities: (N, C), C ≥ 2
         - classes and weights: (N,)
 
     Returns:
-        A value for each of `CLASS_METRICS`; ``None`` where it is undefined, for the reason given there.
+        A value for each of `CLASS_METRICS`; ``None`` where it is undefined, for the reason in `CLASS_METRICS`.
 
     Raises:
         ValueError: shapes do not fit, a class is not one of 0 … C − 1, probabilities are not finite, negative or do
@@ -87,7 +87,7 @@ def per_class_metrics(
 ) -> list[dict[str, float | None]]:
     r"""Metrics of each class against the rest.
 
-    With the symbols of `class_metrics`, and i of class c, j of another,
+    With the symbols of `class_metrics`, samples i of class c, and samples j of other classes,
 
     .. math::
         \mathrm{recall}_c = \frac{n_{cc}}{n_{c·}} \quad
@@ -96,8 +96,8 @@ def per_class_metrics(
         \mathrm{auc}_c = \frac{\sum_{ij} w_i w_j \bigl([p_{ic} > p_{jc}] + \tfrac12 [p_{ic} = p_{jc}]\bigr)}
         {\sum_{ij} w_i w_j}
 
-    Of a class without samples recall, F1 and AUC are undefined, of one that is never predicted the precision, and of
-    one that all samples belong to the AUC.
+    Recall, F1 and AUC are undefined for a class without samples, precision for a class that is never predicted, and the
+    AUC also for a class that all samples belong to.
 
     Args:
         probabilities, classes, weights: as for `class_metrics`.
@@ -119,17 +119,17 @@ def per_class_metrics(
 def weighted_class_metrics(
     probabilities: ArrayLike, classes: ArrayLike, weights: ArrayLike
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
-    """`class_metrics` and `per_class_metrics` for many weightings of the same samples at once.
+    """`class_metrics` and `per_class_metrics` of the same samples for many sets of weights.
 
     Args:
         probabilities, classes: as for `class_metrics`.
-        weights: one row of weights a resample.
+        weights: one row of weights for each resample.
 
     Shape:
         - probabilities: (N, C); classes: (N,); weights: (B, N)
 
     Returns:
-        Arrays (B,) of `CLASS_METRICS` and arrays (B, C) of `PER_CLASS_METRICS`; NaN marks what is undefined.
+        Arrays (B,) of `CLASS_METRICS` and arrays (B, C) of `PER_CLASS_METRICS`, with NaN for undefined values.
 
     Raises:
         ValueError: as for `class_metrics`.
@@ -146,7 +146,7 @@ def weighted_class_metrics(
     with np.errstate(invalid="ignore"):
         recall, precision = right / of_class, right / found
         f1 = np.where(of_class > 0, 2 * right / (of_class + found), np.nan)
-        # Times n²: a single cell then divides 0 by 0 exactly, also with weights that are not whole.
+        # Multiplied by n², so that a single nonzero cell gives exactly 0 / 0, for fractional weights too.
         kappa = (total * right.sum(axis=1) - by_chance) / (total * total - by_chance)
     gap = np.eye(CALIBRATION_BINS)[calibration_bins(confidence)] * ((predicted == truth) - confidence)[:, None]
     own = scores[np.arange(len(truth)), truth]
@@ -167,13 +167,13 @@ def weighted_class_metrics(
 def confusion_matrix(
     classes: ArrayLike, predicted: ArrayLike, number_of_classes: int, weights: ArrayLike | None = None
 ) -> NDArray:
-    """How many samples of each class (row) were predicted as each class (column).
+    """Number of samples of each true class (row) that were predicted as each class (column).
 
     Args:
         classes: true classes, from 0.
         predicted: predicted classes, from 0.
         number_of_classes: C.
-        weights: how often each sample counts, 1 by default.
+        weights: weight of each sample, 1 by default.
 
     Shape:
         - classes, predicted and weights: (N,)
@@ -201,7 +201,7 @@ def confusion_matrix(
 
 
 def calibration_bins(confidence: ArrayLike, bins: int = CALIBRATION_BINS) -> NDArray[np.intp]:
-    """Which of equally wide bins of (0, 1] each probability lies in; a border belongs to the bin below it.
+    """Index of the bin of each probability, for bins of equal width over (0, 1] that include their upper bound.
 
     Example:
         >>> calibration_bins([0.0, 0.1, 0.5, 0.51, 1.0], bins=2).tolist()
@@ -212,7 +212,7 @@ def calibration_bins(confidence: ArrayLike, bins: int = CALIBRATION_BINS) -> NDA
 
 
 def _area(scores: NDArray, positive: NDArray, weight: NDArray) -> NDArray:
-    # By ranks: pairs are won against everything sorted below, and half of those of the same score.
+    # By ranks: pairs with a lower score count 1, and pairs with the same score count one half.
     order = np.argsort(scores, kind="stable")
     starts = np.flatnonzero(np.diff(scores[order], prepend=-1))
     ours, theirs = (np.add.reduceat((weight * chosen)[:, order], starts, axis=1) for chosen in (positive, ~positive))
@@ -243,8 +243,8 @@ def _checked(
     weight = np.asarray(weights, dtype=np.float64)
     if truth.shape != scores.shape[:1] or weight.ndim != 2 or weight.shape[1:] != truth.shape:
         raise ValueError(
-            f"one class and one weight a sample: got probabilities {scores.shape}, classes {truth.shape} and weights "
-            f"{weight.shape[1:]}."
+            f"each sample needs one class and one weight: got probabilities {scores.shape}, classes {truth.shape} and "
+            f"weights {weight.shape[1:]}."
         )
     if not np.isfinite(scores).all():
         raise ValueError("probabilities are not finite.")

@@ -1,4 +1,4 @@
-"""Whether one network is better than another on the same slices."""
+"""Paired comparison of two networks on the same slices."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from .tables import text_table
 __all__ = ["check_same_data", "paired_differences", "paired_table", "read_slices"]
 
 COMPARED: tuple[str, ...] = (*(name for name in MASK_METRICS if name not in AREAS), "correct")
-"""Columns of ``slices.csv`` that are compared: of a segmentation its metrics, of a classification ``correct``.
+"""Columns of ``slices.csv`` that are compared: the metrics of a segmentation, or ``correct`` of a classification.
 
-Of a segmentation of several classes also ``<metric>_<class>``.
+For a segmentation of several classes, ``<metric>_<class>`` too.
 """
 
 _YES_NO = {"True": 1.0, "False": 0.0}
 
 
 def read_slices(evaluation: str | Path) -> list[dict[str, Any]]:
-    """The slices of an evaluation, with the compared columns as numbers, ``None`` where undefined.
+    """The slices of an evaluation, with the compared columns as numbers, or ``None`` where they are undefined.
 
     Args:
         evaluation: folder that ``evaluate.json`` wrote, or its ``slices.csv``.
 
     Raises:
         FileNotFoundError: there is no such table.
-        ValueError: the table can't be read, lacks a column, holds no slices, or has a cell that is no number.
+        ValueError: the table can't be read, lacks a column, has no slices, or has a cell that is not a number.
     """
     path = _table(evaluation)
     if not path.is_file():
@@ -45,24 +45,24 @@ def read_slices(evaluation: str | Path) -> list[dict[str, Any]]:
         raise ValueError(f"{error} Evaluate again.") from error
     missing = [name for name in ("image", "group") if not rows or name not in rows[0]]
     if missing:
-        raise ValueError(f"{path} is no table of slices: it has no {' and no '.join(missing)}.")
+        raise ValueError(f"{path} is not a table of slices: it has no {' and no '.join(missing)}.")
     for number, row in enumerate(rows, 1):
         for name in _compared(rows[0]):
             try:
                 row[name] = _value(row[name])
             except (TypeError, ValueError) as error:
-                cell = "missing" if row[name] is None else f"'{row[name]}', which is no number"
+                cell = "missing" if row[name] is None else f"'{row[name]}', which is not a number"
                 raise ValueError(f"{path}: {name} of slice {number} is {cell}; evaluate again.") from error
     return rows
 
 
 def _metric(column: str) -> str | None:
-    """The one of `COMPARED` that a column is of, over all classes or of one."""
+    """The metric of `COMPARED` in a column, over all classes or of one class; ``None`` for other columns."""
     return next((metric for metric in COMPARED if column == metric or column.startswith(f"{metric}_")), None)
 
 
 def _compared(row: Mapping[str, Any]) -> list[str]:
-    """Columns that are compared: those over all classes in the order of `COMPARED`, then class by class."""
+    """The compared columns: first those over all classes, in the order of `COMPARED`, then those of each class."""
     return [
         *(name for name in COMPARED if name in row),
         *(name for name in row if name not in COMPARED and _metric(name)),
@@ -82,22 +82,22 @@ def _value(cell: str) -> float | None:
 
 
 def check_same_data(first: str | Path, second: str | Path) -> None:
-    """Refuse evaluations of different data sets, whose slices may have equal names.
+    """Refuse evaluations of different data sets, whose slices may have the same names.
 
-    The ``metrics.json`` beside each table tells the SHA-256 of the data list; without one there is nothing to check.
-    With equal data lists, slices of equal names are the same, in whatever folds they were evaluated.
+    ``metrics.json`` beside each table has the SHA-256 of the data list; without it, nothing is checked. With the same
+    data list, slices of the same name are the same, in whichever folds they were evaluated.
 
     Args:
         first, second: as for `read_slices`.
 
     Raises:
-        ValueError: the data lists differ, or a ``metrics.json`` is not that of an evaluation.
+        ValueError: the data lists differ, or a ``metrics.json`` was not written by an evaluation.
     """
     one, other = (_datalist(_table(evaluation).with_name("metrics.json")) for evaluation in (first, second))
     if one and other and one != other:
         raise ValueError(
-            f"the evaluations {first} and {second} are of different data sets, or its data list changed in between: "
-            "evaluate both networks on the same one."
+            f"the evaluations {first} and {second} are of different data sets, or the data list changed in between: "
+            "evaluate both networks on the same data set."
         )
 
 
@@ -107,26 +107,26 @@ def _datalist(metrics: Path) -> str | None:
     try:
         return json.loads(metrics.read_text(encoding="utf-8"))["dataset"]["datalist_sha256"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{metrics} is not that of an evaluation ({error!r}); evaluate again.") from error
+        raise ValueError(f"{metrics} was not written by an evaluation ({error!r}); evaluate again.") from error
 
 
 def paired_differences(
     first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]], resamples: int = 2000, seed: int = 0
 ) -> dict[str, dict[str, Any]]:
-    r"""Mean difference of every metric, second minus first, slice by slice.
+    r"""Mean paired difference of every metric over the slices, second minus first.
 
-    Most of what varies between slices is common to both networks and cancels, so that the interval is much narrower
-    than those of the two means. With the difference :math:`d_i` of slice i it is that of the mean of d under the
-    bootstrap over patients, see `bootstrap_interval`.
+    Most of the variation between slices is common to both networks and cancels, so that the interval is much narrower
+    than the intervals of the two means. It is the interval of the mean of the differences :math:`d_i` of slices i by
+    the bootstrap over patients, see `bootstrap_interval`.
 
     Args:
-        first, second: slices of two evaluations, as `read_slices` gives them, of the same images.
-        resamples, seed: of the bootstrap.
+        first, second: slices of two evaluations of the same images, as returned by `read_slices`.
+        resamples, seed: as for `bootstrap_interval`.
 
     Returns:
-        For each metric that both have, over all classes and of each: ``slices`` (on which both define it), ``first``
-        and ``second`` (their means over these), ``difference``, ``interval_95`` (or ``None``), and ``better``, the
-        share of slices on which the second is better; for distances that means smaller.
+        For each metric that both have, over all classes and of each class: ``slices`` (the number of slices on which
+        both define it), ``first`` and ``second`` (the means over these slices), ``difference``, ``interval_95`` (or
+        ``None``), and ``better``, the share of slices on which the second is better; a distance is better if smaller.
 
     Raises:
         ValueError: the evaluations are of different images, or have no metric in common.
@@ -173,7 +173,7 @@ def paired_differences(
 
 
 def paired_table(differences: Mapping[str, Mapping[str, Any]]) -> str:
-    """Text table of what `paired_differences` returns."""
+    """Text table of the result of `paired_differences`."""
     lines = [["", "slices", "first", "second", "difference [95 % over patients]", "second better on"]]
     for metric, entry in differences.items():
         interval = entry["interval_95"]

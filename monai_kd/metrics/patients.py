@@ -1,4 +1,4 @@
-"""Slices of one patient, put together."""
+"""Grouping of slices by patient."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 def grouped(rows: Sequence[Row], of: Callable[[Row], Key]) -> dict[Key, list[Row]]:
-    """The rows by what ``of`` says of them, in the order in which it is first said."""
+    """The rows by the value of ``of``, in the order of the first row with each value."""
     groups: dict[Key, list[Row]] = {}
     for row in rows:
         groups.setdefault(of(row), []).append(row)
@@ -20,5 +20,5 @@ def grouped(rows: Sequence[Row], of: Callable[[Row], Key]) -> dict[Key, list[Row
 
 
 def joined(rows: Sequence[Row], column: str) -> str:
-    """What the rows have in a column, each value once, sorted."""
+    """The distinct values in a column, sorted, as text joined by ``;``."""
     return ";".join(sorted({str(row[column]) for row in rows}))

@@ -17,7 +17,7 @@ Row = Mapping[str, Any]
 
 
 def is_missed(row: Row, ending: str = "") -> bool:
-    """Whether a slice has a tumour and nothing was predicted; of the class whose columns have the ending."""
+    """Whether a slice has a tumour and no prediction, for the class whose columns have the suffix ``ending``."""
     return row[f"truth_area_mm2{ending}"] > 0 and row[f"predicted_area_mm2{ending}"] == 0
 
 
@@ -32,18 +32,19 @@ def _defined(rows: Sequence[Row], metric: str) -> list[float]:
 def mask_patient_rows(rows: Sequence[Row], mask_names: Sequence[str] = ("tumour",)) -> list[dict[str, Any]]:
     """Mean of every metric over the slices of each patient on which it is defined.
 
-    A patient is a ``group`` of the data list: patient numbers that differ by a trailing letter only may be one person,
-    and are counted as one.
+    A patient is a ``group`` of the data list: patient numbers that differ only by a trailing letter may belong to one
+    person, and are in one group.
 
     Args:
-        rows: one a slice, with ``group``, ``patient``, ``class_name``, ``fold`` and what `masks_metrics` gives.
-        mask_names: of the classes that the metrics are of.
+        rows: one for each slice, with ``group``, ``patient``, ``class_name``, ``fold`` and the values of
+            `masks_metrics`.
+        mask_names: names of the segmented classes.
 
     Returns:
-        One row a patient: ``group``, ``patients`` and ``class_names`` (joined by ``;`` when several), ``fold``,
-        ``slices``, ``missed_tumours``, and the metrics, ``None`` where no slice defines one. For several mask names
-        ``missed_tumours`` counts slices on which no class was predicted, and the columns of each class follow:
-        ``missed_tumours_<class>`` and ``<metric>_<class>``.
+        One row for each patient: ``group``, ``patients`` and ``class_names`` (joined by ``;``), ``fold``, ``slices``,
+        ``missed_tumours``, and the metrics, ``None`` where a metric is undefined on all slices. For several classes,
+        ``missed_tumours`` counts slices on which no class was predicted, and the columns ``missed_tumours_<class>`` and
+        ``<metric>_<class>`` of each class follow.
     """
     result = []
     for group, own in grouped(rows, _patient).items():
@@ -69,18 +70,18 @@ def summarise_masks(
     """Mean and 95 % bootstrap interval of every metric, over slices and over patients; overall and by class.
 
     Args:
-        rows: one a slice, as for `mask_patient_rows`.
-        resamples: of the bootstrap over patients, see `bootstrap_interval`; 0 for no intervals.
-        seed: of the bootstrap.
-        mask_names: of the classes that the metrics are of.
+        rows: one for each slice, as for `mask_patient_rows`.
+        resamples: number of resamples of the bootstrap over patients, see `bootstrap_interval`; 0 for no intervals.
+        seed: seed of the bootstrap.
+        mask_names: names of the segmented classes.
 
     Returns:
-        ``{"overall": part, "classes": {class name: part}}``, the second over the slices of each class of the data list;
-        for several mask names also ``"masks": {mask name: part}``, of the masks of each class over all slices, while
-        ``overall`` is over the classes as `masks_metrics` says. A part has the numbers of ``slices``, ``patients`` and
-        ``missed_tumours``, and under ``metrics`` for each metric its ``unit``, ``over_slices`` and ``over_patients``.
-        Each of these has ``mean`` and ``interval_95`` (``None`` where there is none), ``defined`` and ``undefined``:
-        how many slices or patients the mean is taken over, and how many have no value.
+        ``{"overall": part, "classes": {class name: part}}``, where ``classes`` are those of the slices in the data
+        list. For several segmented classes, ``overall`` is over these classes, see `masks_metrics`, and ``"masks":
+        {mask name: part}`` has each of them over all slices. A part has the numbers of ``slices``, ``patients`` and
+        ``missed_tumours``, and in ``metrics`` for each metric its ``unit``, ``over_slices`` and ``over_patients``. Each
+        of the last two has ``mean``, ``interval_95`` (both may be ``None``), and ``defined`` and ``undefined``, the
+        numbers of slices or patients with and without a value.
 
     Raises:
         ValueError: there are no rows.

@@ -1,4 +1,4 @@
-"""Results as files and text for people."""
+"""Results as CSV files and as text tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["mask_summary_table", "text_table", "write_rows"]
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
-    """Write rows of equal columns as CSV, whole or not at all; ``None`` becomes an empty cell.
+    """Write rows with the same columns as CSV, atomically; ``None`` becomes an empty cell.
 
     Raises:
         ValueError: there are no rows.
@@ -24,7 +24,7 @@ def write_rows(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
 
 
 def text_table(lines: Sequence[Sequence[str]]) -> str:
-    """Lines of equally many cells, with the cells of a column below each other.
+    """Format lines with the same number of cells as a table with aligned columns.
 
     Example:
         >>> print(text_table([["", "mean"], ["dice", "0.8"]]))
@@ -38,9 +38,10 @@ def text_table(lines: Sequence[Sequence[str]]) -> str:
 
 
 def mask_summary_table(summary: Mapping[str, Any]) -> str:
-    """Text table of what `monai_kd.metrics.summarise_masks` returns: metrics down; across all slices and each class.
+    """Text table of the result of `monai_kd.metrics.summarise_masks`, with metrics as rows.
 
-    Of several masks the classes are those of the masks, over all slices; the first column is over the classes.
+    The columns are all slices and the slices of each class; for several segmented classes, the mean over these classes
+    and each of them, over all slices.
     """
     if "masks" in summary:
         parts = {"over the classes": summary["overall"], **summary["masks"]}

@@ -1,4 +1,4 @@
-"""How unsure a segmentation network is of a slice, or two networks are of each other."""
+"""Uncertainty of a segmentation network on a slice, and disagreement of two networks."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["slice_disagreement", "slice_entropy"]
 
 
 def slice_entropy(probability: np.ndarray) -> float:
-    """Mean binary entropy of the pixels of a slice, in nats; of a volume, that of its most uncertain slice.
+    """Mean binary entropy of the pixels of a slice, in nats; for a volume, the largest mean of a slice.
 
-    H(p) = -p ln p - (1 - p) ln(1 - p), Shannon 1948. As the background of a head is certain, the mean grows with the
-    area that is not.
+    H(p) = -p ln p - (1 - p) ln(1 - p), Shannon 1948. Since the network is certain of the background, the mean increases
+    with the uncertain area.
 
     Args:
         probability: (X, Y) or (X, Y, slices), 0 … 1.
@@ -24,10 +24,10 @@ def slice_entropy(probability: np.ndarray) -> float:
 
 
 def slice_disagreement(one: np.ndarray, other: np.ndarray) -> float:
-    """Mean Jensen-Shannon divergence of two probabilities of tumour over a slice, in nats; of a volume, as above.
+    """Mean Jensen-Shannon divergence of two predictions over a slice, in nats; for a volume, the largest of a slice.
 
-    JS(p, q) = H((p + q) / 2) - (H(p) + H(q)) / 2, Lin 1991: 0 where both say the same, however unsure they are, and
-    ln 2 where one is sure of what the other is sure against.
+    JS(p, q) = H((p + q) / 2) - (H(p) + H(q)) / 2, Lin 1991, with H as in `slice_entropy`: 0 where the probabilities are
+    equal, ln 2 where one is 0 and the other 1.
 
     Args:
         one, other: (X, Y) or (X, Y, slices), 0 … 1.
@@ -41,7 +41,7 @@ def slice_disagreement(one: np.ndarray, other: np.ndarray) -> float:
     """
     one, other = np.asarray(one, dtype=float), np.asarray(other, dtype=float)
     if one.shape != other.shape:
-        raise ValueError(f"probabilities of one image have one shape, got {one.shape} and {other.shape}.")
+        raise ValueError(f"the probabilities must have the same shape, got {one.shape} and {other.shape}.")
     return _of_worst_slice(_entropy((one + other) / 2) - (_entropy(one) + _entropy(other)) / 2)
 
 

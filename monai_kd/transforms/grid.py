@@ -1,4 +1,4 @@
-"""Labels on the pixels of their image."""
+"""Labels on the pixel grid of their image."""
 
 from __future__ import annotations
 
@@ -18,36 +18,37 @@ from .upright import upright_turn
 
 __all__ = ["SameGridd"]
 
-_WAY_OUT = "Save the label on the grid of the image, with its affine"
+_REMEDY = "Save the label on the grid of the image, with its affine"
 
 
 class SameGridd(MapTransform):
-    r"""Bring labels to the grid of their image where only axes are permuted or flipped; refuse what lies elsewhere.
+    r"""Permute and flip the axes of labels to the grid of their image; refuse labels on any other grid.
 
     Let :math:`A_i` and :math:`A_l` be the affines of image and label, from indices to mm. With
     :math:`T = A_i^{-1} A_l`, from indices of the label to those of the image:
 
-    - :math:`T` is the identity: the label stays as it is, bit by bit;
+    - :math:`T` is the identity: the label is returned unchanged;
     - :math:`T` permutes and flips axes and maps the grids onto each other: the label is permuted and flipped;
     - otherwise the label is refused.
 
-    Pictures (PNG, JPEG) do not record a geometry: where neither file does, sizes must agree. Where one does, it must
-    also lie as a viewer shows it (`upright_turn`): otherwise it can't be known how the other lies.
+    Pictures (PNG, JPEG) do not record a geometry. Where neither file does, the sizes must be equal. Where one does, it
+    must also be stored upright (`upright_turn`), since the orientation of the other one is not known.
 
-    Use it when both were loaded, before they are turned or resized. The label then has the affine of the image.
+    Apply it after both are loaded, before they are turned or resized. The output has the affine of the image.
 
     Args:
-        keys: labels.
-        reference: the image.
-        tolerance: how far, in pixels, a pixel may lie from its place, for affines that were rounded.
+        keys: keys of the labels.
+        reference: key of the image.
+        tolerance: the largest allowed distance, in pixels, between a pixel of the label and that of the image, for
+            rounded affines.
 
     Shape:
         - image: (C, H, W) or (C, H, W, D)
-        - labels: the same size, or with axes permuted; an axis of length 1 at the end may be there or not.
-        - output: labels of the size of the image.
+        - labels: the same size, or with axes permuted; a last axis of length 1 may be present or absent
+        - output: labels of the size of the image
 
     Raises:
-        ValueError: when called: the label does not lie on the pixels of the image; the message names both files.
+        ValueError: when called: the label is not on the grid of the image; the message names both files.
     """
 
     def __init__(
@@ -66,19 +67,19 @@ class SameGridd(MapTransform):
         for key in self.key_iterator(out):
             label = out[key]
             names = file_of(label, f"'{key}'"), file_of(image, f"'{self.reference}'")
-            # A slice is a stack of one.
+            # A slice is treated as a stack of one slice.
             stack = label if label.ndim == 4 else label[..., None]
             size = tuple(image.shape[1:]) + (1,) * (4 - image.ndim)
-            placed = [each for each in (label, image) if isinstance(each, MetaTensor) and has_geometry(each)]
-            if len(placed) == 2:
-                stack = self._reoriented(stack, placed[0].affine, placed[1].affine, size, names)
+            located = [each for each in (label, image) if isinstance(each, MetaTensor) and has_geometry(each)]
+            if len(located) == 2:
+                stack = self._reoriented(stack, located[0].affine, located[1].affine, size, names)
             elif tuple(stack.shape[1:]) != size:
-                raise ValueError(_sizes(names, stack.shape[1:], size))
-            elif placed:
-                _check_upright(placed[0], names)
+                raise ValueError(_size_message(names, stack.shape[1:], size))
+            elif located:
+                _check_upright(located[0], names)
             stack = stack if image.ndim == 4 else stack[..., 0]
             if isinstance(stack, MetaTensor) and isinstance(image, MetaTensor):
-                # Equal, so that what follows turns both alike.
+                # With equal affines, later transforms turn image and label alike.
                 stack = stack.clone()
                 stack.affine = image.affine.clone()
             out[key] = stack
@@ -87,45 +88,45 @@ class SameGridd(MapTransform):
     def _reoriented(
         self,
         stack: torch.Tensor,
-        of_label: torch.Tensor,
-        of_image: torch.Tensor,
+        label_affine: torch.Tensor,
+        image_affine: torch.Tensor,
         size: Sequence[int],
         names: tuple[str, str],
     ) -> torch.Tensor:
-        steps = np.linalg.solve(np.asarray(of_image, dtype=float), np.asarray(of_label, dtype=float))
-        axes = nib.io_orientation(steps)
+        mapping = np.linalg.solve(np.asarray(image_affine, dtype=float), np.asarray(label_affine, dtype=float))
+        axes = nib.io_orientation(mapping)
         if np.isnan(axes).any():
-            raise ValueError(f"{names[0]} has axes without direction beside those of {names[1]}. {_WAY_OUT}.")
-        steps = steps @ nib.orientations.inv_ornt_aff(axes, stack.shape[1:])
+            raise ValueError(f"the axes of {names[0]} do not correspond to the axes of {names[1]}. {_REMEDY}.")
+        mapping = mapping @ nib.orientations.inv_ornt_aff(axes, stack.shape[1:])
         turned = stack.flip([axis + 1 for axis in range(3) if axes[axis, 1] < 0 and stack.shape[axis + 1] > 1])
         turned = turned.permute(0, *(int(axis) + 1 for axis in np.argsort(axes[:, 0])))
         if tuple(turned.shape[1:]) != tuple(size):
-            raise ValueError(_sizes(names, turned.shape[1:], size))
-        if (away := _displacement(steps, size)) > self.tolerance:
+            raise ValueError(_size_message(names, turned.shape[1:], size))
+        if (distance := _displacement(mapping, size)) > self.tolerance:
             raise ValueError(
-                f"{names[0]} has the size of {names[1]}, but lies up to {away:.3g} pixels beside it by its affine. "
-                f"{_WAY_OUT}, or correct the wrong one of the two."
+                f"{names[0]} has the size of {names[1]}, but by its affine it is up to {distance:.3g} pixels away from "
+                f"it. {_REMEDY}, or correct the affine that is wrong."
             )
         return turned
 
 
-def _displacement(steps: np.ndarray, size: Sequence[int]) -> float:
-    """How far, in pixels, an affine moves a pixel of a grid at most; that is at one of its corners."""
+def _displacement(mapping: np.ndarray, size: Sequence[int]) -> float:
+    """The largest distance, in pixels along an axis, by which an affine moves a pixel; it occurs at a corner."""
     corners = np.array([*itertools.product(*((0, length - 1) for length in size))], dtype=float)
-    return float(np.abs(nib.affines.apply_affine(steps, corners) - corners).max())
+    return float(np.abs(nib.affines.apply_affine(mapping, corners) - corners).max())
 
 
-def _sizes(names: tuple[str, str], of_label: Sequence[int], of_image: Sequence[int]) -> str:
+def _size_message(names: tuple[str, str], label_size: Sequence[int], image_size: Sequence[int]) -> str:
     label, image = (
-        " × ".join(map(str, size[:2] if size[2:] == (1,) else size)) for size in map(tuple, (of_label, of_image))
+        " × ".join(map(str, size[:2] if size[2:] == (1,) else size)) for size in map(tuple, (label_size, image_size))
     )
-    return f"{names[0]} has {label} pixels, and {names[1]} has {image}. {_WAY_OUT}."
+    return f"{names[0]} has {label} pixels, and {names[1]} has {image}. {_REMEDY}."
 
 
-def _check_upright(placed: MetaTensor, names: tuple[str, str]) -> None:
-    swap, flips = upright_turn(placed.affine)
+def _check_upright(located: MetaTensor, names: tuple[str, str]) -> None:
+    swap, flips = upright_turn(located.affine)
     if swap or any(flips):
         raise ValueError(
-            f"{names[0]} and {names[1]}: one of them does not record its orientation, and the other is not stored as "
-            f"viewers show it, so that they can't be put together. {_WAY_OUT}, as NIfTI."
+            f"{names[0]} and {names[1]}: one file does not record its orientation, and the other is not stored "
+            f"upright, so that their pixels can't be matched. {_REMEDY}, as NIfTI."
         )

@@ -1,4 +1,4 @@
-"""One mask for each class, whichever way a network's masks are kept."""
+"""Conversion between masks, class indices and one-hot channels."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def separate_masks(masks: Array, classes: int) -> Array:
     """One binary mask for each class, without the background.
 
     Args:
-        masks: (1, …): a mask where not 0; with several classes their indices, from 1. (C, …): a mask for each class,
-            which may overlap. (1 + C, …): one-hot, the background first.
+        masks: (1, …): one mask, foreground where not 0, or with several classes their indices from 1; (C, …): a mask
+            for each class, which may overlap; (1 + C, …): one-hot, with the background first.
         classes: C.
 
     Returns:
@@ -38,8 +38,8 @@ def separate_masks(masks: Array, classes: int) -> Array:
         return masks[1:] != 0
     if channels != 1:
         raise ValueError(
-            f"masks of {classes} classes have 1 channel (indices), {classes} (one a class) or {classes + 1} (with the "
-            f"background), got {tuple(masks.shape)}."
+            f"masks of {classes} classes have 1 channel (indices), {classes} (one for each class) or {classes + 1} "
+            f"(with the background), got {tuple(masks.shape)}."
         )
     if masks.max() > classes or masks.min() < 0:
         raise ValueError(f"a mask of {classes} classes holds indices from 0 to {classes}, got {masks.max()}.")
@@ -69,9 +69,9 @@ def foreground_probabilities(probabilities: Array, classes: int) -> Array:
 
 
 def index_map(masks: np.ndarray) -> np.ndarray:
-    """One array with the index of the class of each pixel; where masks overlap, that of the last one.
+    """The class index of each pixel; where masks overlap, the index of the last one.
 
-    Regions that hold each other, as the whole tumour, its core and what enhances, stay visible in that order.
+    So nested regions, such as whole tumour, tumour core and enhancing tumour, all stay visible in this order.
 
     Args:
         masks: (C, …), of `separate_masks`.

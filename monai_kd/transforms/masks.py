@@ -1,4 +1,4 @@
-"""Masks whose file holds other values than were declared are refused, not thresholded."""
+"""Values of mask files as class indices; masks with values that are not declared are refused, not thresholded."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _SHOWN = 8
 
 
 def file_of(image: torch.Tensor, otherwise: str) -> str:
-    """The file that an image was loaded from, as MONAI's ``LoadImage`` notes it, or ``otherwise``."""
+    """The file that an image was loaded from, by the metadata of MONAI's ``LoadImage``, or ``otherwise``."""
     name = image.meta.get("filename_or_obj") if isinstance(image, MetaTensor) else None
     return str(name) if name else otherwise
 
 
 def held_values(img: torch.Tensor) -> str:
-    """The values of an image, a few of them if there are many, for messages.
+    """The values of an image as text for messages; only the first few if there are many.
 
     Example:
         >>> held_values(torch.tensor([0, 2, 1, 2]))
@@ -34,22 +34,21 @@ def held_values(img: torch.Tensor) -> str:
 
 
 class DeclaredMask(Transform):
-    """Turn the values of a mask's file into class indices; refuse a mask that holds any other value.
+    """Replace the values of a mask file by class indices; refuse a mask that has any other value.
 
-    A threshold takes the noise of a JPEG, another class and 255 for "ignore" all for tumour. Use it before resampling,
-    on the values of the file.
+    A threshold would take JPEG noise, other classes, and 255 for "ignore" for tumour. Apply it before resampling, to
+    the values of the file.
 
     Args:
-        values: the value in the file of each class, mapped to the index of the class. 0 is the background, and need not
-            be named. A number is short for ``{number: 1}``. ``None``: not declared, then a mask may hold 0 and one
-            other value, which is class 1.
+        values: value in the file to class index. 0 is the background, and need not be included. A number is short for
+            ``{number: 1}``. ``None``: a mask may have 0 and one other value, which becomes class 1.
 
     Shape:
         - input and output: (C, \\*spatial)
 
     Raises:
-        ValueError: ``values`` holds something else than whole numbers, or maps 0 to a class; when called: the mask
-            holds other values. The message names the file and the values.
+        ValueError: ``values`` are not whole numbers, or map 0 to a class; when called: the mask has other values. The
+            message names the file and the values.
 
     Example:
         >>> DeclaredMask({1: 1, 4: 2})(torch.tensor([[[0, 1, 4]]]))
@@ -60,17 +59,17 @@ class DeclaredMask(Transform):
         self.classes: dict[float, int] | None = None
         if values is None:
             return
-        # JSON has text for keys.
+        # Keys of JSON are text.
         pairs = values.items() if isinstance(values, Mapping) else [(values, 1)]
         try:
             self.classes = {_whole(value): _whole(index) for value, index in pairs}
         except ValueError:
             raise ValueError(
-                "values must be the value of the tumour in mask files, as 255, or map such values to class indices, "
+                "values must be the value of the tumour in mask files, such as 255, or map values to class indices, "
                 f"got {values!r}."
             ) from None
         if self.classes.setdefault(0, 0) != 0:
-            raise ValueError(f"values: 0 is the background in mask files, got {values!r}.")
+            raise ValueError(f"values: 0 is the background in mask files and can't be a class, got {values!r}.")
 
     def __call__(self, img: torch.Tensor) -> torch.Tensor:
         classes = self.classes
@@ -91,13 +90,13 @@ class DeclaredMask(Transform):
         held = held_values(img)
         name = file_of(img, "a mask")
         if self.classes is None:
-            wanted = "a mask has 0 and one other value"
-            way_out = "keep the class to segment, and store it as 0 and 1"
+            expected = "a mask must hold 0 and one other value"
+            remedy = "keep the class to segment, and store it as 0 and 1"
         else:
-            wanted = f"'mask_value' of the data list declares {' and '.join(map(str, sorted(self.classes)))}"
-            way_out = "store the mask with these values, or correct 'mask_value'"
+            expected = f"'mask_value' of the data list declares {' and '.join(map(str, sorted(self.classes)))}"
+            remedy = "store the mask with these values, or correct 'mask_value'"
         lossy = " JPEG changes values: use PNG or NIfTI." if name.lower().endswith((".jpg", ".jpeg")) else ""
-        return f"{name}: the mask holds {held}, and {wanted}: {way_out}.{lossy}"
+        return f"{name}: the mask holds {held}, but {expected}: {remedy}.{lossy}"
 
 
 def _whole(value: Any) -> int:
@@ -125,12 +124,12 @@ class DeclaredMaskd(MapTransform):
 
 
 class ClassOfMaskd(MapTransform):
-    """Give the tumour in a binary mask the number of its class: 1 + ``data["class"]``; 0 stays the background.
+    """Multiply a binary mask by the index of its class, 1 + ``data["class"]``; the background stays 0.
 
-    For softmax over background and classes, of slices that show one tumour each.
+    For a softmax over background and classes, with slices that show one tumour each.
 
     Args:
-        keys: masks, 0 or 1.
+        keys: keys of masks with values 0 and 1.
         class_key: key of the class number, from 0.
 
     Shape:

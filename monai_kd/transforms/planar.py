@@ -1,4 +1,4 @@
-"""Transforms that treat a volume as a stack of slices, so that one preprocessing serves slices and volumes."""
+"""Transforms that treat a volume as a stack of slices, so that slices and volumes share one preprocessing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["ResizeInPlane", "ResizeInPlaned", "ScaleSliceIntensity", "ScaleSlice
 
 
 class ScaleSliceIntensity(Transform):
-    """Scale every slice to 0 … 1 by its own minimum and maximum, as training saw it; a constant slice becomes 0.
+    """Scale each slice to 0 … 1 by its own minimum and maximum; a constant slice becomes 0.
 
     Shape:
         - input and output: (C, H, W) or (C, H, W, D); the extremes are taken over C, H and W.
@@ -42,7 +42,7 @@ class ScaleSliceIntensityd(MapTransform):
 
 
 class ResizeInPlane(Resize):
-    """Resize the first two spatial axes; the slices of a volume stay as many as they are. Invertible.
+    """Resize the first two spatial axes; the number of slices of a volume is kept. Invertible.
 
     Args:
         in_plane_size: height and width, in pixels.
@@ -59,7 +59,8 @@ class ResizeInPlane(Resize):
     def __init__(self, in_plane_size: Sequence[int] | int, mode: str = "bilinear") -> None:
         if mode not in ("bilinear", "nearest"):
             raise ValueError(f"mode must be 'bilinear' or 'nearest', got '{mode}'.")
-        super().__init__(spatial_size=ensure_tuple_rep(in_plane_size, 2), mode=mode)
+        self.in_plane_size: tuple[int, ...] = ensure_tuple_rep(in_plane_size, 2)
+        super().__init__(spatial_size=self.in_plane_size, mode=mode)
 
     def __call__(self, img: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # no option per call
         if img.ndim not in (3, 4):
@@ -68,7 +69,7 @@ class ResizeInPlane(Resize):
         mode = "trilinear" if self.mode == "bilinear" and img.ndim == 4 else self.mode
         return resize(
             convert_to_tensor(img, track_meta=get_track_meta()),
-            out_size=(*self.spatial_size, *img.shape[3:]),
+            out_size=(*self.in_plane_size, *img.shape[3:]),
             mode=mode,
             align_corners=None if mode == "nearest" else False,
             dtype=torch.float32,
@@ -81,7 +82,7 @@ class ResizeInPlane(Resize):
 
 
 class ResizeInPlaned(MapTransform, InvertibleTransform):
-    """Dictionary form of `ResizeInPlane`; ``mode`` one for all keys, or one for each."""
+    """Dictionary form of `ResizeInPlane`; ``mode`` is one for all keys, or one for each."""
 
     def __init__(
         self,
@@ -107,15 +108,15 @@ class ResizeInPlaned(MapTransform, InvertibleTransform):
 
 
 class SqueezeSliced(MapTransform):
-    """Make (C, H, W) of (C, H, W, D): the slice that ``data["slice"]`` numbers from 0, or the only one there is.
+    """Take one slice, (C, H, W), of a volume, (C, H, W, D): number ``data["slice"]``, from 0, or the only one.
 
     Raises:
-        ValueError: the volume has more than one slice, and none is named.
+        ValueError: the volume has more than one slice, and there is no ``"slice"``.
     """
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         out = dict(data)
-        # Taken out, as batches have slices of volumes beside slices that were files.
+        # Removed, since a batch may hold both slices of volumes and slices with a file of their own.
         chosen = out.pop("slice", None)
         for key in self.key_iterator(out):
             image = out[key]

@@ -1,4 +1,4 @@
-"""What becomes of logits before metrics see them."""
+"""From logits to masks and probabilities, for metrics."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ ACTIVATIONS = ("sigmoid", "softmax")
 
 
 def mask_postprocessing(activation: str, channels: int = 1, threshold: float = 0.5) -> Compose:
-    """Masks of logits, for metrics during training.
+    """Transforms from logits to masks, for metrics during training.
 
     Args:
-        activation: ``"sigmoid"``: each channel is a mask of its own. ``"softmax"``: channels exclude each other, the
-            first is the background.
-        channels: C, of the logits.
+        activation: ``"sigmoid"``: each channel is a mask of its own. ``"softmax"``: the channels are mutually
+            exclusive, and the first one is the background.
+        channels: number of channels of the logits, C.
         threshold: on the probability, for ``"sigmoid"``.
 
     Shape:
-        - pred: (C, spatial axes …), logits, to masks of the same shape, 0 or 1
-        - label: (C, …) masks for ``"sigmoid"``; class numbers (1, …) for ``"softmax"``, which become (C, …) masks
+        - pred: (C, spatial axes …), logits; becomes masks of the same shape, 0 or 1
+        - label: (C, …) masks for ``"sigmoid"``; class indices (1, …) for ``"softmax"``, which become (C, …) masks
 
     Raises:
         ValueError: ``activation`` is neither.
@@ -35,10 +35,10 @@ def mask_postprocessing(activation: str, channels: int = 1, threshold: float = 0
 
 
 def class_postprocessing(mixup: bool = False) -> Compose:
-    """Probabilities of logits (C,), for metrics during training.
+    """Transforms from logits (C,) to probabilities, for metrics during training.
 
     Args:
-        mixup: whether labels are blended probabilities (C,): the class is the most probable one.
+        mixup: whether labels are mixed probabilities (C,), of which the most probable class is taken.
     """
     steps: list[Callable] = [Activationsd("pred", softmax=True)]
     if mixup:

@@ -1,4 +1,4 @@
-"""How a slice becomes the input of a network: the same steps in training, evaluation and inference."""
+"""Preprocessing of slices, the same in training, evaluation and inference."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .upright import UprightInPlaned
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "slice_preprocessing"]
 
-# Of RGB images scaled to 0 … 1, by which pretrained networks were trained.
+# Mean and standard deviation of RGB images scaled to 0 … 1, with which pretrained networks were trained.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -44,30 +44,32 @@ def slice_preprocessing(
     max_pixels: int = MAX_PIXELS,
     random: Sequence[Callable] = (),
 ) -> Compose:
-    """The transforms of an item with ``image`` and, on request, ``label``, both paths.
+    """The transforms of an item with the paths ``image`` and, if requested, ``label``.
 
-    Read, turn upright, scale each slice to 0 … 1, resize in the plane, repeat the channel, normalise.
+    They read, turn upright, scale each slice to 0 … 1, resize in the plane, repeat the channel and normalise.
 
     Args:
-        image_size: side of the square that the network sees, in pixels.
-        channels: that the network takes; the grey values are repeated.
-        mean, std: one number a channel, subtracted and divided by after scaling; ``None`` for neither.
+        image_size: side length of the network's square input, in pixels.
+        channels: input channels of the network; the grey values are repeated.
+        mean, std: one number for each channel: the scaled image has ``mean`` subtracted and is divided by ``std``;
+            ``None`` for neither.
         label: whether to read the mask too, onto the grid of the image.
-        multiclass: whether the mask becomes class numbers, 1 + ``class`` of the item within the tumour.
+        multiclass: whether the mask becomes class indices: 1 + ``class`` of the item within the tumour.
         mask_value: value of the tumour in mask files, see `DeclaredMaskd`.
-        single_slices: an item is one slice, (C, H, W), see `SqueezeSliced`; else a volume stays one, (C, H, W, D).
-        upright: turn slices as a viewer shows them, see `UprightInPlane`.
-        constant: whether an image of one value is accepted; by default where slices are single, which are listed.
-        track_meta: whether the result keeps its geometry, which is needed to bring a mask back to the file's.
-        max_pixels: of one file, see `data_prep.limits`.
-        random: transforms that follow, augmentation say.
+        single_slices: whether an item is one slice, (C, H, W), see `SqueezeSliced`; otherwise volumes are kept whole,
+            (C, H, W, D).
+        upright: whether to turn slices as viewers show them, see `UprightInPlane`.
+        constant: whether an image with a single value is accepted; ``None``: only with ``single_slices``.
+        track_meta: whether the result keeps its geometry, which is needed to bring a mask back to the grid of the file.
+        max_pixels: largest number of pixels of one file, see `data_prep.limits`.
+        random: transforms that are appended, such as augmentation.
 
     Shape:
         - image: (channels, image_size, image_size) or (channels, image_size, image_size, D), float32
         - label: (1, image_size, image_size), float32
 
     Raises:
-        ValueError: ``mean`` and ``std`` do not have ``channels`` numbers each, or ``image_size`` is of volumes.
+        ValueError: ``mean`` and ``std`` do not have ``channels`` numbers each, or ``image_size`` is not one number.
     """
     if not isinstance(image_size, int):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Masks of regions, which may overlap, from a label that holds one value at each voxel."""
+"""Masks of regions, which may overlap, from a label with one value at each voxel."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ __all__ = ["RegionMasks", "RegionMasksd"]
 
 
 class RegionMasks(Transform):
-    """A mask for each region from the values of a label file; a label that holds any other value is refused.
+    """A mask for each region from the values of a label file; a label with any other value is refused.
 
-    MONAI's ``ConvertToMultiChannelBasedOnBratsClasses`` for any regions: its own are ``{"tumour core": [1, 4], "whole
-    tumour": [1, 2, 4], "enhancing tumour": [4]}``. Use it before resampling, on the values of the file.
+    Like MONAI's ``ConvertToMultiChannelBasedOnBratsClasses``, whose regions are ``{"tumour core": [1, 4], "whole
+    tumour": [1, 2, 4], "enhancing tumour": [4]}``, but for any regions. Apply it before resampling, to the values of
+    the file.
 
     Args:
-        regions: name of a region to its values in label files. 0 is the background.
+        regions: name of each region to its values in label files. 0 is the background.
         names: which regions to return, in this order; ``None``: all.
-        exclusive: return one map of class numbers, 1 for the first of the regions and 0 for the background, for a
-            softmax. Regions that overlap are refused.
+        exclusive: whether to return one map of class indices, 0 for the background and 1 for the first region, for a
+            softmax. Regions that overlap are then refused.
 
     Shape:
         - input: (1, spatial axes …)
         - output: (regions, spatial axes …), 0 or 1; with ``exclusive`` (1, spatial axes …); uint8
 
     Raises:
-        ValueError: there are no regions, ``names`` are not among them, or they overlap and must not; when called, the
-            label holds a value of no region. The message names the file and the values.
+        ValueError: there are no regions, ``names`` are not among them, or they overlap although ``exclusive``; when
+            called: the label has a value of no region. The message names the file and the values.
 
     Example:
         >>> RegionMasks({"whole": [1, 2], "core": [2]})(torch.tensor([[0, 1, 2]]))
@@ -46,15 +47,17 @@ class RegionMasks(Transform):
         chosen = list(regions if names is None else names)
         if not chosen or (unknown := [name for name in chosen if name not in regions]):
             known = ", ".join(regions) or "none"
-            raise ValueError(f"the regions {', '.join(unknown) if chosen else 'to return'} are not there: {known}.")
+            raise ValueError(
+                f"there are no regions {', '.join(unknown) if chosen else 'to return'}; known are: {known}."
+            )
         self.declared = sorted({0, *(value for values in regions.values() for value in values)})
         self.values = [list(regions[name]) for name in chosen]
         self.exclusive = bool(exclusive)
         listed = [value for values in self.values for value in values]
         if self.exclusive and len(set(listed)) < len(listed):
             raise ValueError(
-                f"the regions {', '.join(chosen)} overlap, so that they are no classes of a softmax: set multiclass to "
-                "False, or choose regions that exclude each other."
+                f"the regions {', '.join(chosen)} overlap, so that they can't be classes of a softmax: set multiclass "
+                "to False, or choose regions that do not overlap."
             )
 
     def __call__(self, img: torch.Tensor) -> torch.Tensor:
@@ -63,8 +66,8 @@ class RegionMasks(Transform):
         plain = torch.as_tensor(img)
         if not torch.isin(plain, plain.new_tensor(self.declared)).all():
             raise ValueError(
-                f"{file_of(img, 'a label')}: the label holds {held_values(img)}, and 'regions' of the data list "
-                f"declare {', '.join(map(str, self.declared))}: correct one of them."
+                f"{file_of(img, 'a label')}: the label holds {held_values(img)}, but 'regions' of the data "
+                f"list declare {', '.join(map(str, self.declared))}: correct one of them."
             )
         masks = torch.cat([torch.isin(plain, plain.new_tensor(values)) for values in self.values]).to(torch.uint8)
         if self.exclusive:

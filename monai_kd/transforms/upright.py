@@ -1,4 +1,4 @@
-"""Turning slices as a viewer shows them, which is how training saw them."""
+"""Turning slices upright, as viewers show them and networks are trained on them."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ __all__ = ["UprightInPlane", "UprightInPlaned", "upright_turn"]
 
 
 def upright_turn(affine: Any) -> tuple[bool, tuple[bool, bool]]:
-    """How to turn the first two axes so that the slice stands as radiologists look at it.
+    """How to turn the first two axes so that the slice is upright, in radiological convention.
 
-    Columns then run to the patient's left (to the back in sagittal slices), rows to the back (to the feet in coronal
-    and sagittal slices).
+    Column indices then increase towards the patient's left (posterior in sagittal slices), and row indices towards
+    posterior (inferior in coronal and sagittal slices).
 
     Args:
         affine: (4, 4), indices to RAS+.
 
     Returns:
-        Whether to swap the two axes; then, for each of the two, whether to flip it.
+        Whether to swap the two axes and, for each of the two afterwards, whether to flip it.
 
     Example:
         >>> upright_turn(np.diag([-0.49, -0.49, 6, 1]))  # as data_prep writes slices
         (False, (False, False))
-        >>> upright_turn(np.eye(4))  # rows run to the front: upside down
+        >>> upright_turn(np.eye(4))  # rows run towards anterior: upside down
         (False, (True, True))
     """
     columns = np.asarray(affine, dtype=float)[:3, :2]
@@ -43,14 +43,14 @@ def upright_turn(affine: Any) -> tuple[bool, tuple[bool, bool]]:
 
 
 class UprightInPlane(InvertibleTransform):
-    """Swap and flip the first two spatial axes by `upright_turn`; a stack of slices keeps its order. Invertible.
+    """Swap and flip the first two spatial axes by `upright_turn`; the order of slices is kept. Invertible.
 
-    A NIfTI volume as dcm2niix writes it has its rows running to the front, so the network would see heads upside down.
-    Slices written by data_prep, pictures, and DICOM slices are upright already and stay as they are.
+    The rows of NIfTI volumes of dcm2niix run towards anterior, so that the network would get heads upside down. Slices
+    written by data_prep, pictures and DICOM slices are upright and are not changed.
 
     Shape:
-        - input: (C, X, Y) or (C, X, Y, Z), a ``MetaTensor``; anything else has no geometry and is given back.
-        - output: the same, or with X and Y swapped.
+        - input: (C, X, Y) or (C, X, Y, Z), a ``MetaTensor``; other tensors have no geometry and are returned unchanged
+        - output: the same, or with X and Y swapped
     """
 
     def __call__(self, img: torch.Tensor) -> torch.Tensor:

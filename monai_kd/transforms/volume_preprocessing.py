@@ -1,4 +1,4 @@
-"""How a volume of one or more channels becomes the input of a network: patches in training, all of it otherwise."""
+"""Preprocessing of volumes of one or more channels: patches in training, whole volumes otherwise."""
 
 from __future__ import annotations
 
@@ -49,52 +49,56 @@ def volume_preprocessing(
     max_pixels: int = MAX_PIXELS,
     random: Sequence[Callable] = (),
 ) -> Compose:
-    r"""The transforms of an item with ``image`` and, on request, ``label``, all of them MONAI's but for reading.
+    r"""The transforms of an item with ``image`` and, if requested, ``label``.
 
-    Read, turn, resample on request, normalise each channel by the mean and standard deviation of its values that are
-    not 0; in training, cut patches. Without patches nothing is random.
+    They read, reorient, resample if requested, and normalise each channel by the mean and standard deviation of its
+    nonzero values; in training, they crop random patches. Without patches nothing is random.
 
     Args:
-        channels: of an image; ``image`` is a list with a file for each, or one file with all of them.
+        channels: channels of an image; ``image`` is a list with a file for each channel, or one file with all of them.
         spatial_dims: 3, or 2 for slices.
-        regions: of the label, see `RegionMasks`; ``None`` reads no label.
+        regions: regions of the label, see `RegionMasks`; ``None``: no label is read.
         mask_names: which of the regions, in the order of the network's channels; ``None``: all.
-        multiclass: whether the label becomes class numbers, for a softmax over regions that exclude each other.
-        label_as_in_file: whether the label is neither turned nor resampled, to evaluate masks on the voxels of the
+        multiclass: whether the label becomes class indices, for a softmax over regions that do not overlap.
+        label_as_in_file: whether the label is neither reoriented nor resampled, to evaluate masks on the voxels of the
             file.
-        orientation: of the axes, see MONAI's ``Orientation``; slices are turned as a viewer shows them. ``None``: as in
-            the file.
-        spacing: size of a voxel in mm to resample to, one number an axis; ``None``: as in the file.
-        patch_size: of random patches, in voxels, one number an axis; smaller images are padded by 0. ``None``: the
-            whole image.
-        patches: from each image in each epoch.
+        orientation: orientation of the axes, see MONAI's ``Orientation``; slices are turned upright instead, see
+            `UprightInPlane`. ``None``: as in the file.
+        spacing: voxel size to resample to in mm, one number for each axis; ``None``: as in the file.
+        patch_size: size of random patches in voxels, one number for each axis; smaller images are padded with 0.
+            ``None``: the whole image.
+        patches: patches from each image in each epoch.
         foreground_share: probability that a patch is centred on a voxel of a region and not on one of the background.
-        constant: whether a channel of one value is accepted.
-        track_meta: whether the result keeps its geometry, which is needed to bring masks back to the file's.
-        max_pixels: of all channels together, see `data_prep.limits`.
-        random: transforms that follow, augmentation say.
+        constant: whether a channel with a single value is accepted.
+        track_meta: whether the result keeps its geometry, which is needed to bring masks back to the grid of the file.
+        max_pixels: largest number of voxels of all channels together, see `data_prep.limits`.
+        random: transforms that are appended, such as augmentation.
 
     Shape:
-        - image: (channels, spatial axes …), float32; as many as ``patches`` of ``patch_size`` in training
+        - image: (channels, spatial axes …), float32; a list of ``patches`` items of ``patch_size`` in training
         - label: (regions, spatial axes …), 0 or 1; with ``multiclass`` (1, spatial axes …); float32
 
     Raises:
-        ValueError: ``spatial_dims`` is neither, sizes do not have a number for each axis, there are patches without a
-            label, or as `RegionMasks`.
+        ValueError: ``spatial_dims`` is neither 2 nor 3, a size does not have a number for each axis, patches are
+            requested without a label, or as `RegionMasks`.
     """
     if spatial_dims not in (2, 3):
         raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
     for name, lengths in (("spacing", spacing), ("patch_size", patch_size)):
         if lengths is not None and (isinstance(lengths, (int, float)) or len(lengths) != spatial_dims):
-            raise ValueError(f"{name} must be {spatial_dims} numbers, one an axis, got {lengths}.")
+            raise ValueError(f"{name} must be {spatial_dims} numbers, one for each axis, got {lengths}.")
     label = regions is not None
     if patch_size is not None and (not label or label_as_in_file):
-        raise ValueError("patches are cut around the regions of a label on the voxels of its image: give regions.")
+        raise ValueError(
+            "patch_size: patches are cropped around the regions of a label on the grid of the image: give regions, and "
+            "leave label_as_in_file at False."
+        )
     keys = ["image", "label"] if label else ["image"]
-    read = VolumeReader(channels, constant, max_pixels)
-    steps: list[Callable] = [LoadImaged("image", reader=read, image_only=True)]
+    steps: list[Callable] = [
+        LoadImaged("image", VolumeReader, channels=channels, constant=constant, max_pixels=max_pixels)
+    ]
     if regions is not None:
-        steps.append(LoadImaged("label", reader=VolumeReader(1, True, max_pixels), image_only=True))
+        steps.append(LoadImaged("label", VolumeReader, channels=1, constant=True, max_pixels=max_pixels))
     steps.append(EnsureChannelFirstd(keys))
     if regions is not None:
         steps += [RegionMasksd("label", regions, mask_names, exclusive=multiclass), SameGridd("label", "image")]
@@ -113,7 +117,7 @@ def volume_preprocessing(
     if patch_size is not None:
         steps += [
             SpatialPadd(keys, patch_size),
-            # Of a label with several channels, MONAI takes the first one for the background.
+            # MONAI takes the first of several channels of a label for the background.
             Lambdad("label", _any_region, overwrite=_ANYWHERE),
             RandCropByPosNegLabeld(
                 keys, _ANYWHERE, patch_size, foreground_share, 1 - foreground_share, num_samples=patches

@@ -169,7 +169,7 @@ def test_pictures_take_their_spacing_from_the_data_list(bright_network, tmp_path
         evaluate(
             tmp_path / "other", dataset_dir=str(write_slices(tmp_path / "without", slices, png=True)), **bright_network
         )
-    assert "does not record how big a pixel is" in cause(caught.value)
+    assert "does not record the size of a pixel" in cause(caught.value)
 
 
 def test_missed_tumours_are_counted_and_undefined_metrics_empty(bright_network, tmp_path):

@@ -70,7 +70,11 @@ FAULTS = {
     "noisy mask": ("label", lambda path: stored_again(path, noise), "the mask holds"),
     "three values": ("label", lambda path: stored_again(path, lambda m: m + (m.cumsum(1) > 9)), "mask holds 0, 1, 2,"),
     "other size": ("label", lambda path: stored_again(path, lambda mask: mask[:-1]), "has 63 × 64 pixels, and"),
-    "elsewhere": ("label", lambda path: stored_again(path, np.array, MOVED), "but lies up to 2 pixels beside it"),
+    "elsewhere": (
+        "label",
+        lambda path: stored_again(path, np.array, MOVED),
+        "but by its affine it is up to 2 pixels away from it",
+    ),
     "truncated label": ("label", lambda path: path.write_bytes(path.read_bytes()[:-30]), "truncated or damaged"),
     "truncated image": ("image", lambda path: path.write_bytes(path.read_bytes()[:900]), "truncated or damaged"),
 }
@@ -110,7 +114,7 @@ def test_the_data_list_decides_what_a_mask_holds(copied, tmp_path, declared):
     for use in (training_items, evaluated):
         with pytest.raises((RuntimeError, ValueError)) as caught:
             use(copied, tmp_path)
-        assert "holds 0, 1, and 'mask_value' of the data list declares 0 and 7" in told(caught.value)
+        assert "holds 0, 1, but 'mask_value' of the data list declares 0 and 7" in told(caught.value)
 
 
 def test_labels_given_by_monai_label_are_checked(copied):
@@ -123,7 +127,7 @@ def test_labels_given_by_monai_label_are_checked(copied):
     )
     with pytest.raises((RuntimeError, ValueError)) as caught:
         workflow.parser.get_parsed_content("train#dataset")
-    wanted = f"{items[1]['label']}: the mask holds 0, 1, 2, and a mask has 0 and one other value"
+    wanted = f"{items[1]['label']}: the mask holds 0, 1, 2, but a mask must hold 0 and one other value"
     assert wanted in told(caught.value)
 
 
@@ -183,7 +187,7 @@ def test_patients_on_both_sides_are_noted(copied):
     assert note.startswith(
         "4 of the 4 slices held out are of 4 patients or groups (P0, P1, P3, …) with other slices in"
     )
-    assert note.endswith("This leak makes their numbers better than on new patients.")
+    assert note.endswith("Because of this leak, metrics on them are better than on new patients.")
     (note,) = describe(copied)
     assert note.endswith("if the checkpoint was trained on the other folds, which is not known.")
     # Trained on all other data, or on these very slices, which is another note.

@@ -122,7 +122,7 @@ def test_a_teacher_beside_it_teaches(app, given):
 
 def test_all_on_one_side_of_the_split(app, given, caplog):
     models = label(app, given[:3], [])
-    assert "the 3 images that TRAIN the network" in caplog.text
+    assert "the 3 TRAINING images" in caplog.text
     assert (models / "model.pt").is_file()
 
 

@@ -160,7 +160,8 @@ class TestTaps:
     def test_lacking_ones_are_named(self, tmp_path, taps):
         teacher = self.of(tmp_path, taps=taps)
         said = (
-            rf"HybridUNet, to compare with d4, d1 of the student; it has taps for {'d3' if taps else 'none'}\. Give --"
+            "HybridUNet, has no module to compare with d4, d1 of the student; "
+            rf"it has taps for {'d3' if taps else 'none'}\. Give --"
         )
         with pytest.raises(ValueError, match=said):
             teacher.taps(teacher.untrained(), ["d4", "d1"])

@@ -203,8 +203,8 @@ def test_sliding_window_validates_whole_volumes(run, dataset, tmp_path):
     [
         ({"image_size": [16, 16]}, "image_size is [16, 16], and spatial_dims is 3"),
         ({"image_size": [16, 16, 4]}, "image_size must be whole numbers from 8, one an axis, got [16, 16, 4]"),
-        ({"mask_names": ["edema"]}, "the regions edema are not there: tumour core, whole tumour, enhancing tumour"),
-        ({"multiclass": True}, "overlap, so that they are no classes of a softmax"),
+        ({"mask_names": ["edema"]}, "there are no regions edema; known are: tumour core, whole tumour, enhancing"),
+        ({"multiclass": True}, "overlap, so that they can't be classes of a softmax"),
         ({"teacher_store": "store"}, "patches of volumes no image occurs twice"),
         ({"overlap": 1}, "overlap must be a number from 0, below 1"),
     ],

@@ -38,7 +38,7 @@ def spoil(items: list[dict[str, str]]) -> list[str]:
     return [
         f"{items[0]['image']}: it can't be read as a picture, truncated or damaged? (",
         f"{items[1]['image']}: the file is empty",
-        f"{items[2]['label']}: the mask holds 7, and",
+        f"{items[2]['label']}: the mask holds 7, but",
         f"{items[3]['label']} has 9 × 6 pixels, and {items[3]['image']} has 8 × 6.",
     ]
 

@@ -35,7 +35,7 @@ def test_classification_needs_no_masks(tmp_path):
 
 def test_segmentation_needs_masks(tmp_path):
     folder = write(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"lists 1 files that are not there: .*absent\.png"):
+    with pytest.raises(FileNotFoundError, match=r"lists 1 files that do not exist: .*absent\.png"):
         load_fold(folder, 0, "validation")
     with pytest.raises(ValueError, match=r"datalist\.json: the entry .*b\.png.* has no 'label'"):
         load_fold(folder, 0, "training")
@@ -56,13 +56,13 @@ def test_an_entry_without_an_image(tmp_path, image):
 )
 def test_json_that_is_no_data_list(tmp_path, content):
     (tmp_path / "datalist.json").write_text(content)
-    with pytest.raises(ValueError, match=r"datalist\.json is no data list: it must be JSON with a list 'training'"):
+    with pytest.raises(ValueError, match=r"datalist\.json is not a data list: it must be JSON with a list 'training'"):
         load_fold(tmp_path, 0, "training")
 
 
 @pytest.mark.parametrize("fold", ["0", 0.0, None, [0], {}, True])
 def test_a_fold_that_is_no_number(tmp_path, fold):
-    with pytest.raises(ValueError, match=r"datalist\.json: the entry .* has a 'fold' that is no whole number"):
+    with pytest.raises(ValueError, match=r"datalist\.json: the entry .* has a 'fold' that is not a whole number"):
         load_fold(write(tmp_path, entry={"fold": fold}), 0, "training")
 
 
@@ -94,7 +94,7 @@ def test_names_by_their_numbers(tmp_path, count):
     ],
 )
 def test_names_that_are_not_numbered_from_one(tmp_path, labels):
-    with pytest.raises(ValueError, match=r"'labels' must name the classes by \"1\", \"2\", … without gaps"):
+    with pytest.raises(ValueError, match=r"the keys of 'labels' must be \"1\", \"2\", … without gaps"):
         class_names(write(tmp_path, labels))
 
 

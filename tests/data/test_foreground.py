@@ -31,5 +31,5 @@ def test_no_tumour_is_warned_of_once(caplog):
     with caplog.at_level(logging.WARNING):
         assert best_epoch_by([EMPTY] * 3) == "last epoch"
     (record,) = caplog.records
-    assert "None of the 3 slices to validate on has a tumour" in record.getMessage()
+    assert "None of the 3 validation slices has a tumour" in record.getMessage()
     assert "LAST epoch" in record.getMessage()

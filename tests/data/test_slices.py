@@ -46,7 +46,7 @@ def test_items_that_say_more_are_left_as_they_are(tmp_path):
 def test_without_items_it_takes_the_others_and_says_so(tmp_path, caplog):
     path, _ = nifti(tmp_path / "flat.nii", 6, 5)
     assert len(SliceDataset([], LOAD, otherwise=[{"image": path}], progress=False)) == 1
-    assert "the 1 images that TRAIN the network" in caplog.text
+    assert "the 1 TRAINING images" in caplog.text
 
 
 def test_nothing_at_all():

@@ -42,7 +42,7 @@ def test_files_that_do_not_say(tmp_path):
     for name in ("a.png", "a.dcm"):
         image = loaded(tmp_path / name)
         assert in_plane_spacing(image, tmp_path / name, [0.5, 0.75, 6]) == (0.5, 0.75)
-        with pytest.raises(ValueError, match=f"{name} does not record how big a pixel is"):
+        with pytest.raises(ValueError, match=f"{name} does not record the size of a pixel"):
             in_plane_spacing(image, tmp_path / name, None)
     assert in_plane_spacing(loaded(write_dicom(tmp_path / "b.dcm", IMAGE)), "b.dcm", None) == (0.75, 0.5)
 

@@ -148,14 +148,14 @@ def test_metrics_of_something_else(tmp_path, capsys, content):
     folder = evaluation(tmp_path, None)
     (tmp_path / "metrics.json").write_text(content)
     assert main(["compare", folder, folder]) == 2
-    assert "metrics.json is not that of an evaluation" in capsys.readouterr().err
+    assert "metrics.json was not written by an evaluation" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("image,group,dice\na,1,0.5\nb,2,much\n", r"slices\.csv: dice of slice 2 is 'much', which is no number"),
-        ("image,group,dice\na,1,nan\n", "dice of slice 1 is 'nan', which is no number"),
+        ("image,group,dice\na,1,0.5\nb,2,much\n", r"slices\.csv: dice of slice 2 is 'much', which is not a number"),
+        ("image,group,dice\na,1,nan\n", "dice of slice 1 is 'nan', which is not a number"),
         ("image,group,dice\na,1\n", "dice of slice 1 is missing"),
         (b"image,group,dice\n\xff\xfe,1,0.5\n", r"slices\.csv can't be read as a table"),
     ],

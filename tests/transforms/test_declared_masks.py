@@ -50,14 +50,18 @@ def test_values_become_classes(values, stored, wanted):
 @pytest.mark.parametrize(
     ("values", "stored", "message"),
     [
-        (255, (0, 1, 255), r"labels/7\.png: the mask holds 0, 1, 255, and 'mask_value' .* declares 0 and 255"),
-        (1, (0, 255, 255), "holds 0, 255, and .* declares 0 and 1: store the mask with these values, or correct"),
-        (1, (0, 0.999999, 1), "holds 0, 0.999998987, 1, and"),  # not rounded in the message
-        (1, (0, 1, float("nan")), "holds 0, 1, nan, and"),
+        (255, (0, 1, 255), r"labels/7\.png: the mask holds 0, 1, 255, but 'mask_value' .* declares 0 and 255"),
+        (
+            1,
+            (0, 255, 255),
+            "holds 0, 255, but .* declares 0 and 1: store the mask with these values, or correct",
+        ),
+        (1, (0, 0.999999, 1), "holds 0, 0.999998987, 1, but"),  # not rounded in the message
+        (1, (0, 1, float("nan")), "holds 0, 1, nan, but"),
         ({1: 1, 2: 2}, (0, 3, 1), "declares 0 and 1 and 2"),
-        (None, (0, 1, 2), "holds 0, 1, 2, and a mask has 0 and one other value: keep the class to segment"),
-        (None, (1, 2, 2), "holds 1, 2, and a mask has 0 and one other value"),
-        (255, tuple(range(20)), "holds 20 values, 0, 1, 2, 3, 4, 5, 6, 7 …, and"),
+        (None, (0, 1, 2), "holds 0, 1, 2, but a mask must hold 0 and one other value: keep the class to segment"),
+        (None, (1, 2, 2), "holds 1, 2, but a mask must hold 0 and one other value"),
+        (255, tuple(range(20)), "holds 20 values, 0, 1, 2, 3, 4, 5, 6, 7 …, but"),
     ],
 )
 def test_other_values_are_refused_by_name(values, stored, message):

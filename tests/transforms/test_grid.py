@@ -94,7 +94,9 @@ def shifted(pixels: float, axis: int) -> np.ndarray:
 @pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
 def test_same_size_elsewhere(place, step, away):
     data = pair(np.zeros((64, 48, 1)), place @ step, (64, 48, 1), place)
-    with pytest.raises(ValueError, match=rf"l\.nii has the size of i\.nii, but lies up to {away}\d? pixels beside it"):
+    with pytest.raises(
+        ValueError, match=rf"l\.nii has the size of i\.nii, but by its affine it is up to {away}\d? pixels away from it"
+    ):
         SameGridd("label")(data)
 
 
@@ -150,7 +152,7 @@ def test_pictures_beside_files_that_do_not(tmp_path, image, label):
     array = np.random.default_rng(0).integers(0, 2, (7, 5))
     with pytest.raises(RuntimeError) as caught:
         read(tmp_path, image=(image, array + 1, np.eye(4)), label=(label, array, np.eye(4)))
-    assert "one of them does not record its orientation" in str(caught.value.__cause__)
+    assert "one file does not record its orientation" in str(caught.value.__cause__)
 
 
 def test_pictures_of_other_sizes(tmp_path):

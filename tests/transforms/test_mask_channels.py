@@ -32,7 +32,7 @@ def test_one_mask_for_each_class(kind, masks, classes, expected):
 @pytest.mark.parametrize(
     ("masks", "classes", "message"),
     [
-        (np.zeros((2, 4, 4)), 3, r"1 channel \(indices\), 3 \(one a class\) or 4"),
+        (np.zeros((2, 4, 4)), 3, r"1 channel \(indices\), 3 \(one for each class\) or 4"),
         (np.full((1, 4, 4), 3), 2, "indices from 0 to 2, got 3"),
     ],
 )

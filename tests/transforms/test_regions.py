@@ -51,9 +51,9 @@ def test_a_value_of_no_region_is_refused(value):
     ("arguments", "message"),
     [
         ({"regions": {}}, "none"),
-        ({"regions": BRATS, "names": ["edema"]}, "the regions edema are not there: tumour core, whole tumour"),
-        ({"regions": BRATS, "names": []}, "the regions to return are not there"),
-        ({"regions": BRATS, "exclusive": True}, "overlap, so that they are no classes of a softmax"),
+        ({"regions": BRATS, "names": ["edema"]}, "there are no regions edema; known are: tumour core, whole tumour"),
+        ({"regions": BRATS, "names": []}, "there are no regions to return; known are: "),
+        ({"regions": BRATS, "exclusive": True}, "overlap, so that they can't be classes of a softmax"),
     ],
 )
 def test_regions_that_are_none(arguments, message):

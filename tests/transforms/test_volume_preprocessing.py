@@ -128,8 +128,8 @@ def test_slices_of_several_channels(tmp_path):
     ("arguments", "message"),
     [
         ({"spatial_dims": 4}, "spatial_dims must be 2 or 3, got 4"),
-        ({"spacing": [1.0, 1.0]}, "spacing must be 3 numbers, one an axis"),
-        ({"patch_size": 8, "regions": REGIONS}, "patch_size must be 3 numbers, one an axis, got 8"),
+        ({"spacing": [1.0, 1.0]}, "spacing must be 3 numbers, one for each axis"),
+        ({"patch_size": 8, "regions": REGIONS}, "patch_size must be 3 numbers, one for each axis, got 8"),
         ({"patch_size": [8, 8, 8]}, "give regions"),
     ],
 )
