@@ -138,7 +138,7 @@ def _trusted(definition: Mapping[str, Any]) -> Callable[..., Any]:
     found = optional_import(module, name=name)[0] if full.startswith(TRUSTED) and name.isidentifier() else None
     allowed = inspect.isclass(found) and issubclass(found, nn.Module)
     allowed = allowed or (inspect.isfunction(found) and found.__module__.startswith(TRUSTED))
-    if not allowed or nested(arguments):
+    if found is None or not allowed or nested(arguments):
         raise UntrustedNetwork(
             f"{target} is no network of {' or '.join(each[:-1] for each in TRUSTED)} with plain arguments, and is not "
             "run because a file names it. If you trust it, give its config: --config_file \"['evaluate.json',"
