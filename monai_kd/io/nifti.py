@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import zlib
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from data_prep.regular import check_regular
 
 from .unreadable import UnreadableImage, first_line
 
-__all__ = ["nifti_header", "read_nifti", "slice_axis"]
+__all__ = ["header_bytes", "header_from_bytes", "nifti_header", "read_nifti", "slice_axis"]
 
 MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
 HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
@@ -48,9 +49,29 @@ def nifti_header(path: str | Path) -> Any:
         return _header(stream, Path(path))
 
 
+def header_bytes(header: Any) -> np.ndarray:
+    """A header as MONAI's metadata can hold and collate it: (540,) uint8, zeros behind the 348 bytes of NIfTI-1."""
+    block = np.frombuffer(header.binaryblock, np.uint8)
+    return np.pad(block, (0, LARGEST_HEADER - len(block)))
+
+
+def header_from_bytes(block: bytes) -> Any:
+    """The header that `header_bytes` was given.
+
+    Raises:
+        UnreadableImage: it is no header.
+
+    Example:
+        >>> header = nib.Nifti1Header()
+        >>> header_from_bytes(header_bytes(header).tobytes()) == header
+        True
+    """
+    return _header(io.BytesIO(block), Path("nifti_header"))
+
+
 def read_nifti(
     path: str | Path, max_pixels: int = MAX_PIXELS, channels: bool = False
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
     """Read a slice or a volume.
 
     In files of one piece pixels begin at byte 352 or later: a smaller ``vox_offset`` is equivalent to 352 (nifti1.h).
@@ -64,7 +85,7 @@ def read_nifti(
 
     Returns:
         The image, (X, Y), (X, Y, slices) or with channels (X, Y, slices, channels), scaled as the header says; its
-        affine, 4 × 4, from indices to RAS+ in mm; its spacing, (3,) in mm.
+        affine, 4 × 4, from indices to RAS+ in mm; its spacing, (3,) in mm; and nibabel's header, without extensions.
 
     Raises:
         UnreadableImage: the file is damaged, no grey slice or volume, or lies nowhere.
@@ -88,18 +109,18 @@ def read_nifti(
     if axis != 2:
         image = np.moveaxis(image, axis, 2)
         affine[:, :3] = affine[:, [*sorted({0, 1, 2} - {axis}), axis]]
-    return image, affine, np.linalg.norm(affine[:3, :3], axis=0)
+    return image, affine, np.linalg.norm(affine[:3, :3], axis=0), header
 
 
-def _opened(path: Path) -> BinaryIO:
+def _opened(path: Path) -> BinaryIO | gzip.GzipFile:
     try:
         check_regular(path)
-        return gzip.open(path) if path.name.lower().endswith(".gz") else open(path, "rb")  # type: ignore[return-value]
+        return gzip.open(path) if path.name.lower().endswith(".gz") else open(path, "rb")
     except OSError as error:
         raise UnreadableImage(f"it can't be opened ({error.strerror or type(error).__name__})") from None
 
 
-def _header(stream: BinaryIO, path: Path) -> Any:
+def _header(stream: BinaryIO | gzip.GzipFile, path: Path) -> Any:
     """The header at the beginning of a stream, which is left behind it."""
     try:
         block = stream.read(LARGEST_HEADER)
@@ -157,7 +178,9 @@ def _geometry(header: Any, path: Path) -> tuple[np.ndarray, float | None, float 
     return affine, slope, intercept, scale
 
 
-def _pixels(stream: BinaryIO, offset: int, shape: tuple[int, ...], kind: np.dtype, max_pixels: int) -> np.ndarray:
+def _pixels(
+    stream: BinaryIO | gzip.GzipFile, offset: int, shape: tuple[int, ...], kind: np.dtype, max_pixels: int
+) -> np.ndarray:
     # Untouched memory costs nothing: a file that is too short takes as much as it holds.
     raw = np.empty(math.prod(shape) * kind.itemsize, np.uint8)
     view, filled = raw.data, 0
