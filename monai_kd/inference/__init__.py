@@ -1,6 +1,6 @@
-from ..io import SliceReader, UnreadableImage, read_image
+from ..io import SliceReader, SourceImage, UnreadableImage, read_image, read_source
 from .classifications import Classifications, rank_classes
-from .dataset import ReadableDataset
+from .dataset import ReadableDataset, collate_file
 from .evaluator import FileEvaluator
 from .findings import Findings, measure
 from .input_volumes import InputVolumes
@@ -21,8 +21,11 @@ __all__ = [
     "MaskWriter",
     "ReadableDataset",
     "SliceReader",
+    "SourceImage",
     "UnreadableImage",
+    "collate_file",
     "measure",
     "rank_classes",
     "read_image",
+    "read_source",
 ]

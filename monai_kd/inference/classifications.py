@@ -13,6 +13,7 @@ from monai.visualize import GradCAM
 from torch import nn
 
 from ..io.atomic import write_json
+from .dataset import SOURCE
 from .file_report import FileReport, printable
 from .gradcam import draw_gradcam, gradcam_of
 from .inputs import InputFiles, InputImage
@@ -85,13 +86,13 @@ class Classifications(FileReport):
         names = [f"p_{name}" for name in self.class_names]
         return ["file", "status", "reason", "slice", "class", "probability", *names, "gradcam"]
 
-    def rows_of(self, file: str, output: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def rows_of(self, item: Mapping[str, Any], output: Mapping[str, Any]) -> list[dict[str, Any]]:
         probabilities = np.asarray(torch.as_tensor(output[Keys.PRED]).cpu(), dtype=float)
         probabilities = probabilities.reshape(len(probabilities), -1)
         image = torch.as_tensor(output[Keys.IMAGE])
         # As a file of its own such a slice is refused; in a volume it is one of many.
         constant = (image.amin(dim=(1, 2)) == image.amax(dim=(1, 2))).all(dim=0).reshape(-1).tolist()
-        assumed = self.assumed(file)
+        file, assumed = item["file"], item[SOURCE].assumed
         rows = [
             {
                 **{"file": file, "status": "ok", "reason": CONSTANT if blank else assumed, "slice": number},
@@ -109,7 +110,7 @@ class Classifications(FileReport):
     def outputs(self, image: InputImage) -> Sequence[Path]:
         return [self.output(image, GRADCAM)]
 
-    def said(self, rows: Sequence[Mapping[str, Any]]) -> str:
+    def summary_line(self, rows: Sequence[Mapping[str, Any]]) -> str:
         if len(rows) == 1:
             return f"{rows[0]['class']}, probability {rows[0]['probability']:.2f}"
         counts = {name: sum(row["class"] == name for row in rows) for name in self.class_names}

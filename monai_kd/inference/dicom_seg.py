@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom import config
+from pydicom import Dataset, config
 from pydicom.valuerep import validate_value
 
 from ..extras import require_extra
 from ..io.atomic import atomic_write
-from ..io.dicom import dicom_slices, quietly
+from ..io.dicom import quietly
 
 __all__ = ["NoSegmentation", "require_highdicom", "write_dicom_seg"]
 
@@ -49,7 +50,7 @@ def require_highdicom() -> None:
 
 def write_dicom_seg(
     masks: np.ndarray,
-    sources: Sequence[str | Path],
+    sources: Sequence[Dataset],
     path: str | Path,
     algorithm: str,
     mask_names: Sequence[str] = ("tumour",),
@@ -62,9 +63,9 @@ def write_dicom_seg(
     frame of reference; its series, time and identifiers are new. Slices without tumour are left out of it.
 
     Args:
-        masks: (X, Y) or (X, Y, slices), 0 or 1, with at least one pixel, in the order of `read_dicom`; of several
+        masks: (X, Y) or (X, Y, slices), 0 or 1, with at least one pixel, in the order of ``sources``; of several
             classes (C, X, Y) or (C, X, Y, slices), which may overlap.
-        sources: the files of the series, in any order.
+        sources: the data sets of the slices, as `SourceImage` holds them; they are not changed.
         path: where to; written whole or not at all.
         algorithm: name of what made the masks.
         mask_names: of the classes.
@@ -79,9 +80,9 @@ def write_dicom_seg(
     volumes = each.reshape(*each.shape[:3], -1) > 0
     if not volumes.any():
         raise NoSegmentation("no DICOM SEG of an empty mask")
-    slices = dicom_slices(sources)
     with quietly():
-        _check_sources(slices)
+        _check_sources(sources)
+        slices = [_completed(each) for each in sources]
         try:
             # (slices, rows, columns, segments), of one segment without the last axis
             frames = volumes.transpose(3, 2, 1, 0).astype(np.uint8)
@@ -125,6 +126,16 @@ def _is_valid(data: Any, name: str) -> bool:
     return name != "PatientSex" or element.value in SEXES
 
 
+def _completed(data: Dataset) -> Dataset:
+    """With an empty value for what must be there, and is not."""
+    missing = [name for name in MAY_BE_EMPTY if name not in data]
+    if missing:
+        data = copy.deepcopy(data)
+        for name in missing:
+            setattr(data, name, "")
+    return data
+
+
 def _label(name: str) -> str:
     """A name as DICOM takes it as a label of a segment, whatever alphabet the source has."""
     plain = name.encode("ascii", "replace").decode("ascii").replace("\\", "/")
@@ -136,10 +147,6 @@ def _segmentation(frames: np.ndarray, slices: Sequence[Any], algorithm: str, mas
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
-    for each in slices:
-        for name in MAY_BE_EMPTY:
-            if name not in each:
-                setattr(each, name, "")
     own = version("monai_kd")
     described = [
         hd.seg.SegmentDescription(

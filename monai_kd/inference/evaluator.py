@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator
 from monai.utils.enums import CommonKeys as Keys
 
 from ..io.unreadable import reason_of
+from .dataset import SOURCE
 from .masks import MaskWriter
 from .system_errors import UNWRITTEN, system_reason
 
@@ -15,15 +17,21 @@ __all__ = ["FileEvaluator"]
 
 
 class FileEvaluator(SupervisedEvaluator):
-    """``SupervisedEvaluator`` that lets items without an image pass to the handlers, with an empty output.
+    """``SupervisedEvaluator`` over batches of `collate_file`, that passes items without an image to the handlers.
 
-    Such items come from `ReadableDataset`; with one file a batch they are never mixed with images. A file whose outputs
-    the system does not take, or that does not fit into memory with the network, becomes such an item too; a full disk
-    ends the run.
+    Such items come from `ReadableDataset`, and have an empty output. A file whose outputs the system does not take, or
+    that does not fit into memory with the network, becomes such an item too; a full disk ends the run.
+
+    Handlers find the `SourceImage` of an item in ``engine.state.batch[0]["source"]``. It is released, with the output,
+    before the next file is read.
 
     Raises:
         ValueError: when run without any file.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.add_event_handler(Events.GET_BATCH_STARTED, _release)
 
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]  # as MONAI overrides Ignite
         # MONAI only warns, and the command ends as if all was well.
@@ -35,8 +43,13 @@ class FileEvaluator(SupervisedEvaluator):
         if Keys.IMAGE not in batchdata:
             engine.state.output = []
             return engine.state.output
+        # Neither MONAI's decollation nor post-processing takes what is no tensor.
+        source = batchdata.pop(SOURCE, None)
         try:
-            return super()._iteration(engine, batchdata)
+            output = super()._iteration(engine, batchdata)
+            for item in engine.state.batch:
+                item[SOURCE] = source
+            return output
         except Exception as error:
             refused, MaskWriter.refused = MaskWriter.refused, None
             unwritten = system_reason(refused or error)
@@ -49,3 +62,7 @@ class FileEvaluator(SupervisedEvaluator):
             engine.state.batch = {"file": files, "reason": [reason] * len(files)}
             engine.state.output = []
             return engine.state.output
+
+
+def _release(engine: Engine) -> None:
+    engine.state.batch = engine.state.output = None

@@ -16,7 +16,8 @@ from monai.utils.enums import CommonKeys as Keys
 from data_prep.limits import MAX_PIXELS
 
 from ..io.unreadable import reason_of
-from . import BundlePredictor, Classifications, Findings, InputFiles, read_image
+from . import BundlePredictor, Classifications, Findings, InputFiles, read_source
+from .dataset import SOURCE
 from .file_report import UNSUPPORTED
 from .findings import finding_columns, masks_and_probabilities, telling_slice, told_size
 from .inputs import InputImage
@@ -31,7 +32,7 @@ DPI, JPEG_QUALITY = 90, 88
 
 @dataclass
 class Examined:
-    """One file of the input, whatever came of it.
+    """One file of the input, with its results or the reason why there are none.
 
     Attributes:
         row: of the table; `columns` names what it may hold, and ``status`` and ``reason`` are always there.
@@ -48,8 +49,8 @@ class Examined:
     segmented: dict[str, str] = field(default_factory=dict)
 
     @property
-    def said(self) -> str:
-        """What came of it, in a line."""
+    def summary_line(self) -> str:
+        """The result, in a line."""
         row = self.row
         if row["status"] != "ok":
             return f"{row['status'].upper()}, {row['reason']}"
@@ -62,7 +63,7 @@ class Examined:
 
 
 def columns(class_names: Sequence[str], mask_names: Sequence[str] = ("tumour",)) -> list[str]:
-    """Of ``report.csv``: what `Classifications` and `Findings` say of a file, in one row.
+    """Columns of ``report.csv``: the results of `Classifications` and `Findings` for a file, in one row.
 
     ``class`` is that of the classification. Where the segmentation knows several, ``segmented_class`` is its own.
     """
@@ -88,7 +89,7 @@ def examine(
         inputs: the images; masks go where `mask_path` says.
         segment: predictor of a segmentation bundle.
         classify: predictor of a classification bundle.
-        max_pixels: as for `read_image`.
+        max_pixels: as for `read_source`.
 
     Yields:
         one `Examined` for each image, then one for each file of an unsupported kind.
@@ -116,13 +117,13 @@ def _examined(
     max_pixels: int,
 ) -> Examined:
     try:
-        pixels, meta = read_image(image.paths, max_pixels=max_pixels)
+        source = read_source(image.paths, max_pixels=max_pixels)
     except OSError as error:
         return _failed(image, error, "it can't be read", [str(path) for path in image.paths])
-    meta["filename_or_obj"] = str(image.paths[0])
+    item, pixels, meta = {"file": image.label, SOURCE: source}, source.pixels, source.meta()
     segmented = segment(pixels, meta)
-    (found,) = findings.rows_of(image.label, segmented)
-    slices = classes.rows_of(image.label, classify(pixels, meta))
+    (found,) = findings.rows_of(item, segmented)
+    slices = classes.rows_of(item, classify(pixels, meta))
     try:
         write_mask(segmented[Keys.PRED], mask_path(findings.inputs, image.label), findings.mask_names)
     except OSError as error:

@@ -13,8 +13,6 @@ from ignite.engine import Engine, Events
 from data_prep.disk import check_writable
 from data_prep.text import printable
 
-from ..io.dicom import unplaced
-from ..io.readers import kind_of
 from ..io.table import write_table
 from .earlier import clear_earlier
 from .inputs import InputFiles, InputImage
@@ -28,10 +26,10 @@ UNSUPPORTED = "unsupported kind of file"
 
 
 class FileReport(ABC):
-    """Write a table with a row for each file; attach it to a `FileEvaluator`.
+    """Handler of a `FileEvaluator` that writes a table with a row for each file.
 
-    Files that can't be read, or are of no supported kind, have rows too, with the reason. What an earlier run wrote
-    into the folder for the same inputs is removed when a run starts.
+    Files that can't be read, or are of no supported kind, have rows too, with the reason. Outputs of an earlier run for
+    the same inputs are removed from the folder when a run starts.
 
     Args:
         inputs: the images that the network is run on.
@@ -55,16 +53,21 @@ class FileReport(ABC):
         """Of the table."""
 
     @abstractmethod
-    def rows_of(self, file: str, output: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """What was found in one file: a row, or one for each of its slices."""
+    def rows_of(self, item: Mapping[str, Any], output: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The results of one file: a row, or one for each of its slices.
+
+        Args:
+            item: ``file``, its label in the inputs, and ``source``, its `SourceImage`.
+            output: what the post-processing returns.
+        """
 
     @abstractmethod
     def outputs(self, image: InputImage) -> Sequence[Path]:
         """Files that may be written for one input."""
 
     @abstractmethod
-    def said(self, rows: Sequence[Mapping[str, Any]]) -> str:
-        """The rows of one file in a line."""
+    def summary_line(self, rows: Sequence[Mapping[str, Any]]) -> str:
+        """The rows of one file in a line, for the log."""
 
     @property
     def path(self) -> Path:
@@ -93,7 +96,7 @@ class FileReport(ABC):
             return
         for item, output in zip(batch, engine.state.output, strict=True):
             try:
-                rows = self.rows_of(item["file"], output)
+                rows = self.rows_of(item, output)
             except OSError as error:
                 reason = system_reason(error)
                 if reason is None:
@@ -101,7 +104,7 @@ class FileReport(ABC):
                 self._add_failed(where, item["file"], f"{UNWRITTEN}: {reason}")
                 continue
             self.rows += rows
-            logger.info("%s %s: %s", where, printable(item["file"]), self.said(rows))
+            logger.info("%s %s: %s", where, printable(item["file"]), self.summary_line(rows))
 
     def _add_failed(self, where: str, file: str, reason: str) -> None:
         self.rows.append({"file": file, "status": "failed", "reason": reason})
@@ -112,17 +115,11 @@ class FileReport(ABC):
         return self.inputs.output_dir / f"{image.name}{ending}"
 
     def named(self, path: Path) -> str:
-        """What the table says of an output: its path in the output folder."""
+        """The name of an output in the table: its path in the output folder."""
         return path.relative_to(self.inputs.output_dir).as_posix()
 
-    def assumed(self, file: str) -> str:
-        """What had to be assumed of a DICOM slice whose header does not say where it lies; else an empty text."""
-        paths = self.inputs.labelled(file).paths
-        missing = unplaced(paths[0]) if len(paths) == 1 and kind_of(paths[0]) == "dicom" else ""
-        return f"the header has no {missing}: taken as an axial slice at the origin" if missing else ""
-
     def write(self) -> None:
-        """Write what is known so far."""
+        """Write the rows so far."""
         write_table(sorted(self.rows, key=lambda row: (row["file"], row.get("slice", 0))), self.columns, self.path)
 
     def count(self, status: str) -> int:
@@ -139,7 +136,7 @@ class FileReport(ABC):
         )
 
     def summary(self) -> str:
-        """What the last line of a run adds to the number of files."""
+        """Text that the last line of a run adds to the number of files."""
         return ""
 
     def _fail(self, _engine: Engine, error: BaseException) -> None:

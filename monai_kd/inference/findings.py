@@ -1,4 +1,4 @@
-"""What was found in each file, as a table and as pictures."""
+"""The segmentation of each file, as a table and as pictures."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from monai.utils.enums import CommonKeys as Keys
 
-from ..io.readers import kind_of, read_image
+from ..io.source import SourceImage
 from ..transforms import foreground_probabilities, separate_masks
+from .dataset import SOURCE
 from .dicom_seg import NoSegmentation, require_highdicom, write_dicom_seg
 from .file_report import FileReport, printable
 from .inputs import InputFiles, InputImage
@@ -34,7 +35,7 @@ COLUMNS = (
     *("volume_mm3", "x0", "y0", "x1", "y1", "z0", "z1", "mean_probability", "highest_probability", "mask", "overlay"),
     "dicom_seg",
 )
-# What `measure` says of a class; the number of slices is that of the file.
+# Columns of `measure` for each class; the number of slices is that of the file.
 OF_A_CLASS = (*COLUMNS[3:4], *COLUMNS[5 : COLUMNS.index("mask")])
 OVERLAY, DICOM_SEG = "_overlay.png", "_seg.dcm"
 NO_SPACING = "spacing not known: no mm"
@@ -108,9 +109,9 @@ def measure_classes(
         mask_names: C names.
 
     Returns:
-        For one class what `measure` gives. For several what it gives of the pixels of any class, with the highest
-        probability of any; ``class``, the one with the most pixels, if there are any; and ``<name>_<class>`` for what
-        it gives of each class, but for ``slices``.
+        For one class, the result of `measure`. For several, its result for the pixels of any class, with the highest
+        probability of any; ``class``, the one with the most pixels, if there are any; and ``<name>_<class>`` for the
+        results of each class, but for ``slices``.
 
     Example:
         >>> found = measure_classes(np.eye(2)[:, None], np.eye(2)[:, None], np.ones(3), ["glioma", "oedema"])
@@ -119,7 +120,7 @@ def measure_classes(
     """
     if len(mask_names) == 1:
         return measure(masks[0], probabilities[0], spacing)
-    found = measure(masks.any(axis=0), probabilities.max(axis=0), spacing)
+    found = measure(np.asarray(masks.any(axis=0)), probabilities.max(axis=0), spacing)
     sizes = [int(np.count_nonzero(mask)) for mask in masks]
     if any(sizes):
         found["class"] = mask_names[int(np.argmax(sizes))]
@@ -130,16 +131,16 @@ def measure_classes(
 
 
 def masks_and_probabilities(output: Mapping[str, Any], classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of what a segmentation's post-processing leaves: both (C, X, Y) or (C, X, Y, slices), bool and numbers."""
+    """From the output of a segmentation's post-processing: both (C, X, Y) or (C, X, Y, slices), bool and float."""
     mask, probability = (np.asarray(torch.as_tensor(output[key]).cpu()) for key in (Keys.PRED, "probability"))
     return separate_masks(mask, classes), foreground_probabilities(probability, classes)
 
 
 def telling_slice(found: Mapping[str, Any], probability: np.ndarray) -> int:
-    """The slice that speaks for a volume: with the largest area; without any tumour, with the highest probability.
+    """The slice that represents a volume: with the largest area; without any tumour, with the highest probability.
 
     Args:
-        found: what `measure` gives.
+        found: the result of `measure`.
         probability: (X, Y) or (X, Y, slices).
     """
     if "largest_slice" in found:
@@ -150,7 +151,7 @@ def telling_slice(found: Mapping[str, Any], probability: np.ndarray) -> int:
 class Findings(FileReport):
     """`FileReport` of a segmentation: ``findings.csv``, and an overlay for each file.
 
-    The evaluator's post-processing leaves the mask under ``pred`` and the probability under ``probability``, both in
+    The evaluator's post-processing returns the mask under ``pred`` and the probability under ``probability``, both in
     the geometry of the file, with the channels that `BundlePredictor` describes.
 
     Args:
@@ -184,31 +185,31 @@ class Findings(FileReport):
     def columns(self) -> Sequence[str]:
         return finding_columns(self.mask_names)
 
-    def rows_of(self, file: str, output: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def rows_of(self, item: Mapping[str, Any], output: Mapping[str, Any]) -> list[dict[str, Any]]:
+        file, source = item["file"], item[SOURCE]
         masks, probabilities = masks_and_probabilities(output, len(self.mask_names))
         spacing = np.asarray(output[Keys.PRED].meta["spacing"], dtype=float)
         found = measure_classes(masks, probabilities, spacing, self.mask_names)
         unknown = bool(np.isnan(spacing[:2]).any())
-        reason = "; ".join(filter(None, [NO_SPACING if unknown else "", self.assumed(file)]))
+        reason = "; ".join(filter(None, [NO_SPACING if unknown else "", source.assumed]))
         row = {"file": file, "status": "ok", "reason": reason, **found}
         row["mask"] = self.named(mask_path(self.inputs, file))
         image = self.inputs.labelled(file)
         shown = masks[0] if len(masks) == 1 else masks
-        if self.dicom_seg and masks.any() and kind_of(image.paths[0]) == "dicom":
-            self._write_dicom_seg(shown, image, row)
+        if self.dicom_seg and masks.any() and source.kind == "dicom":
+            self._write_dicom_seg(shown, source, image, row)
         if self.overlays:
             picture = self.output(image, OVERLAY)
-            # Read once more, rather than kept: volumes would travel through the network's pipeline twice.
-            title = f"{printable(file)}\n{self.said([row])}"
-            drawn = *read_image(image.paths), shown, probabilities.max(axis=0), picture, title
+            title = f"{printable(file)}\n{self.summary_line([row])}"
+            drawn = source.first_channel, source.meta(), shown, probabilities.max(axis=0), picture, title
             draw_overlay(*drawn, mask_names=self.mask_names)
             row["overlay"] = self.named(picture)
         return [row]
 
-    def _write_dicom_seg(self, masks: np.ndarray, image: InputImage, row: dict[str, Any]) -> None:
+    def _write_dicom_seg(self, masks: np.ndarray, source: SourceImage, image: InputImage, row: dict[str, Any]) -> None:
         path = self.output(image, DICOM_SEG)
         try:
-            write_dicom_seg(masks, image.paths, path, self.algorithm, self.mask_names)
+            write_dicom_seg(masks, source.datasets, path, self.algorithm, self.mask_names)
         except NoSegmentation as error:
             row["reason"] = "; ".join(filter(None, [row["reason"], str(error)]))
         else:
@@ -217,8 +218,8 @@ class Findings(FileReport):
     def outputs(self, image: InputImage) -> Sequence[Path]:
         return [mask_path(self.inputs, image.label), self.output(image, OVERLAY), self.output(image, DICOM_SEG)]
 
-    def said(self, rows: Sequence[Mapping[str, Any]]) -> str:
-        return _said(rows[0], self.mask_names)
+    def summary_line(self, rows: Sequence[Mapping[str, Any]]) -> str:
+        return _summary_line(rows[0], self.mask_names)
 
     def summary(self) -> str:
         return f", {sum(row.get('tumour') == 'yes' for row in self.rows)} with a tumour"
@@ -230,7 +231,7 @@ def told_size(row: Mapping[str, Any], ending: str = "") -> str:
     return f"{row[f'area_px{ending}']} pixels" if area is None else f"{area:.0f} mm²"
 
 
-def _said(row: Mapping[str, Any], mask_names: Sequence[str]) -> str:
+def _summary_line(row: Mapping[str, Any], mask_names: Sequence[str]) -> str:
     if row["tumour"] == "no":
         return f"no tumour found (highest probability {row['highest_probability']:.2f})"
     size = told_size(row)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..io.dicom import series_of
-from ..io.readers import SUFFIXES, kind_of
+from ..io.kinds import SUFFIXES, kind_of
 
 __all__ = ["InputFiles", "InputImage", "stem_of"]
 
@@ -67,7 +67,7 @@ class InputFiles(Sequence):
             raise FileNotFoundError(f"input: there is no file or folder {self.path}.")
         if self.path.is_dir() and self.path.resolve() == self.output_dir.resolve():
             raise ValueError(f"output_dir must not be the input folder {self.path}: masks would become inputs.")
-        images = self._grouped([file for file in self._files if kind_of(file) is not None])
+        images = self._grouped([file for file, kind in self._kinds.items() if kind is not None])
         if not images:
             raise ValueError(
                 f"input: {self.path} holds no file of a supported kind; supported are {', '.join(SUFFIXES)}, and "
@@ -78,7 +78,7 @@ class InputFiles(Sequence):
     @cached_property
     def skipped(self) -> list[str]:
         """Files of no supported kind, relative to the input folder."""
-        return [self._relative(file) for file in self._files if kind_of(file) is None]
+        return [self._relative(file) for file, kind in self._kinds.items() if kind is None]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -119,6 +119,11 @@ class InputFiles(Sequence):
     def _files(self) -> list[Path]:
         return [self._given] if self._given.is_file() else sorted(self._walk())
 
+    @cached_property
+    def _kinds(self) -> dict[Path, str | None]:
+        """The kind of each file, which is opened for that where its name does not tell it."""
+        return {file: kind_of(file) for file in self._files}
+
     def _walk(self) -> Iterator[Path]:
         seen, outputs = set(), self.output_dir.resolve()
         for folder, folders, files in os.walk(self._given, followlinks=True):
@@ -135,7 +140,7 @@ class InputFiles(Sequence):
         images, groups = [], defaultdict(list)
         for file in files:
             # A file given by itself is a slice by itself, whatever lies beside it.
-            series = series_of(file) if self._given.is_dir() and kind_of(file) == "dicom" else None
+            series = series_of(file) if self._given.is_dir() and self._kinds[file] == "dicom" else None
             if series is None:
                 images.append(InputImage((file,), self._relative(file)))
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,8 +17,8 @@ from monai.utils import convert_to_numpy
 from PIL import Image
 
 from ..io.atomic import atomic_write
-from ..io.nifti import nifti_header, slice_axis
-from ..io.readers import kind_of
+from ..io.kinds import kind_by_suffix
+from ..io.nifti import header_from_bytes, nifti_header, slice_axis
 from ..plots import class_colours
 from .inputs import InputFiles
 
@@ -40,7 +41,7 @@ def mask_path(inputs: InputFiles, label: str) -> Path:
 
 def mask_suffix(source: str | Path) -> str:
     """How the name of the mask of a file ends."""
-    if kind_of(source) == "picture":
+    if kind_by_suffix(source) == "picture":
         return ".png"
     return ".nii" if Path(source).name.lower().endswith(".nii") else ".nii.gz"
 
@@ -49,7 +50,7 @@ def write_mask(mask: MetaTensor, path: str | Path, mask_names: Sequence[str] = (
     """Write what ``SaveImage`` writes with `MaskWriter`, for a mask that no config saves.
 
     Args:
-        mask: as for `MaskWriter`, with ``filename_or_obj`` and ``original_affine`` in its metadata.
+        mask: as for `MaskWriter`, with the metadata of `read_image`.
         path: where to; the suffix chooses the format.
         mask_names: of the classes.
     """
@@ -90,7 +91,8 @@ class MaskWriter(ImageWriter):
     1 and 3 of a pixel are 2⁰ + 2² = 5, for 8 classes at most.
 
     ``SaveImage`` by itself drops the last axis of a volume of one slice, and writes orientation codes of its own. Of an
-    input's header, its geometry is copied and nothing else.
+    input's header, its geometry is copied and nothing else. The header is that of ``nifti_header`` in the metadata;
+    where another reader left it out, the file ``filename_or_obj`` is opened for it.
 
     Args:
         mask_names: of the classes, in the order of their indices from 1.
@@ -116,17 +118,17 @@ class MaskWriter(ImageWriter):
         array = array[None] if channel_dim is None else np.moveaxis(array, channel_dim, 0)
         # (X, Y) or (X, Y, Z); of masks that may overlap (X, Y, Z, C).
         self.overlapping = len(array) > 1
-        self.data_obj = (_channels_last(array) if self.overlapping else array[0]).astype(np.uint8)
+        self.data_obj: np.ndarray = (_channels_last(array) if self.overlapping else array[0]).astype(np.uint8)
 
     def set_metadata(self, meta_dict: Any, **options: Any) -> None:
         self.meta = dict(meta_dict or {})
 
-    def write(self, filename: str | Path, verbose: bool = False, **kwargs: Any) -> None:
+    def write(self, filename: str | PathLike, verbose: bool = False, **kwargs: Any) -> None:
         MaskWriter.refused = None
         try:
             super().write(filename, verbose=verbose)
             content = self._png() if str(filename).endswith(".png") else self._nifti(str(filename).endswith(".gz"))
-            with atomic_write(filename, needed=len(content)) as temporary:
+            with atomic_write(Path(filename), needed=len(content)) as temporary:
                 temporary.write_bytes(content)
         except OSError as error:
             MaskWriter.refused = error
@@ -144,9 +146,9 @@ class MaskWriter(ImageWriter):
         return buffer.getvalue()
 
     def _nifti(self, packed: bool) -> bytes:
-        source = str(self.meta.get("filename_or_obj", ""))
-        if kind_of(source) == "nifti":
-            image = _with_header_of(nifti_header(source), self.data_obj)
+        header = self._header()
+        if header is not None:
+            image = _with_header_of(header, self.data_obj)
         else:
             image = nib.Nifti1Image(self.data_obj, convert_to_numpy(self.meta["original_affine"]), dtype=np.uint8)
             image.header.set_xyzt_units("mm")
@@ -155,6 +157,13 @@ class MaskWriter(ImageWriter):
             image.set_qform(image.affine, code="scanner")
         # No time in the packed file: equal masks give equal bytes.
         return gzip.compress(image.to_bytes(), compresslevel=6, mtime=0) if packed else image.to_bytes()
+
+    def _header(self) -> Any:
+        """Of the input, if that is NIfTI: from its metadata, or from the file where another reader wrote those."""
+        if "nifti_header" in self.meta:
+            return header_from_bytes(convert_to_numpy(self.meta["nifti_header"]).tobytes())
+        source = str(self.meta.get("filename_or_obj", ""))
+        return nifti_header(source) if kind_by_suffix(source) == "nifti" else None
 
 
 def _channels_last(masks: np.ndarray) -> np.ndarray:
@@ -177,7 +186,7 @@ def _palette(classes: int, overlapping: bool) -> list[int]:
     colours = np.array([to_rgb(colour) for colour in class_colours(classes)]) * 255
     if not overlapping:
         return [0, 0, 0, *colours.round().astype(int).ravel().tolist()]
-    blended = []
+    blended: list[int] = []
     for value in range(2**classes):
         present = [colours[number] for number in range(classes) if value >> number & 1]
         blended += np.mean(present, axis=0).round().astype(int).tolist() if present else [0, 0, 0]

@@ -63,7 +63,7 @@ def overlay_figure(
     masks = np.stack([turned(mask) for mask in (masks if len(mask_names) > 1 else [masks])])
     spacing = np.asarray(meta["spacing"])[:2][:: -1 if swap else 1]
     aspect = 1.0 if np.isnan(spacing).any() else float(spacing[1] / spacing[0])
-    slices = _shown(masks.any(axis=0), probability)
+    slices = _shown(np.asarray(masks.any(axis=0)), probability)
     columns = min(PER_ROW, len(slices))
     rows = -(-len(slices) // columns)
     side = 6.0 if len(slices) == 1 else 3.0

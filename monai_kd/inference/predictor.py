@@ -9,31 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 from monai.bundle import ConfigParser
-from monai.data import ImageReader
-from monai.transforms import LoadImaged, SaveImaged
+from monai.transforms import SaveImaged
 from monai.utils.enums import CommonKeys as Keys
 
 from ..config import cause_of, check_settings, checked_device, literal, refuse_unknown
 from ..io.checkpoints import load_weights
+from .preparation import Preparation
 
 __all__ = ["BundlePredictor"]
-
-
-class _ReadAlready(ImageReader):
-    """Hands ``LoadImage`` what was read before, so that it makes of it what it makes of a file."""
-
-    def __init__(self, image: np.ndarray, meta: Mapping[str, Any]) -> None:
-        self.image, self.meta = image, meta
-
-    def verify_suffix(self, filename: Any) -> bool:
-        return True
-
-    def read(self, data: Any, **kwargs: Any) -> Any:
-        return data
-
-    def get_data(self, img: Any) -> tuple[np.ndarray, dict[str, Any]]:
-        # LoadImage writes the file's name into it.
-        return self.image, dict(self.meta)
 
 
 class BundlePredictor:
@@ -76,14 +59,15 @@ class BundlePredictor:
         self.network = load_weights(self.value("network"), self.checkpoint).eval()
         self.device = torch.device(self.value("device"))
         self._inferer = self.value("inferer")
-        before, after = self.value("preprocessing").transforms, self.value("postprocessing").transforms
-        if not before or not isinstance(before[0], LoadImaged):
-            raise ValueError(f"preprocessing of {config_file} must begin with LoadImaged.")
-        self._load, self._before = before[0], before[1:]
+        preprocessing, after = self.value("preprocessing"), self.value("postprocessing").transforms
+        try:
+            self._prepare = Preparation(preprocessing)
+        except ValueError as error:
+            raise ValueError(f"{config_file}: {error}") from None
         self._after = [transform for transform in after if not isinstance(transform, SaveImaged)]
 
     def value(self, name: str) -> Any:
-        """What stands in the config under an id, with references and expressions resolved.
+        """The value of the config under an id, with references and expressions resolved.
 
         Raises:
             ValueError: it can't be resolved; the message is that of the first cause.
@@ -112,10 +96,10 @@ class BundlePredictor:
 
         Args:
             image: (X, Y) or (X, Y, slices), as `read_image` gives it; it is not changed.
-            meta: its metadata; with ``filename_or_obj`` in it, results can be saved beside the file's own geometry.
+            meta: its metadata.
 
         Returns:
-            What the post-processing leaves. Segmentation: ``pred``, (1, X, Y) or (1, X, Y, slices), 0 or 1 as uint8,
+            The output of the post-processing. Segmentation: ``pred``, (1, X, Y) or (1, X, Y, slices), 0 or 1 as uint8,
             and ``probability`` of the same shape, both in the geometry of the file; of several classes ``pred`` holds
             their indices and ``probability`` has a channel for the background and each class, or both have a channel
             for each class, where classes may overlap: see `separate_masks` and `foreground_probabilities`.
@@ -125,9 +109,7 @@ class BundlePredictor:
             ValueError: the network's logits are not finite.
         """
         name = str(meta.get("filename_or_obj", "image"))
-        data = self._load({Keys.IMAGE: name}, reader=_ReadAlready(image, meta))
-        for transform in self._before:
-            data = transform(data)
+        data = self._prepare({Keys.IMAGE: name}, image, meta)
         with torch.no_grad():
             data[Keys.PRED] = self._inferer(data[Keys.IMAGE][None].to(self.device), self.network)[0]
             for transform in self._after:

@@ -37,7 +37,7 @@ class DropSmallAreasd(MapTransform):
 
     def __init__(self, keys: KeysCollection, smallest_area_mm2: float = 0.0, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
-        if isinstance(smallest_area_mm2, str) or not 0 <= smallest_area_mm2 < float("inf"):
+        if not isinstance(smallest_area_mm2, int | float) or not 0 <= smallest_area_mm2 < float("inf"):
             raise ValueError(f"smallest_area_mm2 must be a number from 0, got {smallest_area_mm2!r}.")
         self.smallest_area_mm2 = float(smallest_area_mm2)
 
@@ -49,9 +49,9 @@ class DropSmallAreasd(MapTransform):
         return out
 
     def _drop(self, mask: torch.Tensor) -> torch.Tensor:
-        spacing = mask.meta.get("spacing") if isinstance(mask, MetaTensor) else None
-        pixel = float("nan") if spacing is None else float(np.prod(np.asarray(spacing)[:2]))
-        if np.isnan(pixel):
+        spacing = mask.meta.get("spacing", np.nan) if isinstance(mask, MetaTensor) else np.nan
+        pixel = float(np.prod(np.asarray(spacing).ravel()[:2]))
+        if not isinstance(mask, MetaTensor) or np.isnan(pixel):
             logger.warning("smallest_area_mm2 is not applied to an image whose spacing is not known.")
             return mask
         array = np.array(torch.as_tensor(mask).cpu())

@@ -15,10 +15,10 @@ from pydicom.uid import MediaStorageDirectoryStorage
 from data_prep.limits import MAX_PIXELS, TooLarge, check_bytes, check_pixels
 from data_prep.regular import check_regular
 
-from .dicom_pixels import META_START, check_packing, dicom_pixels, quietly
+from .dicom_pixels import META_START, dicom_pixels, opened_dicom, quietly
 from .unreadable import UnreadableImage
 
-__all__ = ["dicom_slices", "is_dicom", "quietly", "read_dicom", "series_of", "unplaced"]
+__all__ = ["dicom_slices", "is_dicom", "quietly", "read_slices", "series_of", "unplaced"]
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # An empty modality is accepted, because de-identification may have removed it.
@@ -27,7 +27,8 @@ MODALITIES = ("MR", "")
 GAP_TOLERANCE = 0.1
 # Of the orthonormality of the axes, because direction cosines in headers are rounded.
 ORIENTATION_TOLERANCE = 0.01
-# Header values that are used. They are parsed early, so that damaged ones are found early.
+PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+# What is read of a header, apart from patient and study.
 USED = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "PatientID"),
     *("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
@@ -49,56 +50,57 @@ def is_dicom(path: str | Path) -> bool:
 def series_of(path: str | Path) -> str | None:
     """The SeriesInstanceUID of a file; ``None`` when it has none or can't be read."""
     try:
-        with quietly():
-            check_packing(Path(path), MAX_PIXELS)
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
+        with quietly(), opened_dicom(Path(path), MAX_PIXELS) as (stream, _):
+            header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
             return str(header.get("SeriesInstanceUID", "")) or None
     except Exception:  # Damaged headers raise many types; the error is reported when the whole file is read.
         return None
 
 
-def read_dicom(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Read one slice, or the slices of one series as a volume in the order of their positions.
+def read_slices(slices: Sequence[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixels and geometry of one slice, or of the slices of one series as a volume.
 
     The Modality LUT is applied, or rescale slope and intercept; MONOCHROME1, where bright means low, is inverted.
 
     Args:
-        paths: files of one series, in any order; or one folder that holds one series.
-        max_pixels: largest number of pixels in all slices together, by their headers.
+        slices: data sets of `dicom_slices`; stored pixels are removed from each as soon as it is decoded.
 
     Returns:
         The image, (X, Y, slices) with X = column and Y = row as float32; its affine, 4 × 4, from indices to RAS+ in mm;
-        its spacing, (3,) in mm, NaN where the header has none.
+        its spacing, (3,) in mm, NaN where the header does not give it.
 
     Raises:
-        UnreadableImage: a file is damaged, compressed in a way that can't be decoded, no image, of another modality
-            than MR, in colour or multi-frame; or the slices do not form one evenly spaced volume of one patient.
-        TooLarge: there are more pixels than `max_pixels`.
+        UnreadableImage: pixels are damaged, or compressed in a way that can't be decoded.
     """
-    slices = dicom_slices(paths, max_pixels)
-    image = np.stack([dicom_pixels(each).T for each in slices], axis=-1)
-    return image, *_geometry(slices)
+    decoded = []
+    for each in slices:
+        decoded.append(dicom_pixels(each).T)
+        for name in PIXELS:
+            if name in each:
+                del each[name]
+    return np.stack(decoded, axis=-1), *_geometry(slices)
 
 
-def unplaced(path: str | Path) -> str:
-    """Names of the header values of the position in space that a single slice lacks; empty when it has both.
+def unplaced(slices: Sequence[Any]) -> str:
+    """Which header values of a single slice are missing, without which its position is not known, by their names.
 
-    `read_dicom` treats a slice without orientation as axial, and one without position as if it began at the origin.
+    `read_slices` then takes it as an axial slice, or as one that begins at the origin. Slices of a volume have them.
     """
-    (data,) = dicom_slices([path])
     names = {"ImageOrientationPatient": 6, "ImagePositionPatient": 3}
-    return " and ".join(name for name, count in names.items() if _numbers(data, name, count) is None)
+    return " and ".join(name for name, count in names.items() if _numbers(slices[0], name, count) is None)
 
 
 def dicom_slices(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS) -> list[Any]:
-    """The data sets of one series, checked and in the order of their positions, as `read_dicom` stacks them.
+    """The data sets of one series, checked and in the order of their positions; each file is opened once.
 
     Args:
-        paths, max_pixels: as for `read_dicom`.
+        paths: files of one series, in any order; or one folder that holds one series, whose headers are read before.
+        max_pixels: how many there may be in all slices together, by their headers.
 
     Raises:
-        UnreadableImage: as `read_dicom`, except for pixels, which are not decoded here.
-        TooLarge: there are more pixels than `max_pixels`.
+        UnreadableImage: a file is damaged, no image, of another modality than MR, in colour or multi-frame; or the
+            slices do not make one evenly spaced volume of one patient. Pixels are not decoded.
+        TooLarge: there are more pixels.
     """
     slices, pixels, size = [], 0, 0
     for file in _files(paths):
@@ -125,9 +127,8 @@ def _files(paths: Sequence[str | Path]) -> list[Path]:
 
 def _checked(file: Path, max_pixels: int) -> Any:
     try:
-        with quietly():
-            size = check_packing(file, max_pixels)
-            data = pydicom.dcmread(file)
+        with quietly(), opened_dicom(file, max_pixels) as (stream, size):
+            data = pydicom.dcmread(stream)
             directory = data.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
             functional_groups = "SharedFunctionalGroupsSequence" in data or "PerFrameFunctionalGroupsSequence" in data
             colours = int(data.get("SamplesPerPixel", 1))
@@ -139,7 +140,7 @@ def _checked(file: Path, max_pixels: int) -> Any:
                 data.get(name)
             for name in ("Rows", "Columns"):
                 int(data.get(name) or 0)
-            pixels = any(name in data for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"))
+            pixels = any(name in data for name in PIXELS)
     except (UnreadableImage, TooLarge, MemoryError):
         raise
     except OSError as error:
@@ -185,19 +186,6 @@ def _numbers(data: Any, name: str, count: int) -> np.ndarray | None:
     return values if values.shape == (count,) and np.isfinite(values).all() else None
 
 
-def _required(data: Any, name: str, count: int) -> np.ndarray:
-    values = _numbers(data, name, count)
-    if values is None:
-        raise UnreadableImage(f"slices of the series have no {name}: their order is not known")
-    return values
-
-
-def _alike(one: np.ndarray | None, other: np.ndarray | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return np.allclose(one, other, atol=1e-3)
-
-
 def _number(data: Any, *names: str) -> float:
     """The first positive number of the named header values, or NaN."""
     for name in names:
@@ -229,14 +217,16 @@ def _sorted(slices: list[Any]) -> list[Any]:
             raise UnreadableImage(f"the slices of the series differ in {name}: they do not form one volume")
     for name, count in (("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
         wanted = _numbers(first, name, count)
-        if not all(_alike(_numbers(each, name, count), wanted) for each in slices):
-            raise UnreadableImage(f"the slices of the series differ in {name}: they do not form one volume")
+        for each in slices:
+            value = _numbers(each, name, count)
+            same = value is wanted if value is None or wanted is None else np.allclose(value, wanted, atol=1e-3)
+            if not same:
+                raise UnreadableImage(f"the slices of the series differ in {name}: they make no volume")
     if len({(each.get("Rows"), each.get("Columns")) for each in slices}) > 1:
-        raise UnreadableImage("the slices of the series differ in size: they do not form one volume")
-    for each in slices:
-        _required(each, "ImageOrientationPatient", 6)
-    positions = np.stack([_required(each, "ImagePositionPatient", 3) for each in slices])
-    directions = _directions(first)
+        raise UnreadableImage("the slices of the series differ in size: they make no volume")
+    if _numbers(first, "ImageOrientationPatient", 6) is None:
+        raise UnreadableImage("slices of the series have no ImageOrientationPatient: their order is not known")
+    positions, directions = np.stack([_position(each) for each in slices]), _directions(first)
     along = positions @ directions[2]
     order = np.argsort(along)
     gaps = np.diff(along[order])
@@ -258,15 +248,22 @@ def _sorted(slices: list[Any]) -> list[Any]:
     return [slices[index] for index in order]
 
 
-def _geometry(slices: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+def _position(data: Any) -> np.ndarray:
+    """Of a slice of several, in LPS."""
+    position = _numbers(data, "ImagePositionPatient", 3)
+    if position is None:
+        raise UnreadableImage("slices of the series have no ImagePositionPatient: their order is not known")
+    return position
+
+
+def _geometry(slices: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
     first, last = slices[0], slices[-1]
     directions = _directions(first)
     in_plane = _numbers(first, "PixelSpacing", 2)
     row_spacing, column_spacing = (np.nan, np.nan) if in_plane is None or (in_plane <= 0).any() else in_plane
     position = _numbers(first, "ImagePositionPatient", 3)
     if len(slices) > 1:
-        ends = [_required(each, "ImagePositionPatient", 3) for each in (first, last)]
-        step = (ends[1] - ends[0]) / (len(slices) - 1)
+        step = (_position(last) - _position(first)) / (len(slices) - 1)
         depth = float(np.linalg.norm(step))
     else:
         depth = _number(first, "SpacingBetweenSlices", "SliceThickness")

@@ -8,11 +8,11 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pydicom
-from pydicom.filereader import read_file_meta_info
+from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, RLELossless
 
 from data_prep.limits import CHUNK, MAX_PIXELS, check_bytes, most_bytes
@@ -22,7 +22,7 @@ from data_prep.values import fault_of
 from .codestream import frame_of, size_of
 from .unreadable import UnreadableImage
 
-__all__ = ["META_START", "check_packing", "dicom_pixels", "pixels_in_header", "quietly"]
+__all__ = ["META_START", "dicom_pixels", "opened_dicom", "pixels_in_header", "quietly"]
 
 META_START = 132  # bytes before the meta information: the preamble and the prefix
 RUN_LENGTH = 64  # largest compression ratio of run-length encoding: two bytes become up to 128
@@ -60,16 +60,16 @@ def pixels_in_header(path: str | Path, max_pixels: int = MAX_PIXELS) -> int:
         UnreadableImage: its pixels are run-length encoded, and could exceed the limit.
         Exception: of many types, from pydicom, when the header is damaged.
     """
-    with quietly():
-        check_packing(Path(path), max_pixels)
+    with quietly(), opened_dicom(Path(path), max_pixels) as (stream, _):
         names = ["Rows", "Columns", "NumberOfFrames"]
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=names)
+        header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=names)
         rows, columns, frames = (abs(int(header.get(name) or 1)) for name in names)
     return rows * columns * frames
 
 
-def check_packing(file: Path, max_pixels: int) -> int:
-    """Bytes of memory that a file takes when pydicom has read it, with its pixels still compressed.
+@contextmanager
+def opened_dicom(file: Path, max_pixels: int) -> Iterator[tuple[BinaryIO, int]]:
+    """A file that pydicom may read, and how many bytes it makes of it then, pixels packed as they are.
 
     Raises:
         TooLarge: the file is larger than the limit, before or, when it is deflated, after decompression.
@@ -77,22 +77,31 @@ def check_packing(file: Path, max_pixels: int) -> int:
     """
     size = check_regular(file)
     check_bytes(size, max_pixels)
-    syntax = read_file_meta_info(file).get("TransferSyntaxUID")
+    with open(file, "rb") as stream:
+        size = _unpacked(stream, file, size, max_pixels)
+        stream.seek(0)
+        yield stream, size
+
+
+def _unpacked(stream: BinaryIO, file: Path, size: int, max_pixels: int) -> int:
+    # What pydicom's read_file_meta_info does with a path.
+    read_preamble(stream, False)
+    syntax = _read_file_meta_info(stream).get("TransferSyntaxUID")
     if syntax == RLELossless and size * RUN_LENGTH > most_bytes(max_pixels):
         raise UnreadableImage(
             f"{file.name} is run-length encoded and bigger than {most_bytes(max_pixels) / RUN_LENGTH / 2**20:.1f} MB, "
             "so that its pixels could exceed the limit: convert it to an uncompressed transfer syntax"
         )
     if syntax == DeflatedExplicitVRLittleEndian:
-        with open(file, "rb") as stream:
-            # The first element of the meta information is its length without itself, 12 bytes.
-            begin = stream.read(META_START + 12)
-            stream.seek(int.from_bytes(begin[-4:], "little"), 1)
-            unpacker, count, rest = zlib.decompressobj(-zlib.MAX_WBITS), 0, b""
-            while not unpacker.eof and (rest := rest or stream.read(CHUNK)):
-                count += len(unpacker.decompress(rest, CHUNK))
-                rest = unpacker.unconsumed_tail
-                check_bytes(count, max_pixels)
+        # The first element of the meta information is its length without itself, 12 bytes.
+        stream.seek(0)
+        begin = stream.read(META_START + 12)
+        stream.seek(int.from_bytes(begin[-4:], "little"), 1)
+        unpacker, count, rest = zlib.decompressobj(-zlib.MAX_WBITS), 0, b""
+        while not unpacker.eof and (rest := rest or stream.read(CHUNK)):
+            count += len(unpacker.decompress(rest, CHUNK))
+            rest = unpacker.unconsumed_tail
+            check_bytes(count, max_pixels)
         return size + count
     return size
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import zlib
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from data_prep.regular import check_regular
 
 from .unreadable import UnreadableImage, first_line
 
-__all__ = ["nifti_header", "read_nifti", "slice_axis"]
+__all__ = ["header_bytes", "header_from_bytes", "nifti_header", "read_nifti", "slice_axis"]
 
 Stream = BufferedReader | gzip.GzipFile
 
@@ -51,9 +52,29 @@ def nifti_header(path: str | Path) -> Any:
         return _header(stream, Path(path))
 
 
+def header_bytes(header: Any) -> np.ndarray:
+    """A header as MONAI's metadata can hold and collate it: (540,) uint8, zeros behind the 348 bytes of NIfTI-1."""
+    block = np.frombuffer(header.binaryblock, np.uint8)
+    return np.pad(block, (0, LARGEST_HEADER - len(block)))
+
+
+def header_from_bytes(block: bytes) -> Any:
+    """The header that `header_bytes` was given.
+
+    Raises:
+        UnreadableImage: it is no header.
+
+    Example:
+        >>> header = nib.Nifti1Header()
+        >>> header_from_bytes(header_bytes(header).tobytes()) == header
+        True
+    """
+    return _header(io.BytesIO(block), Path("nifti_header"))
+
+
 def read_nifti(
     path: str | Path, max_pixels: int = MAX_PIXELS, channels: bool = False
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
     """Read a slice or a volume.
 
     In single files (``n+1``), pixels begin at byte 352 or later: a smaller ``vox_offset`` means 352 (nifti1.h). Metres
@@ -66,8 +87,8 @@ def read_nifti(
         channels: whether there may be a fourth axis, of channels.
 
     Returns:
-        The image, (X, Y), (X, Y, slices) or with channels (X, Y, slices, channels), with slope and intercept of the
-        header applied; its affine, 4 × 4, from indices to RAS+ in mm; its spacing, (3,) in mm.
+        The image, (X, Y), (X, Y, slices) or with channels (X, Y, slices, channels), scaled as the header says; its
+        affine, 4 × 4, from indices to RAS+ in mm; its spacing, (3,) in mm; and nibabel's header, without extensions.
 
     Raises:
         UnreadableImage: the file is damaged, no greyscale slice or volume, or has no valid affine.
@@ -91,7 +112,7 @@ def read_nifti(
     if axis != 2:
         image = np.moveaxis(image, axis, 2)
         affine[:, :3] = affine[:, [*sorted({0, 1, 2} - {axis}), axis]]
-    return image, affine, np.linalg.norm(affine[:3, :3], axis=0)
+    return image, affine, np.linalg.norm(affine[:3, :3], axis=0), header
 
 
 def _opened(path: Path) -> Stream:
@@ -103,7 +124,7 @@ def _opened(path: Path) -> Stream:
 
 
 def _header(stream: Stream, path: Path) -> Any:
-    """The header at the beginning of a stream; the stream is left right after it."""
+    """The header at the beginning of a stream, which is left behind it."""
     try:
         block = stream.read(LARGEST_HEADER)
         for size, kind in HEADERS.items():
@@ -161,7 +182,7 @@ def _geometry(header: Any, path: Path) -> tuple[np.ndarray, float | None, float 
 
 
 def _pixels(stream: Stream, offset: int, shape: tuple[int, ...], kind: np.dtype, max_pixels: int) -> np.ndarray:
-    # Memory is committed when it is written to: a file that is too short takes only as much as it holds.
+    # Untouched memory costs nothing: a file that is too short takes as much as it holds.
     raw = np.empty(math.prod(shape) * kind.itemsize, np.uint8)
     view, filled = raw.data, 0
     try:

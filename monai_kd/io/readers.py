@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,47 +11,19 @@ from monai.config import PathLike
 from monai.data import ImageReader
 from monai.utils import ensure_tuple
 
-from data_prep.limits import MAX_PIXELS, TooLarge
-from data_prep.regular import check_regular
-from data_prep.values import fault_of
+from data_prep.limits import MAX_PIXELS
 
-from .dicom import is_dicom, read_dicom
-from .nifti import read_nifti
-from .pictures import read_picture
-from .unreadable import NO_MEMORY, UnreadableImage
+from .kinds import kind_of
+from .source import SourceImage, read_source
+from .unreadable import UnreadableImage
 
-__all__ = ["SUFFIXES", "SliceReader", "UnreadableImage", "kind_of", "read_image"]
+__all__ = ["ReadAlready", "SliceReader", "SourceReader", "UnreadableImage", "read_image"]
 
-SUFFIXES = {
-    ".nii": "nifti",
-    ".nii.gz": "nifti",
-    ".png": "picture",
-    ".jpg": "picture",
-    ".jpeg": "picture",
-    ".dcm": "dicom",
-    ".mat": "mat",
-}
-
-
-def kind_of(path: str | Path) -> str | None:
-    """``"nifti"``, ``"picture"``, ``"dicom"`` or ``"mat"`` by the suffix, DICOM also by its prefix; else ``None``.
-
-    Example:
-        >>> kind_of("scan.nii.gz"), kind_of("SLICE.PNG"), kind_of("notes.txt")
-        ('nifti', 'picture', None)
-    """
-    name = Path(path).name.lower()
-    for suffix, kind in SUFFIXES.items():
-        if name.endswith(suffix):
-            return kind
-    return "dicom" if Path(path).is_dir() or is_dicom(path) else None
+Paths = Sequence[str | PathLike] | str | PathLike  # as MONAI's ImageReader has it
 
 
 def read_image(
-    paths: str | Path | Sequence[str | Path],
-    constant: bool = False,
-    max_pixels: int = MAX_PIXELS,
-    channels: bool = False,
+    paths: Paths, constant: bool = False, max_pixels: int = MAX_PIXELS, channels: bool = False
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Read a slice or a volume, with its geometry.
 
@@ -65,80 +37,46 @@ def read_image(
     Returns:
         The image, finite and not constant unless it may be, (X, Y) or (X, Y, slices), X = column and Y = row of a
         picture: pictures and 2-D NIfTI have no third axis, DICOM and ``.mat`` have one also for a single slice. And
-        MONAI's metadata: ``affine`` (4 × 4, indices to RAS+ in mm), ``original_affine``, ``spatial_shape``,
-        ``original_channel_dim``, ``space``, and ``spacing`` ((3,), mm, NaN where it is not known).
+        MONAI's metadata: ``filename_or_obj``, ``affine`` (4 × 4, indices to RAS+ in mm), ``original_affine``,
+        ``spatial_shape``, ``original_channel_dim``, ``space``, ``spacing`` ((3,), mm, NaN where it is not known), and
+        of NIfTI ``nifti_header``, see `header_bytes`.
 
     Raises:
         UnreadableImage: the file can't be used; the message is the reason.
     """
-    files = [Path(path) for path in ensure_tuple(paths)]
-    try:
-        image, affine, spacing = _read(files, max_pixels, channels)
-        fault = fault_of(image, constant)
-    except TooLarge as error:
-        raise UnreadableImage(str(error)) from None
-    except MemoryError:
-        raise UnreadableImage(NO_MEMORY) from None
-    if fault is not None:
-        raise UnreadableImage(fault)
-    if min(image.shape[:2]) < 2:
-        raise UnreadableImage(f"the image has the size {image.shape}: a line is no slice")
-    return image, {
-        "affine": affine,
-        "original_affine": affine.copy(),
-        "spatial_shape": np.asarray(image.shape[:3]),
-        "original_channel_dim": float("nan") if image.ndim < 4 else 3,
-        "space": "RAS",
-        "spacing": spacing,
-    }
+    source = read_source(paths, constant, max_pixels, channels)
+    return source.pixels, source.meta()
 
 
-def _read(paths: list[Path], max_pixels: int, channels: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    for path in paths:
-        if not path.is_dir() or kind_of(path) != "dicom":
-            try:
-                size = check_regular(path)
-            except OSError as error:
-                raise UnreadableImage(error.strerror or type(error).__name__) from None
-            if size == 0:
-                raise UnreadableImage("the file is empty")
-    kind = kind_of(paths[0])
-    if kind == "nifti":
-        return read_nifti(paths[0], max_pixels, channels)
-    if kind == "picture":
-        # A picture has no geometry: it is taken as axial, its columns running to the left, its rows to the back.
-        return read_picture(paths[0], max_pixels), np.diag([-1.0, -1.0, 1.0, 1.0]), np.full(3, np.nan)
-    if kind == "dicom":
-        return read_dicom(paths, max_pixels)
-    if kind == "mat":
-        return _mat(paths[0], max_pixels)
-    raise UnreadableImage("it is none of NIfTI, PNG, JPEG, DICOM, .mat")
+class SourceReader(ImageReader):
+    """Reader for MONAI's ``LoadImage`` that reads a `SourceImage`; a subclass says how.
+
+    ``LoadImage`` passes a file that a reader fails to ``read`` on to the next reader, which would make a three-channel
+    image of a colour picture, say. So ``read`` only notes the paths, and ``get_data`` reads.
+    """
+
+    @abstractmethod
+    def source(self, paths: Paths) -> SourceImage:
+        """Read the file or files of one image.
+
+        Raises:
+            UnreadableImage: a file can't be used; the message names it.
+        """
+
+    def verify_suffix(self, filename: Paths) -> bool:
+        return all(kind_of(each) is not None for each in ensure_tuple(filename))
+
+    def read(self, data: Paths, **kwargs: Any) -> tuple[str | PathLike, ...]:
+        return ensure_tuple(data)
+
+    def get_data(self, img: tuple[str | PathLike, ...]) -> tuple[np.ndarray, dict[str, Any]]:
+        """Pixels and metadata of the `SourceImage`."""
+        source = self.source(img)
+        return source.pixels, source.meta()
 
 
-def _mat(path: Path, max_pixels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    # Imported here, because few programs read .mat files.
-    from data_prep import matfile
-    from data_prep.child import CannotStart, ChildDied, call
-    from data_prep.writers import SPACING
-
-    try:
-        # In a child process, because damaged HDF5 files can crash the library.
-        image = call(matfile.image_of, (path.absolute(), max_pixels))
-    except matfile.BadSlice as bad:
-        raise UnreadableImage(bad.reason) from None
-    except ChildDied as error:
-        raise UnreadableImage(f"it ended the process that read it ({error}): damaged, or too little memory") from None
-    except CannotStart as error:
-        raise UnreadableImage(f"{error}, which .mat files are read in") from None
-    # The layout and geometry that data_prep writes.
-    return image.T[..., None], np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1.0]), np.asarray(SPACING)
-
-
-class SliceReader(ImageReader):
+class SliceReader(SourceReader):
     """`read_image` for MONAI's ``LoadImage``: ``LoadImaged(keys="image", reader="monai_kd.io.SliceReader")``.
-
-    When a reader fails to ``read`` a file, ``LoadImage`` tries the next reader, which would load a colour picture as
-    three channels, for example. So ``read`` only keeps the paths, and ``get_data`` reads.
 
     Args:
         constant: as for `read_image`; for masks.
@@ -149,19 +87,30 @@ class SliceReader(ImageReader):
         super().__init__()
         self.constant, self.max_pixels = bool(constant), int(max_pixels)
 
-    def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
-        return kind_of(ensure_tuple(filename)[0]) is not None
-
-    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> tuple[str | Path, ...]:
-        return ensure_tuple(data)
-
-    def get_data(self, img: tuple[str | Path, ...]) -> tuple[np.ndarray, dict[str, Any]]:
-        """The array and the metadata of `read_image`.
-
-        Raises:
-            UnreadableImage: the file can't be used; the message names it.
-        """
+    def source(self, paths: Paths) -> SourceImage:
         try:
-            return read_image(img, self.constant, self.max_pixels)
+            return read_source(paths, self.constant, self.max_pixels)
         except UnreadableImage as error:
-            raise UnreadableImage(error.reason, str(img[0])) from None
+            raise UnreadableImage(error.reason, str(ensure_tuple(paths)[0])) from None
+
+
+class ReadAlready(ImageReader):
+    """Gives ``LoadImage`` an image that was read before, so that it is prepared like a file.
+
+    Args:
+        pixels: as `read_image` returns them; copied, as later transforms may work in place.
+        meta: as `read_image` returns it.
+    """
+
+    def __init__(self, pixels: np.ndarray, meta: Mapping[str, Any]) -> None:
+        self.pixels, self.meta = pixels, meta
+
+    def verify_suffix(self, filename: Paths) -> bool:
+        return True
+
+    def read(self, data: Paths, **kwargs: Any) -> Any:
+        return data
+
+    def get_data(self, img: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        # LoadImage writes the name of the file into the dictionary.
+        return np.array(self.pixels), dict(self.meta)

@@ -7,9 +7,9 @@ from pathlib import Path
 from data_prep.limits import MAX_PIXELS, TooLarge
 
 from .dicom_pixels import pixels_in_header
+from .kinds import kind_of
 from .nifti import nifti_header, slice_axis
 from .pictures import picture_size
-from .readers import kind_of
 from .unreadable import UnreadableImage
 
 __all__ = ["size_in_header"]

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from monai.config import PathLike
-from monai.data import ImageReader
 from monai.utils import ensure_tuple
 
 from data_prep.limits import MAX_PIXELS
 from data_prep.values import fault_of
 
-from .readers import kind_of, read_image
+from .readers import Paths, SourceReader
+from .source import SourceImage, read_source
 from .unreadable import UnreadableImage
 
 __all__ = ["VolumeReader", "read_volume"]
@@ -25,10 +24,7 @@ _WAY_OUT = "resample all channels of a patient onto one grid"
 
 
 def read_volume(
-    paths: str | Path | Sequence[str | Path],
-    channels: int | None = None,
-    constant: bool = False,
-    max_pixels: int = MAX_PIXELS,
+    paths: Paths, channels: int | None = None, constant: bool = False, max_pixels: int = MAX_PIXELS
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Read an image of one or more channels, with its geometry.
 
@@ -46,35 +42,12 @@ def read_volume(
         UnreadableImage: a file can't be used, channels do not lie on one grid, or there are more or fewer of them; the
             message names the file.
     """
-    files = [Path(path) for path in ensure_tuple(paths)]
-    count, several = len(files), len(files) > 1
-    read: list[np.ndarray] = []
-    first: dict[str, Any] = {}
-    for number, file in enumerate(files, 1):
-        try:
-            image, meta = read_image(file, constant, max_pixels // count, channels=not several)
-            if not first:
-                first = meta
-            elif fault := _apart(image, meta["affine"], read[0], first["affine"]):
-                raise UnreadableImage(fault)
-            read += [image] if image.ndim < 4 else list(np.moveaxis(image, 3, 0))
-        except UnreadableImage as error:
-            place = f"channel {number} of {count}: " if several else ""
-            raise UnreadableImage(place + error.reason, str(file)) from None
-    if channels is not None and len(read) != channels:
-        held = "1 channel" if len(read) == 1 else f"{len(read)} channels"
-        raise UnreadableImage(f"the image has {held}, and {channels} are needed", str(files[0]))
-    for number, image in enumerate(read if len(read) > count else [], 1):
-        # Of one file with several channels, the whole need not be constant where one of them is.
-        if fault := fault_of(image, constant):
-            raise UnreadableImage(f"channel {number} of {len(read)}: {fault}", str(files[0]))
-    return np.stack(read), {**first, "original_channel_dim": 0}
+    source = VolumeReader(channels, constant, max_pixels).source(paths)
+    return source.pixels, source.meta()
 
 
-class VolumeReader(ImageReader):
+class VolumeReader(SourceReader):
     """`read_volume` for MONAI's ``LoadImage``: ``LoadImaged("image", reader=VolumeReader(channels=4))``.
-
-    As for `SliceReader`, ``read`` only notes the paths, or another reader would be tried on a file that is refused.
 
     Args:
         channels, constant, max_pixels: as for `read_volume`.
@@ -84,29 +57,52 @@ class VolumeReader(ImageReader):
         super().__init__()
         self.channels, self.constant, self.max_pixels = channels, bool(constant), int(max_pixels)
 
-    def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
-        return all(kind_of(each) is not None for each in ensure_tuple(filename))
-
-    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> tuple[str | Path, ...]:
-        return ensure_tuple(data)
-
-    def get_data(self, img: tuple[str | Path, ...]) -> tuple[np.ndarray, dict[str, Any]]:
-        """The array and the metadata of `read_volume`.
+    def source(self, paths: Paths) -> SourceImage:
+        """The channels, (C, X, Y) or (C, X, Y, Z), with geometry and header of the first.
 
         Raises:
             UnreadableImage: as `read_volume`.
         """
-        return read_volume(img, self.channels, self.constant, self.max_pixels)
+        files = tuple(Path(path) for path in ensure_tuple(paths))
+        first, read = self._channels(files)
+        if self.channels is not None and len(read) != self.channels:
+            held = "1 channel" if len(read) == 1 else f"{len(read)} channels"
+            raise UnreadableImage(f"the image has {held}, and {self.channels} are needed", str(files[0]))
+        for number, image in enumerate(read if len(read) > len(files) else [], 1):
+            # Of one file with several channels, the whole need not be constant where one of them is.
+            if fault := fault_of(image, self.constant):
+                raise UnreadableImage(f"channel {number} of {len(read)}: {fault}", str(files[0]))
+        return replace(first, pixels=np.stack(read), paths=files, channel_dim=0)
+
+    def _channels(self, files: tuple[Path, ...]) -> tuple[SourceImage, list[np.ndarray]]:
+        """The image of the first file, and the pixels of each channel."""
+        count, several = len(files), len(files) > 1
+        first: SourceImage | None = None
+        read: list[np.ndarray] = []
+        for number, file in enumerate(files, 1):
+            try:
+                image = read_source(file, self.constant, self.max_pixels // count, channels=not several)
+                if first is None:
+                    first = image
+                elif fault := _apart(image, first):
+                    raise UnreadableImage(fault)
+            except UnreadableImage as error:
+                place = f"channel {number} of {count}: " if several else ""
+                raise UnreadableImage(place + error.reason, str(file)) from None
+            read += [image.pixels] if image.channel_dim is None else list(np.moveaxis(image.pixels, 3, 0))
+        assert first is not None
+        return first, read
 
 
-def _apart(image: np.ndarray, affine: np.ndarray, other: np.ndarray, its_affine: np.ndarray) -> str | None:
+def _apart(image: SourceImage, first: SourceImage) -> str | None:
     """Why two channels are not on one grid, or ``None``."""
-    if image.shape != other.shape:
-        sizes = [" × ".join(map(str, each.shape)) for each in (image, other)]
+    shape = image.pixels.shape
+    if shape != first.pixels.shape:
+        sizes = [" × ".join(map(str, each.pixels.shape)) for each in (image, first)]
         return f"it has {sizes[0]} pixels, and the first channel {sizes[1]}: {_WAY_OUT}"
-    lengths = [*image.shape, 1][:3]
+    lengths = [*shape, 1][:3]
     corners = np.array([*itertools.product(*((0, length - 1) for length in lengths), [1])], dtype=float)
-    away = np.linalg.norm(((affine - its_affine) @ corners.T)[:3], axis=0).max()
-    if away > _APART * np.linalg.norm(its_affine[:3, :3], axis=0).min():
+    away = np.linalg.norm(((image.affine - first.affine) @ corners.T)[:3], axis=0).max()
+    if away > _APART * np.linalg.norm(first.affine[:3, :3], axis=0).min():
         return f"it lies up to {away:.3g} mm beside the first channel by its affine: {_WAY_OUT}"
     return None

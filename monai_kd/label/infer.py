@@ -1,4 +1,4 @@
-"""What MONAI Label can ask of a slice."""
+"""Tasks of MONAI Label on a slice or volume."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from monailabel.transform.writer import Writer
 from monailabel.utils.others.generic import device_list, device_map
 
 from ..config import default_device
-from ..inference import UnreadableImage, rank_classes, read_image
+from ..inference import SourceImage, UnreadableImage, rank_classes, read_source
 from ..inference.findings import masks_and_probabilities, measure_classes, telling_slice
 from ..inference.masks import mask_suffix, write_mask
-from ..io.readers import kind_of
 from ..transforms import index_map
 from .request import requested_device
 from .served import ServedBundle
@@ -46,23 +45,19 @@ class _SliceTask(InferTask):
 
     def __call__(self, request: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
         begun = time.monotonic()
-        path = request["image"]
         try:
             device = requested_device(request.get("device"), device_map())
         except ValueError as error:
             raise MONAILabelException(MONAILabelError.INVALID_INPUT, str(error)) from error
         try:
-            image, meta = read_image(path)
+            source = read_source(request["image"])
         except UnreadableImage as error:
             # The name may hold a patient's: who asked knows which file it was.
             raise MONAILabelException(MONAILabelError.INVALID_INPUT, f"the image can't be used: {error}") from error
-        meta["filename_or_obj"] = str(path)
-        file, result = self.answer(image, meta, device, request)
+        file, result = self.answer(source, device, request)
         return file, {**result, "label_names": self.labels, "latencies": {"total": round(time.monotonic() - begun, 3)}}
 
-    def answer(
-        self, image: np.ndarray, meta: Mapping[str, Any], device: str, request: Mapping[str, Any]
-    ) -> tuple[str | None, dict[str, Any]]:
+    def answer(self, source: SourceImage, device: str, request: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
         raise NotImplementedError
 
 
@@ -85,18 +80,16 @@ class SegmentationTask(_SliceTask):
         described = " ".join(bundle.description for bundle in self.bundles)
         super().__init__(InferType.SEGMENTATION, segment.labels, described)
 
-    def answer(
-        self, image: np.ndarray, meta: Mapping[str, Any], device: str, request: Mapping[str, Any]
-    ) -> tuple[str | None, dict[str, Any]]:
-        segmented = self.segment.predict(image, meta, device)
+    def answer(self, source: SourceImage, device: str, request: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
+        segmented = self.segment.predict(source, device)
         pred, names = segmented[Keys.PRED], list(self.labels)
         masks, probabilities = masks_and_probabilities(segmented, len(names))
         found = measure_classes(masks, probabilities, np.asarray(pred.meta["spacing"], dtype=float), names)
         result: dict[str, Any] = {"found": found}
         if self.classify is not None:
-            result |= _classes(self.classify, image, meta, device, telling_slice(found, probabilities.max(axis=0)))
+            result |= _classes(self.classify, source, device, telling_slice(found, probabilities.max(axis=0)))
         indices = MetaTensor(torch.as_tensor(index_map(masks)[None]), meta=pred.meta)
-        return _write(indices, meta["filename_or_obj"], request, self.labels), result
+        return _write(indices, source, request, self.labels), result
 
 
 class ClassificationTask(_SliceTask):
@@ -113,18 +106,14 @@ class ClassificationTask(_SliceTask):
         names = classify.predictor(default_device()).value("class_names")
         super().__init__(InferType.CLASSIFICATION, {name: i for i, name in enumerate(names)}, classify.description)
 
-    def answer(
-        self, image: np.ndarray, meta: Mapping[str, Any], device: str, request: Mapping[str, Any]
-    ) -> tuple[str | None, dict[str, Any]]:
-        return None, _classes(self.bundles[0], image, meta, device)
+    def answer(self, source: SourceImage, device: str, request: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
+        return None, _classes(self.bundles[0], source, device)
 
 
-def _classes(
-    classify: ServedBundle, image: np.ndarray, meta: Mapping[str, Any], device: str, chosen: int | None = None
-) -> dict[str, Any]:
+def _classes(classify: ServedBundle, source: SourceImage, device: str, chosen: int | None = None) -> dict[str, Any]:
     """``prediction`` of one slice; ``slices``, of all of a volume, when none is chosen among several."""
     names = classify.predictor(device).value("class_names")
-    probabilities = np.asarray(torch.as_tensor(classify.predict(image, meta, device)[Keys.PRED]).cpu(), dtype=float)
+    probabilities = np.asarray(torch.as_tensor(classify.predict(source, device)[Keys.PRED]).cpu(), dtype=float)
     slices = probabilities.reshape(len(names), -1).T
     if chosen is None and len(slices) > 1:
         return {"slices": [{"slice": i, **rank_classes(each, names)} for i, each in enumerate(slices)]}
@@ -133,17 +122,17 @@ def _classes(
     return {"prediction": sorted(prediction, key=lambda each: -each["score"])}
 
 
-def _write(mask: MetaTensor, path: str, request: Mapping[str, Any], labels: Mapping[str, int]) -> str:
+def _write(mask: MetaTensor, source: SourceImage, request: Mapping[str, Any], labels: Mapping[str, int]) -> str:
     """A new temporary file, which MONAI Label sends and deletes."""
-    kind, own = kind_of(path), mask_suffix(path)
+    path, own = str(source.paths[0]), mask_suffix(source.paths[0])
     wanted = request.get("result_extension") or own
-    if kind != "picture" and wanted == own:
+    if source.kind != "picture" and wanted == own:
         handle, file = tempfile.mkstemp(suffix=own)
         os.close(handle)
         write_mask(mask, file, list(labels))
         return file
     array = np.asarray(torch.as_tensor(mask)[0].cpu())
-    if kind != "picture":
+    if source.kind != "picture":
         # With two axes MONAI Label's writer would leave the geometry out.
         array = array.reshape(*array.shape[:2], -1)
     affine = np.asarray(mask.meta["original_affine"], dtype=float)

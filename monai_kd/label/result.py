@@ -11,12 +11,12 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-from ..io.readers import kind_of
+from ..io.kinds import kind_by_suffix
 from ..transforms import index_map
 
 __all__ = ["ForMonaiLabeld"]
 
-REQUEST_KEY = "image_path"  # MONAI Label puts it into what it hands to the transforms
+REQUEST_KEY = "image_path"  # MONAI Label adds it to the items of the transforms
 
 
 class ForMonaiLabeld(MapTransform):
@@ -45,7 +45,7 @@ class ForMonaiLabeld(MapTransform):
         out = dict(data)
         if REQUEST_KEY not in out:
             return out
-        picture = kind_of(str(out[REQUEST_KEY])) == "picture"
+        picture = kind_by_suffix(str(out[REQUEST_KEY])) == "picture"
         for key in self.key_iterator(out):
             mask = _indices(out[key])
             out[key] = mask[0] if picture else mask.reshape(*mask.shape[:3], -1)

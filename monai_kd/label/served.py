@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from monai.bundle import ConfigParser
 
 from ..bundle import trained_settings
 from ..inference import BundlePredictor
+from ..io import SourceImage
 
 __all__ = ["ServedBundle"]
 
@@ -73,7 +72,7 @@ class ServedBundle:
                 self._loaded[device] = when, predictor
             return predictor
 
-    def predict(self, image: np.ndarray, meta: Mapping[str, Any], device: str) -> dict[str, Any]:
-        """What `BundlePredictor` says of what `read_image` gave."""
+    def predict(self, source: SourceImage, device: str) -> dict[str, Any]:
+        """The output of `BundlePredictor` for an image."""
         with self._lock:
-            return self.predictor(device)(image, meta)
+            return self.predictor(device)(source.pixels, source.meta())

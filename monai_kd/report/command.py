@@ -64,7 +64,7 @@ def _report(inputs: InputFiles, count: int, students: Students) -> int:
         for number, file in enumerate(examine(inputs, students.segment, students.classify), 1):
             files.append(file)
             where = f"[{number}/{count}] " if number <= count else ""
-            print(printable(f"{where}{file.row['file']}: {file.said}"), flush=True)
+            print(printable(f"{where}{file.row['file']}: {file.summary_line}"), flush=True)
     finally:
         # What was found before a full disk, say, stays known.
         if files:

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from ..bundle.students import Students
 from ..inference import InputFiles, UnreadableImage
 from ..inference.examine import examine
-from ..io.readers import SUFFIXES, kind_of
+from ..io.kinds import SUFFIXES, kind_of
 from .headers import MOST_PIXELS, TooManyPixels, announced_pixels
 from .temporary import upload_folder
 

@@ -37,13 +37,13 @@ def bright_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def segment(tmp_path: Path, brightness: Path) -> Callable[..., dict[str, dict[str, str]]]:
     """Segments what is bright; gives the rows of findings.csv by file. Outputs go to ``tmp_path / "out"``."""
 
-    def run(source: Path, **overrides: object) -> dict[str, dict[str, str]]:
+    def run(source: Path, image_size: int = 64, **overrides: object) -> dict[str, dict[str, str]]:
         values = {
             "input": str(source),
             "output_dir": str(tmp_path / "out"),
             "checkpoint": str(brightness),
             "network_def": {"_target_": "slices.Brightness"},
-            "image_size": 64,
+            "preprocessing#image_size": image_size,
             "device": "cpu",
             "overlays": False,
             "logging_file": False,

@@ -15,7 +15,7 @@ from monai.data import MetaTensor
 from PIL import Image
 from slices import grey, pattern, write_dicom
 
-from monai_kd.inference import DropSmallAreasd, Findings, InputFiles, measure
+from monai_kd.inference import DropSmallAreasd, Findings, InputFiles, measure, read_source
 from monai_kd.inference.dicom_seg import write_dicom_seg
 from monai_kd.inference.findings import COLUMNS, finding_columns, measure_classes
 from monai_kd.inference.masks import MaskWriter, write_mask
@@ -144,7 +144,7 @@ def test_dicom_has_a_segment_for_each_class(tmp_path):
     path = write_dicom(tmp_path / "a.dcm", grey(pattern()), FrameOfReferenceUID="1.2.3.4")
     masks = np.stack([pattern().T, np.zeros((64, 64), bool), pattern().T[::-1] | pattern().T])
     names = ["meningioma", "Gliom ä\\" + "x" * 80, "pituitary"]
-    write_dicom_seg(masks, [path], tmp_path / "seg.dcm", "a network", names)
+    write_dicom_seg(masks, read_source(path).datasets, tmp_path / "seg.dcm", "a network", names)
     found = hd.seg.segread(tmp_path / "seg.dcm")
     assert list(found.segment_numbers) == [1, 2, 3]
     labels = [found.get_segment_description(number).segment_label for number in (1, 2, 3)]
@@ -177,8 +177,8 @@ def test_findings_say_the_size_of_each_class(tmp_path):
     meta = {"spacing": np.full(3, np.nan)}
     channels = torch.as_tensor(np.eye(4)[pred[0]].transpose(2, 0, 1))
     output = {"pred": MetaTensor(torch.as_tensor(pred), meta=meta), "probability": channels}
-    (row,) = report.rows_of("a.png", output)
+    (row,) = report.rows_of({"file": "a.png", "source": read_source(tmp_path / "a.png")}, output)
     count = int(pattern().sum())
     assert (row["class"], row["area_px_pituitary"], row["mean_probability_pituitary"]) == ("pituitary", count, 1.0)
-    assert report.said([row]) == f"tumour, {count} pixels (pituitary {count} pixels), mean probability 1.00"
+    assert report.summary_line([row]) == f"tumour, {count} pixels (pituitary {count} pixels), mean probability 1.00"
     json.dumps(row)

@@ -12,11 +12,12 @@ import pytest
 import torch
 from ignite.engine import Engine
 
-from monai_kd.inference import Classifications, InputFiles
+from monai_kd.inference import Classifications, InputFiles, SourceImage
 from monai_kd.inference.overlay import draw_overlay
 from monai_kd.plots import OverlayPanel, plot_confusion, plot_curves, plot_overlays, plot_scores
 
 NAMES = ["round", "costs $^$"]
+NOISE = SourceImage(np.eye(64), np.eye(4), np.ones(3), (Path("noise.png"),), "picture")
 
 
 def run(folder: Path, answers: list[torch.Tensor | str | Exception]) -> Path:
@@ -34,7 +35,7 @@ def run(folder: Path, answers: list[torch.Tensor | str | Exception]) -> Path:
         if isinstance(answer, str):
             engine.state.batch = {"file": [item["file"]], "reason": [answer]}
             return []
-        engine.state.batch = [item]
+        engine.state.batch = [{**item, "source": NOISE}]
         return [{"pred": answer, "image": torch.arange(4.0).reshape(1, 2, 2)}]
 
     engine = Engine(step)

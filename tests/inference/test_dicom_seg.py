@@ -13,6 +13,7 @@ import pydicom
 import pytest
 from slices import PATIENT, grey, pattern, write_dicom
 
+from monai_kd.inference import read_source
 from monai_kd.inference.dicom_seg import NoSegmentation, write_dicom_seg
 
 FRAME = "1.2.826.0.1.3680043.8.498.1"
@@ -35,6 +36,10 @@ def series(folder: Path, count: int = 4) -> list[str]:
     return [str(pydicom.dcmread(path).SOPInstanceUID) for path in paths]
 
 
+def datasets(path: Path) -> tuple[pydicom.Dataset, ...]:
+    return read_source(path).datasets
+
+
 def volume() -> np.ndarray:
     """(columns, rows, slices): another mask in each slice, none in the second."""
     masks = np.stack([np.roll(pattern(48, 40), number, axis=0) for number in range(4)])
@@ -44,7 +49,7 @@ def volume() -> np.ndarray:
 
 def test_mask_reads_back_and_refers_to_its_source(tmp_path):
     instances = series(tmp_path / "in")
-    write_dicom_seg(volume(), sorted((tmp_path / "in").iterdir()), tmp_path / "seg.dcm", "a network")
+    write_dicom_seg(volume(), datasets(tmp_path / "in"), tmp_path / "seg.dcm", "a network")
     found = hd.seg.segread(tmp_path / "seg.dcm")
     with_tumour = [instances[number] for number in (0, 2, 3)]
     frames = found.get_pixels_by_source_instance(with_tumour, combine_segments=True)
@@ -63,7 +68,7 @@ def test_mask_reads_back_and_refers_to_its_source(tmp_path):
 
 def test_frames_lie_where_the_source_lies(tmp_path):
     series(tmp_path / "in")
-    write_dicom_seg(volume(), sorted((tmp_path / "in").iterdir()), tmp_path / "seg.dcm", "a network")
+    write_dicom_seg(volume(), datasets(tmp_path / "in"), tmp_path / "seg.dcm", "a network")
     found = pydicom.dcmread(tmp_path / "seg.dcm")
     positions = [
         tuple(map(float, item.PlanePositionSequence[0].ImagePositionPatient))
@@ -101,7 +106,7 @@ def test_single_slice_without_any_patient(tmp_path, segment):
 def test_frames_by_hand(tmp_path):
     """Without highdicom: each frame's bits, and the file that it says it was made of."""
     instances = series(tmp_path / "in")
-    write_dicom_seg(volume(), sorted((tmp_path / "in").iterdir()), tmp_path / "seg.dcm", "a network")
+    write_dicom_seg(volume(), datasets(tmp_path / "in"), tmp_path / "seg.dcm", "a network")
     found = pydicom.dcmread(tmp_path / "seg.dcm")
     assert (found.SegmentationType, found.BitsAllocated, found.NumberOfFrames) == ("BINARY", 1, 3)
     bits = np.unpackbits(np.frombuffer(found.PixelData, np.uint8), bitorder="little")
@@ -117,7 +122,7 @@ def test_frames_by_hand(tmp_path):
 def test_validator_finds_no_errors(tmp_path, count):
     series(tmp_path / "in", count)
     mask = volume()[..., :count]
-    write_dicom_seg(mask, sorted((tmp_path / "in").iterdir()), tmp_path / "seg.dcm", "a network")
+    write_dicom_seg(mask, datasets(tmp_path / "in"), tmp_path / "seg.dcm", "a network")
     done = subprocess.run(["dciodvfy", str(tmp_path / "seg.dcm")], capture_output=True, text=True, check=False)
     said = done.stdout + done.stderr
     assert "Segmentation" in said  # it knows what it looks at
@@ -147,7 +152,7 @@ def test_names_in_every_alphabet(tmp_path, alphabets, stored):
     header |= {} if alphabets is None else {"SpecificCharacterSet": alphabets.split("\\")}
     path = write_dicom(tmp_path / "a.dcm", grey(pattern()), **header)
     path.write_bytes(path.read_bytes().replace(placeholder.encode(), stored))
-    write_dicom_seg(pattern().T.astype(np.uint8), [path], tmp_path / "seg.dcm", "a network")
+    write_dicom_seg(pattern().T.astype(np.uint8), datasets(path), tmp_path / "seg.dcm", "a network")
     found = pydicom.dcmread(tmp_path / "seg.dcm")
     assert found.get("SpecificCharacterSet") == pydicom.dcmread(path).get("SpecificCharacterSet")
     assert (tmp_path / "seg.dcm").read_bytes().count(stored.rstrip()) == 2
@@ -168,7 +173,7 @@ STRANGE = {
 def test_strange_header_is_named_and_not_quoted(tmp_path, name):
     path = write_dicom(tmp_path / "a.dcm", grey(pattern()), FrameOfReferenceUID=FRAME, **{name: STRANGE[name]})
     with pytest.raises(NoSegmentation, match=f"in the source, {name} is not as DICOM wants it") as caught:
-        write_dicom_seg(pattern().T, [path], tmp_path / "seg.dcm", "a network")
+        write_dicom_seg(pattern().T, datasets(path), tmp_path / "seg.dcm", "a network")
     assert STRANGE[name] not in str(caught.value)
     assert not (tmp_path / "seg.dcm").exists()
 
@@ -209,7 +214,7 @@ def test_nothing_is_written_without_a_tumour_or_unasked_or_for_other_files(tmp_p
 def test_empty_mask_is_refused(tmp_path):
     path = write_dicom(tmp_path / "a.dcm", grey(pattern()), FrameOfReferenceUID=FRAME)
     with pytest.raises(NoSegmentation, match="empty mask"):
-        write_dicom_seg(np.zeros((64, 64), np.uint8), [path], tmp_path / "seg.dcm", "test")
+        write_dicom_seg(np.zeros((64, 64), np.uint8), datasets(path), tmp_path / "seg.dcm", "test")
 
 
 def test_without_highdicom_it_is_said_before_anything_runs(tmp_path, segment, monkeypatch):

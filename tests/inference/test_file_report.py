@@ -13,12 +13,13 @@ from ignite.engine import Engine
 from monai.data import MetaTensor
 from slices import pattern
 
-from monai_kd.inference import Classifications, Findings, InputFiles
+from monai_kd.inference import Classifications, Findings, InputFiles, SourceImage
 from monai_kd.inference.file_report import FileReport
 from monai_kd.inference.masks import mask_path
 from monai_kd.io.table import read_table
 
 NAMES = ["round", "square"]
+NOISE = SourceImage(np.eye(64), np.eye(4), np.ones(3), (Path("noise.png"),), "picture")
 HOSTILE = ("=cmd|' /C calc'!A0.png", "\u202egnp.png", "\x1b[2Ja\nb.png", "@x.png")
 
 
@@ -32,7 +33,7 @@ def run(reports: Sequence[FileReport], inputs: InputFiles, failing: Sequence[str
             engine.state.batch = {"file": [item["file"]], "reason": ["the file is empty"]}
             return []
         seen.append(item["file"])
-        engine.state.batch = [item]
+        engine.state.batch = [{**item, "source": NOISE}]
         mask = MetaTensor(torch.as_tensor(pattern())[None].float(), meta={"spacing": np.ones(3)})
         # What SaveImaged and the other bundle write.
         path = mask_path(inputs, item["file"])

@@ -126,7 +126,7 @@ def test_what_the_system_says_of_one_file_is_that_file_s_row(fails, tmp_path, se
     for name in ("a.png", "b.png", "c.png"):
         Image.fromarray(np.where(pattern(), 220, 30).astype(np.uint8)).save(folder / name)
     target = {
-        "reading": "monai_kd.inference.readers.SliceReader.get_data",
+        "reading": "monai_kd.io.readers.SliceReader.source",
         "writing the mask": "monai_kd.inference.masks.MaskWriter._png",
         "drawing": "monai_kd.inference.findings.draw_overlay",
     }[fails]

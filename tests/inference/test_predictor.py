@@ -12,13 +12,13 @@ from monai.bundle import create_workflow
 from PIL import Image
 from slices import Brightness, grey, pattern, write_dicom, write_mat
 
-from monai_kd.inference import BundlePredictor, Findings, InputFiles, rank_classes, read_image
+from monai_kd.inference import BundlePredictor, Findings, InputFiles, rank_classes, read_image, read_source
 from monai_kd.inference.masks import mask_path, write_mask
 from monai_kd.io.checkpoints import save_checkpoint
 from monai_kd.networks import create_backbone
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
-BRIGHTNESS = {"image_size": 64, "device": "cpu"}
+BRIGHTNESS = {"preprocessing#image_size": 64, "device": "cpu"}
 CLASSIFIER = {"network_name": "mobilenetv3_small_050", "image_size": 32, "class_names": ["oval", "round"]}
 
 
@@ -61,13 +61,13 @@ def test_segments_as_the_bundle_does(tmp_path, scans, segment, bright_bundle, br
     inputs = InputFiles(scans, tmp_path / "again")
     assert len(inputs) == len(rows) == 6
     for image in inputs.images:
-        pixels, meta = read_image(image.paths)
-        before = pixels.copy()
-        output = predict(pixels, {**meta, "filename_or_obj": str(image.paths[0])})
+        source = read_source(image.paths)
+        pixels, before = source.pixels, source.pixels.copy()
+        output = predict(pixels, source.meta())
         np.testing.assert_array_equal(pixels, before)
         assert output["pred"].shape == output["probability"].shape == (1, *pixels.shape)
         assert (output["pred"].dtype, output["pred"].max()) == (torch.uint8, 1)
-        (found,) = Findings(inputs, overlays=False).rows_of(image.label, output)
+        (found,) = Findings(inputs, overlays=False).rows_of({"file": image.label, "source": source}, output)
         assert {name: str(value) for name, value in found.items()} == {name: rows[image.label][name] for name in found}
         write_mask(output["pred"], mask_path(inputs, image.label))
         written = tmp_path / "out" / rows[image.label]["mask"]
@@ -117,7 +117,7 @@ def test_writes_nothing(tmp_path, scans, bright_bundle, brightness):
         ({"inferer#amp2": True}, "unknown override"),
         ({"threshold": 1.5}, "threshold must be a number between 0 and 1, got 1.5"),
         ({"device": "toaster"}, "device must be one of cpu"),
-        ({"preprocessing#transforms": []}, "must begin with LoadImaged"),
+        ({"preprocessing": []}, "must begin with LoadImaged"),
     ],
 )
 def test_wrong_values(bright_bundle, brightness, overrides, message):

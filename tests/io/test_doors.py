@@ -16,7 +16,7 @@ from PIL import Image
 from scipy.io import savemat
 from slices import grey, pattern, write_dicom, write_mat
 
-from monai_kd.inference import InputFiles, ReadableDataset
+from monai_kd.inference import InputFiles, ReadableDataset, collate_file
 from monai_kd.io import SliceReader, UnreadableImage, read_image
 
 IMAGE = grey(pattern())  # 64 × 64
@@ -136,7 +136,7 @@ def test_in_a_worker_of_a_loader(tmp_path, monkeypatch):
     for function in (None, deadly.abort):
         if function is not None:
             monkeypatch.setattr("data_prep.matfile.image_of", function)
-        (batch,) = DataLoader(data, num_workers=1)
+        (batch,) = DataLoader(data, num_workers=1, collate_fn=collate_file)
         assert ("image" in batch) == (function is None)
     assert "ended the process" in batch["reason"][0]
 

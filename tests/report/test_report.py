@@ -28,7 +28,7 @@ from students import CLASS_NAMES, SIZE, classification_student, segmentation_stu
 
 from data_prep.lock import only_writer
 from monai_kd.__main__ import main
-from monai_kd.inference import read_image
+from monai_kd.inference import read_source
 from monai_kd.inference.overlay import overlay_figure
 from monai_kd.io.checkpoints import save_checkpoint
 from monai_kd.io.table import read_table
@@ -289,14 +289,13 @@ def test_the_same_as_the_bundles_say(out, rows, scans, students, tmp_path):
 def test_each_file_is_read_once(scans, students, tmp_path, monkeypatch):
     read = []
     monkeypatch.setattr(
-        "monai_kd.inference.examine.read_image", lambda paths, **how: read.append(paths) or read_image(paths, **how)
+        "monai_kd.inference.examine.read_source", lambda paths, **how: read.append(paths) or read_source(paths, **how)
     )
 
     def again(*_):
         raise AssertionError("read once more")
 
-    monkeypatch.setattr("monai_kd.inference.findings.read_image", again)
-    monkeypatch.setattr("monai_kd.io.readers.SliceReader.get_data", again)
+    monkeypatch.setattr("monai_kd.io.readers.SliceReader.source", again)
     assert main(command(scans, tmp_path, students)) == 0
     assert sorted(path.name for paths in read for path in paths) == sorted(
         path.name for path in scans.iterdir() if path.name != "notes.txt"
@@ -337,7 +336,7 @@ def test_names_that_move_the_cursor_or_are_formulas(students, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("target", "what"), [("read_image", "it can't be read"), ("write_mask", "an output can't be written")]
+    ("target", "what"), [("read_source", "it can't be read"), ("write_mask", "an output can't be written")]
 )
 def test_what_the_system_says_of_one_file_is_its_row(target, what, students, tmp_path, monkeypatch):
     (tmp_path / "in").mkdir()

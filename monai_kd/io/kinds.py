@@ -1,0 +1,39 @@
+"""Which format a file has."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+
+from .dicom import is_dicom
+
+__all__ = ["SUFFIXES", "kind_by_suffix", "kind_of"]
+
+SUFFIXES = {
+    ".nii": "nifti",
+    ".nii.gz": "nifti",
+    ".png": "picture",
+    ".jpg": "picture",
+    ".jpeg": "picture",
+    ".dcm": "dicom",
+    ".mat": "mat",
+}
+
+
+def kind_by_suffix(path: str | PathLike[str]) -> str | None:
+    """``"nifti"``, ``"picture"``, ``"dicom"`` or ``"mat"`` by the suffix; ``None`` for any other. No file is opened.
+
+    Example:
+        >>> kind_by_suffix("scan.nii.gz"), kind_by_suffix("SLICE.PNG"), kind_by_suffix("notes.txt")
+        ('nifti', 'picture', None)
+    """
+    name = Path(path).name.lower()
+    return next((kind for suffix, kind in SUFFIXES.items() if name.endswith(suffix)), None)
+
+
+def kind_of(path: str | PathLike[str]) -> str | None:
+    """`kind_by_suffix`; of a file with no such suffix ``"dicom"`` if it has the mark of DICOM, and of a folder."""
+    kind = kind_by_suffix(path)
+    if kind is None and (Path(path).is_dir() or is_dicom(Path(path))):
+        return "dicom"
+    return kind

@@ -1,0 +1,164 @@
+"""An image file, read once, with all that is used of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.utils import ensure_tuple
+
+from data_prep.limits import MAX_PIXELS, TooLarge
+from data_prep.regular import check_regular
+from data_prep.values import fault_of
+
+from .dicom import dicom_slices, read_slices, unplaced
+from .kinds import kind_of
+from .nifti import header_bytes, read_nifti
+from .pictures import read_picture
+from .unreadable import NO_MEMORY, UnreadableImage
+
+__all__ = ["SourceImage", "read_source"]
+
+
+@dataclass(frozen=True, eq=False)
+class SourceImage:
+    """A slice or a volume as its file stores it, and what is needed to write masks and overlays for it.
+
+    It can be pickled. Its representation shows neither pixels nor headers, which hold a patient's data.
+
+    Attributes:
+        pixels: (X, Y) or (X, Y, slices), X = column and Y = row of a picture; with channels see ``channel_dim``.
+            Shared by all users: to be copied before it is changed.
+        affine: 4 × 4, indices to RAS+ in mm.
+        spacing: (3,), mm, NaN where it is not known.
+        paths: the file, the files of a DICOM series or of the channels, or a folder with one series.
+        kind: ``"nifti"``, ``"picture"``, ``"dicom"`` or ``"mat"``.
+        channel_dim: the axis of channels, if there is one.
+        nifti_header: nibabel's header of a NIfTI file.
+        datasets: pydicom's data sets of DICOM slices without their pixels, in the order of ``pixels``.
+        assumed: what had to be assumed of its position, as a sentence; else empty.
+    """
+
+    pixels: np.ndarray = field(repr=False)
+    affine: np.ndarray = field(repr=False)
+    spacing: np.ndarray = field(repr=False)
+    paths: tuple[Path, ...]
+    kind: str
+    channel_dim: int | None = None
+    nifti_header: Any = field(default=None, repr=False)
+    datasets: tuple[Any, ...] = field(default=(), repr=False)
+    assumed: str = ""
+
+    @property
+    def first_channel(self) -> np.ndarray:
+        """(X, Y) or (X, Y, slices)."""
+        return self.pixels if self.channel_dim is None else self.pixels.take(0, self.channel_dim)
+
+    def meta(self) -> dict[str, Any]:
+        """MONAI's metadata, see `read_image`; a new dictionary with arrays of its own."""
+        shape = list(self.pixels.shape)
+        if self.channel_dim is not None:
+            del shape[self.channel_dim]
+        meta = {
+            "filename_or_obj": str(self.paths[0]),
+            "affine": self.affine.copy(),
+            "original_affine": self.affine.copy(),
+            "spatial_shape": np.asarray(shape),
+            "original_channel_dim": float("nan") if self.channel_dim is None else self.channel_dim,
+            "space": "RAS",
+            "spacing": self.spacing.copy(),
+        }
+        if self.nifti_header is not None:
+            meta["nifti_header"] = header_bytes(self.nifti_header)
+        return meta
+
+
+def read_source(
+    paths: str | PathLike[str] | Sequence[str | PathLike[str]],
+    constant: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    channels: bool = False,
+) -> SourceImage:
+    """Read a slice or a volume, with its geometry and header; each file is opened once.
+
+    Before that, the mark of a file without a known suffix and the series of the files of a folder are read from their
+    headers.
+
+    Args:
+        paths: a file; a folder with one DICOM series; or the files of one DICOM series.
+        constant: whether every pixel may have the same value, as in a mask without a tumour.
+        max_pixels: how many there may be, in all slices together; sizes are read from headers, before pixels, and
+            counted where files are packed.
+        channels: whether a NIfTI file may have a fourth axis, of channels.
+
+    Raises:
+        UnreadableImage: the file can't be used; the message says why.
+    """
+    files = tuple(Path(path) for path in ensure_tuple(paths))
+    try:
+        source = _read(files, max_pixels, channels)
+        fault = fault_of(source.pixels, constant)
+    except TooLarge as error:
+        raise UnreadableImage(str(error)) from None
+    except MemoryError:
+        raise UnreadableImage(NO_MEMORY) from None
+    if fault is not None:
+        raise UnreadableImage(fault)
+    if min(source.pixels.shape[:2]) < 2:
+        raise UnreadableImage(f"the image has the size {source.pixels.shape}: a line is no slice")
+    return source
+
+
+def _read(paths: tuple[Path, ...], max_pixels: int, channels: bool) -> SourceImage:
+    kind = kind_of(paths[0])
+    for path in paths:
+        if not (kind == "dicom" and path.is_dir()):
+            try:
+                size = check_regular(path)
+            except OSError as error:
+                raise UnreadableImage(error.strerror or type(error).__name__) from None
+            if size == 0:
+                raise UnreadableImage("the file is empty")
+    if kind == "nifti":
+        image, affine, spacing, header = read_nifti(paths[0], max_pixels, channels)
+        return SourceImage(image, affine, spacing, paths, kind, 3 if image.ndim > 3 else None, header)
+    if kind == "picture":
+        # A picture is upright and has no size in mm. In RAS terms its columns run to the left, its rows to the back.
+        geometry = np.diag([-1.0, -1.0, 1.0, 1.0]), np.full(3, np.nan)
+        return SourceImage(read_picture(paths[0], max_pixels), *geometry, paths, kind)
+    if kind == "dicom":
+        slices = dicom_slices(paths, max_pixels)
+        image, affine, spacing = read_slices(slices)
+        return SourceImage(
+            image, affine, spacing, paths, kind, datasets=tuple(slices), assumed=_assumed(unplaced(slices))
+        )
+    if kind == "mat":
+        return SourceImage(*_mat(paths[0], max_pixels), paths, kind)
+    raise UnreadableImage("it is none of NIfTI, PNG, JPEG, DICOM, .mat")
+
+
+def _assumed(missing: str) -> str:
+    return f"the header has no {missing}: taken as an axial slice at the origin" if missing else ""
+
+
+def _mat(path: Path, max_pixels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    # Raw-file readers are of no use to a server that gets NIfTI.
+    from data_prep import matfile
+    from data_prep.child import CannotStart, ChildDied, call
+    from data_prep.writers import SPACING
+
+    try:
+        # In another process: damaged HDF5 files make the library end the one that reads them.
+        image = call(matfile.image_of, (path.absolute(), max_pixels))
+    except matfile.BadSlice as bad:
+        raise UnreadableImage(bad.reason) from None
+    except ChildDied as error:
+        raise UnreadableImage(f"it ended the process that read it ({error}): damaged, or too little memory") from None
+    except CannotStart as error:
+        raise UnreadableImage(f"{error}, which .mat files are read in") from None
+    # As data_prep converts it.
+    return image.T[..., None], np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1.0]), np.asarray(SPACING)
