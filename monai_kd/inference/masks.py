@@ -128,7 +128,7 @@ class MaskWriter(ImageWriter):
         try:
             super().write(filename, verbose=verbose)
             content = self._png() if str(filename).endswith(".png") else self._nifti(str(filename).endswith(".gz"))
-            with atomic_write(filename, needed=len(content)) as temporary:
+            with atomic_write(Path(filename), needed=len(content)) as temporary:
                 temporary.write_bytes(content)
         except OSError as error:
             MaskWriter.refused = error

@@ -34,6 +34,6 @@ def kind_by_suffix(path: str | PathLike[str]) -> str | None:
 def kind_of(path: str | PathLike[str]) -> str | None:
     """`kind_by_suffix`; of a file with no such suffix ``"dicom"`` if it has the mark of DICOM, and of a folder."""
     kind = kind_by_suffix(path)
-    if kind is None and (Path(path).is_dir() or is_dicom(path)):
+    if kind is None and (Path(path).is_dir() or is_dicom(Path(path))):
         return "dicom"
     return kind

@@ -112,7 +112,7 @@ def read_nifti(
     return image, affine, np.linalg.norm(affine[:3, :3], axis=0), header
 
 
-def _opened(path: Path) -> BinaryIO | gzip.GzipFile:
+def _opened(path: Path) -> io.BufferedReader | gzip.GzipFile:
     try:
         check_regular(path)
         return gzip.open(path) if path.name.lower().endswith(".gz") else open(path, "rb")
@@ -179,7 +179,7 @@ def _geometry(header: Any, path: Path) -> tuple[np.ndarray, float | None, float 
 
 
 def _pixels(
-    stream: BinaryIO | gzip.GzipFile, offset: int, shape: tuple[int, ...], kind: np.dtype, max_pixels: int
+    stream: io.BufferedReader | gzip.GzipFile, offset: int, shape: tuple[int, ...], kind: np.dtype, max_pixels: int
 ) -> np.ndarray:
     # Untouched memory costs nothing: a file that is too short takes as much as it holds.
     raw = np.empty(math.prod(shape) * kind.itemsize, np.uint8)
@@ -187,7 +187,7 @@ def _pixels(
     try:
         stream.seek(offset)
         while filled < len(view):
-            count = stream.readinto(view[filled : filled + CHUNK])  # type: ignore[attr-defined]
+            count = stream.readinto(view[filled : filled + CHUNK])
             if not count:
                 raise UnreadableImage("the file is truncated: it ends before its last pixel; copy it again")
             filled += count
