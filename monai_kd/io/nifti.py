@@ -123,7 +123,7 @@ def _opened(path: Path) -> Stream:
         raise UnreadableImage(f"it can't be opened ({error.strerror or type(error).__name__})") from None
 
 
-def _header(stream: Stream, path: Path) -> Any:
+def _header(stream: Stream | io.BytesIO, path: Path) -> Any:
     """The header at the beginning of a stream, which is left behind it."""
     try:
         block = stream.read(LARGEST_HEADER)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def bright_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = json.loads(CONFIG.read_text())
     config["network_def"] = {"_target_": "slices.Brightness"}
     folder = tmp_path_factory.mktemp("bright_bundle")
-    (folder / "configs").mkdir()
+    shutil.copytree(CONFIG.parent, folder / "configs")
     (folder / "configs" / "inference.json").write_text(json.dumps(config))
     return folder
 

@@ -222,4 +222,7 @@ def test_without_highdicom_it_is_said_before_anything_runs(tmp_path, segment, mo
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(RuntimeError) as caught:
         segment(tmp_path / "a.dcm", dicom_seg=True)
-    assert "dicom_seg needs highdicom: pip install" in str(caught.value.__cause__ or caught.value)
+    error: BaseException = caught.value
+    while error.__cause__ is not None:
+        error = error.__cause__
+    assert "dicom_seg needs highdicom: pip install" in str(error)

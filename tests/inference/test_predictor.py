@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import create_workflow
+from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 from PIL import Image
 from slices import Brightness, grey, pattern, write_dicom, write_mat
 
 from monai_kd.inference import BundlePredictor, Findings, InputFiles, rank_classes, read_image, read_source
 from monai_kd.inference.masks import mask_path, write_mask
+from monai_kd.inference.preparation import Preparation
+from monai_kd.io import SliceReader
 from monai_kd.io.checkpoints import save_checkpoint
 from monai_kd.networks import create_backbone
 
@@ -117,12 +120,24 @@ def test_writes_nothing(tmp_path, scans, bright_bundle, brightness):
         ({"inferer#amp2": True}, "unknown override"),
         ({"threshold": 1.5}, "threshold must be a number between 0 and 1, got 1.5"),
         ({"device": "toaster"}, "device must be one of cpu"),
-        ({"preprocessing": []}, "must begin with LoadImaged"),
     ],
 )
 def test_wrong_values(bright_bundle, brightness, overrides, message):
     with pytest.raises(ValueError, match=message):
         BundlePredictor(bright_bundle, brightness, **BRIGHTNESS | overrides)
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ([], "must begin with LoadImaged"),
+        ([EnsureChannelFirstd("image"), LoadImaged("image", reader=SliceReader)], "must begin with LoadImaged"),
+        ([LoadImaged("image", reader="NibabelReader")], "SliceReader.*VolumeReader.*got NibabelReader"),
+    ],
+)
+def test_preprocessing_begins_with_reading(steps, message):
+    with pytest.raises(ValueError, match=message):
+        Preparation(Compose(steps))
 
 
 def test_nested_values_are_overridden(bright_bundle, brightness):
