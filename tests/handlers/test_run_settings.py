@@ -145,7 +145,7 @@ def test_a_run_can_be_gone_on_with(tmp_path, changed):
 def test_another_run_is_not_gone_on_with(tmp_path, changed, message):
     begin(tmp_path, SETTINGS)
     before = (tmp_path / "settings.json").read_bytes()
-    with pytest.raises(ValueError, match=f"was made otherwise: {message}"):
+    with pytest.raises(ValueError, match=f"has other settings: {message}"):
         begin(tmp_path, {**SETTINGS, **changed}, resume=True)
     assert (tmp_path / "settings.json").read_bytes() == before
 
