@@ -38,21 +38,21 @@ def configured_network(
         FileNotFoundError: a file is not there.
         ValueError: a file is not JSON or YAML, there is no such id, it is no network, or the shape is not known.
     """
-    files = [Path(file).expanduser() for file in files]
-    config = _merged(files)
+    paths = [Path(file).expanduser() for file in files]
+    config = _merged(paths)
     if network not in config:
         defined = ", ".join(key for key in config if key.endswith(("_def", "network"))) or ", ".join(list(config)[:12])
-        raise ValueError(f"{_named(files)} define no '{network}', only {defined or 'nothing'}: give --network ID.")
+        raise ValueError(f"{_named(paths)} define no '{network}', only {defined or 'nothing'}: give --network ID.")
     if "bundle_root" in config:
         # `monai_kd.bundle.root` finds it from MONAI's commands only.
-        config["bundle_root"] = str(files[0].resolve().parent.parent)
+        config["bundle_root"] = str(paths[0].resolve().parent.parent)
     parser = ConfigParser(config)
-    built = _evaluated(parser, network, files)
+    built = _evaluated(parser, network, paths)
     if callable(built) and not isinstance(built, nn.Module):
         built = built()
     if not isinstance(built, nn.Module):
-        raise ValueError(f"'{network}' in {_named(files)} is a {type(built).__name__}, not a network.")
-    return built, [int(side) for side in shape or _configured_shape(parser, network, files)]
+        raise ValueError(f"'{network}' in {_named(paths)} is a {type(built).__name__}, not a network.")
+    return built, [int(side) for side in shape or _configured_shape(parser, network, paths)]
 
 
 def run_taps(

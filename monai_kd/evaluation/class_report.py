@@ -64,7 +64,7 @@ class ClassReport(EvaluationReport):
         if trained_names is not None and list(trained_names) != self.class_names:
             raise ValueError(
                 f"the network was trained for the classes {', '.join(trained_names)}; {self.dataset_dir} has the "
-                f"classes {', '.join(self.class_names)}, in this order. Evaluate it on a data set with the same classes."
+                f"classes {', '.join(self.class_names)}, in this order. Evaluate it on data with the same classes."
             )
         if temperature <= 0:
             raise ValueError(f"temperature must be positive, got {temperature}.")
