@@ -15,7 +15,8 @@ from monai.engines.utils import IterationEvents
 from PIL import Image
 from scipy.special import softmax
 
-from monai_kd.evaluation import ClassReport, ConfusionPicture
+from monai_kd.evaluation import ClassReport
+from monai_kd.handlers import ConfusionPicture
 from monai_kd.metrics import class_metrics, cross_fitted_temperatures, fit_temperature
 
 NAMES = ["meningioma", "glioma", "pituitary"]
@@ -150,7 +151,7 @@ def test_calibrated_numbers_come_from_temperatures_of_other_patients(tmp_path):
     ("logits", "classes", "reason"),
     [
         (np.eye(3)[[0, 1, 2] * 4] * 9, [0, 1, 2] * 4, "classified correctly"),
-        (drawn(12)[0], [1] * 12, "two classes at least"),
+        (drawn(12)[0], [1] * 12, "at least two classes"),
     ],
 )
 def test_where_no_temperature_can_be_fitted_it_is_said(tmp_path, caplog, logits, classes, reason):
