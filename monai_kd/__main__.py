@@ -28,44 +28,56 @@ def command_parser() -> argparse.ArgumentParser:
         "demo", help="train, distil, evaluate and segment on generated phantom slices, by the bundles, in some minutes"
     )
     demo.add_argument(
-        "output_dir", nargs="?", default="demo", type=path_argument, help="where everything goes (default: demo)"
+        "output_dir", nargs="?", default="demo", type=path_argument, help="folder for all output (default: demo)"
     )
-    report = commands.add_parser("report", help="segment and classify new slices, into one page for reading")
+    report = commands.add_parser("report", help="segment and classify new slices, with one HTML page of the results")
     report.add_argument("input", type=path_argument, help="a slice, a volume, or a folder of them")
     report.add_argument(
         "--output_dir", type=path_argument, required=True, help="for report.html, report.csv and the masks"
     )
-    serve = commands.add_parser("serve", help="a page on this computer: drop a slice, see tumour and class")
-    serve.add_argument("--host", default="127.0.0.1", help="to listen on (default: 127.0.0.1, this computer alone)")
-    serve.add_argument("--port", type=int, default=8000, help="0 for a free one (default: 8000)")
-    serve.add_argument("--max_upload_mb", type=float, default=100, metavar="MB", help="of one upload (default: 100)")
+    serve = commands.add_parser("serve", help="serve a web page on this computer that segments and classifies a slice")
+    serve.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, for this computer only)"
+    )
+    serve.add_argument("--port", type=int, default=8000, help="port to listen on, 0 for a free one (default: 8000)")
+    serve.add_argument("--max_upload_mb", type=float, default=100, metavar="MB", help="largest upload (default: 100)")
     for command in (report, serve):
         add = command.add_argument
         add("--segmentation", type=path_argument, required=True, metavar="CHECKPOINT", help="of seg_student")
         add("--classification", type=path_argument, required=True, metavar="CHECKPOINT", help="of cls_student")
         add("--threshold", type=float, help="on the probability of tumour (default: the bundle's, 0.5)")
-        add("--temperature", metavar="T", help="of the classes: a number, or temperature.json (default: 1)")
+        add(
+            "--temperature",
+            metavar="T",
+            help="of the classifier: a number, or temperature.json (default: the bundle's, 1)",
+        )
         add("--device", help="cpu, cuda, cuda:1 … (default: a GPU if there is one)")
-    compare = commands.add_parser("compare", help="say whether one network is better than another on the same slices")
+    compare = commands.add_parser("compare", help="compare two networks on the same slices, metric by metric")
     compare.add_argument("first", type=path_argument, help="folder that evaluate.json wrote")
     compare.add_argument("second", type=path_argument, help="another one, of the same slices")
     compare.add_argument("--resamples", type=int, default=2000, help="of the bootstrap over patients (default: 2000)")
     compare.add_argument("--seed", type=int, default=0, help="of the bootstrap")
-    taps = commands.add_parser("taps", help="list the modules of a network that a distillation can compare")
-    taps.add_argument("configs", nargs="+", metavar="CONFIG", help="JSON or YAML with the network; later ones win")
-    taps.add_argument("--network", default="network_def", metavar="ID", help="in the config (default: network_def)")
-    taps.add_argument("--input_shape", metavar="C,H,W", help="of one image (default: what the config says)")
-    taps.add_argument("--json", dest="as_json", action="store_true", help="for programs")
-    export = commands.add_parser("export", help="a folder with the network as ONNX that runs without torch or MONAI")
+    taps = commands.add_parser("taps", help="list the modules of a network that can be tapped for a distillation")
+    taps.add_argument(
+        "configs", nargs="+", metavar="CONFIG", help="JSON or YAML with the network; later ones override earlier ones"
+    )
+    taps.add_argument(
+        "--network", default="network_def", metavar="ID", help="id of the network in the config (default: network_def)"
+    )
+    taps.add_argument("--input_shape", metavar="C,H,W", help="of one image (default: from the config)")
+    taps.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
+    export = commands.add_parser(
+        "export", help="write a folder with the network as ONNX, which runs without torch and MONAI"
+    )
     export.add_argument("bundle", type=path_argument, help="name of a bundle, such as seg_student, or its folder")
     export.add_argument("checkpoint", type=path_argument, help="weights of its network")
     export.add_argument("output_dir", type=path_argument, help="new folder")
-    label = commands.add_parser("label_app", help="a folder that MONAI Label can serve")
+    label = commands.add_parser("label_app", help="write a folder that MONAI Label can serve")
     label.add_argument("folder", type=path_argument, help="new folder")
     label.add_argument("--segmentation", type=path_argument, metavar="CHECKPOINT", help="of seg_student")
     label.add_argument("--classification", type=path_argument, metavar="CHECKPOINT", help="of cls_student")
     label.add_argument(
-        "--teacher", type=path_argument, metavar="CHECKPOINT", help="of seg_teacher: distils while labelling"
+        "--teacher", type=path_argument, metavar="CHECKPOINT", help="of seg_teacher, for distillation while labelling"
     )
     for command in (demo, report, serve, export, label):
         command.add_argument(

@@ -1,4 +1,4 @@
-"""The whole way in some minutes: phantoms, teacher, student, evaluation, masks, pictures."""
+"""``python -m monai_kd demo``: the whole workflow on phantoms in some minutes."""
 
 from __future__ import annotations
 
@@ -23,23 +23,24 @@ def _bundle(run_id: str, config: Path, **paths: Path) -> None:
     shown = [f"--{name} {path}" for name, path in paths.items()]
     print(f"\n$ python {' '.join([*command, *shown])}\n", flush=True)
     for name, path in paths.items():
-        # The command line is parsed like a config.
+        # MONAI parses values of its command line as values of a config.
         command += [f"--{name}", literal(path)]
-    # The long warning about the trust in configs is for configs of others.
+    # Without MONAI's long warning about untrusted configs.
     subprocess.run([sys.executable, "-W", "ignore", *command], check=True)
 
 
 def run_demo(output_dir: Path, bundles: Path | None = None) -> int:
-    """Run the commands of the README one after another on generated phantoms, and say what was made.
+    """Run the commands of the README one after another on generated phantoms, and print a list of the output files.
 
-    The same bundles, with the same code, as for real slices; only without ``dataset_dir``, so that phantoms are made.
+    The bundles and their code are the same as for real slices, but without ``dataset_dir``, so that phantoms are made.
 
     Args:
         output_dir: folder for checkpoints, metrics, masks and pictures.
         bundles: folder of the bundles, see `find_bundle`.
 
     Returns:
-        the exit code: that of the first command that failed; 1 where the new slices can't be written; or 0.
+        The exit code: 0; that of the first command that failed; 1 if the new slices can't be written; 2 if the bundles
+        are not found.
     """
     try:
         configs = find_bundle("seg_student", bundles) / "configs"
@@ -65,8 +66,8 @@ def run_demo(output_dir: Path, bundles: Path | None = None) -> int:
     print(
         f"""
 All of this is SYNTHETIC: phantoms, from {phantom_folder()}. Done in {(time.monotonic() - began) / 60:.1f} minutes.
-  {model}/curves.png, overlays.png      how the student learnt
-  {output_dir}/evaluation/metrics.json, dice.png, overlays.png      how good it is
-  {output_dir}/masks/      masks and overlays of {NEW_SLICES} slices it had never seen, findings.csv"""
+  {model}/curves.png, overlays.png      training of the student
+  {output_dir}/evaluation/metrics.json, dice.png, overlays.png      evaluation of the student
+  {output_dir}/masks/      masks and overlays of {NEW_SLICES} new slices, findings.csv"""
     )
     return 0

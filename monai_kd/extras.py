@@ -1,4 +1,4 @@
-"""What only some commands need, and pip installs by name: ``monai_kd[dicom]``, ``[export]``, ``[serve]``."""
+"""Optional dependencies, which only some commands need: ``monai_kd[dicom]``, ``[export]``, ``[serve]``."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ __all__ = ["require_extra"]
 
 
 def require_extra(extra: str, modules: Sequence[str], asked: str, otherwise: str = "") -> None:
-    """Say how to get packages of an extra, when they are not installed; none is imported.
+    """Check that the packages of an extra are installed, without importing them.
 
     Args:
-        extra: its name in ``setup.cfg``.
-        modules: that are about to be imported.
+        extra: name of the extra in ``setup.cfg``.
+        modules: modules that are needed.
         asked: the command or setting that needs them.
-        otherwise: what else can be done, to end the sentence with.
+        otherwise: an alternative, as the end of the message.
 
     Raises:
-        ImportError: one of them is not installed.
+        ImportError: a module is not installed; the message has the command to install it.
 
     Example:
         >>> require_extra("serve", ["json", "no_such_module"], "serve")

@@ -1,4 +1,4 @@
-"""Which modules of a configured network can be tapped, on the terminal."""
+"""``python -m monai_kd taps``: a table of the modules of a network that can be tapped."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ __all__ = ["configured_network", "run_taps"]
 def configured_network(
     files: Sequence[str | Path], network: str = "network_def", shape: Sequence[int] | None = None
 ) -> tuple[nn.Module, list[int]]:
-    """Build a network from config files, and find out which image it takes.
+    """Build a network from config files, with the shape of its input.
 
     Args:
         files: JSON or YAML; a later file overrides values of an earlier one, as with ``monai.bundle run``. ``~`` is
             expanded.
         network: id of the network in them.
-        shape: (C, spatial axes …). ``None`` for what the config says: its ids ``in_channels``, ``spatial_dims`` and
-            ``image_size``, or else the arguments ``in_channels``, ``spatial_dims`` and ``img_size`` of the network.
+        shape: (C, spatial axes …). ``None`` to take it from the config: from its ids ``in_channels``, ``spatial_dims``
+            and ``image_size``, or else from the arguments ``in_channels``, ``spatial_dims`` and ``img_size`` of the
+            network.
 
     Returns:
         The network, and the shape.
@@ -37,27 +38,27 @@ def configured_network(
         FileNotFoundError: a file is not there.
         ValueError: a file is not JSON or YAML, there is no such id, it is no network, or the shape is not known.
     """
-    files = [Path(file).expanduser() for file in files]
-    config = _merged(files)
+    paths = [Path(file).expanduser() for file in files]
+    config = _merged(paths)
     if network not in config:
         defined = ", ".join(key for key in config if key.endswith(("_def", "network"))) or ", ".join(list(config)[:12])
-        raise ValueError(f"{_named(files)} define no '{network}', only {defined or 'nothing'}: give --network ID.")
+        raise ValueError(f"{_named(paths)} define no '{network}', only {defined or 'nothing'}: give --network ID.")
     if "bundle_root" in config:
         # `monai_kd.bundle.root` finds it from MONAI's commands only.
-        config["bundle_root"] = str(files[0].resolve().parent.parent)
+        config["bundle_root"] = str(paths[0].resolve().parent.parent)
     parser = ConfigParser(config)
-    built = _evaluated(parser, network, files)
+    built = _evaluated(parser, network, paths)
     if callable(built) and not isinstance(built, nn.Module):
         built = built()
     if not isinstance(built, nn.Module):
-        raise ValueError(f"'{network}' in {_named(files)} is a {type(built).__name__}, not a network.")
-    return built, [int(side) for side in shape or _configured_shape(parser, network, files)]
+        raise ValueError(f"'{network}' in {_named(paths)} is a {type(built).__name__}, not a network.")
+    return built, [int(side) for side in shape or _configured_shape(parser, network, paths)]
 
 
 def run_taps(
     configs: Sequence[str], network: str = "network_def", input_shape: str | None = None, as_json: bool = False
 ) -> int:
-    """``python -m monai_kd taps``: print a table, or JSON, of what `inspect_taps` finds.
+    """Print the result of `inspect_taps` for a network, as a table or as JSON.
 
     Args:
         configs: paths of files, each one path or several separated by commas; see `configured_network`.
@@ -73,7 +74,7 @@ def run_taps(
         files = [name for text in configs for name in ([text] if _is_file(text) else text.split(","))]
         built, shape = configured_network(files, network, shape)
         rows = inspect_taps(built, shape)
-    except Exception as error:  # of any kind: a config runs code, and so does a network
+    except Exception as error:  # configs and networks run arbitrary code, which can raise any error
         print(f"error: {' '.join(str(cause_of(error)).split()) or type(error).__name__}", file=sys.stderr)
         return 2
     if as_json:

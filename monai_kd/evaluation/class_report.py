@@ -1,4 +1,4 @@
-"""Metrics of every predicted class."""
+"""Evaluation of a classification."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ _TEMPERATURE = "temperature.json"
 class ClassReport(EvaluationReport):
     """`EvaluationReport` of a classification: `monai_kd.metrics.class_metrics` over slices and over patients.
 
-    Attach it to an evaluator that leaves logits (C,) under ``pred``.
+    Attach it to an evaluator whose output has logits (C,) in ``pred``.
 
-    Written: ``slices.csv``, ``patients.csv`` (mean probabilities of a patient's slices), ``confusion.csv`` (rows are
-    true classes), ``confusion.png``, ``reliability.png``, the same three of patients with ``_patients`` in their name,
-    ``metrics.json``; with ``calibrate`` also ``temperature.json``.
+    Output files: ``slices.csv``, ``patients.csv`` (mean probabilities over the slices of a patient), ``confusion.csv``
+    (rows are true classes), ``confusion.png``, ``reliability.png``, the last three also for patients with ``_patients``
+    in their name, ``metrics.json``, and with ``calibrate`` also ``temperature.json``.
 
     Args:
         args, kwargs: as for `EvaluationReport`.
-        trained_names: classes that the network was trained to tell, in their order.
-        temperature: logits are divided by it.
-        calibrate: fit a temperature to these slices, see `monai_kd.metrics.fit_temperature`, and keep it in
-            ``temperature.json``. Its effect on the metrics is reported under ``calibrated`` by temperatures that are
-            each fitted to other patients, see `monai_kd.metrics.cross_fitted_temperatures`. Where the one or the others
-            can't be fitted, ``calibrated`` or its ``cross_fitted`` say why.
+        trained_names: names of the classes that the network was trained for, in their order.
+        temperature: the logits are divided by it.
+        calibrate: whether to fit a temperature to these slices, see `monai_kd.metrics.fit_temperature`, and write it to
+            ``temperature.json``. Its effect on the metrics is reported in ``calibrated``, with temperatures that are
+            fitted to other patients, see `monai_kd.metrics.cross_fitted_temperatures`. If a temperature can't be
+            fitted, ``undefined`` has the reason.
 
     Raises:
         ValueError: the classes of the network are not those of the data set, or the temperature is not positive; while
-            running, the network gives another number of logits; or as `EvaluationReport`.
+            running: the network returns another number of logits; or as `EvaluationReport`.
     """
 
     def __init__(
@@ -63,8 +63,8 @@ class ClassReport(EvaluationReport):
         super().__init__(*args, **kwargs)
         if trained_names is not None and list(trained_names) != self.class_names:
             raise ValueError(
-                f"the network was trained to tell {', '.join(trained_names)}; {self.dataset_dir} has the classes "
-                f"{', '.join(self.class_names)}, in this order. Evaluate it on a data set with its own classes."
+                f"the network was trained for the classes {', '.join(trained_names)}; {self.dataset_dir} has the "
+                f"classes {', '.join(self.class_names)}, in this order. Evaluate it on data with the same classes."
             )
         if temperature <= 0:
             raise ValueError(f"temperature must be positive, got {temperature}.")
@@ -79,13 +79,13 @@ class ClassReport(EvaluationReport):
         logits = np.asarray(output[Keys.PRED], dtype=np.float64)
         if logits.shape != (len(self.class_names),):
             raise ValueError(
-                f"the network gives {logits.shape} logits for {entry['image']}; the data list names "
+                f"the network returns logits {logits.shape} for {entry['image']}; the data list names "
                 f"{len(self.class_names)} classes: {', '.join(self.class_names)}."
             )
         self._logits.append(logits)
-        return self._answer(logits, self.temperature, int(entry["class"]))
+        return self._prediction(logits, self.temperature, int(entry["class"]))
 
-    def _answer(self, logits: np.ndarray, temperature: float, true: int) -> dict[str, Any]:
+    def _prediction(self, logits: np.ndarray, temperature: float, true: int) -> dict[str, Any]:
         probabilities = softmax(logits / temperature)
         predicted = int(probabilities.argmax())
         return {
@@ -116,8 +116,8 @@ class ClassReport(EvaluationReport):
         table, matrix, reliability = (self.output_dir / name for name in files)
         names, title = self.class_names, f"{self.title}: {counted}"
         counts = [dict(zip(names, row, strict=True)) for row in confusion]
-        # No class is called like the first column, which would take its place.
-        write_rows([{"true \\ predicted": name, **own} for name, own in zip(names, counts, strict=True)], table)
+        # The name of the first column must not be the name of a class.
+        write_rows([{"true \\ predicted": name, **row} for name, row in zip(names, counts, strict=True)], table)
         plot_confusion(confusion, names, matrix, title)
         top, correct = [max(row[f"p_{name}"] for name in names) for row in rows], [row["correct"] for row in rows]
         plot_reliability(top, correct, reliability, title, counted=counted)
@@ -138,13 +138,14 @@ class ClassReport(EvaluationReport):
 
     def _cross_fitted(self, logits: np.ndarray, classes: np.ndarray) -> dict[str, Any]:
         try:
-            others = cross_fitted_temperatures(logits, classes, [str(row["group"]) for row in self.rows], self.seed)
+            groups = [str(row["group"]) for row in self.rows]
+            temperatures = cross_fitted_temperatures(logits, classes, groups, self.seed)
         except ValueError as error:
-            logger.warning("what the temperature does to slices of other patients can't be told: %s", error)
+            logger.warning("the effect of the temperature on other patients can't be estimated: %s", error)
             return {"undefined": str(error)}
         rows = [
-            {**row, **self._answer(own, other, row["class"])}
-            for row, own, other in zip(self.rows, logits, others, strict=True)
+            {**row, **self._prediction(slice_logits, temperature, row["class"])}
+            for row, slice_logits, temperature in zip(self.rows, logits, temperatures, strict=True)
         ]
         summary = summarise_classes(rows, self.class_names, self.bootstrap, self.seed)
         ece = summary["over_slices"]["metrics"]["ece"]["value"]

@@ -1,4 +1,4 @@
-"""Two evaluations beside each other, on the terminal."""
+"""``python -m monai_kd compare``: comparison of two evaluations."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def run_compare(first: Path, second: Path, resamples: int = 2000, seed: int = 0)
     """Print `monai_kd.metrics.paired_table` of two evaluations.
 
     Args:
-        first, second: folders that ``evaluate.json`` wrote, of the same slices.
-        resamples, seed: of the bootstrap over patients.
+        first, second: output folders of ``evaluate.json`` for the same slices.
+        resamples, seed: of the bootstrap over patients, see `monai_kd.metrics.paired_differences`.
 
     Returns:
-        the exit code: 0, or 2 when they can't be compared, for the reason on stderr.
+        The exit code: 0, or 2 if they can't be compared, with the reason on stderr.
     """
     try:
         check_same_data(first, second)

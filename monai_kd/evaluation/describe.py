@@ -1,4 +1,4 @@
-"""What was evaluated, logged and kept beside the numbers."""
+"""Description of what is evaluated, for the log and for ``metrics.json``."""
 
 from __future__ import annotations
 
@@ -30,47 +30,48 @@ def describe_evaluation(
     trained: Mapping[str, Any],
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Say which slices are evaluated and what must be known to read the numbers; return it for ``metrics.json``.
+    """Log which slices are evaluated, with warnings about the metrics, and return a description for ``metrics.json``.
 
-    Warned of: synthetic slices; a checkpoint trained on another data set; slices that the checkpoint, or the teacher
-    of a student, was trained on; patients and images that it was trained on by way of other slices.
+    Warnings are logged for synthetic slices; for a checkpoint that was trained on another data set; for slices that the
+    checkpoint, or the teacher of a student, was trained on; and for slices with patients or images that are also among
+    the training slices.
 
     Args:
         checkpoint: the weights.
-        data_dir: folder of the data set, absolute.
+        data_dir: absolute path of the data set folder.
         data: entries of the data list that are evaluated.
         part: ``"validation"`` or ``"all"``.
         fold: the evaluated fold, for ``"validation"``.
-        leave_out: folds without part in it.
-        trained: ``dataset_dir``, ``fold`` and ``leave_out`` of the training, ``dataset_dir`` and ``fold`` ``None``
-            where not known; of a student also those of its ``teacher``, or ``None``.
-        settings: other values, kept as they are.
+        leave_out: folds that are not evaluated.
+        trained: ``dataset_dir``, ``fold`` and ``leave_out`` of the training, where ``dataset_dir`` and ``fold`` are
+            ``None`` if they are not known; for a student also ``teacher``, with the same three, or ``None``.
+        settings: other values, which are returned unchanged.
 
     Returns:
-        ``synthetic``, ``notes`` (the warnings), ``dataset``, ``checkpoint`` (path, SHA-256, what it was trained on),
+        ``synthetic``, ``notes`` (the warnings), ``dataset``, ``checkpoint`` (path, SHA-256, training data),
         ``settings`` and ``versions``.
     """
     datalist = read_datalist(data_dir, allow_outside=True)
-    # A data list that does not say so is not known to be synthetic: those that data_prep makes always say.
+    # Data lists of data_prep always have "synthetic"; others without it are taken for real slices.
     synthetic = bool(datalist.get("synthetic", False))
     notes = []
     if synthetic:
-        notes.append("SYNTHETIC phantom slices: these numbers say nothing about images of patients.")
+        notes.append("SYNTHETIC phantom slices: these metrics say nothing about images of patients.")
     if trained["dataset_dir"] is not None and not same_folder(trained["dataset_dir"], data_dir):
         notes.append(f"The checkpoint was trained on {trained['dataset_dir']}, and is evaluated on {data_dir}.")
     by_itself, by_teacher = (_trained_on(run, data_dir) for run in (trained, trained.get("teacher") or {}))
     if seen := sum(map(by_itself, data)):
-        notes.append(f"{seen} of the {len(data)} slices were TRAINED ON: these numbers are better than on new ones.")
+        notes.append(f"{seen} of the {len(data)} slices were TRAINED ON: these metrics are better than on new slices.")
     if taught := sum(by_teacher(entry) and not by_itself(entry) for entry in data):
         notes.append(
-            f"{taught} of the {len(data)} slices were TRAINED ON BY THE TEACHER of this checkpoint: through it, these "
-            "numbers are better than on new ones."
+            f"The teacher of this checkpoint was TRAINED ON {taught} of the {len(data)} slices: through the teacher, "
+            "these metrics are better than on new slices."
         )
     unknown = trained["dataset_dir"] is None and trained["fold"] is None
     if unknown and part == "validation":
         by_itself = _trained_on({"fold": fold, "leave_out": leave_out}, data_dir)
     leaks = _leaks(datalist["training"], data, data_dir, lambda entry: by_itself(entry) or by_teacher(entry))
-    consequence = "This leak makes their numbers better than on new patients"
+    consequence = "Because of this leak, metrics on them are better than on new patients"
     condition = ", if the checkpoint was trained on the other folds, which is not known" if unknown else ""
     notes += [f"{leak} {consequence}{condition}." for leak in leaks]
     for note in notes:
@@ -78,11 +79,11 @@ def describe_evaluation(
     if part != "validation":
         which = "all slices" + (f" without the folds {list(leave_out)}" if leave_out else "")
     elif trained["fold"] is None:
-        which = f"fold {fold} (which fold the checkpoint was trained without is not known)"
+        which = f"fold {fold} (the validation fold of the training is not known)"
     elif trained["fold"] == fold:
-        which = f"fold {fold}, which validated when the checkpoint was trained"
+        which = f"fold {fold}, the validation fold of the training"
     else:
-        which = f"fold {fold} (when the checkpoint was trained, fold {trained['fold']} validated)"
+        which = f"fold {fold} (the validation fold of the training was {trained['fold']})"
     logger.info("evaluating %s: %d slices of %s", which, len(data), data_dir)
     return {
         "synthetic": synthetic,
@@ -106,7 +107,7 @@ def describe_evaluation(
 
 
 def _trained_on(trained: Mapping[str, Any], data_dir: str | Path) -> Callable[[Mapping[str, Any]], bool]:
-    """Whether an entry is known to be among those that a network was trained on."""
+    """A function that returns whether a network is known to be trained on an entry."""
     folder, fold = trained.get("dataset_dir"), trained.get("fold")
     if fold is None or (folder is not None and not same_folder(folder, data_dir)):
         return lambda entry: False
@@ -120,6 +121,6 @@ def _leaks(
     data_dir: str | Path,
     seen: Callable[[Mapping[str, Any]], bool],
 ) -> list[str]:
-    """`find_leaks` between evaluated slices that were not trained on and those of the data list that were."""
+    """`find_leaks` between training slices of the data list and evaluated slices that are not training slices."""
     trained = [{**entry, "image": placed(data_dir, entry["image"])} for entry in filter(seen, entries)]
     return find_leaks(trained, [entry for entry in data if not seen(entry)])

@@ -1,4 +1,4 @@
-"""Metrics of every predicted mask."""
+"""Evaluation of a segmentation."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ logger = logging.getLogger(__name__)
 class MaskReport(EvaluationReport):
     """`EvaluationReport` of a segmentation: `monai_kd.metrics.masks_metrics` for every slice.
 
-    Attach it to an evaluator whose post-processing leaves masks in the geometry of the files: ``pred``, with the
-    metadata of the image, and ``label``. Both are (1, H, W), a mask or the indices of several classes, or (C, H, W), a
-    mask for each class; see `separate_masks`.
+    Attach it to an evaluator whose output has masks in the geometry of the files: ``pred``, with the metadata of the
+    image, and ``label``. Both are (1, H, W), a mask or the indices of several classes, or (C, H, W), a mask for each
+    class; see `separate_masks`.
 
-    Written: ``slices.csv``, ``patients.csv``, ``dice.png``, ``overlays.png`` (the worst, the median and the best slices
-    by Dice), ``metrics.json``.
+    Output files: ``slices.csv``, ``patients.csv``, ``dice.png``, ``overlays.png`` (the worst, the median and the best
+    slices by Dice), ``metrics.json``.
 
     Args:
-        args, kwargs: as for `EvaluationReport`; ``dataset_dir`` also tells the size of a pixel of pictures.
-        panels: slices to show of the worst, the median and the best each.
-        mask_names: of the classes that are segmented. With several, tables have the columns ``<metric>_<class>`` too,
-            ``metrics.json`` has ``masks``, and pictures a colour for each class.
+        args, kwargs: as for `EvaluationReport`. The data list of ``dataset_dir`` has the pixel size of pictures.
+        panels: number of slices to show of the worst, of the median, and of the best.
+        mask_names: names of the segmented classes. With several, tables also have the columns ``<metric>_<class>``,
+            ``metrics.json`` has ``masks``, and pictures have a colour for each class.
 
     Raises:
         ValueError: while running: a prediction and its label differ in size; or as `EvaluationReport`.
@@ -58,7 +58,7 @@ class MaskReport(EvaluationReport):
         super().__init__(*args, **kwargs)
         self.panels, self.mask_names = int(panels), list(mask_names)
         self.listed_spacing = read_datalist(self.dataset_dir, allow_outside=True).get("spacing")
-        # Prediction and truth of every slice, packed: which are to be shown is known at the end.
+        # Compressed prediction and truth of every slice: it is known only at the end which ones are shown.
         self._packed: list[tuple[_Packed, _Packed]] = []
 
     def begin(self) -> None:
@@ -73,9 +73,9 @@ class MaskReport(EvaluationReport):
                 f"{tuple(truth.shape[1:])}."
             )
         spacing = in_plane_spacing(prediction, entry["image"], self.listed_spacing)
-        found, wanted = (separate_masks(_plain(masks), len(self.mask_names)) for masks in (prediction, truth))
-        self._packed.append((_Packed(found), _Packed(wanted)))
-        return masks_metrics(found, wanted, spacing, self.mask_names)
+        predicted, true = (separate_masks(_plain(masks), len(self.mask_names)) for masks in (prediction, truth))
+        self._packed.append((_Packed(predicted), _Packed(true)))
+        return masks_metrics(predicted, true, spacing, self.mask_names)
 
     def write(self) -> tuple[dict[str, Any], str, Sequence[str]]:
         summary = summarise_masks(self.rows, self.bootstrap, self.seed, self.mask_names)
@@ -101,10 +101,10 @@ class MaskReport(EvaluationReport):
         )
 
     def _groups(self, ranked: Sequence[tuple[float, int]]) -> dict[str, list[float]]:
-        """Dice of all slices, and by the class of the slice; of several masks, by the class of the mask."""
+        """Dice of all slices and by class: the class of the slice, or of the mask if several are segmented."""
         if columns := class_columns(self.mask_names):
             each = {name: [row[f"dice{ending}"] for row in self.rows] for name, ending in columns.items()}
-            defined = {name: [dice for dice in own if dice is not None] for name, own in each.items()}
+            defined = {name: [dice for dice in values if dice is not None] for name, values in each.items()}
             return {"over the classes": [dice for dice, _ in ranked], **defined}
         groups: dict[str, list[float]] = {
             "all": [dice for dice, _ in ranked],
@@ -125,14 +125,14 @@ class MaskReport(EvaluationReport):
 
 
 class _Packed:
-    """Binary masks of a slice, (C, H, W), in little memory: one bit a pixel, and long runs of equal ones."""
+    """Binary masks of a slice, (C, H, W), compressed in memory."""
 
     def __init__(self, masks: torch.Tensor) -> None:
         self.shape = tuple(masks.shape)
         self.bits = zlib.compress(np.packbits(np.asarray(masks.cpu())).tobytes(), level=1)
 
     def masks(self) -> np.ndarray:
-        """(H, W) of one class, (C, H, W) of several."""
+        """The masks: (H, W) for one class, (C, H, W) for several."""
         bits = np.frombuffer(zlib.decompress(self.bits), dtype=np.uint8)
         masks = np.unpackbits(bits, count=int(np.prod(self.shape))).reshape(self.shape)
         return masks[0] if len(masks) == 1 else masks
@@ -144,10 +144,10 @@ def _plain(masks: torch.Tensor) -> torch.Tensor:
 
 
 def _places(count: int, each: int) -> list[int]:
-    """Places, from 1, of the first, the middle and the last of ``count``; all of them when they are few."""
+    """Ranks, from 1, of the first, the middle and the last ``each`` of ``count``; all ranks if there are few."""
     if count <= 3 * each:
         return list(range(1, count + 1))
-    # Of more than 3 · each, the middle ones meet neither the first nor the last.
+    # With more than 3 · each, the three parts do not overlap.
     return [first + place for first in (1, (count - each) // 2 + 1, count - each + 1) for place in range(each)]
 
 

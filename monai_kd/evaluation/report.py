@@ -1,4 +1,4 @@
-"""What an evaluation writes when it ends, whatever it measures."""
+"""The common part of all evaluations: rows of slices, and files at the end."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ __all__ = ["EvaluationReport"]
 
 logger = logging.getLogger(__name__)
 
-# By any evaluation: one of another kind may have been in the folder before. metrics.json, the sign that all others
-# belong to each other, is the first to go.
+# Files of any kind of evaluation, since the folder may hold one of the other kind. metrics.json, which marks a complete
+# evaluation, is removed first.
 WRITTEN = (
     *("metrics.json", "slices.csv", "patients.csv", "dice.png", "overlays.png", "temperature.json"),
     *("confusion.csv", "confusion.png", "reliability.png"),
@@ -32,23 +32,23 @@ WRITTEN = (
 
 
 class EvaluationReport(ABC):
-    """Gather one row for every slice while an evaluator runs, and write tables, pictures and metrics when it ends.
+    """Collect one row for every slice while an evaluator runs, and write tables, pictures and metrics when it ends.
 
-    The loader must keep the order of ``data``. Everything is written whole or not at all, and ``metrics.json``, in
-    strict JSON, last. What an earlier evaluation wrote into the folder is removed when a run starts.
+    The loader must keep the order of ``data``. Every file is written atomically, and ``metrics.json``, in strict JSON,
+    last. Files of an earlier evaluation in the folder are removed when a run starts.
 
     Args:
-        output_dir: where to write.
+        output_dir: folder for the files.
         dataset_dir: folder of the data set.
-        data: entries of the data list, as the loader gives them.
-        describe: called when the run starts; tells what is evaluated as `monai_kd.bundle.describe_evaluation` does,
-            which goes to ``metrics.json`` and into titles.
+        data: entries of the data list, in the order of the loader.
+        describe: called when the run starts; returns a description as `monai_kd.bundle.describe_evaluation` does, for
+            ``metrics.json`` and for titles.
         bootstrap: number of resamples for the intervals.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Raises:
-        ValueError: while running: the loader gave another number of slices than ``data`` has.
-        OSError: when the run starts: the folder can't be written to.
+        ValueError: while running: the loader returns more or fewer slices than ``data`` has.
+        OSError: when the run starts: the folder is not writable.
     """
 
     def __init__(
@@ -69,14 +69,14 @@ class EvaluationReport(ABC):
 
     @abstractmethod
     def measure(self, output: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
-        """Columns that one slice adds to its row."""
+        """The columns of the metrics of one slice."""
 
     @abstractmethod
     def write(self) -> tuple[dict[str, Any], str, Sequence[str]]:
-        """Write all but ``metrics.json``: what that is to hold, a table for the console, and the names of the files."""
+        """Write all files but ``metrics.json``; return its content, a table for the console, and the file names."""
 
     def begin(self) -> None:
-        """Forget the run before, and remove what it wrote: none of it is of this one, which may fail on its way."""
+        """Clear the results of an earlier run, also on disk, where they would be left if this run failed."""
         self.rows, self.description = [], dict(self.describe())
         check_writable(self.output_dir)
         clear_partial(self.output_dir)
@@ -91,11 +91,11 @@ class EvaluationReport(ABC):
     def _collect(self, engine: Any) -> None:
         for output in engine.state.output:
             if len(self.rows) == len(self.data):
-                raise ValueError(f"more slices were evaluated than the {len(self.data)} that were to be.")
+                raise ValueError(f"the loader returns more slices than the {len(self.data)} of the data list.")
             entry = self.data[len(self.rows)]
-            self.rows.append({**self._who(entry), **self.measure(output, entry)})
+            self.rows.append({**self._columns(entry), **self.measure(output, entry)})
 
-    def _who(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+    def _columns(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         number = int(entry["class"])
         return {
             "source": entry["source"],
@@ -109,7 +109,7 @@ class EvaluationReport(ABC):
 
     @property
     def title(self) -> str:
-        """What was evaluated, for pictures."""
+        """Title of the pictures: data set and fold."""
         dataset = self.description["dataset"]
         part = "all slices" if dataset["fold"] is None else f"fold {dataset['fold']}"
         title = printable(f"{dataset['name'] or Path(dataset['folder']).name}, {part}")
@@ -117,9 +117,9 @@ class EvaluationReport(ABC):
 
     def _write(self, _engine: Engine) -> None:
         if len(self.rows) != len(self.data):
-            raise ValueError(f"{len(self.rows)} slices were evaluated, and {len(self.data)} were to be.")
+            raise ValueError(f"the loader returned {len(self.rows)} of the {len(self.data)} slices of the data list.")
         found, table, files = self.write()
-        # Last, and so a sign that all the others belong to it.
+        # Last, so that it marks a complete evaluation.
         content = {**self.description, "bootstrap": {"resamples": self.bootstrap, "seed": self.seed}, **found}
         write_json(content, self.output_dir / "metrics.json")
         logger.info("%s\n%s", self.title, table)

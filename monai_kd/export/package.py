@@ -1,4 +1,4 @@
-"""One folder with all that a prediction needs, and no torch: for edge boxes, services, other languages."""
+"""Export of a bundle's network to a folder that makes predictions without torch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import logging
 import shutil
 import sys
 import warnings
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,7 +28,7 @@ from ..transforms import ResizeInPlaned, ScaleSliceIntensityd, UprightInPlaned
 __all__ = ["export_package", "run_export"]
 
 PREDICT = Path(__file__).with_name("predict.py")
-# In this order; what else a config does to an image, predict.py does not know.
+# The transforms that predict.py implements, in this order.
 KNOWN = [
     *(EnsureChannelFirstd, UprightInPlaned, ScaleSliceIntensityd, ResizeInPlaned),
     *(RepeatChanneld, NormalizeIntensityd, EnsureTyped),
@@ -37,26 +38,25 @@ OPSET = 18
 
 
 def export_package(bundle: str | Path, checkpoint: str | Path, output_dir: str | Path) -> float:
-    """Write the network of a bundle as ONNX with its preprocessing as data and a script that runs it.
+    """Write the network of a bundle as ONNX, with the settings of its preprocessing and a script that runs it.
 
-    The folder holds ``model.onnx``, ``settings.json`` (size, normalisation, threshold, classes, where it comes from),
-    ``predict.py`` (numpy and onnxruntime alone), ``requirements.txt``, ``MODEL_CARD.md``, ``LICENSE`` and
-    ``data_license.txt``. It appears whole or not at all. Before it does, its probabilities are compared with those of
-    the bundle on an image of noise.
+    The folder has ``model.onnx``, ``settings.json`` (size, normalisation, threshold, classes, origin), ``predict.py``
+    (needs numpy and onnxruntime only), ``requirements.txt``, ``MODEL_CARD.md``, ``LICENSE`` and ``data_license.txt``.
+    It is written atomically, after its probabilities were compared with those of the bundle on a noise image.
 
     Args:
-        bundle: folder that holds ``configs/``, of seg_student or cls_student, say.
+        bundle: folder of a bundle, with ``configs/``, such as that of seg_student or cls_student.
         checkpoint: weights of its network.
-        output_dir: must not exist, or be empty.
+        output_dir: a new or empty folder.
 
     Returns:
-        the largest difference of a probability that was found.
+        The largest difference between two probabilities.
 
     Raises:
-        FileExistsError: ``output_dir`` holds something.
+        FileExistsError: ``output_dir`` is not empty.
         ImportError: onnx, onnxscript or onnxruntime is not installed.
-        ValueError: the config prepares images in a way that ``predict.py`` does not know, the checkpoint does not fit,
-            or the package gives other probabilities than the bundle.
+        ValueError: ``predict.py`` does not implement the preprocessing of the config, the checkpoint does not fit, or
+            the probabilities of the package differ from those of the bundle.
     """
     require_extra("export", ["onnx", "onnxscript", "onnxruntime"], "export")
     bundle, output_dir = Path(bundle).expanduser().resolve(), Path(output_dir).expanduser().resolve()
@@ -77,19 +77,22 @@ def export_package(bundle: str | Path, checkpoint: str | Path, output_dir: str |
         difference = _difference(predictor, folder, settings)
         if not difference <= TOLERANCE:
             raise ValueError(
-                f"the exported network gives probabilities that differ by {difference:.2g} from the bundle's: the "
-                "export went wrong, and nothing was written."
+                f"the probabilities of the exported network differ by {difference:.2g} from those of the bundle, more "
+                f"than {TOLERANCE:g}: nothing was written."
             )
     return difference
 
 
 def run_export(bundle: str | Path, checkpoint: Path, output_dir: Path, bundles: Path | None = None) -> int:
-    """``python -m monai_kd export``; the exit code: 0, or 2 after saying what is wrong.
+    """``python -m monai_kd export``: write a package with `export_package`.
 
     Args:
-        bundle: its name, see `find_bundle`, or its folder.
+        bundle: name of the bundle, see `find_bundle`, or its folder.
         checkpoint, output_dir: see `export_package`.
         bundles: folder of the bundles.
+
+    Returns:
+        The exit code: 0, or 2 after an error on stderr.
     """
     try:
         folder = Path(bundle) if (Path(bundle) / "configs").is_dir() else find_bundle(str(bundle), bundles)
@@ -103,32 +106,32 @@ def run_export(bundle: str | Path, checkpoint: Path, output_dir: Path, bundles: 
 
 
 def _settings(predictor: BundlePredictor, bundle: Path, checkpoint: str | Path) -> dict[str, Any]:
-    # The first one loads, which predict.py does in its own way.
+    # Without the first one, which loads the file; predict.py has its own loader.
     prepared = predictor.value("preprocessing").transforms[1:]
     kinds = [type(each) for each in prepared]
     upright = UprightInPlaned in kinds
     if kinds != [kind for kind in KNOWN if upright or kind is not UprightInPlaned]:
         raise ValueError(
-            f"preprocessing of {bundle.name} is {', '.join(kind.__name__ for kind in kinds)}; predict.py knows "
-            f"{', '.join(kind.__name__ for kind in KNOWN)} in this order, and would give other results."
+            f"preprocessing of {bundle.name} is {', '.join(kind.__name__ for kind in kinds)}; predict.py implements "
+            f"{', '.join(kind.__name__ for kind in KNOWN)} in this order only, and would give other results."
         )
     normalizer = prepared[kinds.index(NormalizeIntensityd)].normalizer
     facts, trained = describe_checkpoint(checkpoint), predictor.value("trained")
     metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
     classifies = metadata["network_data_format"]["outputs"]["pred"]["format"] != "segmentation"
     if classifies:
-        own = {"class_names": predictor.value("class_names"), "temperature": predictor.value("temperature")}
+        output = {"class_names": predictor.value("class_names"), "temperature": predictor.value("temperature")}
     else:
         names = ["background", *predictor.mask_names]
         labels = {str(index): name for index, name in enumerate(names)}
-        own = {"activation": trained["activation"], "threshold": predictor.threshold, "labels": labels}
+        output = {"activation": trained["activation"], "threshold": predictor.threshold, "labels": labels}
     return {
         "task": "classification" if classifies else "segmentation",
         "image_size": trained["image_size"],
         "upright": upright,
         "mean": [float(value) for value in normalizer.subtrahend],
         "std": [float(value) for value in normalizer.divisor],
-        **own,
+        **output,
         "input": "image: float32 (1, 3, columns, rows), a slice scaled to 0 … 1, resized, repeated, (x - mean) / std",
         "output": "logits",
         "bundle": {"name": bundle.name, "version": metadata["version"]},
@@ -162,7 +165,7 @@ def _write_onnx(network: nn.Module, image_size: int, path: Path) -> None:
 
 
 def _difference(predictor: BundlePredictor, folder: Path, settings: dict[str, Any]) -> float:
-    """The largest difference between the probabilities of bundle and package, on noise in a geometry to be turned."""
+    """The largest difference between the probabilities of bundle and package, on noise that is not stored upright."""
     import onnxruntime
 
     image = np.random.default_rng(0).normal(size=(75, 60, 2)).astype(np.float32)
@@ -178,7 +181,10 @@ def _difference(predictor: BundlePredictor, folder: Path, settings: dict[str, An
 
 
 def _script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("predict", PREDICT)
+    loader = SourceFileLoader("predict", str(PREDICT))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    if spec is None:
+        raise ImportError(f"{PREDICT} can't be loaded.")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    loader.exec_module(module)
     return module

@@ -1,6 +1,6 @@
 """Segment or classify head slices, with numpy and onnxruntime alone. Research only: this is not a medical device.
 
-A SLICE is NIfTI (a slice or a volume), a .npy array (rows, columns) as a viewer shows it, or, with Pillow, PNG or JPEG.
+A SLICE is NIfTI (a slice or a volume), an upright .npy array (rows, columns), or, if Pillow is installed, PNG or JPEG.
 """
 
 import argparse
@@ -26,12 +26,12 @@ def check_size(shape):
 
 
 def read_nifti(path):
-    """The image, (X, Y) or (X, Y, Z); the 3 × 3 part of its affine, indices to RAS+; and what `write_nifti` needs."""
+    """The image, (X, Y) or (X, Y, Z); the 3 × 3 part of its affine, indices to RAS+; and a header for `write_nifti`."""
     with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
         raw = file.read(352)
         order = "<" if raw[:4] == (348).to_bytes(4, "little") else ">"
         if len(raw) < 352 or raw[344:347] != b"n+1":
-            raise ValueError("it is no NIfTI-1 file in one piece")
+            raise ValueError("it is not a single-file NIfTI-1 file")
 
         def get(kind, start, count=1):
             return np.frombuffer(raw, order + kind, count, start)
@@ -47,9 +47,9 @@ def read_nifti(path):
         file.seek(int(offset))
         number = np.dtype(order + NIFTI_TYPES[kind])
         image = np.frombuffer(file.read(int(np.prod(shape)) * number.itemsize), number).reshape(shape, order="F")
-        # Behind the pixels, and whatever follows, comes the checksum of a packed file.
+        # Read to the end, where gzip checks its checksum.
         if all(file.read(2**20) for _ in range(2**10)):
-            raise ValueError("it unpacks to far more than its pixels")
+            raise ValueError("it has far more data than its pixels")
     slope, intercept = get("f4", 112, 2).astype(float)
     image = image * slope + intercept if np.isfinite(slope) and slope != 0 else image
     size = get("f4", 76, 4).astype(float)
@@ -62,15 +62,16 @@ def read_nifti(path):
         affine = rotation * size[1:] * [1, 1, -1 if size[0] < 0 else 1]
     else:
         affine = np.diag([-1.0, 1.0, 1.0])
-    # The slices go along the last axis, except in a single slice cut out along another one.
+    # The slices are along the last axis, except for a single slice that was cropped along another axis.
     axis = shape.index(1) if shape[2:] > (1,) and 1 in shape[:2] and max(shape[:2]) > 1 else len(shape) - 1
     affine = affine[:, [*sorted({0, 1, 2} - {axis}), axis]] if axis < 2 and len(shape) == 3 else affine
     return np.moveaxis(image, axis, -1), affine, (raw, order, axis)
 
 
 def write_nifti(path, mask, header, overlapping):
-    """A mask in the geometry of the file that ``header`` is of; masks that may overlap along a fourth axis."""
-    raw, order, axis = bytearray(header[0]), *header[1:]
+    """Write a mask in the geometry of the file of ``header``; overlapping masks are along a fourth axis."""
+    original, order, axis = header
+    raw = bytearray(original)
     if overlapping:
         mask = np.stack([np.moveaxis(each, -1, axis) for each in mask], axis=-1)
         mask = mask.reshape(*mask.shape[:2], -1, mask.shape[-1])
@@ -85,7 +86,7 @@ def write_nifti(path, mask, header, overlapping):
 
 def read(path):
     if not path.is_file():
-        raise ValueError("there is no such file, or it is a folder, a pipe or a device")
+        raise ValueError("it does not exist, or is not a regular file")
     if path.name.endswith((".nii", ".nii.gz")):
         return read_nifti(path)
     if path.suffix == ".npy":
@@ -94,26 +95,26 @@ def read(path):
         return np.array(array).T, PICTURE_AFFINE, None
     from PIL import Image, ImageOps
 
-    picture = Image.open(path, formats=("PNG", "JPEG"))
-    check_size(picture.size)
-    if ";16" in str(picture.tile) and not picture.mode.startswith("I"):
-        raise ValueError("it is a PNG of 16-bit colours or transparency: save it as 16-bit grey")
-    picture = ImageOps.exif_transpose(picture)
+    opened = Image.open(path, formats=("PNG", "JPEG"))
+    check_size(opened.size)
+    if ";16" in str(opened.tile) and not opened.mode.startswith("I"):
+        raise ValueError("it is a PNG with 16-bit colours or transparency: save it as 16-bit grey")
+    picture = ImageOps.exif_transpose(opened)
     if picture.mode not in ("L", "I", "F") and not picture.mode.startswith("I;16"):
         picture = picture.convert("RGB").convert("L")
     return np.asarray(picture).T, PICTURE_AFFINE, None
 
 
 def turn(affine):
-    """Whether to swap the first two axes, and which to flip, so that the slice stands upright."""
+    """Whether to swap the first two axes, and which ones to flip afterwards, so that the slice is upright."""
     first = int(np.abs(affine[:, 0]).argmax())
     second = max(sorted({0, 1, 2} - {first}), key=lambda axis: abs(affine[axis, 1]))
     flips, swap = [affine[first, 0] > 0, affine[second, 1] > 0], first > second
-    return swap, [axis + 1 for axis, flip in enumerate(flips[::-1] if swap else flips) if flip]
+    return swap, tuple(axis + 1 for axis, flip in enumerate(flips[::-1] if swap else flips) if flip)
 
 
 def bilinear(old, new):
-    """(new, old): the weights of each old pixel in each new one, along an axis."""
+    """Matrix (new, old) of bilinear resampling along an axis."""
     position = np.maximum((np.arange(new) + 0.5) * old / new - 0.5, 0)
     low = np.minimum(position.astype(int), old - 1)
     unit, part = np.eye(old), (position - low)[:, None]
@@ -122,18 +123,18 @@ def bilinear(old, new):
 
 @np.errstate(over="ignore", invalid="ignore")
 def predict(image, affine, session, settings):
-    """Probabilities: of tumour, in the shape of the image; of the channels of several classes, in front of that shape;
-    or of each class of a classification, (slices, classes)."""
+    """Probabilities: of tumour, with the shape of the image; for several channels, (channels, *shape of the image); for
+    a classification, (slices, classes)."""
     exact = image.astype(float) if image.size and image.dtype.kind in "buif" else np.zeros(1)
     rounded = exact.astype(np.float32)
     if image.ndim not in (2, 3) or min(image.shape[:2]) < 2 or np.linalg.matrix_rank(affine) < 3:
-        raise ValueError("it is no grey slice or volume, or lies nowhere")
+        raise ValueError("it is not a grey slice or volume, or its affine is singular")
     if not 0 < np.ptp(rounded) < np.inf or np.abs(exact - rounded).max() > np.ptp(exact) / 512:
-        raise ValueError("it is constant, or holds NaN, or values that do not fit into 32 bits")
+        raise ValueError("it is constant, or has NaN, or values that 32 bits can't represent")
     slices = np.moveaxis(image[..., None] if image.ndim == 2 else image, 2, 0).astype(np.float32)
     low, high = slices.min((1, 2), keepdims=True), slices.max((1, 2), keepdims=True)
     slices = (slices - low) / np.where(high > low, high - low, 1)
-    swap, flips = turn(affine) if settings["upright"] else (False, [])
+    swap, flips = turn(affine) if settings["upright"] else (False, ())
     slices = np.flip(slices.swapaxes(1, 2) if swap else slices, flips)
     side = settings["image_size"]
     mean, std = (np.reshape(settings[name], (1, 3, 1, 1)) for name in ("mean", "std"))
@@ -144,7 +145,7 @@ def predict(image, affine, session, settings):
         return softmax(logits / settings["temperature"])
     found = softmax(logits) if settings["activation"] == "softmax" else 1 / (1 + np.exp(-logits))
     found = np.moveaxis(bilinear(side, slices.shape[1]) @ found @ bilinear(side, slices.shape[2]).T, 0, 1)
-    found = np.flip(found, [axis + 1 for axis in flips])
+    found = np.flip(found, tuple(axis + 1 for axis in flips))
     found = np.moveaxis(found.swapaxes(2, 3) if swap else found, 1, 3).reshape(-1, *image.shape)
     return found if len(found) > 1 else found[0]
 
@@ -155,7 +156,7 @@ def softmax(logits):
 
 
 def mask_of(found, threshold, settings):
-    """0 or 1 in the shape of the image; the numbers of several classes; or of classes that may overlap, a mask each."""
+    """The mask, 0 or 1; class indices for a softmax; or a mask for each of several classes that may overlap."""
     mask = found.argmax(axis=0) if settings["activation"] == "softmax" else found >= threshold
     return mask.astype(np.uint8)
 
@@ -175,24 +176,25 @@ def main():
     parser.add_argument("--threshold", type=float, default=settings.get("threshold"), help="on the probability")
     given = parser.parse_args()
     if given.threshold is not None and settings.get("activation") == "softmax":
-        parser.error("there is no --threshold: each pixel gets its most probable class")
+        parser.error("--threshold is not allowed here, because each pixel gets its most probable class")
     names = [path.name.removesuffix(".gz").rsplit(".", 1)[0] + "_mask" for path in given.slices]
     if len(set(names)) < len(names):
-        parser.error("two files would get a mask of the same name: give them one by one, with an --output_dir each")
+        parser.error("two files would get masks of the same name: run them one by one, with different --output_dir")
     session = onnxruntime.InferenceSession(str(HERE / "model.onnx"), providers=["CPUExecutionProvider"])
     failed = 0
     for path, name in zip(given.slices, names, strict=True):
         try:
             image, affine, header = read(path)
             found = predict(image, affine, session, settings)
-        except Exception as error:  # damaged files raise a dozen types, large ones MemoryError
+        except Exception as error:  # damaged files raise many types of errors, large ones MemoryError
             print(f"{path.name}: left out: {type(error).__name__}, {error}", file=sys.stderr)
             failed += 1
             continue
         if settings["task"] == "classification":
             for number, row in enumerate(found):
                 named = dict(zip(settings["class_names"], row.round(4).tolist(), strict=True))
-                print(json.dumps({"file": path.name, "slice": number, "class": max(named, key=named.get), **named}))
+                best = max(named, key=named.__getitem__)
+                print(json.dumps({"file": path.name, "slice": number, "class": best, **named}))
             continue
         mask = mask_of(found, given.threshold, settings)
         given.output_dir.mkdir(parents=True, exist_ok=True)
@@ -203,7 +205,8 @@ def main():
         else:
             write_nifti(given.output_dir / f"{name}.nii.gz", mask, header, mask.ndim > image.ndim)
         each = mask if mask.ndim > image.ndim else [mask == number for number in map(int, settings["labels"]) if number]
-        counts = {name: int(np.sum(own)) for name, own in zip(list(settings["labels"].values())[1:], each, strict=True)}
+        names_of_masks = list(settings["labels"].values())[1:]
+        counts = {name: int(np.sum(pixels)) for name, pixels in zip(names_of_masks, each, strict=True)}
         row = {"file": path.name, "tumour": bool(mask.any()), "pixels": int((sum(each) > 0).sum())}
         print(json.dumps(row | ({"classes": counts} if len(counts) > 1 else {})))
     return int(failed == len(given.slices))

@@ -1,4 +1,4 @@
-"""Best and last checkpoints, and going on from the last one."""
+"""The best and the last checkpoint of a training, and resuming from the last one."""
 
 from __future__ import annotations
 
@@ -21,27 +21,26 @@ logger = logging.getLogger(__name__)
 
 
 class TrainingCheckpoint:
-    """Write ``model.pt`` when validation found a new best, ``last.ckpt`` after every epoch; resume from ``last.ckpt``.
+    """Write ``model.pt`` after each new best validation, and ``last.ckpt`` after each epoch; resume from ``last.ckpt``.
 
-    ``model.pt`` is the bare state dict of the student. Where there are `RunSettings` too, ``settings.json`` names it by
-    its SHA-256, see `monai_kd.io.trained`. ``last.ckpt`` holds all that the next epoch depends on: student, projections
-    of the loss, optimiser, schedule, gradient scaler, epoch, best metric so far, and the log.
+    ``model.pt`` is the state dict of the student. With `RunSettings`, ``settings.json`` has its SHA-256, see
+    `monai_kd.io.trained`. ``last.ckpt`` has all that the next epoch depends on: student, projections of the loss,
+    optimiser, schedule, gradient scaler, epoch, best metric so far, and the log.
 
-    Resumed with more epochs, the learning rate goes on as in a run that was to have as many from the beginning.
+    If a run is resumed with more epochs, the learning rate continues as in a run that had that many from the start.
 
     Args:
         output_dir: folder of the run.
-        network: the bare student (not its DDP wrapper).
-        loss: its projections are saved for resuming only.
-        optimizer, lr_scheduler: as trained with.
-        evaluator: the validation engine, whose key metric decides what is best.
-        log: an `EpochLog`, whose rows are saved along.
-        resume: go on from ``last.ckpt`` when there is one.
-        save: whether this process writes; under DDP only the first one does.
+        network: the student itself, not its DDP wrapper.
+        loss: the loss, whose projections are needed for resuming.
+        optimizer, lr_scheduler: those of the training.
+        evaluator: the validation engine, whose key metric selects the best epoch.
+        log: the `EpochLog`, whose rows are saved too.
+        resume: whether to resume from ``last.ckpt`` if it exists.
+        save: whether this process writes; with DDP, only rank 0 does.
 
     Raises:
-        ValueError: ``last.ckpt`` is something else, belongs to other networks or another loss, or has already run for
-            all epochs.
+        ValueError: ``last.ckpt`` is not a training checkpoint, belongs to another network or loss, or has all epochs.
     """
 
     def __init__(
@@ -103,21 +102,21 @@ class TrainingCheckpoint:
             return
         content = read_checkpoint(self.last, engine.state.device)
         if not isinstance(content, dict) or "epoch" not in content:
-            raise ValueError(f"{self.last} is no training checkpoint: it can't be resumed from.")
+            raise ValueError(f"{self.last} is not a training checkpoint, so the run can't be resumed.")
         if content["epoch"] >= engine.state.max_epochs:
             raise ValueError(
-                f"{self.last} has run {content['epoch']} of {engine.state.max_epochs} epochs already: raise `epochs` "
-                "to train longer, or set `resume` to false to start anew."
+                f"{self.last} has run {content['epoch']} of {engine.state.max_epochs} epochs already: increase "
+                "`epochs` to train longer, or set `resume` to false to start again."
             )
         for name, item in self._stateful.items():
             try:
                 item.load_state_dict(content[name])
             except (KeyError, RuntimeError, ValueError) as error:
                 raise ValueError(
-                    f"{self.last} does not fit this run ({name}): it was trained with other settings. Set them as they "
-                    f"were, or choose another output_dir. {error}"
+                    f"{self.last} does not fit this run ({name}): it was trained with other settings. Restore them, or "
+                    f"choose another output_dir. {error}"
                 ) from error
-        self._stretch(content, engine.state.max_epochs)
+        self._adjust_schedule(content, engine.state.max_epochs)
         if engine.scaler is not None and "scaler" in content:
             engine.scaler.load_state_dict(content["scaler"])
         engine.state.epoch, engine.state.iteration = content["epoch"], content["iteration"]
@@ -126,10 +125,10 @@ class TrainingCheckpoint:
         self.log.rows[:] = content["log"]
         logger.info("resuming from %s after epoch %d.", self.last, content["epoch"])
 
-    def _stretch(self, content: dict[str, Any], epochs: int) -> None:
-        """Put the schedule where it would be after the epochs that were run, had ``epochs`` been the number all along.
+    def _adjust_schedule(self, content: dict[str, Any], epochs: int) -> None:
+        """Set the schedule to its state after the completed epochs in a run of ``epochs`` epochs.
 
-        A restored schedule keeps its old length: a cosine rises again behind its end.
+        A restored schedule keeps its old length, after which a cosine would rise again.
         """
         planned = content.get("max_epochs", epochs)
         if planned == epochs or self._fresh_schedule is None:
@@ -139,9 +138,9 @@ class TrainingCheckpoint:
             group["lr"] = rate
         schedule.load_state_dict(self._fresh_schedule)
         with warnings.catch_warnings():
-            # torch would have the optimiser step first.
+            # torch warns because the optimiser has not stepped before.
             warnings.simplefilter("ignore", UserWarning)
             for _ in range(content["epoch"]):
                 schedule.step()
-        line = "resume: epochs was %d and is %d: the learning rate goes on as in a run of %d epochs."
+        line = "resume: epochs was %d and is %d: the learning rate continues as in a run of %d epochs."
         logger.warning(line, planned, epochs, epochs)

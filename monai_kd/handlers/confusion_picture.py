@@ -1,4 +1,4 @@
-"""Which classes the network takes for which, on validation slices."""
+"""The confusion matrix of the validation slices, as a picture."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["ConfusionPicture"]
 
 
 class ConfusionPicture:
-    """Draw the confusion matrix whenever validation finds a new best.
+    """Draw the confusion matrix after each new best validation.
 
-    Attach it to the validation engine, whose output has logits or probabilities (C,) under ``pred`` and the class
-    number under ``label``. Under DDP every process must attach it, since the counts of all are added up.
+    Attach it to the validation engine, whose output has logits or probabilities (C,) in ``pred`` and the class number
+    in ``label``. With DDP every process must attach it, since the counts are summed over the processes.
 
     Args:
         path: the PNG to write.
@@ -49,9 +49,9 @@ class ConfusionPicture:
 
     def _write(self, engine: Any) -> None:
         state = engine.state
-        own = confusion_matrix(self._true, self._predicted, len(self.class_names))
-        # Before anything that may differ between processes: they wait for each other here.
-        matrix = torch.as_tensor(idist.all_reduce(torch.as_tensor(own, device=idist.device()))).cpu().numpy()
+        counts = confusion_matrix(self._true, self._predicted, len(self.class_names))
+        # Before any condition that may differ between processes, since all of them must take part.
+        matrix = torch.as_tensor(idist.all_reduce(torch.as_tensor(counts, device=idist.device()))).cpu().numpy()
         if self.save and state.best_metric_epoch == state.epoch:
             title = f"epoch {state.epoch}: accuracy {float(state.best_metric):.3f}"
             plot_confusion(matrix, self.class_names, self.path, title)

@@ -1,4 +1,4 @@
-"""Dice that is not a number where it is undefined, and what that means for the best epoch."""
+"""Dice that is NaN where it is undefined, and the choice of the best epoch with it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["DefinedDice", "not_worse"]
 
 
 class DefinedDice(MeanDice):
-    """MONAI's ``MeanDice`` handler, NaN where no slice has a tumour.
+    """MONAI's ``MeanDice`` handler, but NaN if no slice has a tumour.
 
-    Slices without a tumour are left out of the mean. When nothing is left, MONAI returns 0, as for a network that
-    finds none of the tumours.
+    Slices without a tumour are left out of the mean. If none is left, MONAI returns 0, as if the network had found none
+    of the tumours.
     """
 
     def compute(self) -> Any:
@@ -23,9 +23,9 @@ class DefinedDice(MeanDice):
 
 
 def not_worse(current: float, best: float) -> bool:
-    """Whether a metric is better than the best so far; where they can't be compared, the later one counts as better.
+    """Whether a metric is better than the best so far, or one of the two is NaN.
 
-    For ``metric_cmp_fn`` of MONAI's evaluators: with an undefined Dice, the last epoch is the best one.
+    For ``metric_cmp_fn`` of MONAI's evaluators: if Dice is undefined, the last epoch is the best one.
 
     Example:
         >>> not_worse(0.5, 0.4), not_worse(0.4, 0.4), not_worse(float("nan"), float("nan"))

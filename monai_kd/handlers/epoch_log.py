@@ -1,4 +1,4 @@
-"""One line an epoch: console, CSV, TensorBoard, curves."""
+"""The log of a training, with one line for each epoch: console, CSV, TensorBoard, curves."""
 
 from __future__ import annotations
 
@@ -23,23 +23,24 @@ logger = logging.getLogger(__name__)
 
 
 class EpochLog:
-    """Average every loss term over an epoch and report it by name, with the validation metrics and the time left.
+    """Log the mean of every loss term over each epoch, the validation metrics, and the remaining time.
 
-    Writes ``log.csv`` (all epochs, rewritten whole), ``curves.png`` and TensorBoard events into the folder of the run.
-    Attach it after the validation handler. Columns: ``epoch``, ``seconds``, ``learning_rate``, ``loss``,
+    Writes ``log.csv`` (all epochs, rewritten each time), ``curves.png`` and TensorBoard events into the folder of the
+    run. Attach it after the validation handler. Columns: ``epoch``, ``seconds``, ``learning_rate``, ``loss``,
     ``loss/<term>`` before weighting, ``weighted/<term>``, ``val/<metric>``.
 
-    A metric that is NaN is logged as undefined and left out of files and curves.
+    A metric that is NaN is logged as undefined and left out of the files and curves.
 
-    Training that starts from trained weights can be held against them: they are validated before the first epoch, as
-    epoch 0 of the log, and when no epoch was better than that, it is said at the end. They are never the best epoch.
+    With ``validate_initial``, the initial weights are validated before the first epoch, as epoch 0 of the log, for a
+    training that starts from trained weights. They are never the best epoch. If no epoch is better, a warning is logged
+    at the end.
 
     Args:
         output_dir: folder of the run.
-        evaluator: the validation engine, whose metrics are reported.
-        optimizer: whose learning rate is reported.
-        title: of the curves.
-        save: whether this process reports; under DDP all take part in the averages, one reports.
+        evaluator: the validation engine, whose metrics are logged.
+        optimizer: the optimiser, whose learning rate is logged.
+        title: title of the curves.
+        save: whether this process writes; with DDP, all processes take part in the means, and one writes.
         validate_initial: whether to validate before the first epoch.
     """
 
@@ -68,7 +69,7 @@ class EpochLog:
     def attach(self, engine: Engine) -> None:
         if self.validate_initial:
             engine.add_event_handler(Events.EPOCH_STARTED(once=1), self._validate_initial)
-            engine.add_event_handler(Events.COMPLETED, self._hold_against_initial)
+            engine.add_event_handler(Events.COMPLETED, self._compare_with_initial)
         engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
@@ -76,7 +77,7 @@ class EpochLog:
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
 
     def _validate_initial(self, _engine: Engine) -> None:
-        # MONAI's own way, exec_at_start of ValidationHandler, validates twice and takes what it finds for an epoch's.
+        # exec_at_start of MONAI's ValidationHandler would validate twice, and count the result as that of an epoch.
         state = self.evaluator.state
         best = state.best_metric, state.best_metric_epoch
         self.evaluator.run(1)
@@ -85,15 +86,15 @@ class EpochLog:
         metrics = self._metrics()
         self.rows.append({"epoch": 0, **metrics})
         if self.save:
-            logger.info("before the first epoch: %s", self._found(metrics))
+            logger.info("before the first epoch: %s", self._metrics_text(metrics))
 
-    def _hold_against_initial(self, _engine: Engine) -> None:
+    def _compare_with_initial(self, _engine: Engine) -> None:
         state = self.evaluator.state
         name = state.key_metric_name
         before = self.rows[0].get(f"val/{name}") if self.rows[0]["epoch"] == 0 else None
         if self.save and before is not None and not self.evaluator.metric_cmp_fn(state.best_metric, before):
             logger.warning(
-                "no epoch was better than what training started from: val %s was %.4f, and is %.4f in the best epoch.",
+                "no epoch was better than the initial weights: val %s was %.4f, and is %.4f in the best epoch.",
                 *(name, before, state.best_metric),
             )
 
@@ -101,7 +102,7 @@ class EpochLog:
         values = {f"val/{name}": float(value) for name, value in self.evaluator.state.metrics.items()}
         return {name: value for name, value in values.items() if not math.isnan(value)}
 
-    def _found(self, metrics: dict[str, float]) -> str:
+    def _metrics_text(self, metrics: dict[str, float]) -> str:
         names = [f"val/{name}" for name in self.evaluator.state.metrics]
         return "  ".join(
             f"val {name.removeprefix('val/')} {f'{metrics[name]:.4f}' if name in metrics else 'undefined'}"
@@ -148,7 +149,7 @@ class EpochLog:
             return
         left = sum(self._durations) / len(self._durations) * (epochs - epoch)
         terms = ", ".join(f"{k.removeprefix('weighted/')} {v:.4f}" for k, v in row.items() if k.startswith("weighted/"))
-        found = self._found(metrics) if validated else ""
+        found = self._metrics_text(metrics) if validated else ""
         best = self.evaluator.state
         if best.best_metric_epoch > 0 and not math.isnan(best.best_metric):
             found += f"  (best {float(best.best_metric):.4f} in epoch {best.best_metric_epoch})"
@@ -157,12 +158,12 @@ class EpochLog:
         self._write(row)
 
     def _write(self, row: dict[str, float]) -> None:
-        # What was only validated, or not validated, lacks columns and does not set their order.
+        # Rows of epoch 0, and of epochs without validation, lack columns; the longest row gives the order.
         columns = list(dict.fromkeys(name for each in sorted(self.rows, key=len, reverse=True) for name in each))
         write_table(self.rows, columns, self.output_dir / "log.csv")
         plot_curves(self.rows, self.output_dir / "curves.png", self.title)
         if self._writer is None:
-            # purge_step hides what an interrupted run wrote of epochs that are run again.
+            # purge_step hides the events that an interrupted run wrote for epochs that are run again.
             self._writer = SummaryWriter(str(self.output_dir / "tensorboard"), purge_step=int(row["epoch"]))
         for name, value in row.items():
             if name != "epoch":

@@ -1,4 +1,4 @@
-"""Randomness that depends on the seed and the epoch alone."""
+"""Random numbers that depend only on the seed and the epoch."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _LARGEST_SEED = 2**32 - 1
 
 
 class EpochSeed:
-    """Seed everything random anew when an epoch starts, from the seed and the number of the epoch.
+    """Seed all random number generators at the start of each epoch, from the seed and the number of the epoch.
 
-    An epoch then draws the same batches, flips and dropout masks whether the run was interrupted before it or not:
-    that is what makes resuming exact, with any number of loader workers.
+    An epoch then has the same batches, flips and dropout masks whether or not the run was interrupted before it, with
+    any number of loader workers. So a resumed run gives exactly the same results.
 
     Args:
-        seed: of the run, not negative.
+        seed: seed of the run, not negative.
         loader: the training loader; its ``generator`` orders the batches and seeds the workers.
-        rank: process number under DDP; processes draw different augmentation.
+        rank: rank of this process with DDP; each process has its own augmentation.
 
     Raises:
-        ValueError: ``loader`` has no generator of its own, or keeps its workers from one epoch to the next: its order,
-            or its augmentation, would depend on what ran before.
+        ValueError: ``loader`` has no generator of its own, or has persistent workers: the order of the batches, or the
+            augmentation, would depend on earlier epochs.
     """
 
     def __init__(self, seed: int, loader: DataLoader, rank: int = 0) -> None:
@@ -42,7 +42,7 @@ class EpochSeed:
         engine.add_event_handler(Events.EPOCH_STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
-        # SeedSequence mixes the numbers well, so that neighbouring seeds and epochs do not overlap.
+        # SeedSequence mixes the numbers, so that adjacent seeds and epochs have independent streams.
         words = np.random.SeedSequence([self.seed, engine.state.epoch, self.rank]).generate_state(2)
         seed = int(words[0]) % _LARGEST_SEED
         random.seed(seed)
@@ -50,6 +50,6 @@ class EpochSeed:
         torch.manual_seed(seed)
         set_rnd(self.loader.dataset, seed)
         self.loader.generator.manual_seed(int(words[1]))
-        # The iterator of the epoch before draws from the generator once more when it is asked past its end, which an
-        # interrupted run never does: begin with a new one.
+        # At its end, the iterator of the previous epoch draws from the generator once more, which it does not in an
+        # interrupted run: begin with a new iterator.
         engine.set_data(self.loader)

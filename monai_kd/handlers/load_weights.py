@@ -1,4 +1,4 @@
-"""Weights for a run: strictly, or not at all."""
+"""Strict loading of weights at the start of a run."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ["LoadWeights"]
 
 
 class LoadWeights:
-    """Load a checkpoint into a network when an engine starts, so that a config can be looked at without one.
+    """Load a checkpoint into a network when an engine starts; a config can be inspected without the checkpoint.
 
-    MONAI's ``CheckpointLoader`` may leave out what does not fit; this refuses it.
+    MONAI's ``CheckpointLoader`` can skip weights that do not fit; here they are an error.
 
     Args:
-        network: gets the weights.
-        checkpoint: a bare state dict.
+        network: the network that gets the weights.
+        checkpoint: file with a state dict.
 
     Raises:
-        FileNotFoundError: at the start of the run, when there is no such file.
-        ValueError: then, when the checkpoint is not one of this network.
+        FileNotFoundError: when the engine starts: there is no such file.
+        ValueError: when the engine starts: the checkpoint does not fit the network.
     """
 
     def __init__(self, network: nn.Module, checkpoint: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of what the network finds on validation slices."""
+"""Pictures of the predicted masks on validation slices."""
 
 from __future__ import annotations
 
@@ -22,37 +22,36 @@ __all__ = ["OverlayGrid"]
 
 
 def _fullest_slice(masks: np.ndarray) -> int:
-    """Of a volume, (…, X, Y, Z), the slice with the most of any mask; without any, the middle one."""
+    """Index of the slice of a volume, (…, X, Y, Z), with the largest area of masks; the middle one without masks."""
     areas = masks.reshape(-1, masks.shape[-1]).sum(axis=0)
     return int(areas.argmax()) if areas.any() else len(areas) // 2
 
 
 def _masks(tensor: torch.Tensor, classes: int) -> np.ndarray:
-    """(X, Y) or (X, Y, Z) of one class, (C, X, Y) or (C, X, Y, Z) of several; 0 or 1."""
+    """Masks with values 0 and 1: (X, Y) or (X, Y, Z) for one class, (C, X, Y) or (C, X, Y, Z) for several."""
     masks = np.asarray(separate_masks(torch.as_tensor(tensor).cpu(), classes).float())
     return masks[0] if classes == 1 else masks
 
 
 def _dice(prediction: np.ndarray, truth: np.ndarray) -> float:
-    """Mean over the classes that are there, in truth or prediction; NaN without any."""
+    """Mean Dice over the classes that occur in the truth or the prediction; NaN if none occurs."""
     pairs = [(prediction, truth)] if prediction.ndim == 2 else zip(prediction, truth, strict=True)
     defined = [2 * float((p * t).sum()) / float(p.sum() + t.sum()) for p, t in pairs if p.any() or t.any()]
     return sum(defined) / len(defined) if defined else float("nan")
 
 
 class OverlayGrid:
-    """Write a grid of slices (image, truth, prediction) whenever validation finds a new best.
+    """Write a grid of slices (image, truth, prediction) after each new best validation.
 
-    Attach it to the validation engine, after its post-processing made masks. The same slices are shown each time,
-    spread evenly over the validation data; of a volume, the slice with the most of the tumour, and of several masks the
-    first one.
+    Attach it to the validation engine, after the post-processing to masks. The same slices are shown each time, spread
+    evenly over the validation data. Of a volume, the first channel of the slice with the largest true tumour is shown.
 
     Args:
         path: the PNG to write.
-        count: slices to show.
+        count: number of slices.
         class_names: name of each class number, for the captions.
         save: whether this process writes.
-        mask_names: of the classes that are segmented; several have a colour each.
+        mask_names: names of the segmented classes; each of several has its own colour.
     """
 
     def __init__(
@@ -78,7 +77,7 @@ class OverlayGrid:
 
     def _begin(self, engine: Any) -> None:
         loader = engine.state.dataloader
-        # Of several processes, each has a part of the slices.
+        # With DDP, each process has a part of the slices.
         length = len(loader.dataset if loader.sampler is None else loader.sampler)
         self._shown = {int(i) for i in np.linspace(0, length - 1, min(self.count, length))}
         self._seen, self._panels = 0, []

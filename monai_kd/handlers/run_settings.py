@@ -1,4 +1,4 @@
-"""What a run is made with, kept beside its checkpoints."""
+"""The settings of a run, in ``settings.json`` beside its checkpoints."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ..io.trained import begin_settings, read_settings, read_trained
 
 __all__ = ["RunSettings"]
 
-# What training writes beside settings.json, see docs/training.md.
-_OF_A_RUN = (
+# Files that training writes beside settings.json, see docs/training.md.
+_RUN_FILES = (
     "model.pt",
     "last.ckpt",
     "log.csv",
@@ -26,30 +26,30 @@ _OF_A_RUN = (
     "confusion.png",
     "tensorboard",
 )
-# What may differ between the parts of a run that was interrupted; all else would make another run of it.
+# Settings that may change when a run is resumed, because the losses do not depend on them, and `epochs`.
 _FREE = frozenset({"bundle_root", "epochs", "resume", "teacher_store", "val_interval", "workers"})
 
 logger = logging.getLogger(__name__)
 
 
 class RunSettings:
-    """Write ``settings.json`` when training begins; put an earlier run aside, or check that it is the one to resume.
+    """Write ``settings.json`` when training starts; move an earlier run to a subfolder, or check the run to resume.
 
-    Attach it behind `TrainingCheckpoint`: then nothing on disk is touched before all of the run has been built and,
-    when resuming, restored. A misspelt value does not cost an earlier run its place.
+    Attach it after `TrainingCheckpoint`: then nothing on disk changes before the whole run has been built and, when
+    resuming, restored. So an invalid setting does not move an earlier run.
 
     Args:
         output_dir: folder of the run.
-        settings: name to value; what is no JSON is written as text.
-        resume: go on with the run in the folder, which must have been made with the same settings, those apart that
-            leave the losses alone, and ``epochs``.
-        save: whether this process writes; under DDP only the first one does.
-        serving: whether somebody may be using the ``model.pt`` of the folder: then a copy of it is put aside, and it
-            stays until the first validated epoch takes its place.
+        settings: name to value; values that JSON does not support are written as text.
+        resume: whether to resume the run in the folder. Its settings must be the same, except ``epochs`` and those that
+            the losses do not depend on.
+        save: whether this process writes; with DDP, only rank 0 does.
+        serving: whether ``model.pt`` of the folder may be in use, as by a server: then it is copied, not moved, and
+            stays in place until it is replaced after the first validated epoch.
 
     Raises:
-        ValueError: when training begins: the run to go on with was made with other settings; or the ``model.pt`` that
-            stays in the folder, of that run or served, does not belong to the ``settings.json`` beside it.
+        ValueError: when training starts: the run to resume has other settings, or a ``model.pt`` that stays in the
+            folder does not belong to the ``settings.json`` beside it.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class RunSettings:
     ) -> None:
         self.output_dir, self.resume, self.save = Path(output_dir), bool(resume), bool(save)
         self.serving = bool(serving)
-        # As they will be read again: tuples are lists, devices are text.
+        # As they are read from the file: tuples become lists, and devices text.
         self.settings = json.loads(json.dumps(dict(settings), default=str))
 
     @property
@@ -78,33 +78,33 @@ class RunSettings:
             self._check_same()
         elif self.save:
             if self.serving and model.is_file():
-                # What does not belong together is refused before anything is moved.
+                # Raises an error if model.pt and settings.json do not match, before anything is moved.
                 read_trained(model)
-            self._put_aside()
+            self._move_earlier_run()
         if self.save:
             clear_partial(self.output_dir)
             begin_settings(self.settings, model)
-        # For `TrainingCheckpoint`, which saves weights together with the settings that they come from.
+        # For `TrainingCheckpoint`, which saves weights together with their settings.
         cast(Any, engine.state).run_settings = self.settings
 
     def _check_same(self) -> None:
         if not self.path.is_file():
             return
         earlier = read_settings(self.path)
-        other = [
+        changed = [
             f"{name} was {earlier[name]!r} and is {value!r}"
             for name, value in self.settings.items()
             if name in earlier and name not in _FREE and earlier[name] != value
         ]
-        if other:
+        if changed:
             raise ValueError(
-                f"resume: the run in {self.output_dir} was made otherwise: {'; '.join(other)}. Set these as they were, "
-                "or choose another output_dir for a new run."
+                f"resume: the run in {self.output_dir} has other settings: {'; '.join(changed)}. Restore these, or "
+                "choose another output_dir for a new run."
             )
 
-    def _put_aside(self) -> None:
-        # An earlier run has taken hours; whoever starts another in its folder may not have meant to lose it.
-        found = [self.output_dir / name for name in _OF_A_RUN if (self.output_dir / name).exists()]
+    def _move_earlier_run(self) -> None:
+        # An earlier run may have taken hours, so it is never overwritten.
+        found = [self.output_dir / name for name in _RUN_FILES if (self.output_dir / name).exists()]
         if not any(path.name in ("model.pt", "last.ckpt") for path in found):
             return
         number = 1
@@ -113,8 +113,8 @@ class RunSettings:
         aside = self.output_dir / f"earlier-{number}"
         aside.mkdir()
         if self.path.is_file():
-            # A copy, and first of all: weights are never without their settings, whenever this is interrupted. What
-            # stays is replaced when the new run's settings are written.
+            # Copied, and first: the weights then have their settings beside them even if this is interrupted. The
+            # original is replaced when the settings of the new run are written.
             shutil.copy2(self.path, aside / self.path.name)
         for path in found:
             if self.serving and path.name == "model.pt":
@@ -122,5 +122,6 @@ class RunSettings:
             else:
                 path.rename(aside / path.name)
         logger.warning(
-            "%s holds an earlier run: now in %s. To go on with it instead, set --resume True.", self.output_dir, aside
+            "%s held an earlier run, which is now in %s. To resume a run instead, set --resume True.",
+            *(self.output_dir, aside),
         )

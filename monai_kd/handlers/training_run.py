@@ -1,4 +1,4 @@
-"""All that a training run keeps: seeds, schedule, log, checkpoints and settings, attached in the right order."""
+"""The handlers of a training run: seeds, schedule, log, checkpoints and settings, attached in the right order."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ class TrainingRun:
 
     Args:
         output_dir: folder of the run.
-        settings: of the run, see `RunSettings`.
-        network: the bare student (not its DDP wrapper).
-        loss: its projections are saved for resuming.
-        optimizer, lr_scheduler: as trained with.
+        settings: settings of the run, see `RunSettings`.
+        network: the student itself, not its DDP wrapper.
+        loss: the loss, whose projections are needed for resuming.
+        optimizer, lr_scheduler: those of the training.
         loader: the training loader.
         evaluator: the validation engine.
-        seed: of the run, see `EpochSeed`.
-        resume: go on with the run in the folder.
-        init_checkpoint: weights to start from, loaded strictly; held against the epochs of the run.
-        serving: whether somebody may be using the ``model.pt`` of the folder, see `RunSettings`.
-        rank: number of this process among those of torchrun; the first one writes.
-        title: of the curves.
-        best_epoch_by: what decides which epoch ``model.pt`` is of, for the settings; see `monai_kd.data.best_epoch_by`.
+        seed: seed of the run, see `EpochSeed`.
+        resume: whether to resume the run in the folder.
+        init_checkpoint: weights to start from, loaded strictly, and validated before the first epoch.
+        serving: whether ``model.pt`` of the folder may be in use, see `RunSettings`.
+        rank: rank of this process; rank 0 writes.
+        title: title of the curves.
+        best_epoch_by: how the epoch of ``model.pt`` is chosen, for the settings; see `monai_kd.data.best_epoch_by`.
 
     Raises:
-        ValueError: as the handlers that it is made of.
+        ValueError: as the handlers listed above.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class TrainingRun:
         self.handlers.append(self.log)
         if init_checkpoint is not None:
             self.handlers.append(LoadWeights(network, init_checkpoint))
-        # The settings last: nothing on disk is touched before all else of the run is known to work.
+        # RunSettings last: nothing on disk changes before all other handlers have started.
         self.handlers += [self.checkpoint, RunSettings(output_dir, settings, resume, save, serving)]
 
     def attach(self, engine: Engine) -> None:

@@ -63,18 +63,18 @@ def class_patient_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """
     patients = grouped(rows, lambda row: (str(row["group"]), int(row["class"])))
     result = []
-    for (group, number), own in patients.items():
-        names = _names(own[0])
-        mean = _probabilities(own, names).mean(axis=0)
+    for (group, number), members in patients.items():
+        names = _names(members[0])
+        mean = _probabilities(members, names).mean(axis=0)
         predicted = int(mean.argmax())
         result.append(
             {
                 "group": group,
-                "patients": joined(own, "patient"),
-                "fold": joined(own, "fold"),
+                "patients": joined(members, "patient"),
+                "fold": joined(members, "fold"),
                 "class": number,
-                "class_name": own[0]["class_name"],
-                "slices": len(own),
+                "class_name": members[0]["class_name"],
+                "slices": len(members),
                 "predicted": predicted,
                 "predicted_name": names[predicted],
                 "correct": predicted == number,
@@ -177,10 +177,10 @@ def class_summary_table(summary: Mapping[str, Any]) -> str:
     lines += [[name, *(_cell(part["metrics"][name]) for part in parts.values())] for name in CLASS_METRICS]
     names = list(summary["over_slices"]["classes"])
     for row, name in enumerate(names):
-        own = [part["classes"][name] for part in parts.values()]
+        class_parts = [part["classes"][name] for part in parts.values()]
         lines.append([name, "", ""])
-        lines.append(["  count", *(str(each["count"]) for each in own)])
-        lines += [["  " + metric, *(_number(each[metric]) for each in own)] for metric in PER_CLASS_METRICS]
+        lines.append(["  count", *(str(each["count"]) for each in class_parts)])
+        lines += [["  " + metric, *(_number(each[metric]) for each in class_parts)] for metric in PER_CLASS_METRICS]
         for column, other in enumerate(names):
             counts = [str(part["confusion"][row][column]) for part in parts.values()]
             lines.append([f"  predicted as {other}", *counts])

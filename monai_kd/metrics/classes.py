@@ -149,9 +149,9 @@ def weighted_class_metrics(
         # Multiplied by n², so that a single nonzero cell gives exactly 0 / 0, for fractional weights too.
         kappa = (total * right.sum(axis=1) - by_chance) / (total * total - by_chance)
     gap = np.eye(CALIBRATION_BINS)[calibration_bins(confidence)] * ((predicted == truth) - confidence)[:, None]
-    own = scores[np.arange(len(truth)), truth]
-    impossible = own == 0
-    loss = weight @ -np.log(np.where(impossible, 1, own)) / total
+    true_probability = scores[np.arange(len(truth)), truth]
+    impossible = true_probability == 0
+    loss = weight @ -np.log(np.where(impossible, 1, true_probability)) / total
     overall = {
         "accuracy": right.sum(axis=1) / total,
         "balanced_accuracy": recall.mean(axis=1),
@@ -215,10 +215,12 @@ def _area(scores: NDArray, positive: NDArray, weight: NDArray) -> NDArray:
     # By ranks: pairs with a lower score count 1, and pairs with the same score count one half.
     order = np.argsort(scores, kind="stable")
     starts = np.flatnonzero(np.diff(scores[order], prepend=-1))
-    ours, theirs = (np.add.reduceat((weight * chosen)[:, order], starts, axis=1) for chosen in (positive, ~positive))
-    below = np.cumsum(theirs, axis=1) - theirs
+    positives, negatives = (
+        np.add.reduceat((weight * chosen)[:, order], starts, axis=1) for chosen in (positive, ~positive)
+    )
+    below = np.cumsum(negatives, axis=1) - negatives
     with np.errstate(invalid="ignore"):
-        return (ours * (below + theirs / 2)).sum(axis=1) / (ours.sum(axis=1) * theirs.sum(axis=1))
+        return (positives * (below + negatives / 2)).sum(axis=1) / (positives.sum(axis=1) * negatives.sum(axis=1))
 
 
 def _class_numbers(classes: ArrayLike, number: int, name: str) -> NDArray:

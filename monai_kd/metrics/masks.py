@@ -79,24 +79,24 @@ def mask_metrics(prediction: torch.Tensor, truth: torch.Tensor, spacing: Sequenc
     spacing = [float(length) for length in spacing]
     if len(spacing) != 2 or not all(math.isfinite(length) and length > 0 for length in spacing):
         raise ValueError(f"spacing must be two positive numbers, in mm, got {spacing}.")
-    found, wanted = _batch(prediction), _batch(truth)
-    empty, nothing = not found.any(), not wanted.any()
+    predicted, true = _batch(prediction), _batch(truth)
+    no_prediction, no_truth = not predicted.any(), not true.any()
     values: dict[str, float | None] = dict.fromkeys(MASK_METRICS)
     pixel = spacing[0] * spacing[1]
-    values["truth_area_mm2"] = float(wanted.sum(dtype=torch.float64)) * pixel
-    values["predicted_area_mm2"] = float(found.sum(dtype=torch.float64)) * pixel
-    if not (empty and nothing):
-        values["dice"] = float(compute_dice(found, wanted, ignore_empty=False))
-        values["iou"] = float(compute_iou(found, wanted, ignore_empty=False))
-    counts = get_confusion_matrix(found, wanted)
-    if not nothing:
+    values["truth_area_mm2"] = float(true.sum(dtype=torch.float64)) * pixel
+    values["predicted_area_mm2"] = float(predicted.sum(dtype=torch.float64)) * pixel
+    if not (no_prediction and no_truth):
+        values["dice"] = float(compute_dice(predicted, true, ignore_empty=False))
+        values["iou"] = float(compute_iou(predicted, true, ignore_empty=False))
+    counts = get_confusion_matrix(predicted, true)
+    if not no_truth:
         values["sensitivity"] = float(compute_confusion_matrix_metric("sensitivity", counts))
-    if not empty:
+    if not no_prediction:
         values["precision"] = float(compute_confusion_matrix_metric("precision", counts))
-    if not (empty or nothing):
-        values["hd95_mm"] = float(compute_hausdorff_distance(found, wanted, percentile=95, spacing=spacing))
+    if not (no_prediction or no_truth):
+        values["hd95_mm"] = float(compute_hausdorff_distance(predicted, true, percentile=95, spacing=spacing))
         values["surface_distance_mm"] = float(
-            compute_average_surface_distance(found, wanted, symmetric=True, spacing=spacing)
+            compute_average_surface_distance(predicted, true, symmetric=True, spacing=spacing)
         )
     return values
 

@@ -47,18 +47,18 @@ def mask_patient_rows(rows: Sequence[Row], mask_names: Sequence[str] = ("tumour"
         ``<metric>_<class>`` of each class follow.
     """
     result = []
-    for group, own in grouped(rows, _patient).items():
+    for group, members in grouped(rows, _patient).items():
         row: dict[str, Any] = {
             "group": group,
-            "patients": joined(own, "patient"),
-            "class_names": joined(own, "class_name"),
-            "fold": joined(own, "fold"),
-            "slices": len(own),
+            "patients": joined(members, "patient"),
+            "class_names": joined(members, "class_name"),
+            "fold": joined(members, "fold"),
+            "slices": len(members),
         }
         for ending in ("", *class_columns(mask_names).values()):
-            row[f"missed_tumours{ending}"] = sum(is_missed(slice_, ending) for slice_ in own)
+            row[f"missed_tumours{ending}"] = sum(is_missed(slice_, ending) for slice_ in members)
             for metric in MASK_METRICS:
-                values = _defined(own, metric + ending)
+                values = _defined(members, metric + ending)
                 row[metric + ending] = float(np.mean(values)) if values else None
         result.append(row)
     return result

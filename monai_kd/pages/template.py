@@ -1,4 +1,4 @@
-"""Templates of pages, and how text of strangers gets into them."""
+"""HTML templates, with escaping of untrusted text."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["page_template"]
 
 
 def page_template(name: str, package: str) -> Template:
-    """A template of a package, which may include those of this one.
+    """A template of a package, which may include templates of this package.
 
-    Text is escaped for HTML, and characters that show nothing or turn the direction of writing as `printable` does.
+    Text is escaped for HTML, and invisible characters and those that change the writing direction by `printable`.
 
     Args:
-        name: of the file.
-        package: that it lies in.
+        name: name of the template file.
+        package: package of the file.
     """
     loader = ChoiceLoader([PackageLoader(package, "."), PackageLoader(__package__, ".")])
     environment = Environment(
@@ -34,5 +34,5 @@ def page_template(name: str, package: str) -> Template:
 
 
 def _shown(value: Any) -> Any:
-    # Macros give whole lines of HTML, whose values went through here already.
+    # Macros return HTML, whose values have already been escaped here.
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -1,4 +1,4 @@
-"""What a classifier takes for what, and whether it is right as often as it says."""
+"""Confusion matrix and reliability diagram of a classifier."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ __all__ = ["plot_confusion", "plot_reliability"]
 
 
 def plot_confusion(matrix: ArrayLike, class_names: Sequence[str], path: str | Path, title: str = "") -> None:
-    """Draw a confusion matrix: counts, shares of their row, and cells the darker the larger the share.
+    """Draw a confusion matrix with counts and shares of the rows; darker cells have larger shares.
 
     Args:
-        matrix: counts, rows true and columns predicted classes, as `monai_kd.metrics.confusion_matrix` gives them.
-        class_names: in the order of the rows.
+        matrix: counts, with true classes as rows and predicted classes as columns, as returned by
+            `monai_kd.metrics.confusion_matrix`.
+        class_names: names in the order of the rows.
         path: the PNG to write.
-        title: above the picture.
+        title: title of the picture.
 
     Shape:
         - matrix: (C, C)
 
     Raises:
-        ValueError: the matrix is not (C, C), or its counts are not finite or negative.
+        ValueError: the matrix is not (C, C), or a count is negative or not finite.
     """
     counts = np.asarray(matrix, dtype=float)
     number = len(class_names)
@@ -71,24 +72,25 @@ def plot_reliability(
     bins: int = CALIBRATION_BINS,
     counted: str = "slices",
 ) -> None:
-    """Draw how often predictions of each confidence are right, and below it how many of them there are.
+    """Draw a reliability diagram: accuracy by confidence, and below it the number of predictions.
 
-    On the diagonal the two agree. The expected calibration error under the title is the mean distance between accuracy
-    and mean confidence of a bin, weighted by the counts, as in `monai_kd.metrics.class_metrics`.
+    On the diagonal, accuracy and confidence are equal. The expected calibration error under the title is the mean
+    distance between accuracy and mean confidence of a bin, weighted by the counts, as in
+    `monai_kd.metrics.class_metrics`.
 
     Args:
-        confidence: probability of the most probable class, one a slice or patient.
+        confidence: probability of the most probable class for each slice or patient.
         correct: whether that class is the true one.
         path: the PNG to write.
-        title: above the picture.
-        bins: of equal width.
-        counted: what each prediction is about, for the captions.
+        title: title of the picture.
+        bins: number of bins, of equal width.
+        counted: what the predictions are of, such as ``"slices"``, for the captions.
 
     Shape:
         - confidence and correct: (N,)
 
     Raises:
-        ValueError: shapes do not fit, there is nothing to draw, a confidence lies outside 0 … 1, or there are no bins.
+        ValueError: shapes do not fit, there are no predictions, a confidence is outside 0 … 1, or there are no bins.
     """
     sure, right = np.asarray(confidence, dtype=float), np.asarray(correct, dtype=float)
     if sure.ndim != 1 or sure.shape != right.shape or not sure.size:
@@ -107,7 +109,7 @@ def plot_reliability(
     style = {"width": 1 / bins, "edgecolor": "white", "linewidth": 0.8}
     upper.bar(middles, hits[filled] / counts[filled], color="#1f77b4", label="accuracy", **style)
     upper.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1, label="accuracy = confidence")
-    # A bar of height 0 cannot be seen: the dots tell it from an empty bin.
+    # A bar of height 0 is invisible: the dots distinguish it from an empty bin.
     means = sums[filled] / counts[filled]
     upper.plot(means, hits[filled] / counts[filled], "o", color="#d62728", markersize=4, label="at the mean confidence")
     upper.set(ylabel="accuracy", ylim=(-0.02, 1.02))

@@ -1,4 +1,4 @@
-"""Training curves as a picture."""
+"""Training curves."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def plot_curves(rows: Sequence[Mapping[str, float]], path: str | Path, title: st
     """Draw the weighted loss terms and the validation metrics over the epochs.
 
     Args:
-        rows: one mapping an epoch, as `monai_kd.handlers.EpochLog` keeps them: ``epoch``, ``loss``,
-            ``weighted/<term>``, ``val/<metric>``.
+        rows: one mapping for each epoch, as in `monai_kd.handlers.EpochLog`: ``epoch``, ``loss``, ``weighted/<term>``,
+            ``val/<metric>``.
         path: the PNG to write.
-        title: above the picture.
+        title: title of the picture.
 
     Raises:
         ValueError: there are no rows.
@@ -29,7 +29,7 @@ def plot_curves(rows: Sequence[Mapping[str, float]], path: str | Path, title: st
     figure = Figure(figsize=(10, 4), layout="constrained")
     losses, metrics = figure.subplots(1, 2)
     names = list(dict.fromkeys(name for row in rows for name in row))
-    # One epoch is a point, not a line.
+    # Markers, since a single epoch has no line.
     style = {"marker": "o", "markersize": 3, "linewidth": 1.4}
 
     def draw(axes, name: str, label: str, **kwargs) -> None:
@@ -38,7 +38,7 @@ def plot_curves(rows: Sequence[Mapping[str, float]], path: str | Path, title: st
 
     draw(losses, "loss", "total", color="black")
     for name in names:
-        # A term of weight 0 has no place on a logarithmic axis.
+        # A term of weight 0 can't be drawn on a logarithmic axis.
         if name.startswith("weighted/") and any(row.get(name) for row in rows):
             draw(losses, name, name.removeprefix("weighted/"))
         elif name.startswith("val/"):
@@ -48,7 +48,7 @@ def plot_curves(rows: Sequence[Mapping[str, float]], path: str | Path, title: st
     for axes in (losses, metrics):
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[1]:
-            # Beside the curves: there are often too many for a free corner.
+            # Outside the axes: there are often too many curves for a free corner.
             axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
         axes.set_xlim(rows[0]["epoch"] - 0.5, rows[-1]["epoch"] + 0.5)
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)

@@ -15,10 +15,10 @@ from ..io.atomic import atomic_write
 
 __all__ = ["OverlayPanel", "class_colours", "draw_legend", "draw_outline", "draw_outlines", "plot_overlays"]
 
-# Bright on the slice, dark in the captions on white.
+# Bright colours on the slice, dark ones for the captions on white.
 TRUTH_COLOUR, PREDICTION_COLOUR = "#3ddc84", "#ff5252"
 TRUTH_CAPTION, PREDICTION_CAPTION = "#1b8a4b", "#c62828"
-# Okabe and Ito 2008, https://jfly.uni-koeln.de/color/, without black: they differ for the colour-blind too.
+# Okabe and Ito 2008, https://jfly.uni-koeln.de/color/, without black: distinguishable with colour blindness too.
 CLASS_COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2")
 _CELL = 1.9  # inches
 
@@ -28,11 +28,11 @@ class OverlayPanel:
     """One slice to show.
 
     Attributes:
-        image: (X, Y), any range; x is the column of the picture, as MONAI's readers give it.
-        truth: (X, Y), 0 or 1, or ``None`` when it is not known; of several classes (C, X, Y).
-        prediction: (X, Y), 0 or 1; of several classes (C, X, Y).
-        title: above the slice.
-        mask_names: of the classes, in the order of the masks.
+        image: (X, Y), any range; x is the column of the picture, as in the arrays of MONAI's readers.
+        truth: (X, Y), 0 or 1, or (C, X, Y) for several classes; ``None`` when it is not known.
+        prediction: (X, Y), 0 or 1, or (C, X, Y) for several classes.
+        title: caption of the slice.
+        mask_names: names of the classes, in the order of the masks.
     """
 
     image: np.ndarray
@@ -43,26 +43,26 @@ class OverlayPanel:
 
 
 def class_colours(count: int) -> list[str]:
-    """A colour for each of several classes, as matplotlib names it; they repeat after the seventh."""
+    """Colours for several classes, for matplotlib; they repeat after the seventh."""
     return [CLASS_COLOURS[number % len(CLASS_COLOURS)] for number in range(count)]
 
 
 def draw_outline(axes: Axes, mask: np.ndarray, colour: str) -> None:
-    """Draw the outline of a mask over ``axes.imshow(image.T)``, without changing what part of the image is seen.
+    """Draw the outline of a mask over ``axes.imshow(image.T)``, without changing the visible part of the image.
 
     Args:
-        axes: where the image of the same shape is.
-        mask: (X, Y), 0 or 1; nothing is drawn when it is empty.
-        colour: as matplotlib names it.
+        axes: axes with an image of the same shape.
+        mask: (X, Y), 0 or 1; nothing is drawn for an empty mask.
+        colour: colour for matplotlib.
     """
     if mask.any():
-        # Padded, so that a mask that touches the border has a closed outline.
+        # Padded, so that a mask at the border has a closed outline.
         width, height = mask.shape
         lines = axes.contour(
             np.pad(mask.T, 1), levels=[0.5], colors=[colour], linewidths=1.2, extent=(-1, width, -1, height)
         )
         lines.set_clip_on(False)
-        # The padding must not shrink the slice beside the one without an outline.
+        # Otherwise the padding would make the slice smaller than one without an outline.
         axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
 
 
@@ -70,23 +70,23 @@ def draw_outlines(axes: Axes, masks: np.ndarray, colour: str) -> None:
     """`draw_outline` of one mask in ``colour``, or of the masks of several classes in `class_colours`.
 
     Args:
-        axes: where the image is.
+        axes: axes with the image.
         masks: (X, Y), or (C, X, Y).
-        colour: of one mask.
+        colour: colour of a single mask.
     """
     if masks.ndim == 2:
         draw_outline(axes, masks, colour)
         return
-    for mask, own in zip(masks, class_colours(len(masks)), strict=True):
-        draw_outline(axes, mask, own)
+    for mask, class_colour in zip(masks, class_colours(len(masks)), strict=True):
+        draw_outline(axes, mask, class_colour)
 
 
 def draw_legend(figure: Figure, names: Sequence[str], text: str = "black") -> None:
-    """Say below a figure which of the `class_colours` is which class.
+    """Draw a legend of the `class_colours` below a figure.
 
     Args:
-        figure: with constrained layout, which makes room.
-        names: of the classes.
+        figure: figure with constrained layout.
+        names: names of the classes.
         text: colour of the names.
     """
     lines = [Line2D([], [], color=colour, linewidth=2) for colour in class_colours(len(names))]
@@ -98,21 +98,21 @@ def draw_legend(figure: Figure, names: Sequence[str], text: str = "black") -> No
 
 
 def _fit(title: str, length: int = 32) -> str:
-    """Lines short enough to stay over their own slice; the middle gives way, since names differ at their ends."""
+    """Shorten lines to the width of a slice; the middle is left out, since file names differ at their ends."""
     half = length // 2
     return "\n".join(x if len(x) <= length else f"{x[: half - 1]}…{x[-half:]}" for x in title.split("\n"))
 
 
 def plot_overlays(panels: Sequence[OverlayPanel], path: str | Path, title: str = "", per_row: int = 2) -> None:
-    """Draw a grid of slices: each as image, with its truth (green) and with its prediction (red).
+    """Draw a grid of slices: the image alone, with the truth (green), and with the prediction (red).
 
-    Of several classes, each has a colour of its own in both, named below the grid.
+    For several classes, each class has its own colour in both, and a legend is drawn below the grid.
 
     Args:
-        panels: the slices, of one network; where no truth is known, its picture is left out.
+        panels: the slices; the picture of the truth is left empty where it is not known, and left out if none is known.
         path: the PNG to write.
-        title: above the grid.
-        per_row: slices beside each other.
+        title: title of the grid.
+        per_row: slices in a row.
 
     Raises:
         ValueError: there are no panels.

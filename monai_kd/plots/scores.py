@@ -1,4 +1,4 @@
-"""How the scores of single slices spread."""
+"""The distribution of the scores of slices."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["plot_scores"]
 
 
 def plot_scores(groups: Mapping[str, Sequence[float]], path: str | Path, label: str = "Dice", title: str = "") -> None:
-    """Draw each group as a box (quartiles, whiskers to the extremes), its mean, and one dot a slice.
+    """Draw a box plot of each group (quartiles, whiskers to the extremes) with the mean and a dot for each slice.
 
     Args:
-        groups: name to its scores, between 0 and 1; groups without scores are left out.
+        groups: name of each group to its scores, between 0 and 1; groups without scores are left out.
         path: the PNG to write.
-        label: of the axis of scores.
-        title: above the picture.
+        label: label of the axis of scores.
+        title: title of the picture.
 
     Raises:
         ValueError: no group has a score.
@@ -31,7 +31,7 @@ def plot_scores(groups: Mapping[str, Sequence[float]], path: str | Path, label: 
     figure = Figure(figsize=(1.6 + 1.5 * len(drawn), 4.6), layout="constrained")
     axes = figure.subplots()
     places = range(1, len(drawn) + 1)
-    # Spreads the dots; it carries no meaning, and equal data should give equal pictures.
+    # Jitter of the dots, seeded so that the same data give the same picture.
     generator = np.random.default_rng(0)
     for place, scores in zip(places, drawn.values(), strict=True):
         aside = generator.uniform(-0.28, 0.28, len(scores))

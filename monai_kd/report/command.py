@@ -1,4 +1,4 @@
-"""``python -m monai_kd report``: one command from slices to a page."""
+"""``python -m monai_kd report``: masks, a table and an HTML page for a folder of slices."""
 
 from __future__ import annotations
 
@@ -33,19 +33,20 @@ def run_report(
 
     Args:
         input: file or folder.
-        output_dir: folder for all that is written.
+        output_dir: folder for all output files.
         segmentation, classification: checkpoints of seg_student and cls_student.
         threshold: on the probability of tumour; ``None`` for the bundle's.
-        temperature: that the classifier's logits are divided by, see `read_temperature`; ``None`` for the bundle's.
-        device: ``None`` for the bundle's choice.
+        temperature: the classifier's logits are divided by it, see `read_temperature`; ``None`` for the bundle's.
+        device: name of a device; ``None`` for the bundle's default.
         bundles: folder of the bundles, see `find_bundle`.
 
     Returns:
-        the exit code: 0; 1 when no file could be used; 2 when nothing could be begun, after saying why.
+        The exit code: 0; 1 if no file could be used; 2 if an argument is invalid or the folder can't be written to.
+        Errors are printed on stderr.
     """
     try:
         inputs = InputFiles(input, output_dir)
-        # Without any input, nothing needs to be loaded.
+        # Raises an error if there are no inputs, before the networks are loaded.
         count = len(inputs.images)
         students = load_students(segmentation, classification, threshold, temperature, device, bundles)
         with only_writer(inputs.output_dir, "--output_dir"):
@@ -66,14 +67,14 @@ def _report(inputs: InputFiles, count: int, students: Students) -> int:
             where = f"[{number}/{count}] " if number <= count else ""
             print(printable(f"{where}{file.row['file']}: {file.summary_line}"), flush=True)
     finally:
-        # What was found before a full disk, say, stays known.
+        # Also after an error, such as a full disk, for the files that are finished.
         if files:
             write_table(files, names, table, students.segment.mask_names)
     threshold, temperature = students.segment.threshold, students.classify.value("temperature")
     write_page(files, students.checkpoints, threshold, temperature, page)
     used = sum(file.row["status"] == "ok" for file in files)
     if used == 0:
-        print(f"error: none of the {count} files could be used; {page} says why.", file=sys.stderr)
+        print(f"error: none of the {count} files could be used; {page} has the reasons.", file=sys.stderr)
         return 1
     print(f"{used} of {count} files, not for diagnosis: {page}, {table}")
     return 0

@@ -1,4 +1,4 @@
-"""The page and the table."""
+"""Output files of the report command: an HTML page and a CSV table."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def write_page(
     temperature: float,
     path: str | Path,
 ) -> None:
-    """Write one HTML file that needs no other: no script, no network.
+    """Write a self-contained HTML file, without scripts and without network access.
 
     Args:
-        files: in the order of the page.
-        checkpoints: by what they do, ``"segmentation"`` and ``"classification"``.
-        threshold: that made masks of probabilities; ``None`` where each pixel has the most probable class.
-        temperature: that the classifier's logits were divided by.
+        files: the examined files, in the order of the page.
+        checkpoints: by ``"segmentation"`` and ``"classification"``.
+        threshold: threshold of the masks; ``None`` where each pixel has its most probable class.
+        temperature: the classifier's logits were divided by it.
         path: the file to write.
     """
     counts = {status: sum(each.row["status"] == status for each in files) for status in ("ok", "failed", "skipped")}
@@ -50,6 +50,6 @@ def write_page(
 def write_table(
     files: Sequence[Examined], class_names: Sequence[str], path: str | Path, mask_names: Sequence[str] = ("tumour",)
 ) -> None:
-    """Write a row for each file, sorted by name; see `columns`."""
+    """Write a CSV table with a row for each file, sorted by name; see `columns`."""
     rows = sorted((each.row for each in files), key=lambda row: row["file"])
     save_table(rows, columns(class_names, mask_names), path)

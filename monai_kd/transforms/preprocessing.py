@@ -77,7 +77,7 @@ def slice_preprocessing(
             "patches of volumes, add the config of volumes, see docs/volumes.md."
         )
     if (mean is None) != (std is None) or any(each is not None and len(each) != channels for each in (mean, std)):
-        raise ValueError(f"mean and std must be {channels} numbers each, as channels says, got {mean} and {std}.")
+        raise ValueError(f"mean and std must be {channels} numbers each, one for each channel, got {mean} and {std}.")
     keys = ["image", "label"] if label else ["image"]
     constant = single_slices if constant is None else constant
     read = LoadImaged(keys, SliceReader, image_only=True, constant=constant, max_pixels=max_pixels)

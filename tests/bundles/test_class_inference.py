@@ -84,7 +84,7 @@ def test_evaluation_end_to_end(trained, class_dataset, tmp_path, caplog):
     right = np.mean([row["class"] == row["predicted"] for row in slices])
     assert metrics["over_slices"]["metrics"]["accuracy"]["value"] == pytest.approx(right)
     assert metrics["synthetic"] is True
-    assert "fold 1, which validated when the checkpoint was trained" in caplog.text
+    assert "fold 1, the validation fold of the training" in caplog.text
 
 
 def test_one_class_alone_leaves_no_nan(trained, disc_dataset, tmp_path, caplog):
@@ -120,7 +120,7 @@ def test_a_checkpoint_of_other_classes_is_refused(trained, class_dataset, tmp_pa
     other = save(tmp_path / "other", state, **described(bundle, class_names=names))
     with pytest.raises((RuntimeError, ValueError)) as caught:
         evaluate((bundle, other), class_dataset, tmp_path / "eval", fold=1)
-    assert f"trained to tell {', '.join(names)}" in cause(caught.value)
+    assert f"trained for the classes {', '.join(names)}" in cause(caught.value)
     assert not list((tmp_path / "eval").iterdir())
 
 
@@ -132,7 +132,7 @@ def test_a_data_list_with_other_classes_is_refused(trained, class_dataset, tmp_p
     with pytest.raises(RuntimeError) as caught:
         evaluate(trained, tmp_path / "data", tmp_path / "eval")
     said = cause(caught.value)
-    assert "was trained to tell meningioma, glioma, pituitary" in said
+    assert "was trained for the classes meningioma, glioma, pituitary" in said
     assert "has the classes meningioma, metastasis, pituitary" in said
 
 

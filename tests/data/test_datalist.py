@@ -69,7 +69,9 @@ def test_a_fold_that_is_no_number(tmp_path, fold):
 @pytest.mark.parametrize("key", ["patient", "group"])
 @pytest.mark.parametrize("value", [[], ["7"], {"7": 7}])
 def test_a_patient_that_is_no_single_name(tmp_path, key, value):
-    with pytest.raises(ValueError, match=r"datalist\.json: the entry .* has a 'patient' or 'group' that is no single"):
+    with pytest.raises(
+        ValueError, match=r"datalist\.json: the entry .* has a 'patient' or 'group' that is not a single"
+    ):
         load_fold(write(tmp_path, entry={key: value}), 0, "training")
 
 
@@ -110,7 +112,7 @@ def test_a_list_that_was_made_otherwise(tmp_path, lacking):
     content = json.loads((folder / "datalist.json").read_text())
     del content["training"][1][lacking]
     (folder / "datalist.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=rf"datalist\.json: the entry .* has no {lacking}; docs/data\.md says"):
+    with pytest.raises(ValueError, match=rf"datalist\.json: the entry .* has no {lacking}; see docs/data\.md"):
         load_fold(folder, 0, "training")
 
 

@@ -58,12 +58,12 @@ def test_a_class_without_a_number(tmp_path):
     content = json.loads((folder / "datalist.json").read_text())
     del content["training"][4]["class"]
     (folder / "datalist.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"has no class; docs/data\.md says"):
+    with pytest.raises(ValueError, match=r"has no class; see docs/data\.md"):
         load_classes(folder, 0, "training")
 
 
 def test_one_name_is_nothing_to_tell_apart(tmp_path):
-    with pytest.raises(ValueError, match="names 1 class in 'labels'; there must be two at least"):
+    with pytest.raises(ValueError, match="names 1 class in 'labels'; a classification needs at least two"):
         load_classes(write(tmp_path, [(0, 0), (1, 0)], {"1": "tumour"}), 0, "training")
 
 

@@ -15,7 +15,8 @@ from monai.engines.utils import IterationEvents
 from PIL import Image
 from scipy.special import softmax
 
-from monai_kd.evaluation import ClassReport, ConfusionPicture
+from monai_kd.evaluation import ClassReport
+from monai_kd.handlers import ConfusionPicture
 from monai_kd.metrics import class_metrics, cross_fitted_temperatures, fit_temperature
 
 NAMES = ["meningioma", "glioma", "pituitary"]
@@ -150,7 +151,7 @@ def test_calibrated_numbers_come_from_temperatures_of_other_patients(tmp_path):
     ("logits", "classes", "reason"),
     [
         (np.eye(3)[[0, 1, 2] * 4] * 9, [0, 1, 2] * 4, "classified correctly"),
-        (drawn(12)[0], [1] * 12, "two classes at least"),
+        (drawn(12)[0], [1] * 12, "at least two classes"),
     ],
 )
 def test_where_no_temperature_can_be_fitted_it_is_said(tmp_path, caplog, logits, classes, reason):
@@ -201,7 +202,7 @@ def test_nothing_of_an_earlier_run_stays_beside_a_failed_one(tmp_path, caplog):
     # of a segmentation, of somebody, and of a process that was killed
     for name in ("dice.png", "slices.csv.bak", ".slices.99999999.partial.csv"):
         (tmp_path / "out" / name).write_text("earlier")
-    with pytest.raises(ValueError, match="59 slices were evaluated, and 60 were to be"):
+    with pytest.raises(ValueError, match="the loader returned 59 of the 60 slices"):
         report(tmp_path, logits, classes, drop=1)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["slices.csv.bak"]
     for name in (*written, "dice.png"):
@@ -231,12 +232,15 @@ def test_runs_do_not_add_up(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"trained_names": NAMES[:2]}, "trained to tell meningioma, glioma; .* has the classes meningioma, gl"),
-        ({"trained_names": [NAMES[1], NAMES[0], NAMES[2]]}, "trained to tell glioma, meningioma, pituitary; .*in this"),
+        ({"trained_names": NAMES[:2]}, "trained for the classes meningioma, glioma; .* has the classes meningioma, gl"),
+        (
+            {"trained_names": [NAMES[1], NAMES[0], NAMES[2]]},
+            "trained for the classes glioma, meningioma, pituitary; .*in this",
+        ),
         ({"temperature": 0.0}, "temperature must be positive"),
-        ({"logits": np.zeros((12, 4))}, r"gives \(4,\) logits for .*0\.png; the data list names 3 classes: menin"),
-        ({"drop": 2}, "10 slices were evaluated, and 12 were to be"),
-        ({"drop": -1}, "more slices were evaluated than the 12 that were to be"),
+        ({"logits": np.zeros((12, 4))}, r"returns logits \(4,\) for .*0\.png; the data list names 3 classes: menin"),
+        ({"drop": 2}, "the loader returned 10 of the 12 slices"),
+        ({"drop": -1}, "the loader returns more slices than the 12 of the data list"),
     ],
 )
 def test_errors(tmp_path, change, message):

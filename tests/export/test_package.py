@@ -260,7 +260,7 @@ def test_sizes_are_known_before_pixels_are_read(script, tmp_path):
         file.write(raw)
         for _ in range(2**8):
             file.write(bytes(2**22))
-    with pytest.raises(ValueError, match="unpacks to far more"):
+    with pytest.raises(ValueError, match="it has far more data than"):
         script["read"](tmp_path / "rest.nii.gz")
     os.mkfifo(tmp_path / "pipe.nii")
     (tmp_path / "device.nii").symlink_to("/dev/zero")
@@ -274,7 +274,7 @@ def test_values_that_32_bits_can_not_tell_apart(script, tmp_path, offset):
     image = offset + np.arange(64.0).reshape(8, 8)
     predict = script["predict"]
     if offset == 2**30:
-        with pytest.raises(ValueError, match="do not fit into 32 bits"):
+        with pytest.raises(ValueError, match="that 32 bits can't represent"):
             predict(image, np.eye(3), None, {})
     else:
         with pytest.raises(KeyError, match="upright"):  # it gets as far as the settings

@@ -59,4 +59,4 @@ def test_a_softmax_has_no_threshold(tmp_path):
     export_package(BUNDLE, classes_student(tmp_path / "model"), tmp_path / "package")
     command = [sys.executable, str(tmp_path / "package" / "predict.py"), "x.nii", "--threshold", "0.3"]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert (done.returncode, "there is no --threshold" in done.stderr) == (2, True)
+    assert (done.returncode, "--threshold is not allowed here" in done.stderr) == (2, True)

@@ -256,7 +256,7 @@ def test_without_resume_a_checkpoint_is_ignored(tmp_path):
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_all_epochs_done(tmp_path, epochs):
     run(tmp_path, 2)
-    with pytest.raises(ValueError, match=rf"last\.ckpt has run 2 of {epochs} epochs already: raise `epochs`"):
+    with pytest.raises(ValueError, match=rf"last\.ckpt has run 2 of {epochs} epochs already: increase `epochs`"):
         run(tmp_path, epochs, resume=True)
 
 
@@ -284,8 +284,8 @@ def test_checkpoint_without_a_schedule(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        pytest.param(network(3, 0).state_dict(), r"last\.ckpt is no training checkpoint", id="weights"),
-        pytest.param([1, 2], r"last\.ckpt is no training checkpoint", id="list"),
+        pytest.param(network(3, 0).state_dict(), r"last\.ckpt is not a training checkpoint", id="weights"),
+        pytest.param([1, 2], r"last\.ckpt is not a training checkpoint", id="list"),
         pytest.param(b"", r"last\.ckpt can't be read as a checkpoint", id="empty-file"),
     ],
 )

@@ -73,8 +73,8 @@ RIGHT = np.eye(2)[[0, 1, 1]]
         pytest.param(RIGHT, [1, 0, 0], "no better than chance", id="all-wrong"),
         pytest.param(np.eye(2)[[0, 1, 0, 1]], [0, 0, 1, 1], "no better than chance", id="half-right"),
         pytest.param(np.zeros((3, 2)), [0, 1, 1], "no better than chance", id="all-equal"),
-        pytest.param(RIGHT, [1, 1, 1], "two classes at least", id="one-class"),
-        pytest.param(np.zeros((0, 2)), [], "two classes at least", id="nothing"),
+        pytest.param(RIGHT, [1, 1, 1], "at least two classes", id="one-class"),
+        pytest.param(np.zeros((0, 2)), [], "at least two classes", id="nothing"),
         pytest.param(RIGHT, [0, 1], r"\(N, C\)", id="too-few-classes"),
         pytest.param(RIGHT[0], [0, 1], r"\(N, C\)", id="one-axis"),
         pytest.param(RIGHT, [0, 1, 2], "0 … 1", id="class-too-high"),
@@ -138,5 +138,5 @@ def test_cross_fitting_has_its_bounds():
     with pytest.raises(ValueError, match="there is only one"):
         cross_fitted_temperatures(logits, classes, ["P"] * 20, seed=0)
     # the others of P1 are of one class
-    with pytest.raises(ValueError, match="two classes at least"):
+    with pytest.raises(ValueError, match="at least two classes"):
         cross_fitted_temperatures(np.eye(2)[[0, 0, 1, 0]], [0, 0, 1, 1], ["P0", "P0", "P1", "P1"], seed=0)

@@ -54,5 +54,5 @@ def test_a_volume_counts_as_its_most_uncertain_slice():
 
 
 def test_other_shapes_are_refused():
-    with pytest.raises(ValueError, match=r"one shape, got \(2, 2\) and \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"the same shape, got \(2, 2\) and \(2, 3\)"):
         slice_disagreement(np.zeros((2, 2)), np.zeros((2, 3)))

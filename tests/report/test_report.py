@@ -403,7 +403,7 @@ SYNTHETIC: dict[str, tuple[Callable[[Path], dict | None], str | None]] = {
     "demo": (lambda data: {"preset": "demo"}, "SYNTHETIC"),
     "phantoms by name": (lambda data: {"preset": "full", "dataset_dir": str(data)}, "SYNTHETIC"),
     "folder is gone": (lambda data: {"preset": "full", "dataset_dir": str(data / "gone")}, None),
-    "no settings": (lambda data: None, "learnt from is not known"),
+    "no settings": (lambda data: None, "network are not known"),
 }
 
 
