@@ -454,6 +454,8 @@ def test_checkpoint(folder, content):
 class Stub:
     """Marks the brightest pixels, and gives every slice the same class."""
 
+    mask_names = ("tumour",)
+
     def __init__(self, classes: int = 0) -> None:
         self.classes = classes
 

@@ -48,6 +48,10 @@ def read_settings(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not JSON ({error}); {remedy}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"{path} is JSON, but not an object with names and values; {remedy}")
+    earlier = settings.get(PREVIOUS)
+    for each in (settings, {} if earlier is None else earlier):
+        if not isinstance(each, dict) or not isinstance(each.get(HASH), str | None):
+            raise ValueError(f"{path} does not say as text which weights it belongs to; {remedy}")
     return settings
 
 
