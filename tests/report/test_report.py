@@ -28,12 +28,11 @@ from students import CLASS_NAMES, SIZE, classification_student, segmentation_stu
 
 from data_prep.lock import only_writer
 from monai_kd.__main__ import main
-from monai_kd.inference import read_source
+from monai_kd.inference import examine, read_source
 from monai_kd.inference.overlay import overlay_figure
 from monai_kd.io.checkpoints import save_checkpoint
 from monai_kd.io.table import read_table
 from monai_kd.networks import create_backbone
-from monai_kd.report import examine
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 MARKUP = "<b>x&y.png"
