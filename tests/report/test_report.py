@@ -343,10 +343,10 @@ def test_what_the_system_says_of_one_file_is_its_row(target, what, students, tmp
         save_nifti(tmp_path / "in" / name, square())
     original, code = getattr(examine, target), errno.EIO
 
-    def fails(*arguments):
+    def fails(*arguments, **options):
         if "a.nii.gz" in str(arguments) or "a_mask" in str(arguments):
             raise OSError(code, os.strerror(code))
-        return original(*arguments)
+        return original(*arguments, **options)
 
     monkeypatch.setattr(examine, target, fails)
     assert main(command(tmp_path / "in", tmp_path / "out", students)) == 0
