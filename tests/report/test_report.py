@@ -28,12 +28,11 @@ from students import CLASS_NAMES, SIZE, classification_student, segmentation_stu
 
 from data_prep.lock import only_writer
 from monai_kd.__main__ import main
-from monai_kd.inference import read_source
+from monai_kd.inference import examine, read_source
 from monai_kd.inference.overlay import overlay_figure
 from monai_kd.io.checkpoints import save_checkpoint
 from monai_kd.io.table import read_table
 from monai_kd.networks import create_backbone
-from monai_kd.report import examine
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 MARKUP = "<b>x&y.png"
@@ -344,10 +343,10 @@ def test_what_the_system_says_of_one_file_is_its_row(target, what, students, tmp
         save_nifti(tmp_path / "in" / name, square())
     original, code = getattr(examine, target), errno.EIO
 
-    def fails(*arguments):
+    def fails(*arguments, **options):
         if "a.nii.gz" in str(arguments) or "a_mask" in str(arguments):
             raise OSError(code, os.strerror(code))
-        return original(*arguments)
+        return original(*arguments, **options)
 
     monkeypatch.setattr(examine, target, fails)
     assert main(command(tmp_path / "in", tmp_path / "out", students)) == 0
