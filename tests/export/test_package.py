@@ -265,7 +265,7 @@ def test_sizes_are_known_before_pixels_are_read(script, tmp_path):
     os.mkfifo(tmp_path / "pipe.nii")
     (tmp_path / "device.nii").symlink_to("/dev/zero")
     for name in ("pipe.nii", "device.nii", ".", "none.nii"):
-        with pytest.raises(ValueError, match="a folder, a pipe or a device"):
+        with pytest.raises(ValueError, match="it does not exist, or is not a regular file"):
             script["read"](tmp_path / name)
 
 
