@@ -111,13 +111,15 @@ class Distillation:
 
     def _check_masks(self) -> None:
         """Refuse a teacher whose channels mean something else, be they equally many."""
-        told = ("activation", "mask_names")
-        own, its = ({name: settings.get(name) for name in told} for settings in (self.settings, self.teacher.trained))
-        if "mask_names" in self.settings and own != its:
-            described = (f"{', '.join(each['mask_names'])} ({each['activation']})" for each in (own, its))
+        both = (self.settings, self.teacher.trained)
+        # Of a classification neither is there; what a single mask is called makes no difference.
+        if not all("mask_names" in each for each in both) or all(len(each["mask_names"]) == 1 for each in both):
+            return
+        own, its = (f"{', '.join(each['mask_names'])} ({each['activation']})" for each in both)
+        if own != its:
             raise ValueError(
-                "the student segments {} and the teacher {}: take a teacher that was trained for the same classes, "
-                "with the same `multiclass`.".format(*described)
+                f"the student segments {own} and the teacher {its}: take a teacher that was trained for the same "
+                "classes, with the same `multiclass`."
             )
 
     def _example(self) -> torch.Tensor:
