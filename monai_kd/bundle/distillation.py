@@ -98,7 +98,8 @@ class Distillation:
     def _teacher_input(self) -> AdaptInput:
         """Turns the student's input into the input that the teacher was trained with."""
         student, teacher = self.settings, self.teacher.trained
-        _check_same_task(student, teacher)
+        self._check_masks()
+        _check_same_voxels(student, teacher)
         channels = None
         if student["in_channels"] != teacher["in_channels"]:
             if 1 not in (student["in_channels"], teacher["in_channels"]):
@@ -119,12 +120,15 @@ class Distillation:
 
     def _check_masks(self) -> None:
         """Refuse a teacher whose output channels have another meaning, even if there are equally many."""
-        student, teacher = _meaning(self.settings), _meaning(self.teacher.trained)
-        if "mask_names" in self.settings and student != teacher:
-            described = (f"{', '.join(each['mask_names'])} ({each['activation']})" for each in (student, teacher))
+        both = (self.settings, self.teacher.trained)
+        # A classifier has no masks; and the name of a single mask makes no difference.
+        if not all("mask_names" in each for each in both) or all(len(each["mask_names"]) == 1 for each in both):
+            return
+        student, teacher = (f"{', '.join(each['mask_names'])} ({each['activation']})" for each in both)
+        if student != teacher:
             raise ValueError(
-                "the student segments {} and the teacher {}: take a teacher that was trained for the same classes, "
-                "with the same `multiclass`.".format(*described)
+                f"the student segments {student} and the teacher {teacher}: take a teacher that was trained for the "
+                "same classes, with the same `multiclass`."
             )
 
     def _example(self) -> torch.Tensor:
@@ -151,7 +155,6 @@ class Distillation:
         if not self.loss.needs_teacher:
             self.teacher.warn_unused()
             return Distiller(self.student)
-        self._check_masks()
         untrained, image = self.teacher.untrained(), self._example()
         taps = self.taps if self.loss.needs_features else {}
         teacher_taps = self.teacher.taps(untrained, list(taps)) if taps else {}
@@ -171,22 +174,15 @@ class Distillation:
         return Distiller(self.student, self.teacher.load(), taps, teacher_taps, store, adapt)
 
 
-def _meaning(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that determine what the output channels are."""
-    return {name: settings.get(name) for name in ("activation", "mask_names")}
-
-
-def _check_same_task(student: Mapping[str, Any], teacher: Mapping[str, Any]) -> None:
-    """Refuse a teacher with its masks in another order, or trained on other voxels: it would load without an error."""
+def _check_same_voxels(student: Mapping[str, Any], teacher: Mapping[str, Any]) -> None:
+    """Refuse a teacher that was trained on other voxels: it would load without an error."""
     volumes, teacher_volumes = student.get("volumes"), teacher.get("volumes")
-    pairs = [("mask_names", student.get("mask_names"), teacher.get("mask_names"))]
-    pairs += [(name, (volumes or {}).get(name), (teacher_volumes or {}).get(name)) for name in _OF_VOLUMES]
+    pairs = [(name, (volumes or {}).get(name), (teacher_volumes or {}).get(name)) for name in _OF_VOLUMES]
     if bool(volumes) != bool(teacher_volumes):
         pairs.insert(0, ("volumes", volumes, teacher_volumes))
     for name, value, teacher_value in pairs:
         if value != teacher_value:
             raise ValueError(
                 f"the student is trained with {name} {value}, and the teacher was trained with {teacher_value}: both "
-                "must have the same input and the same masks. Take a teacher of the same task, or set the value to the "
-                "teacher's."
+                "must have the same input. Take a teacher of the same task, or set the value to the teacher's."
             )

@@ -86,7 +86,8 @@ def trained_settings(checkpoint: str | Path, bundle_root: str | Path | None = No
 
     Raises:
         FileNotFoundError: there is no such checkpoint, and no bundle was given.
-        ValueError: ``settings.json`` can't be read, or a value in it is not what it should be.
+        ValueError: ``settings.json`` can't be read, a value in it is not what it should be, or it is of a
+            segmentation and the bundle of a classification, or the other way round.
     """
     path = Path(checkpoint).expanduser()
     if not path.is_file() and bundle_root is None:
@@ -100,8 +101,11 @@ def trained_settings(checkpoint: str | Path, bundle_root: str | Path | None = No
         if path.is_file():
             network = json.dumps(saved["network_def"])
             logger.warning("%s has no settings.json beside it: assuming the network %s.", path, network)
-    elif "network_def" not in saved:
-        saved = {**saved, **_of_before(saved, file)}
+    else:
+        if bundle_root is not None:
+            _check_task(saved, path, Path(bundle_root))
+        if "network_def" not in saved:
+            saved = {**saved, **_of_before(saved, file)}
     settings = {**_BEFORE, **saved}
     for name, valid in _VALID.items():
         if not valid(settings.get(name)):
@@ -137,6 +141,19 @@ def volume_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     if lacking := [name for name in ("modalities", "orientation", "spacing", "regions") if name not in volumes]:
         raise ValueError(f"settings.json: volumes has no {lacking[0]}: restore the file, or train again.")
     return dict(volumes)
+
+
+def _check_task(saved: Mapping[str, Any], checkpoint: Path, bundle_root: Path) -> None:
+    """Refuse a checkpoint of the other task: its network is built from its own settings, so it would load."""
+    metadata = json.loads((bundle_root / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    expected = metadata["network_data_format"]["outputs"]["pred"]["format"]
+    # Version 0.1 had no mask_names, and features for the networks of segmentation alone.
+    task = "segmentation" if "mask_names" in saved or "features" in saved else "classification"
+    if (task == "segmentation") != (expected == "segmentation"):
+        raise ValueError(
+            f"{checkpoint} does not fit {bundle_root.name}: it is of a {task}, see settings.json beside it; "
+            "give one of this bundle."
+        )
 
 
 def _of_bundle(bundle_root: Path) -> dict[str, Any]:

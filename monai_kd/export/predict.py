@@ -68,7 +68,7 @@ def read_nifti(path):
     return np.moveaxis(image, axis, -1), affine, (raw, order, axis)
 
 
-def write_nifti(path, mask, header, overlapping):
+def write_nifti(path, mask, header, overlapping=False):
     """Write a mask in the geometry of the file of ``header``; overlapping masks are along a fourth axis."""
     original, order, axis = header
     raw = bytearray(original)
@@ -142,7 +142,7 @@ def predict(image, affine, session, settings):
     inputs = ((small[:, None] - mean) / std).astype(np.float32)
     logits = np.concatenate([session.run(None, {"image": each[None]})[0] for each in inputs]).astype(float)
     if settings["task"] == "classification":
-        return softmax(logits / settings["temperature"])
+        return softmax(logits, settings["temperature"])
     found = softmax(logits) if settings["activation"] == "softmax" else 1 / (1 + np.exp(-logits))
     found = np.moveaxis(bilinear(side, slices.shape[1]) @ found @ bilinear(side, slices.shape[2]).T, 0, 1)
     found = np.flip(found, tuple(axis + 1 for axis in flips))
@@ -150,15 +150,9 @@ def predict(image, affine, session, settings):
     return found if len(found) > 1 else found[0]
 
 
-def softmax(logits):
-    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+def softmax(logits, temperature=1.0):
+    odds = np.exp((logits - logits.max(axis=1, keepdims=True)) / temperature)
     return odds / odds.sum(axis=1, keepdims=True)
-
-
-def mask_of(found, threshold, settings):
-    """The mask, 0 or 1; class indices for a softmax; or a mask for each of several classes that may overlap."""
-    mask = found.argmax(axis=0) if settings["activation"] == "softmax" else found >= threshold
-    return mask.astype(np.uint8)
 
 
 def expanded(text):
@@ -196,17 +190,17 @@ def main():
                 best = max(named, key=named.__getitem__)
                 print(json.dumps({"file": path.name, "slice": number, "class": best, **named}))
             continue
-        mask = mask_of(found, given.threshold, settings)
+        # 0 and 1, or the numbers of several classes; of classes that may overlap a mask each, in front.
+        mask = found.argmax(axis=0) if settings["activation"] == "softmax" else found >= given.threshold
+        mask, overlapping = mask.astype(np.uint8), mask.ndim > image.ndim
         given.output_dir.mkdir(parents=True, exist_ok=True)
         if header is None:
-            np.save(
-                given.output_dir / f"{name}.npy", mask.T if mask.ndim == image.ndim else np.stack([m.T for m in mask])
-            )
+            np.save(given.output_dir / f"{name}.npy", np.stack([m.T for m in mask]) if overlapping else mask.T)
         else:
-            write_nifti(given.output_dir / f"{name}.nii.gz", mask, header, mask.ndim > image.ndim)
-        each = mask if mask.ndim > image.ndim else [mask == number for number in map(int, settings["labels"]) if number]
-        names_of_masks = list(settings["labels"].values())[1:]
-        counts = {name: int(np.sum(pixels)) for name, pixels in zip(names_of_masks, each, strict=True)}
+            write_nifti(given.output_dir / f"{name}.nii.gz", mask, header, overlapping)
+        classes = list(settings["labels"].values())[1:]
+        each = mask if overlapping else [mask == number for number in range(1, 1 + len(classes))]
+        counts = {label: int(np.sum(own)) for label, own in zip(classes, each, strict=True)}
         row = {"file": path.name, "tumour": bool(mask.any()), "pixels": int((sum(each) > 0).sum())}
         print(json.dumps(row | ({"classes": counts} if len(counts) > 1 else {})))
     return int(failed == len(given.slices))

@@ -25,6 +25,7 @@ class MaskBCE(nn.BCEWithLogitsLoss):
         ValueError: ``activation`` is "softmax", whose label is a class number.
 
     Example:
+        >>> import torch
         >>> MaskBCE()(torch.zeros(1, 1, 2), torch.ones(1, 1, 2))  # ln 2
         tensor(0.6931)
     """
