@@ -20,10 +20,12 @@ logger = logging.getLogger(__name__)
 
 # Normalisation that changes nothing.
 _NO_SCALING = {"mean": 0.0, "std": 1.0}
+# Settings of the preprocessing of volumes, which must be equal for student and teacher.
+_OF_VOLUMES = ("modalities", "orientation", "spacing")
 
 
 def needs_teacher(terms: Mapping[str, Callable[[], nn.Module]], weights: Mapping[str, float]) -> bool:
-    """Whether a recipe has a term that compares with a teacher.
+    """Whether a recipe has a loss term that needs a teacher.
 
     Raises:
         ValueError: as `DistillationLoss.from_recipe`.
@@ -32,7 +34,7 @@ def needs_teacher(terms: Mapping[str, Callable[[], nn.Module]], weights: Mapping
 
 
 def recipe_title(recipe: str, recipes: Mapping[str, Mapping[str, float]], weights: Mapping[str, float]) -> str:
-    """What the weights are called in titles: the name of the recipe, or the weights themselves where they differ.
+    """How titles describe the loss: by the name of the recipe, or by the weights where they differ from the recipe's.
 
     Example:
         >>> recipe_title("none", {"none": {"ce": 1}}, {"ce": 1}), recipe_title("none", {"none": {"ce": 1}}, {"ce": 2})
@@ -44,22 +46,24 @@ def recipe_title(recipe: str, recipes: Mapping[str, Mapping[str, float]], weight
 
 
 class Distillation:
-    """What a recipe makes of a student and its teacher, each part built when it is first asked for.
+    """The loss and the distiller of a student and its teacher, for a recipe. Each is built on first access.
 
     Layers are tapped only where a term of the recipe compares features, and a teacher is loaded, or trained, only where
-    a term compares with one: with the supervised terms alone any network trains. Before a teacher is trained, student
-    and an untrained teacher run once on a black image, so that a wrong tap or a wrong shape costs no training.
+    a term needs one: any network can be trained with the supervised terms alone. Before a teacher is trained, the
+    student and an untrained teacher run once on a black image, so that a wrong tap or shape is found before the
+    training.
 
     Args:
         student: the network to train.
         teacher: see `Teacher`.
-        terms: name to what builds a loss term.
+        terms: name of each loss term to a function that builds it.
         weights: the recipe: name of a term to its weight.
-        taps: name to module path in the student; the teacher's are its own.
-        settings: of the run, of which ``in_channels``, ``image_size`` and ``spatial_dims`` are used.
+        taps: name to module path in the student; `Teacher` has those of the teacher.
+        settings: settings of the run, of which ``in_channels``, ``image_size``, ``spatial_dims``, ``mean`` and ``std``
+            are used, and where they are there ``mask_names``, ``activation`` and ``volumes``.
         projection_side: see `Projections`.
         store: folder of a `TeacherStore`, or ``None``.
-        images_repeat: whether the same images come in every epoch, as with flips alone.
+        images_repeat: whether every epoch has the same images, as when flips are the only augmentation.
 
     Raises:
         ValueError: a store is given and images never repeat: it would fill the disk and never be read; or as
@@ -80,8 +84,8 @@ class Distillation:
     ) -> None:
         if store is not None and not images_repeat:
             raise ValueError(
-                "teacher_store keeps the outputs of the teacher for each image, and with `augmentation` or `mixup` no "
-                "image comes twice: leave teacher_store at null, or train with flips alone."
+                "teacher_store keeps the outputs of the teacher for each image, and with `augmentation`, `mixup` or "
+                "patches of volumes no image occurs twice: leave teacher_store at null, or train with flips alone."
             )
         self.student, self.teacher, self.terms, self.weights = student, teacher, terms, weights
         self.taps, self.settings, self.projection_side, self.store = dict(taps), settings, projection_side, store
@@ -92,25 +96,39 @@ class Distillation:
 
     @cached_property
     def _teacher_input(self) -> AdaptInput:
-        """What makes of the student's batch the input that the teacher was trained with."""
-        own, its = self.settings, self.teacher.trained
+        """Turns the student's input into the input that the teacher was trained with."""
+        student, teacher = self.settings, self.teacher.trained
+        _check_same_task(student, teacher)
         channels = None
-        if own["in_channels"] != its["in_channels"]:
-            if 1 not in (own["in_channels"], its["in_channels"]):
+        if student["in_channels"] != teacher["in_channels"]:
+            if 1 not in (student["in_channels"], teacher["in_channels"]):
                 raise ValueError(
-                    f"the student takes {own['in_channels']} channels and the teacher {its['in_channels']}: only one "
-                    "grey channel can be repeated for another network."
+                    f"the student takes {student['in_channels']} channels and the teacher {teacher['in_channels']}: "
+                    "only a single grey channel can be repeated to fit another network."
                 )
-            channels = [0] * its["in_channels"]
-        return AdaptInput(
-            **{f"{name}_from": default if own[name] is None else own[name] for name, default in _NO_SCALING.items()},
-            **{f"{name}_to": default if its[name] is None else its[name] for name, default in _NO_SCALING.items()},
-            channels=channels,
-            size=None if own["image_size"] == its["image_size"] else its["image_size"],
-        )
+            channels = [0] * teacher["in_channels"]
+        same_size = student["image_size"] == teacher["image_size"]
+        scaling = {
+            f"{name}_{end}": default if settings[name] is None else settings[name]
+            for end, settings in (("from", student), ("to", teacher))
+            for name, default in _NO_SCALING.items()
+        }
+        # Slices are resized to what a network takes; patches of volumes keep the voxels of the file.
+        size = None if same_size or student.get("volumes") else teacher["image_size"]
+        return AdaptInput(**scaling, channels=channels, size=size)
+
+    def _check_masks(self) -> None:
+        """Refuse a teacher whose output channels have another meaning, even if there are equally many."""
+        student, teacher = _meaning(self.settings), _meaning(self.teacher.trained)
+        if "mask_names" in self.settings and student != teacher:
+            described = (f"{', '.join(each['mask_names'])} ({each['activation']})" for each in (student, teacher))
+            raise ValueError(
+                "the student segments {} and the teacher {}: take a teacher that was trained for the same classes, "
+                "with the same `multiclass`.".format(*described)
+            )
 
     def _example(self) -> torch.Tensor:
-        # Two images: BatchNorm of a network that is left in training mode needs them.
+        # Two images, which BatchNorm needs in a network that is in training mode.
         size = self.settings["image_size"]
         sides = size if isinstance(size, (list, tuple)) else [size] * self.settings["spatial_dims"]
         return torch.zeros(2, self.settings["in_channels"], *sides)
@@ -133,12 +151,13 @@ class Distillation:
         if not self.loss.needs_teacher:
             self.teacher.warn_unused()
             return Distiller(self.student)
+        self._check_masks()
         untrained, image = self.teacher.untrained(), self._example()
-        own = self.taps if self.loss.needs_features else {}
-        others = self.teacher.taps(untrained, list(own)) if own else {}
+        taps = self.taps if self.loss.needs_features else {}
+        teacher_taps = self.teacher.taps(untrained, list(taps)) if taps else {}
         adapt = self._teacher_input
-        found = rehearse(self.student, untrained, own, others, image=image, teacher_image=adapt(image)).outputs
-        student, teacher = (tuple(found[name].shape[1:]) for name in ("student", "teacher"))
+        outputs = rehearse(self.student, untrained, taps, teacher_taps, image=image, teacher_image=adapt(image)).outputs
+        student, teacher = (tuple(outputs[name].shape[1:]) for name in ("student", "teacher"))
         if student[0] != teacher[0]:
             raise ValueError(
                 f"the student returns logits {student} and the teacher {teacher} for one image: they must have the "
@@ -149,4 +168,26 @@ class Distillation:
             line = "teacher_store: outputs of the teacher are kept in %s; delete it when no run needs it."
             logger.info(line, self.store)
             store = TeacherStore(self.store)
-        return Distiller(self.student, self.teacher.load(), own, others, store, adapt)
+        return Distiller(self.student, self.teacher.load(), taps, teacher_taps, store, adapt)
+
+
+def _meaning(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that determine what the output channels are."""
+    return {name: settings.get(name) for name in ("activation", "mask_names")}
+
+
+def _check_same_task(student: Mapping[str, Any], teacher: Mapping[str, Any]) -> None:
+    """Refuse a teacher with its masks in another order, or trained on other voxels: it would load without an error."""
+    volumes, teacher_volumes = student.get("volumes"), teacher.get("volumes")
+    # Classifiers have no masks.
+    pairs = [(name, student[name], teacher.get(name)) for name in ("mask_names",) if name in student]
+    pairs += [(name, (volumes or {}).get(name), (teacher_volumes or {}).get(name)) for name in _OF_VOLUMES]
+    if bool(volumes) != bool(teacher_volumes):
+        pairs.insert(0, ("volumes", volumes, teacher_volumes))
+    for name, value, teacher_value in pairs:
+        if value != teacher_value:
+            raise ValueError(
+                f"the student is trained with {name} {value}, and the teacher was trained with {teacher_value}: both "
+                "must have the same input and the same masks. Take a teacher of the same task, or set the value to the "
+                "teacher's."
+            )

@@ -1,4 +1,4 @@
-"""Values of a command line, as they were typed."""
+"""Checks of the overrides of a config, and paths from the command line as they were typed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
 
-from ..config import install_short_errors, literal, refuse_unknown
+from ..config import CHECKED, check_settings, install_short_errors, literal, refuse_unknown
 from .workflow import running
 
 __all__ = ["PATHS", "accept_overrides"]
 
-# Ids of files and folders. Their values are no expressions, whatever they look like.
+# Ids of files and folders. Their values are never expressions.
 PATHS = frozenset(
     {
         *("bundle_root", "dataset_dir", "output_dir", "input", "checkpoint", "init_checkpoint"),
@@ -26,16 +26,17 @@ PATHS = frozenset(
 def accept_overrides() -> None:
     """Check the overrides of the config that is being initialized, and take paths among them as they were typed.
 
-    MONAI accepts ``--epoch 3`` and ignores it. Its command line makes a number of a folder called ``100360``, a tuple
-    of ``a,b``, cuts ``pat#2`` at the ``#``, and reads ``@home`` as a reference; so the paths of `PATHS` are read anew
-    from the arguments of the process. ``~`` is expanded. From Python, a path that begins with ``$`` or ``@`` is an
-    expression, see `monai_kd.config.literal`.
+    MONAI accepts an unknown id, such as ``--epoch 3``, and ignores it. Its command line turns the name of a folder
+    ``100360`` into a number and ``a,b`` into a tuple, cuts ``pat#2`` at the ``#``, and takes ``@home`` for a reference.
+    Therefore the values of `PATHS` are read again from the arguments of the process, and ``~`` in them is expanded.
+    From Python, a path that begins with ``$`` or ``@`` is an expression, see `monai_kd.config.literal`.
 
     Call it first in ``initialize``.
 
     Raises:
-        ValueError: an override names nothing in the config, the message holds the nearest ids; or a path is ``~name``
-            and there is no user of this name.
+        ValueError: an override is not an id of the config, the message lists the most similar ids; it has a value that
+            is refused by `check_settings`, before what depends on it is; or a path is ``~name`` and there is no user of
+            this name.
     """
     install_short_errors()
     run = running()
@@ -44,17 +45,23 @@ def accept_overrides() -> None:
     known = ConfigParser()
     known.read_config(list(run.config_files))
     refuse_unknown(run.overrides, known, run.config_files[0])
+    check_settings({name: value for name, value in run.overrides.items() if name in CHECKED and not _evaluated(value)})
     paths = {name: _as_typed(name, value) for name, value in run.overrides.items() if name in PATHS}
     changed = {name: value for name, value in paths.items() if value != run.overrides[name]}
     if changed:
         for name, value in changed.items():
             run.parser[name] = value
-        # The items of the config that are there already hold the values of before.
+        # Items that were parsed before hold the old values.
         run.parser.parse(reset=True)
 
 
+def _evaluated(value: Any) -> bool:
+    """Whether the config evaluates a value, so that it is checked with the other settings later."""
+    return isinstance(value, str) and value.startswith(("$", "@"))
+
+
 def _as_typed(name: str, value: Any) -> Any:
-    """The value to put into the config for an override that is a path."""
+    """The value of an override that is a path, for the config."""
     typed = _on_command_line(name)
     if typed is not None and DefaultParseValue(typed) == value:
         return value if value is None else literal(_expanded(name, typed))
@@ -74,7 +81,7 @@ def _expanded(name: str, path: str | Path) -> str:
 
 
 def _on_command_line(name: str) -> str | None:
-    """The text behind ``--name`` in the arguments of this process; the last one, as for Fire."""
+    """The text after ``--name`` in the arguments of this process; the last one counts, as in Fire."""
     found = None
     for place, argument in enumerate(sys.argv[1:], 1):
         flag, equals, text = argument.partition("=")

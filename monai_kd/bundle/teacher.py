@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from monai.bundle import ConfigParser
 from torch import nn
 
-from ..config import build_network, literal
+from ..config import build_network, check_settings, literal, refuse_unknown
 from ..data import class_names
 from ..io import load_weights, read_checkpoint
-from .data import same_folder
-from .processes import in_processes
+from ..io.folders import same_folder
+from ..networks import LateFusionClassifier
+from .processes import is_distributed
+from .settings import training_settings
 from .trained import trained_settings
 from .workflow import Workflow
 
@@ -27,27 +30,28 @@ __all__ = ["Teacher"]
 
 logger = logging.getLogger(__name__)
 
-# What a student's settings.json keeps of its teacher.
-_KEPT = ("dataset_dir", "fold", "leave_out", "epochs", "learning_rate", "image_size", "network_def", "taps")
+# Settings of the teacher that the settings.json of its student records.
+_RECORDED = ("dataset_dir", "fold", "leave_out", "epochs", "learning_rate", "image_size", "network_def", "taps")
 
 
 class Teacher:
-    """Who teaches. Nothing is read, built or trained before it is asked for.
+    """The teacher of a student. Nothing is read, built or trained before it is needed.
 
-    The network, its taps, and the input that it takes are those of the ``settings.json`` beside its checkpoint; of a
-    teacher that is trained first, those of its bundle. So any network that was trained by a bundle of this package can
-    teach, and a student's config need not describe it.
+    The network, its taps and its input are described by the ``settings.json`` beside its checkpoint or, for a teacher
+    that is trained first, by the config of its bundle. So any network that was trained with a bundle of this package
+    can be a teacher, and a student's config need not describe it.
 
-    Logged as warnings: a teacher that was trained on slices which validate the student or are left out of its training.
+    A warning is logged if the teacher was trained on slices that validate the student or are left out of its training.
 
     Args:
-        checkpoint: its weights; ``None`` trains the teacher once, by the teacher's bundle, on the same data, into
+        checkpoint: weights of the teacher; ``None`` to train it once, with the teacher's bundle and the same data, in
             ``<output_dir>/teacher-<fingerprint of the settings and the data>/``.
         bundle: folder of the teacher's bundle.
         output_dir: folder of the student's run.
-        run: values of the student's run that a teacher is trained with too, by the ids of the teacher's config.
-        overrides: other values for it, taken as they are.
-        taps: name to module path in the teacher, in place of its own.
+        run: values of the student's run that the teacher is trained with too, by the ids of the teacher's config.
+        overrides: other values for the teacher's config.
+        taps: name to module path in the teacher, instead of the taps of its settings.
+        configs: config files of the bundle that train a teacher; later ones override earlier ones.
     """
 
     def __init__(
@@ -58,71 +62,84 @@ class Teacher:
         run: Mapping[str, Any],
         overrides: Mapping[str, Any] | None = None,
         taps: Mapping[str, str] | None = None,
+        configs: Sequence[str] = ("train.json",),
     ) -> None:
         self.checkpoint = None if checkpoint is None else Path(checkpoint).expanduser()
         self.bundle, self.output_dir = Path(bundle), Path(output_dir)
         self.dataset_dir, self.kept_from = run["dataset_dir"], {run["fold"], *run["leave_out"]}
-        self.run = {**run, **(overrides or {})}
-        self._taps = taps
+        self.run, self._overridden = {**run, **(overrides or {})}, list(overrides or {})
+        self._taps, self._configs = taps, list(configs)
 
     @cached_property
     def trained(self) -> dict[str, Any]:
-        """The ``settings.json`` of the teacher; of one that is trained first, what it will be.
+        """The ``settings.json`` of the teacher; for one that is trained first, the settings that it will have.
 
         Raises:
-            FileNotFoundError: there is no such checkpoint, or no bundle to train one by.
+            FileNotFoundError: there is no such checkpoint, or no bundle to train one with.
             ValueError: the settings can't be read, or the teacher was trained for other classes.
         """
         if self.checkpoint is None:
-            workflow = self._workflow()
-            return {name: workflow.value(f"settings::{name}") for name in workflow.parser["settings"]}
+            return self._planned()
         settings = trained_settings(self.checkpoint)
         self._check_classes(settings)
         return settings
 
+    def _planned(self) -> dict[str, Any]:
+        """The settings of a teacher that is trained first, checked before anything is built from them."""
+        workflow, files = self._workflow(), [str(file) for file in self._files()]
+        known = ConfigParser()
+        known.read_config(files)
+        refuse_unknown(self.run, known, files[0])
+        settings = {name: workflow.value(f"settings::{name}") for name in workflow.parser["settings"]}
+        try:
+            check_settings({name: settings[name] for name in ("network_def", *self._overridden) if name in settings})
+        except ValueError as error:
+            raise ValueError(f"teacher_overrides: {error}") from None
+        return settings
+
     @property
     def settings(self) -> dict[str, Any]:
-        """What a student's ``settings.json`` keeps of its teacher: ``checkpoint``, absolute, and what made it."""
+        """For the ``settings.json`` of the student: the absolute path ``checkpoint``, and how it was trained."""
         path = self._folder / "model.pt" if self.checkpoint is None else self.checkpoint
-        return {"checkpoint": str(path.resolve()), **{name: self.trained.get(name) for name in _KEPT}}
+        return {"checkpoint": str(path.resolve()), **{name: self.trained.get(name) for name in _RECORDED}}
 
     def untrained(self) -> nn.Module:
-        """The network with random weights, on the CPU; torch's random state stays as it is.
+        """The network with random weights, on the CPU; torch's random state is not changed.
 
         Raises:
-            ValueError: it can't be built; see `build_network`.
+            ValueError: the network can't be built; see `build_network`.
         """
         with torch.random.fork_rng(devices=[]):
             return build_network(self.trained["network_def"], trusted=self.checkpoint is None)
 
     def taps(self, network: nn.Module, names: Sequence[str]) -> dict[str, str]:
-        """Name to module path in the network, for the student's names.
+        """Name to module path in the network, for the names of the student's taps.
 
         Raises:
-            ValueError: it is not known which modules to tap.
+            ValueError: the teacher has no tap of one of these names.
         """
-        taps = self._taps or self.trained.get("taps")
-        if taps is None and len(names) == 1 and hasattr(network, "last_convolution"):
+        taps: Mapping[str, str] = self._taps or self.trained.get("taps") or {}
+        if not taps and len(names) == 1 and isinstance(network, LateFusionClassifier):
             taps = {names[0]: network.last_convolution()}
-        lacking = [name for name in names if name not in (taps or {})]
+        lacking = [name for name in names if name not in taps]
         if lacking:
             raise ValueError(
-                f"teacher_taps: it is not known which module of the teacher, {type(network).__name__}, to compare with "
-                f"{', '.join(lacking)} of the student; it has taps for {', '.join(taps or {}) or 'none'}. Give "
+                f"teacher_taps: the teacher, {type(network).__name__}, has no module to compare with "
+                f"{', '.join(lacking)} of the student; it has taps for {', '.join(taps) or 'none'}. Give "
                 "--teacher_taps \"{'name': 'module.path'}\"; `python -m monai_kd taps` lists the modules."
             )
         return {name: taps[name] for name in names}
 
     def warn_unused(self) -> None:
-        """Log that a checkpoint was given and no term of the recipe compares with a teacher."""
+        """Log a warning if a checkpoint was given that is not used, because no term of the recipe needs a teacher."""
         if self.checkpoint is not None:
             logger.warning("teacher_checkpoint %s is not used: this recipe has no teacher.", self.checkpoint)
 
     def load(self) -> nn.Module:
-        """The network with its weights, trained first when there is no checkpoint.
+        """The network with its weights, trained first when no checkpoint was given.
 
         Raises:
-            FileNotFoundError: there is no such checkpoint, or no bundle to train one by.
+            FileNotFoundError: there is no such checkpoint, or no bundle to train one with.
             ValueError: the checkpoint does not fit its network.
         """
         network = self.untrained()
@@ -135,68 +152,73 @@ class Teacher:
         return load_weights(network, checkpoint)
 
     def _check_classes(self, trained: Mapping[str, Any]) -> None:
-        """In another order the same number of classes would load, and teach the wrong ones."""
-        theirs = trained.get("class_names")
-        if not theirs or self.dataset_dir is None:
+        """Refuse other classes, or the same ones in another order, which would load without an error."""
+        trained_names = trained.get("class_names")
+        if not trained_names or self.dataset_dir is None:
             return
-        if list(theirs) != (own := class_names(self.dataset_dir)):
+        if list(trained_names) != (names := class_names(self.dataset_dir)):
             raise ValueError(
-                f"teacher_checkpoint {self.checkpoint} was trained for the classes {', '.join(theirs)}, and "
-                f"{self.dataset_dir} has {', '.join(own)}: give a teacher of these classes in this order."
+                f"teacher_checkpoint {self.checkpoint} was trained for the classes {', '.join(trained_names)}, and "
+                f"{self.dataset_dir} has {', '.join(names)}: give a teacher of these classes in this order."
             )
 
     def _warn_of_leaks(self) -> None:
         folder, fold = self.trained.get("dataset_dir"), self.trained.get("fold")
         if self.dataset_dir is None:
-            # Slices given one by one, by who labels them: nobody reports their numbers.
+            # Slices that are labelled one by one: no metrics are reported for them.
             return
         if folder is None or fold is None:
             logger.warning(
-                "What the teacher %s was trained on is not known: if it saw slices that validate the student, the "
-                "student's numbers are better than on new ones.",
+                "The training data of the teacher %s is not known: if it includes slices that validate the student, "
+                "the student's metrics are better than on new slices.",
                 self.checkpoint,
             )
         elif not same_folder(folder, self.dataset_dir):
             logger.warning(
-                "The teacher was trained on %s, the student is on %s: if the teacher saw patients that validate the "
-                "student, the student's numbers are better than on new ones.",
+                "The teacher was trained on %s, and the student is trained on %s: if the teacher's data include "
+                "patients that validate the student, the student's metrics are better than on new patients.",
                 folder,
                 self.dataset_dir,
             )
         elif seen := sorted(self.kept_from - {fold, *(self.trained.get("leave_out") or [])}):
             logger.warning(
-                "The teacher was TRAINED ON the folds %s, which the student is kept from: through it they leak into "
-                "the student, whose numbers on them are better than on new slices. Take a teacher trained with the "
-                "same `fold` and `leave_out`.",
+                "The teacher was TRAINED ON the folds %s, on which the student is not trained: through the teacher "
+                "they leak into the student, whose metrics on them are better than on new slices. Take a teacher "
+                "trained with the same `fold` and `leave_out`.",
                 seen,
             )
 
     @cached_property
     def _folder(self) -> Path:
-        """Where the teacher is trained, named after its settings and its data."""
+        """The folder that the teacher is trained in, named after its settings and its data."""
         return self.output_dir / f"teacher-{fingerprint(self.run)}"
 
+    def _files(self) -> list[Path]:
+        names = [*self._configs, *(["multi_gpu_train.json"] if is_distributed() else [])]
+        return [self.bundle / "configs" / name for name in names]
+
     def _workflow(self, **more: Any) -> Workflow:
-        config = self.bundle / "configs" / "train.json"
+        files = self._files()
         if self.dataset_dir is None:
             raise ValueError(
                 "this recipe has a teacher, and there is no data set to train one on: give --teacher_checkpoint FILE."
             )
-        if not config.is_file():
+        if not files[0].is_file():
             raise FileNotFoundError(
                 f"no teacher_checkpoint was given, and the teacher's bundle is not in {self.bundle.resolve()}: give "
                 "--teacher_checkpoint FILE, or --teacher_bundle FOLDER."
             )
-        files = [str(config), str(config.with_name("multi_gpu_train.json"))] if in_processes() else str(config)
         values = {**self.run, "output_dir": str(self._folder), **more}
-        # Objects, such as transforms of `augmentation`, are no text that could be parsed.
+        # Values of `augmentation` are objects, such as transforms, which can't be written as text.
         given = {name: value if name == "augmentation" else literal(value) for name, value in values.items()}
-        return Workflow(files, workflow_type="train", logging_file=False, **given)
+        return Workflow([str(file) for file in files], workflow_type="train", logging_file=False, **given)
 
     def _train(self) -> Path:
         best, last = self._folder / "model.pt", self._folder / "last.ckpt"
         done = read_checkpoint(last)["epoch"] if last.is_file() else 0
         if done >= self.trained["epochs"] and best.is_file():
+            # Raises an error if model.pt is not the checkpoint that was trained here.
+            training_settings(best)
             logger.warning("No teacher_checkpoint was given: using the teacher trained earlier in %s.", self._folder)
             return best
         logger.warning(
@@ -204,11 +226,12 @@ class Teacher:
             self.dataset_dir,
             self._folder,
         )
-        workflow = self._workflow(resume=done > 0)
+        # A run that is complete, but lost its model.pt, is trained again from the start.
+        workflow = self._workflow(resume=0 < done < self.trained["epochs"])
         workflow.initialize()
         workflow.run()
-        if in_processes():
-            # The first process has written the checkpoint when it gets here. Finalizing would end the group.
+        if is_distributed():
+            # The first process has written the checkpoint when it gets here. `finalize` would leave the group.
             dist.barrier()
         else:
             workflow.finalize()
@@ -217,15 +240,15 @@ class Teacher:
 
 
 def fingerprint(run: Mapping[str, Any]) -> str:
-    """Ten hexadecimal digits that tell with which settings, and on which data, a teacher is trained."""
-    # Not on which device: of several processes, each has its own.
-    told = {name: value for name, value in run.items() if name != "device"}
+    """Ten hexadecimal digits that identify the settings and the data of a teacher's training."""
+    # Without the device, which differs between the processes of one run.
+    settings = {name: value for name, value in run.items() if name != "device"}
     data = (Path(run["dataset_dir"]) / "datalist.json").read_bytes()
-    return hashlib.sha256(json.dumps(told, sort_keys=True, default=_plain).encode() + data).hexdigest()[:10]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=_plain).encode() + data).hexdigest()[:10]
 
 
 def _plain(value: Any) -> Any:
-    """A transform, say, by its class and parameters: its ``repr`` holds an address, which differs in every run."""
+    """An object, such as a transform, as its class and parameters: its ``repr`` has an address that varies by run."""
     if hasattr(value, "__qualname__"):
         return value.__qualname__
     if not hasattr(value, "__dict__"):
