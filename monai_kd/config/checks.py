@@ -1,4 +1,4 @@
-"""Checks of the short named values of a config, and of the names that override them."""
+"""Checks of the named settings of a config, and of the names of overrides."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["CHECKED", "check_settings", "refuse_unknown"]
 
 
 def refuse_unknown(names: Iterable[str], known: ConfigParser, config_file: Any) -> None:
-    """Refuse names that are no ids of a config that was read.
+    """Check that names of overrides are ids of a config.
 
     Raises:
-        ValueError: naming the unknown ids and the nearest known ones.
+        ValueError: some are not; the message lists them, with the nearest known ids.
     """
     unknown = [name for name in names if name not in known]
     if not unknown:
@@ -30,25 +30,29 @@ def refuse_unknown(names: Iterable[str], known: ConfigParser, config_file: Any) 
 
 
 def _number(value: Any, highest: float = math.inf) -> bool:
-    """Whether a value is a finite number from 0 to the highest; ``True`` and ``False`` are no numbers."""
+    """Whether a value is a finite number from 0 to ``highest``, and no ``bool``."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return number and math.isfinite(value) and 0 <= value <= highest
 
 
-_COUNTS = ("epochs", "batch_size", "val_interval")
+_COUNTS = ("epochs", "batch_size", "val_interval", "patches", "window_batch")
 _FROM_ZERO = ("seed", "workers", "bootstrap")
-_SWITCHES = ("amp", "resume", "freeze", "calibrate", "gradcam", "upright", "overlays", "dicom_seg")
-_SHARES = ("alpha", "label_smoothing", "flip_probability")
+_SWITCHES = (
+    *("amp", "resume", "freeze", "multiclass", "calibrate", "gradcam", "upright", "overlays", "dicom_seg"),
+    "allow_outside",
+)
+_SHARES = ("alpha", "label_smoothing", "flip_probability", "foreground_share")
 _AMOUNTS = ("weight_decay", "mixup", "smallest_area_mm2")
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **{name: (lambda v: type(v) is int and v >= 1, "a whole number from 1") for name in _COUNTS},
     **{name: (lambda v: type(v) is int and v >= 0, "a whole number from 0") for name in _FROM_ZERO},
-    # None: which slices validated is nobody's fold.
+    # None: the validation slices are not those of a fold.
     "fold": (lambda v: v is None or (type(v) is int and v >= 0), "a whole number from 0"),
     **{name: (lambda v: isinstance(v, bool), "True or False") for name in _SWITCHES},
     **{name: (lambda v: _number(v, highest=1), "a number from 0 to 1") for name in _SHARES},
     **{name: (_number, "a number from 0") for name in _AMOUNTS},
     "image_size": (lambda v: type(v) is int and v >= 32, "a whole number from 32"),
+    "overlap": (lambda v: _number(v) and v < 1, "a number from 0, below 1"),
     "learning_rate": (lambda v: _number(v) and v > 0, "a positive number"),
     "features": (
         lambda v: len(v) == 6 and all(type(n) is int and n >= 1 for n in v),
@@ -57,6 +61,10 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "part": (lambda v: v in ("validation", "all"), "'validation' or 'all'"),
     "threshold": (lambda v: _number(v) and 0 < v < 1, "a number between 0 and 1"),
     "temperature": (lambda v: _number(v) and v > 0, "a positive number"),
+}
+# Of patches of volumes, in voxels.
+_PATCH_CHECKS = {
+    "image_size": (lambda v: all(type(n) is int and n >= 8 for n in v), "whole numbers from 8, one an axis"),
 }
 # U-Nets with six ``features``, which halve the image four times.
 _UNETS = ("BasicUNet", "HybridUNet")
@@ -70,13 +78,13 @@ CHECKED = frozenset(_CHECKS) - {"features"}
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
-    """Check the short named values of a config before anything is built from them.
+    """Check the named settings of a config before anything is built from them.
 
     Args:
-        settings: name to value; ``network_def``, the definition of the network, decides what fits it.
+        settings: name to value; ``network_def``, the definition of the network, decides which checks fit it.
 
     Raises:
-        ValueError: naming the value, what it is, and what it should be.
+        ValueError: a value is invalid; the message has its name, the value and what it must be.
     """
     definition = settings.get("network_def")
     target = str(definition.get("_target_")) if isinstance(definition, Mapping) else ""
@@ -84,6 +92,8 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     if isinstance(definition, Mapping) and target.rpartition(".")[2] in _UNETS:
         checks = {**_CHECKS, **_UNET_CHECKS}
         values |= {name: definition[name] for name in ("features",) if name in definition}
+    if isinstance(settings.get("image_size"), list):
+        checks = {**checks, **_PATCH_CHECKS}
     for name, value in values.items():
         valid, wanted = checks.get(name, (None, ""))
         try:
@@ -92,3 +102,6 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             good = False
         if not good:
             raise ValueError(f"{name} must be {wanted}, got {value!r}.")
+    size, axes = settings.get("image_size"), settings.get("spatial_dims")
+    if isinstance(size, list) and axes is not None and len(size) != axes:
+        raise ValueError(f"image_size is {size}, and spatial_dims is {axes}: give one number an axis.")

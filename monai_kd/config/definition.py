@@ -1,4 +1,4 @@
-"""What a network is built from, as plain values that can be kept in a file."""
+"""Definitions of networks, as plain values that can be stored in a file."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from torch import nn
 __all__ = ["UntrustedNetwork", "build_network", "definition_of", "without_pretrained"]
 
 TARGET = "_target_"
-# Where a network may come from that a file beside a checkpoint names: files that strangers send may name anything.
+# Modules of the networks that the settings of a checkpoint may name. Such a file may come from a stranger.
 TRUSTED = ("monai.networks.nets.", "monai_kd.networks.")
-# Arguments that say how training began: a checkpoint is loaded next, and the files need not be there any more.
+# Arguments that matter only at the beginning of training. Where a checkpoint is loaded, the weights files that they
+# name may be missing.
 _OF_TRAINING = {"pretrained": False, "pretrained_url": None, "freeze": False}
 
 _locator = ComponentLocator()
 
 
 class UntrustedNetwork(ValueError):
-    """A file names a class that is no network of MONAI or of this package."""
+    """A file names a class that is not a network of MONAI or of this package."""
 
 
 def definition_of(raw: Mapping[str, Any], resolve: Callable[[str], Any], id: str) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def definition_of(raw: Mapping[str, Any], resolve: Callable[[str], Any], id: str
         id: of the component.
 
     Raises:
-        ValueError: it is no component, or an argument is no plain value, so that it could not be kept in a file.
+        ValueError: it is no component, or an argument is no plain value, so that it can't be stored in a file.
     """
     if not isinstance(raw, Mapping) or TARGET not in raw:
         raise ValueError(f"{id} must be a component with '{TARGET}', got {raw!r}.")
@@ -59,12 +60,12 @@ def _checked(value: Any, at: str) -> Any:
         return value
     raise ValueError(
         f"{at.replace('::', '#')} is a {type(value).__name__}: arguments of a network must be numbers, texts, lists or "
-        "mappings, so that settings.json can keep them."
+        "mappings, so that settings.json can store them."
     )
 
 
 def without_pretrained(definition: Any) -> Any:
-    """The same definition without weights to begin with, for a network whose checkpoint is loaded next.
+    """The same definition without pretrained weights, for a network whose checkpoint is loaded next.
 
     Example:
         >>> without_pretrained({"_target_": "LateFusion", "backbones": [{"name": "vgg19", "pretrained": "vgg.pth"}]})
@@ -86,7 +87,7 @@ def build_network(definition: Mapping[str, Any], trusted: bool = True) -> nn.Mod
             ``monai.networks.nets`` and ``monai_kd.networks``, and is built without pretrained weights.
 
     Raises:
-        UntrustedNetwork: it names something else.
+        UntrustedNetwork: the definition is not trusted, and names anything else.
         ValueError: there is no such class, or it does not take these arguments.
     """
     if not isinstance(definition, Mapping) or not isinstance(definition.get(TARGET), str):
@@ -110,7 +111,7 @@ def build_network(definition: Mapping[str, Any], trusted: bool = True) -> nn.Mod
 
 
 def _restored(definition: Mapping[str, Any]) -> dict[str, Any]:
-    """With nested components, which a config may hold, instantiated."""
+    """The definition with its nested components instantiated."""
 
     def build(value: Any) -> Any:
         if isinstance(value, Mapping):
@@ -138,10 +139,10 @@ def _trusted(definition: Mapping[str, Any]) -> Callable[..., Any]:
     found = optional_import(module, name=name)[0] if full.startswith(TRUSTED) and name.isidentifier() else None
     allowed = inspect.isclass(found) and issubclass(found, nn.Module)
     allowed = allowed or (inspect.isfunction(found) and found.__module__.startswith(TRUSTED))
-    if not allowed or nested(arguments):
+    if found is None or not allowed or nested(arguments):
         raise UntrustedNetwork(
             f"{target} is no network of {' or '.join(each[:-1] for each in TRUSTED)} with plain arguments, and is not "
             "run because a file names it. If you trust it, give its config: --config_file \"['evaluate.json',"
-            "'its_network.json']\", a file with its network_def laid over the other."
+            "'its_network.json']\", a file whose network_def replaces that of the other."
         )
     return found

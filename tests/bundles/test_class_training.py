@@ -141,7 +141,7 @@ TAPS = {**untrained(), "recipe": "msgff"}
         ({"weights": {"cee": 1}}, "there is no loss term of the name cee (near: {'cee': ['ce']"),
         ({"weights": {"ce": "much"}}, "loss weights must be numbers, got {'ce': 'much'}"),
         (TAPS | {"teacher_taps": {"msgff": "backbones.0.layer9"}}, "has no module 'backbones.0.layer9'; nearest: back"),
-        (TAPS | {"teacher_taps": {"msg": "backbones.0.layer2"}}, "teacher_taps: it is not known which module of the"),
+        (TAPS | {"teacher_taps": {"msg": "backbones.0.layer2"}}, "has no module to compare with msgff of the student"),
         (TAPS | {"taps": {"msgff": "blocks.9"}}, "no module 'blocks.9'"),
         (untrained(freeze="no"), "teacher_overrides: freeze must be True or False, got 'no'"),
         (untrained(learning_rate=0), "teacher_overrides: learning_rate must be a positive number, got 0"),

@@ -206,7 +206,7 @@ def test_store_is_refused_when_no_image_comes_twice(class_dataset, class_teacher
             teacher_store=str(tmp_path / "store"),
             **overrides,
         )
-    assert "no image comes twice" in cause(caught.value)
+    assert "no image occurs twice" in cause(caught.value)
 
 
 @pytest.mark.parametrize(
