@@ -7,14 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.networks.nets import BasicUNet
 
+from monai_kd.config import build_network
 from monai_kd.io.checkpoints import save_checkpoint
-from monai_kd.networks import create_backbone
 
 SIZE = 32
 CLASS_NAMES = ["meningioma", "glioma", "<i>pituitary"]
-FEATURES = [4, 4, 4, 4, 4, 4]
+UNET: dict[str, Any] = {
+    **{"_target_": "BasicUNet", "spatial_dims": 2, "in_channels": 3, "out_channels": 1},
+    **{"features": [4, 4, 4, 4, 4, 4], "act": ["relu", {"inplace": True}], "norm": "batch"},
+}
+BACKBONE: dict[str, Any] = {
+    **{"_target_": "monai_kd.networks.create_backbone", "name": "mobilenetv3_small_050"},
+    **{"num_classes": len(CLASS_NAMES), "image_size": SIZE},
+}
 MEAN, STD = 0.485, 0.229  # of the first channel, as preprocessing normalises it
 
 
@@ -26,9 +32,7 @@ def _saved(network: torch.nn.Module, folder: Path, settings: dict[str, Any]) -> 
 
 def segmentation_student(folder: Path, **settings: Any) -> Path:
     """A U-Net that marks what is brighter than half of the slice's range: one channel is handed through, all else 0."""
-    network = BasicUNet(
-        spatial_dims=2, in_channels=3, out_channels=1, features=FEATURES, act=["relu", {"inplace": True}], norm="batch"
-    )
+    network: Any = build_network(UNET)
     with torch.no_grad():
         for name, value in network.named_parameters():
             if not name.endswith("adn.N.weight"):
@@ -38,14 +42,14 @@ def segmentation_student(folder: Path, **settings: Any) -> Path:
                 layer.conv.weight[0, 0, 1, 1] = 1
         network.final_conv.weight[0, 0] = 20
         network.final_conv.bias.fill_(-20 * (0.5 - MEAN) / STD)
-    return _saved(network, folder, {"features": FEATURES, "norm": "batch", "image_size": SIZE, **settings})
+    return _saved(network, folder, {"network_def": UNET, "image_size": SIZE, **settings})
 
 
 def classification_student(folder: Path, **settings: Any) -> Path:
     """Random weights, with a last layer that makes slices differ."""
     torch.manual_seed(0)
-    network = create_backbone("mobilenetv3_small_050", num_classes=len(CLASS_NAMES), image_size=SIZE)
+    network: Any = build_network(BACKBONE)
     with torch.no_grad():
         network.classifier.weight.mul_(40)
-    values = {"network_name": "mobilenetv3_small_050", "image_size": SIZE, "class_names": CLASS_NAMES}
+    values = {"network_def": BACKBONE, "image_size": SIZE, "class_names": CLASS_NAMES}
     return _saved(network, folder, {**values, **settings})

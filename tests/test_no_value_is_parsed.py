@@ -5,7 +5,6 @@ MONAI's ``ConfigParser`` evaluates text that begins with ``$``, looks up ``@`` a
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import shutil
@@ -19,17 +18,18 @@ import numpy as np
 import pytest
 from disc_slices import write_disc_slices
 from monai.bundle import ConfigParser, create_workflow
-from students import FEATURES, SIZE, classification_student, segmentation_student
+from students import SIZE, UNET, classification_student, segmentation_student
 
 from monai_kd import demo
 from monai_kd.__main__ import main
-from monai_kd.bundle import find_bundle, provide_teacher, teacher_settings
+from monai_kd.bundle import Teacher, find_bundle
 from monai_kd.bundle import teacher as teacher_module
 from monai_kd.bundle.students import load_students
-from monai_kd.config import literal
+from monai_kd.config import cause_of, literal
 from monai_kd.data import class_names, load_fold
 from monai_kd.export import package
 from monai_kd.inference import BundlePredictor, read_image
+from monai_kd.io.table import read_table
 from monai_kd.label.request import literal_overrides, requested_device, training_request
 from monai_kd.label.served import ServedBundle
 from monai_kd.networks import HybridUNet
@@ -89,7 +89,7 @@ def test_predictor_of_a_bundle_and_a_checkpoint_in_such_folders(students, name):
     predict = BundlePredictor(folder, Path(name) / "run" / "model.pt", output_dir=name, device="cpu")
     assert predict.value("bundle_root") == str(folder.resolve())
     assert predict.value("checkpoint") == f"{name}/run/model.pt"
-    assert (predict.value("features"), predict.value("image_size")) == (FEATURES, SIZE)
+    assert predict.value("trained").items() >= {"network_def": UNET, "image_size": SIZE}.items()
     assert predict.value("output_dir") == name
     assert predict(*read_image(save_slice(Path(name) / f"{name}.nii.gz")))["pred"].sum() == 64
 
@@ -100,7 +100,9 @@ def test_predictor_of_a_bundle_and_a_checkpoint_in_such_folders(students, name):
     [
         ("device", "device must be one of cpu"),
         ("threshold", "threshold must be a number"),
-        ("image_size", "image_size must"),
+        ("smallest_area_mm2", "smallest_area_mm2 must be a number from 0"),
+        ("batch_size", "batch_size must be a whole number from 1"),
+        ("trained#image_size", "unknown override: --trained#image_size"),
     ],
 )
 def test_predictor_refuses_values_of_another_kind(students, name, key, message):
@@ -116,22 +118,52 @@ def test_predictor_builds_nothing_from_a_value(students):
     assert predict.value("output_dir") == [COMPONENT, {"a": COMPONENT}]
 
 
+def begun(file: Path, **values: Any) -> None:
+    """What a training builds before it trains."""
+    workflow = create_workflow(config_file=str(file), workflow_type="train", **values)
+    for part in ("network", "train#dataset"):
+        workflow.parser.get_parsed_content(part)
+
+
 @pytest.mark.parametrize("value", [*NAMES.values(), COMPONENT], ids=[*NAMES, "component"])
 @pytest.mark.parametrize(
     ("what", "key"),
     [
-        *(("segmentation", key) for key in ("features", "norm", "image_size")),
-        *(("classification", key) for key in ("network_name", "image_size")),
+        *(("segmentation", key) for key in ("network_def", "network_def._target_", "network_def.norm", "image_size")),
+        *(("segmentation", key) for key in ("network_def.features", "mean", "std", "activation", "multiclass")),
+        *(("classification", key) for key in ("network_def", "network_def.name", "image_size", "class_names")),
     ],
 )
 def test_settings_of_another_kind_are_an_error(students, what, key, value):
     folder = Path(shutil.copytree(students[what], "run"))
     settings = json.loads((folder / "settings.json").read_text())
-    (folder / "settings.json").write_text(json.dumps({**settings, key: value}))
+    *outer, last = key.split(".")
+    (settings[outer[0]] if outer else settings)[last] = value
+    (folder / "settings.json").write_text(json.dumps(settings))
+    name = {"segmentation": "seg_student", "classification": "cls_student"}[what]
     with pytest.raises((ValueError, RuntimeError)):
-        BundlePredictor(
-            BUNDLES / {"segmentation": "seg_student"}.get(what, "cls_student"), folder / "model.pt", device="cpu"
-        )
+        BundlePredictor(BUNDLES / name, folder / "model.pt", device="cpu")
+    # Also where a training begins with it.
+    if what == "segmentation":
+        values = {"init_checkpoint": str(folder / "model.pt"), "recipe": "none", "device": "cpu", "logging_file": False}
+        values["dataset_dir"] = str(write_disc_slices(Path("data").absolute(), count=6))
+        with pytest.raises((ValueError, RuntimeError)):
+            begun(BUNDLES / name / "configs" / "train.json", **values)
+
+
+@pytest.mark.parametrize("target", ["os.system", "builtins.eval", "pathlib.Path.touch", "torch.nn.Conv2d"])
+def test_a_network_of_a_stranger_is_not_built_where_a_training_begins_with_it(students, target):
+    folder = Path(shutil.copytree(students["segmentation"], "run"))
+    settings = json.loads((folder / "settings.json").read_text())
+    settings["network_def"] = {"_target_": target, **({} if target.startswith("torch") else {"self": "marker"})}
+    (folder / "settings.json").write_text(json.dumps(settings))
+    values = {"init_checkpoint": "run/model.pt", "recipe": "none", "device": "cpu", "logging_file": False}
+    values["dataset_dir"] = str(write_disc_slices(Path("data").absolute(), count=6))
+    file = str(BUNDLES / "seg_student" / "configs" / "train.json")
+    workflow = create_workflow(config_file=file, workflow_type="train", **values)
+    with pytest.raises(RuntimeError) as caught:
+        workflow.run()
+    assert f"{target} is no network of monai.networks.nets or monai_kd.networks" in str(cause_of(caught.value))
 
 
 def test_class_names_of_settings_are_text(students):
@@ -151,8 +183,7 @@ def test_report(students, name):
     for what in students:
         given += [f"--{what}", f"{name}/{what}/model.pt"]
     assert main(["report", f"{name}/in", "--output_dir", f"{name}/out", *given]) == 0
-    with open(folder / "out" / "report.csv", newline="") as file:
-        (row,) = csv.DictReader(file)
+    (row,) = read_table(folder / "out" / "report.csv")
     assert (row["file"], row["status"], row["area_px"]) == (f"{name}.nii.gz", "ok", "64")
     assert row["class"] in (CODE, "@device", "a#b")
     assert (folder / "out" / row["mask"]).is_file()
@@ -219,28 +250,20 @@ def test_label_requests(name):
 
 
 TEACHER = {
-    **{"fold": 0, "leave_out": [], "epochs": 1, "batch_size": 4, "image_size": 32, "learning_rate": 1e-3, "amp": False},
-    **{"device": "cpu", "seed": 0, "workers": 0, "features": [4, 8, 8, 8, 16, 4], "norm": "batch"},
-    **{
-        "vit_name": "vit_tiny_patch16_224",
-        "vit_image_size": 32,
-        "pretrained": False,
-        "augmentation": [],
-        "preset": "full",
-    },
+    **{"epochs": 1, "batch_size": 4, "image_size": 32, "learning_rate": 1e-3, "amp": False, "device": "cpu", "seed": 0},
+    **{"features": [4, 8, 8, 8, 16, 4], "norm": "batch", "vit_name": "test_vit", "vit_image_size": 32},
 }
 
 
-def build_teacher() -> HybridUNet:
-    return HybridUNet(3, 1, TEACHER["features"], "batch", vit_name=TEACHER["vit_name"], vit_image_size=32)
+def run_of(data: Path | str) -> dict[str, Any]:
+    return {"dataset_dir": str(data), "fold": 0, "leave_out": [], "preset": "full"}
 
 
 def test_a_teacher_is_trained_in_such_folders(tmp_path):
     data = write_disc_slices(Path("%data#1").absolute())
-    folder = bundle("seg_teacher", "@bundles")
-    overrides = {**TEACHER, "dataset_dir": str(data)}
-    assert isinstance(provide_teacher(build_teacher, None, True, str(folder), overrides, CODE), HybridUNet)
-    expected = Path(teacher_settings(None, True, overrides, CODE)["checkpoint"])
+    teacher = Teacher(None, bundle("seg_teacher", "@bundles"), CODE, run_of(data), TEACHER)
+    assert isinstance(teacher.load(), HybridUNet)
+    expected = Path(teacher.settings["checkpoint"])
     assert expected.is_file()
     assert expected.parent.parent == tmp_path / CODE
     assert json.loads((expected.parent / "settings.json").read_text())["dataset_dir"] == str(data)
@@ -249,34 +272,34 @@ def test_a_teacher_is_trained_in_such_folders(tmp_path):
 @EVERY_NAME
 def test_what_a_teacher_is_trained_with_is_the_values_themselves(name, monkeypatch):
     """Also those that come out of a settings.json, and with the folder named after them as before."""
+    workflows: list[Any] = []
 
-    class Workflow:
-        def __init__(self, **given: Any) -> None:
-            self.given = given
+    class Workflow(teacher_module.Workflow):
+        def __init__(self, *args: Any, **given: Any) -> None:
+            super().__init__(*args, **given)
+            workflows.append(self)
 
-        def run(self) -> None:
-            parser = ConfigParser({key: value for key, value in self.given.items() if key != "config_file"})
-            seen.update((key, parser.get_parsed_content(key)) for key in (*overrides, "output_dir"))
-            Path(seen["output_dir"]).mkdir(parents=True)
-            shutil.copyfile("model.pt", Path(seen["output_dir"]) / "model.pt")
-
-        def finalize(self) -> None:
-            pass
-
-    seen: dict[str, Any] = {}
+    monkeypatch.setattr(teacher_module, "Workflow", Workflow)
     built = [object()]
     write_disc_slices(Path(name).absolute())
-    overrides = {**TEACHER, "dataset_dir": name, "device": name, "norm": [name, COMPONENT], "vit_name": name}
-    overrides |= {"backbones": [{"name": name, "_target_": name, name: [name]}], "augmentation": built}
-    monkeypatch.setattr(teacher_module, "create_workflow", Workflow)
-    monkeypatch.setattr(teacher_module, "load_weights", lambda network, path: network)
-    Path("model.pt").touch()
-    provide_teacher(build_teacher, None, True, str(bundle("seg_teacher", "bundles")), overrides, name)
-    assert {key: seen[key] for key in overrides} == overrides
-    assert seen["augmentation"][0] is built[0]
-    assert (
-        Path(seen["output_dir"]).resolve() == Path(teacher_settings(None, True, overrides, name)["checkpoint"]).parent
-    )
+    overrides = {**TEACHER, "device": name, "norm": [name, COMPONENT], "vit_name": name, "augmentation": built}
+    teacher = Teacher(None, bundle("seg_teacher", "bundles"), name, run_of(name), overrides)
+    network = teacher.trained["network_def"]
+    assert (network["norm"], network["vit_name"]) == ([name, COMPONENT], name)
+    (workflow,) = workflows
+    given = {**run_of(name), **overrides}
+    assert {key: workflow.value(key) for key in given} == given
+    assert workflow.value("augmentation")[0] is built[0]
+    assert Path(workflow.value("output_dir")).resolve() == Path(teacher.settings["checkpoint"]).parent
+
+
+@EVERY_NAME
+@pytest.mark.parametrize("key", ["fold", "epochs", "image_size", "features", "amp"])
+def test_what_a_teacher_is_trained_with_is_checked(name, key):
+    write_disc_slices(Path("data").absolute())
+    teacher = Teacher(None, bundle("seg_teacher", "bundles"), "out", run_of("data"), {**TEACHER, key: name})
+    with pytest.raises(ValueError, match=f"teacher_overrides: {key} must be"):
+        teacher.untrained()
 
 
 @EVERY_NAME
@@ -293,6 +316,7 @@ def test_data_lists(name, names):
     else:
         datalist["labels"] = {"1": CODE, "2": "@device", "3": "a#b"}
     (data / "datalist.json").write_text(json.dumps(datalist))
+    bundle("seg_teacher", "bundles")
     workflow = create_workflow(
         config_file=str(bundle("seg_student", "bundles") / "configs" / "train.json"),
         workflow_type="train",

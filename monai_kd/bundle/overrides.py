@@ -9,7 +9,7 @@ from typing import Any
 from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
 
-from ..config import install_short_errors, literal, refuse_unknown
+from ..config import CHECKED, check_settings, install_short_errors, literal, refuse_unknown
 from .workflow import running
 
 __all__ = ["PATHS", "accept_overrides"]
@@ -34,8 +34,9 @@ def accept_overrides() -> None:
     Call it first in ``initialize``.
 
     Raises:
-        ValueError: an override is not an id of the config, the message lists the most similar ids; or a path is
-            ``~name`` and there is no user of this name.
+        ValueError: an override is not an id of the config, the message lists the most similar ids; it has a value that
+            is refused by `check_settings`, before what depends on it is; or a path is ``~name`` and there is no user of
+            this name.
     """
     install_short_errors()
     run = running()
@@ -44,6 +45,7 @@ def accept_overrides() -> None:
     known = ConfigParser()
     known.read_config(list(run.config_files))
     refuse_unknown(run.overrides, known, run.config_files[0])
+    check_settings({name: value for name, value in run.overrides.items() if name in CHECKED and not _evaluated(value)})
     paths = {name: _as_typed(name, value) for name, value in run.overrides.items() if name in PATHS}
     changed = {name: value for name, value in paths.items() if value != run.overrides[name]}
     if changed:
@@ -51,6 +53,11 @@ def accept_overrides() -> None:
             run.parser[name] = value
         # Items that were parsed before hold the old values.
         run.parser.parse(reset=True)
+
+
+def _evaluated(value: Any) -> bool:
+    """Whether the config evaluates a value, so that it is checked with the other settings later."""
+    return isinstance(value, str) and value.startswith(("$", "@"))
 
 
 def _as_typed(name: str, value: Any) -> Any:

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from monai.bundle import ConfigParser
 from torch import nn
 
-from ..config import build_network, literal
+from ..config import build_network, check_settings, literal, refuse_unknown
 from ..data import class_names
 from ..io import load_weights, read_checkpoint
 from ..io.folders import same_folder
@@ -66,7 +67,7 @@ class Teacher:
         self.checkpoint = None if checkpoint is None else Path(checkpoint).expanduser()
         self.bundle, self.output_dir = Path(bundle), Path(output_dir)
         self.dataset_dir, self.kept_from = run["dataset_dir"], {run["fold"], *run["leave_out"]}
-        self.run = {**run, **(overrides or {})}
+        self.run, self._overridden = {**run, **(overrides or {})}, list(overrides or {})
         self._taps, self._configs = taps, list(configs)
 
     @cached_property
@@ -78,10 +79,22 @@ class Teacher:
             ValueError: the settings can't be read, or the teacher was trained for other classes.
         """
         if self.checkpoint is None:
-            workflow = self._workflow()
-            return {name: workflow.value(f"settings::{name}") for name in workflow.parser["settings"]}
+            return self._planned()
         settings = trained_settings(self.checkpoint)
         self._check_classes(settings)
+        return settings
+
+    def _planned(self) -> dict[str, Any]:
+        """The settings of a teacher that is trained first, checked before anything is built from them."""
+        workflow, files = self._workflow(), [str(file) for file in self._files()]
+        known = ConfigParser()
+        known.read_config(files)
+        refuse_unknown(self.run, known, files[0])
+        settings = {name: workflow.value(f"settings::{name}") for name in workflow.parser["settings"]}
+        try:
+            check_settings({name: settings[name] for name in ("network_def", *self._overridden) if name in settings})
+        except ValueError as error:
+            raise ValueError(f"teacher_overrides: {error}") from None
         return settings
 
     @property
@@ -180,9 +193,12 @@ class Teacher:
         """The folder that the teacher is trained in, named after its settings and its data."""
         return self.output_dir / f"teacher-{fingerprint(self.run)}"
 
+    def _files(self) -> list[Path]:
+        names = [*self._configs, *(["multi_gpu_train.json"] if is_distributed() else [])]
+        return [self.bundle / "configs" / name for name in names]
+
     def _workflow(self, **more: Any) -> Workflow:
-        folder = self.bundle / "configs"
-        files = [folder / name for name in (*self._configs, *(["multi_gpu_train.json"] if is_distributed() else []))]
+        files = self._files()
         if self.dataset_dir is None:
             raise ValueError(
                 "this recipe has a teacher, and there is no data set to train one on: give --teacher_checkpoint FILE."

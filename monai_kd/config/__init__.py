@@ -1,10 +1,11 @@
-from .checks import check_settings, refuse_unknown
+from .checks import CHECKED, check_settings, refuse_unknown
 from .definition import UntrustedNetwork, build_network, definition_of, without_pretrained
 from .device import available_devices, checked_device, default_device
 from .errors import cause_of, install_short_errors
 from .literal import literal
 
 __all__ = [
+    "CHECKED",
     "UntrustedNetwork",
     "available_devices",
     "build_network",

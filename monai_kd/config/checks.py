@@ -9,7 +9,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-__all__ = ["check_settings", "refuse_unknown"]
+__all__ = ["CHECKED", "check_settings", "refuse_unknown"]
 
 
 def refuse_unknown(names: Iterable[str], known: ConfigParser, config_file: Any) -> None:
@@ -71,6 +71,10 @@ _UNETS = ("BasicUNet", "HybridUNet")
 _UNET_CHECKS = {
     "image_size": (lambda v: type(v) is int and v >= 32 and v % 16 == 0, "a multiple of 16, from 32"),
 }
+
+
+# Whose check depends on nothing else.
+CHECKED = frozenset(_CHECKS) - {"features"}
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:

@@ -101,8 +101,9 @@ def build_network(definition: Mapping[str, Any], trusted: bool = True) -> nn.Mod
         network = ConfigComponent(_restored(definition), id="network_def", locator=_locator).instantiate()
     except Exception as error:
         cause = error.__cause__ or error
-        if isinstance(cause, (ValueError, FileNotFoundError)):
-            raise cause from error
+        if isinstance(cause, (ValueError, FileNotFoundError, RuntimeError)):
+            # Without its context, MONAI's error, which is caused by it.
+            raise cause from None
         raise ValueError(f"the network {definition[TARGET]} can't be built: {cause}") from error
     if not isinstance(network, nn.Module):
         raise ValueError(f"{definition[TARGET]} is no network, but a {type(network).__name__}.")

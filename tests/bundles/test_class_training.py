@@ -12,7 +12,7 @@ import timm
 import torch
 from monai.bundle import ConfigParser, create_workflow
 from scipy.special import log_softmax, softmax
-from tiny import CLASSIFICATION, OVERRIDES, TINY_BACKBONES, cause, config, prepare, rows, train
+from tiny import CLASSIFICATION, CLS_TAUGHT_BY, OVERRIDES, TINY_BACKBONES, cause, config, prepare, rows, train
 
 from monai_kd.io.checkpoints import load_weights
 from monai_kd.networks import LateFusionClassifier
@@ -125,9 +125,12 @@ def test_bad_override_is_one_clear_error(bundle, class_dataset, tmp_path, overri
     assert not (tmp_path / "model.pt").exists()
 
 
-# A teacher that would be trained for ever.
-UNTRAINED = {"teacher_checkpoint": None, "teacher_overrides": {"epochs": 10**6, "backbones": TINY_BACKBONES}}
-TAPS = {**UNTRAINED, "recipe": "msgff"}
+def untrained(**overrides) -> dict:
+    """A teacher that would be trained for ever."""
+    return {"teacher_checkpoint": None, "teacher_overrides": {**CLS_TAUGHT_BY, "epochs": 10**6, **overrides}}
+
+
+TAPS = {**untrained(), "recipe": "msgff"}
 
 
 @pytest.mark.parametrize(
@@ -140,11 +143,9 @@ TAPS = {**UNTRAINED, "recipe": "msgff"}
         (TAPS | {"teacher_taps": {"msgff": "backbones.0.layer9"}}, "has no module 'backbones.0.layer9'; nearest: back"),
         (TAPS | {"teacher_taps": {"msg": "backbones.0.layer2"}}, "has no module to compare with msgff of the student"),
         (TAPS | {"taps": {"msgff": "blocks.9"}}, "no module 'blocks.9'"),
-        (
-            {**UNTRAINED, "recipe": "kd", "teacher_overrides": {"freeze": "no", "epochs": 10**6}},
-            "freeze must be True or",
-        ),
-        ({**UNTRAINED, "teacher_overrides": {"epoch": 3}}, "unknown override: --epoch (did you mean --epochs"),
+        (untrained(freeze="no"), "teacher_overrides: freeze must be True or False, got 'no'"),
+        (untrained(learning_rate=0), "teacher_overrides: learning_rate must be a positive number, got 0"),
+        (untrained(epoch=3), "unknown override: --epoch (did you mean --epochs"),
         ({"teacher_checkpoint": "nowhere.pt"}, "there is no checkpoint nowhere.pt"),
     ],
 )

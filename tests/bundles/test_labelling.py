@@ -140,7 +140,8 @@ def test_weights_of_other_widths_are_refused(app, given):
     save(models, torch.load(models / "model.pt", weights_only=True), network_def=wider, image_size=32)
     with pytest.raises(RuntimeError) as caught:
         label(app, given[:4], given[4:])
-    assert "size mismatch" in cause(caught.value)
+    assert "does not fit BasicUNet" in cause(caught.value)
+    assert "(4,) for (8,)" in cause(caught.value)
 
 
 def test_fine_tuning_from_a_checkpoint_by_hand(app, disc_dataset, tmp_path):

@@ -158,6 +158,17 @@ class TestBuildNetwork:
             build_network(definition)
         assert len(str(caught.value).splitlines()) == 1
 
+    @pytest.mark.parametrize("kind", [ValueError, FileNotFoundError, RuntimeError])
+    def test_errors_of_a_network_are_its_own_and_end(self, monkeypatch, kind):
+        def fail(self: Any, **arguments: Any) -> None:
+            raise kind("our sentence")
+
+        monkeypatch.setattr(LateFusionClassifier, "__init__", fail)
+        with pytest.raises(kind, match=r"^our sentence$") as caught:
+            build_network(LATE)
+        # Who follows the chain of causes gets to its end.
+        assert caught.value.__cause__ is None
+
 
 # What a settings.json of a stranger might name. None of it is called, nor is its module imported.
 HOSTILE: list[dict[str, Any]] = [

@@ -12,11 +12,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 from class_students import NAMES, banded, classes_student, indices
-from monai_kd.report.students import load_students
 from PIL import Image
 from students import classification_student
 
 from monai_kd.__main__ import main
+from monai_kd.bundle.students import load_students
 from monai_kd.serve.uploads import examine_uploads
 
 AREA = 0.375  # of a pixel, mm²
