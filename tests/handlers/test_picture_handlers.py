@@ -9,6 +9,7 @@ import torch
 from ignite.engine import Engine
 from matplotlib.figure import Figure
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from monai_kd.handlers import OverlayGrid
 from monai_kd.plots import OverlayPanel, plot_curves, plot_overlays
@@ -191,9 +192,8 @@ def validation(grid: OverlayGrid, items: list[dict], batch_size: int) -> Engine:
     """An engine that hands the items on as its output, ``batch_size`` at a time."""
     engine = Engine(lambda _engine, batch: batch)
     grid.attach(engine)
-    parts = [items[i : i + batch_size] for i in range(0, len(items), batch_size)]
     engine.state.best_metric, engine.state.best_metric_epoch = 0.75, 1
-    engine.run(parts, max_epochs=1)
+    engine.run(DataLoader(items, batch_size, collate_fn=list), max_epochs=1)
     return engine
 
 
@@ -217,7 +217,7 @@ def items(count: int) -> list[dict]:
 def test_grid_shows_slices_spread_evenly(monkeypatch, tmp_path, count, shown, batch_size):
     drawn = []
     monkeypatch.setattr("monai_kd.handlers.overlay_grid.plot_overlays", lambda *args: drawn.append(args))
-    grid = OverlayGrid(tmp_path / "o.png", length=10, count=count, class_names=["meningioma", "glioma"])
+    grid = OverlayGrid(tmp_path / "o.png", count=count, class_names=["meningioma", "glioma"])
     validation(grid, items(10), batch_size)
     panels, path, title = drawn[0]
     names = [*["meningioma", "glioma", "class 2"] * 3, "meningioma"]
@@ -229,11 +229,11 @@ def test_grid_shows_slices_spread_evenly(monkeypatch, tmp_path, count, shown, ba
 
 @pytest.mark.parametrize(("best_epoch", "save", "written"), [(1, True, True), (3, True, False), (1, False, False)])
 def test_grid_is_written_by_one_process_for_a_new_best(tmp_path, best_epoch, save, written):
-    grid = OverlayGrid(tmp_path / "o.png", length=2, save=save)
+    grid = OverlayGrid(tmp_path / "o.png", save=save)
     engine = Engine(lambda _engine, batch: batch)
     grid.attach(engine)
     engine.state.best_metric, engine.state.best_metric_epoch = 0.5, best_epoch
-    engine.run([items(2)], max_epochs=1)
+    engine.run(DataLoader(items(2), 2, collate_fn=list), max_epochs=1)
     assert (tmp_path / "o.png").is_file() is written
 
 
@@ -241,9 +241,9 @@ def test_undefined_dice_in_the_title(monkeypatch, tmp_path):
     drawn = []
     monkeypatch.setattr("monai_kd.handlers.overlay_grid.plot_overlays", lambda *args: drawn.append(args))
     engine = Engine(lambda _engine, batch: batch)
-    OverlayGrid(tmp_path / "o.png", length=1).attach(engine)
+    OverlayGrid(tmp_path / "o.png").attach(engine)
     engine.state.best_metric, engine.state.best_metric_epoch = float("nan"), 1
-    engine.run([items(1)], max_epochs=1)
+    engine.run(DataLoader(items(1), 1, collate_fn=list), max_epochs=1)
     assert drawn[0][2] == "epoch 1: mean Dice undefined"
 
 
@@ -251,5 +251,5 @@ def test_dice_of_two_empty_masks_is_not_a_number(monkeypatch, tmp_path):
     drawn = []
     monkeypatch.setattr("monai_kd.handlers.overlay_grid.plot_overlays", lambda *args: drawn.append(args))
     empty = items(1)[0] | {"label": torch.zeros(1, 12, 7), "pred": torch.zeros(1, 12, 7)}
-    validation(OverlayGrid(tmp_path / "o.png", length=1), [empty], 1)
+    validation(OverlayGrid(tmp_path / "o.png"), [empty], 1)
     assert drawn[0][0][0].title.endswith("Dice nan")

@@ -151,7 +151,11 @@ def loss(networks: dict[str, nn.Module], taps: dict[str, dict[str, str]], image:
             channels.setdefault(name, []).append(features.shape[1])
         listener.remove()
     dice = DiceCELoss(softmax=True, to_onehot_y=True)
-    terms = {"dice": DeepSupervision(dice) if heads > 1 else dice, "kl": LogitKL(), "feature": FeatureLoss()}
+    terms = {
+        "dice": DeepSupervision(dice) if heads > 1 else dice,
+        "kl": LogitKL(activation="softmax"),
+        "feature": FeatureLoss(),
+    }
     return DistillationLoss(terms, dict.fromkeys(terms, 1.0), Projections(channels, "student", image.ndim - 2))
 
 
