@@ -148,7 +148,12 @@ def _check_task(saved: Mapping[str, Any], checkpoint: Path, bundle_root: Path) -
     metadata = json.loads((bundle_root / "configs" / "metadata.json").read_text(encoding="utf-8"))
     expected = metadata["network_data_format"]["outputs"]["pred"]["format"]
     # Version 0.1 had no mask_names, and features for the networks of segmentation alone.
-    task = "segmentation" if "mask_names" in saved or "features" in saved else "classification"
+    if "mask_names" in saved or "features" in saved:
+        task = "segmentation"
+    elif "class_names" in saved:
+        task = "classification"
+    else:
+        return
     if (task == "segmentation") != (expected == "segmentation"):
         raise ValueError(
             f"{checkpoint} does not fit {bundle_root.name}: it is of a {task}, see settings.json beside it; "

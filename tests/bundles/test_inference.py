@@ -104,7 +104,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(trained, disc_dataset, tmp_pa
     [
         ({"treshold": 0.3}, "--threshold"),
         ({"threshold": 1.5}, "between 0 and 1"),
-        ({"image_size": 64}, "unknown override: --image_size"),
+        ({"features": 64}, "unknown override: --features"),
     ],
 )
 def test_wrong_values_are_refused_at_once(wrong, message):

@@ -107,7 +107,7 @@ def test_a_checkpoint_of_version_0_1_has_its_network_and_its_input(bundle, tmp_p
     assert (found["mean"], found["std"]) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     assert (found["multiclass"], found["activation"], found["mask_names"]) == (False, "sigmoid", ["tumour"])
     assert found["class_names"] == OLD[bundle].get("class_names", [])
-    assert "does not say which weights it belongs to" in caplog.text
+    assert f"whether it belongs to {tmp_path / 'model.pt'} is not checked" in caplog.text
 
 
 @pytest.mark.parametrize("bundle", OLD)

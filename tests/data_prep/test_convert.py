@@ -115,14 +115,14 @@ def test_monai_reads_the_same_array_from_both(tmp_path: Path, make_slices: Make)
 def test_a_network_is_given_the_same_array_from_both(tmp_path: Path) -> None:
     """The student bundle's own transforms, on 52 grey values, which 8 bits hold without loss."""
     bundle = pytest.importorskip("monai.bundle")
-    transforms = pytest.importorskip("monai.transforms")
     image = 100 + 4 * (np.arange(40 * 56).reshape(40, 56) * 7 % 52).astype(np.int16)
     write_v73(tmp_path / "raw/1.mat", slice_fields(image=image))
     quick(tmp_path / "raw", tmp_path / "out", format="both", split="slice")
     parser = bundle.ConfigParser()
     parser.read_config(REPOSITORY / "bundles/seg_student/configs/train.json")
-    parser["image_size"] = 32
-    prepare = transforms.Compose(parser.get_parsed_content("train#deterministic_transforms"))
+    values = {"image_size": 32, "preset": "full", "given_data": False, "data_dir": str(tmp_path / "out")}
+    parser.update({"bundle_root": str(REPOSITORY / "bundles/seg_student"), **values})
+    prepare = parser.get_parsed_content("validate#preprocessing")
     nifti, png = (
         prepare({key: tmp_path / "out" / f"{key}s/0001{suffix}" for key in ("image", "label")})
         for suffix in (".nii.gz", ".png")
