@@ -122,13 +122,16 @@ class Distillation:
         """Refuse a teacher whose output channels have another meaning, even if there are equally many."""
         both = (self.settings, self.teacher.trained)
         # A classifier has no masks; and the name of a single mask makes no difference.
-        if not all("mask_names" in each for each in both) or all(len(each["mask_names"]) == 1 for each in both):
+        if not all("mask_names" in each for each in both):
+            return
+        single = all(len(each["mask_names"]) == 1 for each in both)
+        if single and both[0]["activation"] == both[1]["activation"]:
             return
         student, teacher = (f"{', '.join(each['mask_names'])} ({each['activation']})" for each in both)
         if student != teacher:
             raise ValueError(
                 f"the student segments {student} and the teacher {teacher}: take a teacher that was trained for the "
-                "same classes, with the same `multiclass`."
+                "same masks, with the same `multiclass`."
             )
 
     def _example(self) -> torch.Tensor:
@@ -155,6 +158,7 @@ class Distillation:
         if not self.loss.needs_teacher:
             self.teacher.warn_unused()
             return Distiller(self.student)
+        self._check_masks()
         untrained, image = self.teacher.untrained(), self._example()
         taps = self.taps if self.loss.needs_features else {}
         teacher_taps = self.teacher.taps(untrained, list(taps)) if taps else {}

@@ -244,7 +244,7 @@ class TestBeforeATeacherIsTrained:
             (
                 "seg_student",
                 {"teacher_overrides": {**SEG_TAUGHT_BY, "multiclass": True, "epochs": 10**6}},
-                "['meningioma', 'glioma'",
+                "meningioma, glioma",
             ),
             ("cls_student", {"teacher_overrides": {"backbones": [{"name": "nix"}]}}, "nix"),
             ("seg_student", {"teacher_overrides": {**SEG_TAUGHT_BY, "vit_name": "nix"}}, "nix"),

@@ -120,7 +120,7 @@ def test_a_network_is_given_the_same_array_from_both(tmp_path: Path) -> None:
     quick(tmp_path / "raw", tmp_path / "out", format="both", split="slice")
     parser = bundle.ConfigParser()
     parser.read_config(REPOSITORY / "bundles/seg_student/configs/train.json")
-    values = {"image_size": 32, "preset": "full", "given_data": False, "data_dir": str(tmp_path / "out")}
+    values = {"image_size": 32, "preset": "full", "given_data": False, "mask_value": {1: 1, 255: 1}}
     parser.update({"bundle_root": str(REPOSITORY / "bundles/seg_student"), **values})
     prepare = parser.get_parsed_content("validate#preprocessing")
     nifti, png = (
