@@ -65,7 +65,7 @@ def test_the_report_names_each_class(scan, checkpoints, tmp_path, capsys):
 
 def test_a_threshold_is_refused(scan, checkpoints, tmp_path, capsys):
     assert main(command(scan, tmp_path / "out", checkpoints, "--threshold", "0.4")) == 2
-    assert "each pixel gets the most probable of the background and meningioma, glioma" in capsys.readouterr().err
+    assert "each pixel gets its most probable class (background or meningioma, glioma" in capsys.readouterr().err
 
 
 def test_uploads_are_answered_with_the_size_of_each_class(scan, checkpoints):
