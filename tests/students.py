@@ -42,7 +42,8 @@ def segmentation_student(folder: Path, **settings: Any) -> Path:
                 layer.conv.weight[0, 0, 1, 1] = 1
         network.final_conv.weight[0, 0] = 20
         network.final_conv.bias.fill_(-20 * (0.5 - MEAN) / STD)
-    return _saved(network, folder, {"network_def": UNET, "image_size": SIZE, **settings})
+    values = {"network_def": UNET, "image_size": SIZE, "mask_names": ["tumour"]}
+    return _saved(network, folder, {**values, **settings})
 
 
 def classification_student(folder: Path, **settings: Any) -> Path:
