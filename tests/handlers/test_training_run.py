@@ -19,7 +19,7 @@ from torch import nn
 
 from monai_kd.distillation import Distiller
 from monai_kd.engines import DistillationTrainer, PlanarInferer
-from monai_kd.handlers import DefinedDice, EpochLog, EpochSeed, TrainingCheckpoint, not_worse
+from monai_kd.handlers import DefinedDice, EpochLog, EpochSeed, TrainingCheckpoint, TrainingRun, not_worse
 from monai_kd.losses import DistillationLoss, FeatureLoss, LogitKL, Projections
 
 
@@ -50,8 +50,12 @@ def run(
     before: tuple = (),
     tumours: bool = True,
     first: tuple = (),
+    in_one: dict | None = None,
 ) -> SimpleNamespace:
-    """Everything built anew, as in a new process, with flips, dropout, momentum and a schedule to be restored."""
+    """Everything built anew, as in a new process, with flips, dropout, momentum and a schedule to be restored.
+
+    By handlers of their own; or by a `TrainingRun` with the arguments ``in_one``.
+    """
     student = network(width, init)
     distiller = Distiller(student, network(5, 100), student_taps={"conv": "0"}, teacher_taps={"conv": "0"})
     terms = {"bce": nn.BCEWithLogitsLoss(), "kl": LogitKL(2.0)} | ({"f": FeatureLoss()} if projected else {})
@@ -74,19 +78,27 @@ def run(
         key_val_metric={"dice": DefinedDice(output_transform=from_engine(["pred", "label"]))},
         metric_cmp_fn=not_worse,
     )
-    log = EpochLog(folder, evaluator, optimizer, title="small", save=save)
-    checkpoint = TrainingCheckpoint(
-        folder, student, loss, optimizer, evaluator, log, lr_scheduler=lr_scheduler, resume=resume, save=save
-    )
-    handlers = [
-        *first,
-        EpochSeed(3, loader),
-        ValidationHandler(val_interval, evaluator),
-        *([LrScheduleHandler(lr_scheduler, print_lr=False)] if schedule else []),
-        log,
-        checkpoint,
-        *before,
-    ]
+    if in_one is None:
+        log = EpochLog(folder, evaluator, optimizer, title="small", save=save)
+        checkpoint = TrainingCheckpoint(
+            folder, student, loss, optimizer, evaluator, log, lr_scheduler=lr_scheduler, resume=resume, save=save
+        )
+        handlers = [
+            *first,
+            EpochSeed(3, loader),
+            ValidationHandler(val_interval, evaluator),
+            *([LrScheduleHandler(lr_scheduler, print_lr=False)] if schedule else []),
+            log,
+            checkpoint,
+            *before,
+        ]
+    else:
+        given = {"settings": {"name": "A"}, "seed": 3, "resume": resume, "title": "small", **in_one}
+        whole = TrainingRun(
+            folder, given.pop("settings"), student, loss, optimizer, loader, evaluator, lr_scheduler, **given
+        )
+        log, checkpoint = whole.log, whole.checkpoint
+        handlers = [*first, ValidationHandler(val_interval, evaluator), whole, *before]
     trainer = DistillationTrainer("cpu", epochs, loader, distiller, optimizer, loss, train_handlers=handlers)
     reports, rates, dices = [], [], {}
 

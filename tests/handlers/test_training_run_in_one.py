@@ -1,0 +1,133 @@
+"""All handlers of a training in one: the same as one by one, in the order that they need, on one process alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from ignite.engine import Events
+from test_training_run import network, run, table, without_clock
+
+from monai_kd.handlers import TrainingRun
+from monai_kd.io import save_checkpoint
+from monai_kd.io.checksum import file_sha256
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} if folder.is_dir() else {}
+
+
+@pytest.mark.parametrize("schedule", [True, "cosine", False])
+def test_it_trains_as_the_handlers_one_by_one(tmp_path, schedule):
+    run(tmp_path / "by_hand", 4, schedule=schedule)
+    run(tmp_path / "in_one", 4, schedule=schedule, in_one={})
+    assert without_clock(table(tmp_path / "in_one")) == without_clock(table(tmp_path / "by_hand"))
+    for name in ("model.pt", "last.ckpt"):
+        one, other = (torch.load(tmp_path / folder / name, weights_only=True) for folder in ("by_hand", "in_one"))
+        one, other = (state.get("network", state) for state in (one, other))
+        assert all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+def test_it_goes_on_as_if_it_had_not_stopped(tmp_path):
+    run(tmp_path / "straight", 4, in_one={})
+    run(tmp_path / "parts", 2, in_one={})
+    run(tmp_path / "parts", 4, init=1, resume=True, in_one={})
+    assert without_clock(table(tmp_path / "parts")) == without_clock(table(tmp_path / "straight"))
+
+
+def test_settings_are_written_with_the_checksum_of_the_weights(tmp_path):
+    run(tmp_path, 1, in_one={"settings": {"name": "A", "epochs": 1}, "best_epoch_by": "last epoch"})
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    assert settings.items() >= {"name": "A", "epochs": 1, "best_epoch_by": "last epoch"}.items()
+    assert settings["weights_sha256"] == file_sha256(tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("schedule", [True, False])
+@pytest.mark.parametrize("init", [True, False])
+def test_order(tmp_path, schedule, init, monkeypatch):
+    """Seeds first; the rate moves before it is logged; weights are loaded before checkpoint and settings are begun."""
+    given = {}
+    if init:
+        save_checkpoint(network(3, 7).state_dict(), tmp_path / "init.pt")
+        given = {"init_checkpoint": tmp_path / "init.pt"}
+    attached: list[str] = []
+    original = TrainingRun.attach
+
+    def attach(self: TrainingRun, engine) -> None:
+        attached.extend(type(handler).__name__ for handler in self.handlers)
+        original(self, engine)
+
+    monkeypatch.setattr(TrainingRun, "attach", attach)
+    run(tmp_path / "run", 1, schedule=schedule, in_one=given)
+    expected = [
+        "EpochSeed",
+        *(["LrScheduleHandler"] if schedule else []),
+        "EpochLog",
+        *(["LoadWeights"] if init else []),
+    ]
+    assert attached == [*expected, "TrainingCheckpoint", "RunSettings"]
+
+
+def test_weights_to_start_from_are_held_against_the_epochs(tmp_path):
+    save_checkpoint(network(3, 7).state_dict(), tmp_path / "init.pt")
+    seen = []
+    run(tmp_path / "run", 2, in_one={"init_checkpoint": tmp_path / "init.pt"}, first=(_AtStart(seen),))
+    rows = table(tmp_path / "run")
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    assert {name for name, cell in rows[0].items() if cell} == {"epoch", "val/dice"}
+    saved = torch.load(tmp_path / "init.pt", weights_only=True)
+    assert all(torch.equal(value, saved[name]) for name, value in seen[0].items())
+
+
+class _AtStart:
+    """Keeps the weights that the first iteration sees."""
+
+    def __init__(self, seen: list[dict[str, torch.Tensor]]) -> None:
+        self.seen = seen
+
+    def attach(self, engine) -> None:
+        def keep(engine) -> None:
+            state = engine.network.student.state_dict()
+            self.seen.append({name: value.clone() for name, value in state.items()})
+
+        engine.add_event_handler(Events.ITERATION_STARTED(once=1), keep)
+
+
+def test_gone_on_with_it_does_not_start_from_them_again(tmp_path):
+    save_checkpoint(network(3, 7).state_dict(), tmp_path / "init.pt")
+    given = {"init_checkpoint": tmp_path / "init.pt"}
+    run(tmp_path / "straight", 3, in_one=given)
+    run(tmp_path / "parts", 1, in_one=given)
+    run(tmp_path / "parts", 3, resume=True, in_one=given)
+    assert without_clock(table(tmp_path / "parts")) == without_clock(table(tmp_path / "straight"))
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_other_processes_than_the_first_write_nothing(tmp_path, rank):
+    done = run(tmp_path / "run", 2, in_one={"rank": rank})
+    assert len(done.reports) == 6
+    assert content(tmp_path / "run") == {}
+    assert not list((tmp_path / "run").glob("*"))
+
+
+def test_processes_draw_other_random_numbers(tmp_path):
+    """Flips and dropout of each part of a batch are its own; the order of the slices is the sampler's."""
+    totals = [
+        [float(report.total) for _, report in run(tmp_path / str(rank), 1, in_one={"rank": rank}).reports]
+        for rank in (0, 1, 1)
+    ]
+    assert totals[0] != totals[1]
+    assert totals[1] == totals[2]
+
+
+def test_a_start_that_fails_leaves_the_earlier_run_as_it_is(tmp_path):
+    run(tmp_path, 2, in_one={})
+    before = content(tmp_path)
+    with pytest.raises(ValueError, match="does not fit"):
+        run(tmp_path, 3, width=4, resume=True, in_one={})
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
+        run(tmp_path, 3, in_one={"init_checkpoint": tmp_path / "absent.pt"})
+    assert content(tmp_path) == before
+    assert not list(tmp_path.glob("earlier-*"))
