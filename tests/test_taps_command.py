@@ -79,7 +79,7 @@ def test_yaml(tmp_path, capsys):
 @pytest.mark.parametrize("together", [True, False])
 def test_a_later_file_replaces_the_network(together, tmp_path, capsys):
     network = {**TRAIN["network_def"], "_target_": "BasicUNetPlusPlus"}
-    student = {"network_def": network, "student_taps": {"d4": "upcat_3_1"}}
+    student = {"network_def": network, "taps": {"d4": "upcat_3_1"}}
     files = [saved(tmp_path, TRAIN), saved(tmp_path, student, "student.json")]
     printed = found(capsys, *([",".join(files)] if together else files))
     assert printed["network"] == "BasicUNetPlusPlus"

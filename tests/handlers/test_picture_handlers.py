@@ -227,6 +227,16 @@ def test_grid_shows_slices_spread_evenly(monkeypatch, tmp_path, count, shown, ba
     assert (path, title) == (tmp_path / "o.png", "epoch 1: mean Dice 0.750")
 
 
+def test_of_several_processes_the_first_shows_slices_spread_over_its_part(monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr("monai_kd.handlers.overlay_grid.plot_overlays", lambda *args: drawn.append(args))
+    engine = Engine(lambda _engine, batch: batch)
+    OverlayGrid(tmp_path / "o.png", count=3).attach(engine)
+    engine.state.best_metric, engine.state.best_metric_epoch = 0.5, 1
+    engine.run(DataLoader(items(10), 2, sampler=range(0, 10, 2), collate_fn=list), max_epochs=1)
+    assert [panel.image.max() for panel in drawn[0][0]] == [0, 4, 8]
+
+
 @pytest.mark.parametrize(("best_epoch", "save", "written"), [(1, True, True), (3, True, False), (1, False, False)])
 def test_grid_is_written_by_one_process_for_a_new_best(tmp_path, best_epoch, save, written):
     grid = OverlayGrid(tmp_path / "o.png", save=save)
