@@ -204,6 +204,42 @@ def test_numbers_that_nothing_is_normalised_by(name, value, tmp_path):
         trained_settings(checkpoint)
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("bundle", NETWORKS)
+@pytest.mark.parametrize("old", [False, True], ids=["now", "0.1"])
+def test_a_checkpoint_of_the_other_task_is_refused(name, bundle, old, tmp_path):
+    masks = {"mask_names": ["tumour"], "class_names": NAMES} if name.startswith("seg") else {}
+    checkpoint = written(tmp_path, OLD[name]) if old else untrained(name, tmp_path, **masks)
+    if name[:3] == bundle[:3]:
+        assert trained_settings(checkpoint, BUNDLES / bundle)["image_size"] > 0
+        return
+    found = "segmentation" if name.startswith("seg") else "classification"
+    said = f"{checkpoint} does not fit {bundle}: it is of a {found}, see settings.json beside it"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        trained_settings(checkpoint, BUNDLES / bundle)
+
+
+@pytest.mark.parametrize(
+    ("bundle", "key"),
+    [
+        ("seg_student", "features"),
+        ("seg_student", "norm"),
+        ("seg_teacher", "vit_name"),
+        ("seg_teacher", "vit_image_size"),
+        ("cls_student", "network_name"),
+        ("cls_teacher", "backbones"),
+    ],
+)
+def test_text_in_a_file_of_version_0_1_stays_text(bundle, key, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = "$__import__('pathlib').Path('marker').touch()"
+    for value in (code, [code], {"_target_": "pathlib.Path.touch", "self": "marker"}, "@device"):
+        checkpoint = written(tmp_path / "run", {**OLD[bundle], key: value})
+        with pytest.raises((ValueError, RuntimeError)):
+            trained_network(trained_settings(checkpoint))
+    assert not (tmp_path / "marker").exists()
+
+
 def test_a_network_that_a_stranger_named_is_not_built(tmp_path):
     conv = {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 1, "kernel_size": 1}
     found = trained_settings(save(tmp_path, {}, network_def=conv, image_size=32))
