@@ -213,8 +213,8 @@ def test_slices_that_the_teacher_was_trained_on_are_said(trained, disc_dataset, 
     metrics, _ = evaluate(
         tmp_path / "eval", bundle, dataset_dir=str(disc_dataset), checkpoint=str(tmp_path / "model.pt")
     )
-    notes = [note for note in metrics["notes"] if "BY THE TEACHER" in note]
-    assert [note.split(" were ")[0] for note in notes] == ([f"{said} of the 4 slices"] if said else [])
+    notes = [note.split(":")[0] for note in metrics["notes"] if "teacher" in note]
+    assert notes == [f"The teacher of this checkpoint was TRAINED ON {said} of the 4 slices"] * bool(said)
 
 
 @pytest.mark.parametrize("trained", SEGMENTATION, indirect=True)

@@ -230,7 +230,10 @@ def test_there_are_no_phantoms_of_volumes(tmp_path):
             "trained with spacing [1.0, 1.0, 1.0], and the teacher was trained with None",
         ),
         ({"orientation": "LPS"}, "with orientation LPS, and the teacher was trained with RAS"),
-        ({"mask_names": list(REGIONS)[::-1]}, "with mask_names ['enhancing tumour', 'whole tumour', 'tumour core']"),
+        (
+            {"mask_names": list(REGIONS)[::-1]},
+            "segments enhancing tumour, whole tumour, tumour core (sigmoid) and the teacher tumour core, ",
+        ),
     ],
 )
 def test_a_teacher_of_another_task_is_refused(dataset, run, tmp_path, overrides, message):

@@ -64,7 +64,7 @@ def test_memory_is_bounded_for_many_resamples(monkeypatch):
 @pytest.mark.parametrize(
     ("totals", "weights", "level", "match"),
     [
-        ([1, 2], [1], 0.95, "one total and one weight"),
+        ([1, 2], [1], 0.95, "one of each for a patient"),
         ([1, 2], [1, 0], 0.95, "positive"),
         ([1, float("nan")], [1, 1], 0.95, "finite"),
         ([1, 2], [1, 1], 95, "level"),
