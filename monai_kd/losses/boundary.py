@@ -11,20 +11,9 @@ from torch import nn
 from .probability import activation_of, check_activation, check_temperature, divergence, same_shape
 from .target import target_masks
 
-__all__ = ["BoundaryKL", "boundary_band", "check_kernel_size", "label_bands"]
+__all__ = ["BandTerm", "BoundaryKL", "boundary_band"]
 
 _MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
-
-
-def check_kernel_size(kernel_size: int) -> int:
-    """Return k as an integer.
-
-    Raises:
-        ValueError: it is not odd, or below 3.
-    """
-    if kernel_size < 3 or kernel_size % 2 != 1:
-        raise ValueError(f"kernel_size must be odd and at least 3 pixels, got {kernel_size}.")
-    return int(kernel_size)
 
 
 def boundary_band(masks: torch.Tensor, kernel_size: int) -> torch.Tensor:
@@ -52,23 +41,43 @@ def boundary_band(masks: torch.Tensor, kernel_size: int) -> torch.Tensor:
     return dilated + pool(-masks, kernel_size, stride=1, padding=kernel_size // 2)
 
 
-def label_bands(
-    label: torch.Tensor, student: torch.Tensor, teacher: torch.Tensor, activation: str | None, kernel_size: int
-) -> tuple[torch.Tensor, str]:
-    """`boundary_band` of each channel of the logits, and their activation.
+class BandTerm(nn.Module):
+    """Base of the loss terms that treat the band around the boundary of the label differently.
+
+    Args:
+        kernel_size: k, odd, at least 3, see `boundary_band`.
+        temperature: T > 0.
+        activation: "sigmoid" or "softmax", as for `LogitKL`; ``None`` serves one channel.
 
     Raises:
-        ValueError: the shapes don't fit, or there are no positions.
+        ValueError: an argument is out of range.
     """
-    same_shape(student, teacher)
-    if not 3 <= student.ndim <= 5:
-        raise ValueError(f"logits {tuple(student.shape)} must be (B, C, one to three spatial axes).")
-    activation = activation_of(student, activation)
-    with torch.no_grad():
-        return boundary_band(target_masks(label, student, activation), kernel_size), activation
+
+    inputs = ("student", "teacher", "label")
+
+    def __init__(self, kernel_size: int = 5, temperature: float = 4.0, activation: str | None = None) -> None:
+        super().__init__()
+        if kernel_size < 3 or kernel_size % 2 != 1:
+            raise ValueError(f"kernel_size must be odd and at least 3 pixels, got {kernel_size}.")
+        self.kernel_size = int(kernel_size)
+        self.temperature = check_temperature(temperature)
+        self.activation = check_activation(activation)
+
+    def bands(self, student: torch.Tensor, teacher: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, str]:
+        """`boundary_band` of each channel of the logits, and their activation.
+
+        Raises:
+            ValueError: the shapes don't fit, or there are no positions.
+        """
+        same_shape(student, teacher)
+        if not 3 <= student.ndim <= 5:
+            raise ValueError(f"logits {tuple(student.shape)} must be (B, C, one to three spatial axes).")
+        activation = activation_of(student, self.activation)
+        with torch.no_grad():
+            return boundary_band(target_masks(label, student, activation), self.kernel_size), activation
 
 
-class BoundaryKL(nn.Module):
+class BoundaryKL(BandTerm):
     r"""Kullback–Leibler divergence of softened predictions, with a larger weight near the boundary of the label.
 
     .. math::
@@ -100,8 +109,6 @@ class BoundaryKL(nn.Module):
         0.0
     """
 
-    inputs = ("student", "teacher", "label")
-
     def __init__(
         self,
         boundary_weight: float = 4.0,
@@ -109,16 +116,13 @@ class BoundaryKL(nn.Module):
         temperature: float = 4.0,
         activation: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(kernel_size, temperature, activation)
         if not 0 <= boundary_weight < math.inf:
             raise ValueError(f"boundary_weight must be finite and not negative, got {boundary_weight}.")
         self.boundary_weight = float(boundary_weight)
-        self.kernel_size = check_kernel_size(kernel_size)
-        self.temperature = check_temperature(temperature)
-        self.activation = check_activation(activation)
 
     def forward(self, student: torch.Tensor, teacher: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        band, activation = label_bands(label, student, teacher, self.activation, self.kernel_size)
+        band, activation = self.bands(student, teacher, label)
         if activation == "softmax":
             band = band.amax(dim=1, keepdim=True)
         weight = 1 + self.boundary_weight * band

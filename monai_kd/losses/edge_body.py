@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 
-from .boundary import check_kernel_size, label_bands
+from .boundary import BandTerm
 from .channel_wise import channel_divergence
-from .probability import check_activation, check_temperature, divergence
+from .probability import divergence
 
 __all__ = ["BodyKL", "EdgeKL"]
 
 
-class EdgeKL(nn.Module):
+class EdgeKL(BandTerm):
     r"""Divergence of predictions near the boundary of the label: the edge term of BPKD.
 
     .. math::
@@ -45,16 +44,8 @@ class EdgeKL(nn.Module):
         0.0
     """
 
-    inputs = ("student", "teacher", "label")
-
-    def __init__(self, kernel_size: int = 5, temperature: float = 4.0, activation: str | None = None) -> None:
-        super().__init__()
-        self.kernel_size = check_kernel_size(kernel_size)
-        self.temperature = check_temperature(temperature)
-        self.activation = check_activation(activation)
-
     def forward(self, student: torch.Tensor, teacher: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        band, activation = label_bands(label, student, teacher, self.activation, self.kernel_size)
+        band, activation = self.bands(student, teacher, label)
         found = divergence(student, teacher, self.temperature, activation)
         within, size = (band * found).flatten(2).sum(dim=-1), band.flatten(2).sum(dim=-1)
         some = size > 0
@@ -62,7 +53,7 @@ class EdgeKL(nn.Module):
         return each.sum() / some.sum().clamp(min=1) * self.temperature**2
 
 
-class BodyKL(nn.Module):
+class BodyKL(BandTerm):
     r"""Channel-wise divergence away from the boundary of the label: the body term of BPKD.
 
     .. math::
@@ -95,14 +86,6 @@ class BodyKL(nn.Module):
         0.0
     """
 
-    inputs = ("student", "teacher", "label")
-
-    def __init__(self, kernel_size: int = 5, temperature: float = 4.0, activation: str | None = None) -> None:
-        super().__init__()
-        self.kernel_size = check_kernel_size(kernel_size)
-        self.temperature = check_temperature(temperature)
-        self.activation = check_activation(activation)
-
     def forward(self, student: torch.Tensor, teacher: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        band, _ = label_bands(label, student, teacher, self.activation, self.kernel_size)
+        band, _ = self.bands(student, teacher, label)
         return channel_divergence(student, teacher, self.temperature, keep=band == 0) * self.temperature**2
