@@ -2,57 +2,40 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
-from monai.networks.nets import BasicUNet
-
-from monai_kd.io.checkpoints import save_checkpoint
+from students import MEAN, SIZE, STD, UNET, brightness_unet, saved
 
 NAMES = ["meningioma", "glioma", "pituitary"]
-SIZE = 32
 # Of the slice scaled to 0 … 1: above the first it is of class 1, above the second of class 2 …
 THRESHOLDS = (0.575, 0.75, 0.925)
-MEAN, STD, STEEPNESS = 0.485, 0.229, 40
-DEFINITION = {
-    **{"_target_": "BasicUNet", "spatial_dims": 2, "in_channels": 3, "features": [4, 4, 4, 4, 4, 4]},
-    **{"act": ["relu", {"inplace": True}], "norm": "batch"},
-}
+STEEPNESS = 40
 
 
 def classes_student(folder: Path, activation: str = "softmax", names: list[str] | None = None) -> Path:
-    """A U-Net that hands the brightness through.
+    """A U-Net that segments by brightness.
 
-    With a softmax a pixel is of the class of its brightness; with sigmoids the classes hold each other: what is above a
-    threshold is of the class, whatever it is above beside.
+    With a softmax a pixel is of the class of its brightness; with sigmoids the classes are nested: a pixel is of every
+    class whose threshold it exceeds.
     """
     names = names or NAMES
     first = 1 if activation == "softmax" else 0
-    definition = {**DEFINITION, "out_channels": first + len(names)}
-    network = BasicUNet(**{name: value for name, value in definition.items() if name != "_target_"})
+    definition = {**UNET, "out_channels": first + len(names)}
+    network = brightness_unet(definition)
     with torch.no_grad():
-        for name, value in network.named_parameters():
-            if not name.endswith("adn.N.weight"):
-                value.zero_()
-        for path in (network.conv_0, network.upcat_1.convs):
-            for layer in (path.conv_0, path.conv_1):
-                layer.conv.weight[0, 0, 1, 1] = 1
         for number, threshold in enumerate(THRESHOLDS[: len(names)]):
             # Of a softmax, each channel overtakes the one before it at its threshold.
             before = network.final_conv if first and number else None
             weight, bias = STEEPNESS, -STEEPNESS * (threshold - MEAN) / STD
             network.final_conv.weight[first + number, 0] = weight + (before.weight[number, 0] if before else 0)
             network.final_conv.bias[first + number] = bias + (before.bias[number] if before else 0)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(network.state_dict(), folder / "model.pt")
     settings = {
         **{"network_def": definition, "image_size": SIZE, "in_channels": 3, "spatial_dims": 2},
         **{"multiclass": activation == "softmax", "activation": activation, "mask_names": names, "class_names": names},
     }
-    (folder / "settings.json").write_text(json.dumps(settings))
-    return folder / "model.pt"
+    return saved(network, folder, settings)
 
 
 def banded() -> np.ndarray:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from disc_slices import write_disc_slices
+from matplotlib.figure import Figure
 
 torch.set_num_threads(1)  # tests run side by side
 
@@ -28,3 +29,12 @@ def disc_dataset(tmp_path_factory) -> Path:
 def class_dataset(tmp_path_factory) -> Path:
     """Every class in each of the three folds, one patient of it; in `disc_dataset` each fold has one class."""
     return write_disc_slices(tmp_path_factory.mktemp("classes"), count=18, class_of=lambda patient: patient // 3)
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that are saved while the test runs."""
+    saved: list[Figure] = []
+    original = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (saved.append(self), original(self, *a, **k)))
+    return saved

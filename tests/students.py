@@ -24,15 +24,9 @@ BACKBONE: dict[str, Any] = {
 MEAN, STD = 0.485, 0.229  # of the first channel, as preprocessing normalises it
 
 
-def _saved(network: torch.nn.Module, folder: Path, settings: dict[str, Any]) -> Path:
-    save_checkpoint(network.state_dict(), folder / "model.pt")
-    (folder / "settings.json").write_text(json.dumps(settings))
-    return folder / "model.pt"
-
-
-def segmentation_student(folder: Path, **settings: Any) -> Path:
-    """A U-Net that marks what is brighter than half of the slice's range: one channel is handed through, all else 0."""
-    network: Any = build_network(UNET)
+def brightness_unet(definition: dict[str, Any]) -> Any:
+    """A U-Net whose last layer gets the first channel of the image unchanged; all other weights are 0."""
+    network: Any = build_network(definition)
     with torch.no_grad():
         for name, value in network.named_parameters():
             if not name.endswith("adn.N.weight"):
@@ -40,10 +34,25 @@ def segmentation_student(folder: Path, **settings: Any) -> Path:
         for path in (network.conv_0, network.upcat_1.convs):
             for layer in (path.conv_0, path.conv_1):
                 layer.conv.weight[0, 0, 1, 1] = 1
+    return network
+
+
+def saved(network: torch.nn.Module, folder: Path, settings: dict[str, Any]) -> Path:
+    """Write the network's weights and the settings beside them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(network.state_dict(), folder / "model.pt")
+    (folder / "settings.json").write_text(json.dumps(settings))
+    return folder / "model.pt"
+
+
+def segmentation_student(folder: Path, **settings: Any) -> Path:
+    """A U-Net that marks what is brighter than half of the slice's range."""
+    network = brightness_unet(UNET)
+    with torch.no_grad():
         network.final_conv.weight[0, 0] = 20
         network.final_conv.bias.fill_(-20 * (0.5 - MEAN) / STD)
     values = {"network_def": UNET, "image_size": SIZE, "mask_names": ["tumour"]}
-    return _saved(network, folder, {**values, **settings})
+    return saved(network, folder, {**values, **settings})
 
 
 def classification_student(folder: Path, **settings: Any) -> Path:
@@ -53,4 +62,4 @@ def classification_student(folder: Path, **settings: Any) -> Path:
     with torch.no_grad():
         network.classifier.weight.mul_(40)
     values = {"network_def": BACKBONE, "image_size": SIZE, "class_names": CLASS_NAMES}
-    return _saved(network, folder, {**values, **settings})
+    return saved(network, folder, {**values, **settings})

@@ -28,7 +28,7 @@ OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 # MONAI Label's form asks for these too, and here there is one answer. They name files, addresses and parts of a config.
 FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
-    "pretrained": ((True,), "true: training goes on from the served weights"),
+    "pretrained": ((True,), "true: training starts from the served weights"),
     "model_filename": (("model.pt",), "'model.pt', the served weights"),
     "run_id": (("", "run"), "'run'"),
     "tracking": (("", "None", "none", None), "'None': runs are not tracked"),

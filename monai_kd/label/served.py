@@ -1,4 +1,4 @@
-"""Bundles that a server answers with."""
+"""The bundles that a label server serves."""
 
 from __future__ import annotations
 

@@ -5,19 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from locks import taken
 from monai.bundle import ConfigParser, create_workflow
 from tiny import OVERRIDES, cause, config
 
-from data_prep.lock import FolderInUse, only_writer
+from data_prep.lock import only_writer
 from monai_kd.bundle import run_alone
-
-
-def taken(folder: Path) -> bool:
-    try:
-        with only_writer(folder):
-            return False
-    except FolderInUse:
-        return True
 
 
 class Engine:

@@ -93,7 +93,7 @@ def test_end_to_end(trained, disc_dataset, tmp_path, caplog):
     )
     assert len(metrics["checkpoint"]["sha256"]) == 64
     assert metrics["versions"]["torch"] == torch.__version__.partition("+")[0]
-    # said aloud: what is evaluated, that it is synthetic; and the table
+    # logged: what is evaluated, that it is synthetic; and the table
     assert "fold 1, the validation fold of the training" in caplog.text
     assert metrics["synthetic"] is True
     assert "SYNTHETIC" in metrics["notes"][0]

@@ -13,6 +13,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from locks import taken
 
 from data_prep.lock import FolderInUse, only_writer
 
@@ -25,14 +26,6 @@ with only_writer(sys.argv[1]):
         print(os.getpid(), flush=True)
     time.sleep(60)
 """
-
-
-def taken(folder: Path) -> bool:
-    try:
-        with only_writer(folder):
-            return False
-    except FolderInUse:
-        return True
 
 
 def holder(folder: Path, *fork: str) -> tuple[subprocess.Popen, int]:

@@ -1,4 +1,4 @@
-"""The store of teacher outputs: what it hands out is what the teacher would have said."""
+"""The store of teacher outputs: what it returns is what the teacher would have returned."""
 
 from __future__ import annotations
 

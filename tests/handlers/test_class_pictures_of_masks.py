@@ -7,7 +7,6 @@ import pytest
 import torch
 from ignite.engine import Engine
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 
 from monai_kd.handlers import OverlayGrid
 from monai_kd.plots import OverlayPanel, class_colours, plot_overlays
@@ -17,15 +16,6 @@ TRUTH, FOUND = np.zeros((12, 10), int), np.zeros((12, 10), int)
 TRUTH[1:5, 1:5], FOUND[1:5, 1:3] = 2, 2  # Dice 2 · 8 / (16 + 8)
 FOUND[8:10, 8:10] = 3  # Dice 0
 ONE_HOT = {name: np.stack([mask == number for number in range(4)]) for name, mask in (("t", TRUTH), ("p", FOUND))}
-
-
-@pytest.fixture
-def figures(monkeypatch) -> list[Figure]:
-    """Figures that were saved."""
-    saved: list[Figure] = []
-    save = Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **more: (saved.append(self), save(self, *args, **more)))
-    return saved
 
 
 def colours(axes) -> list[tuple[float, ...]]:

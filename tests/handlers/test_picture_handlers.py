@@ -16,15 +16,6 @@ from monai_kd.plots import OverlayPanel, plot_curves, plot_overlays
 from monai_kd.plots.overlays import draw_outline
 
 
-@pytest.fixture
-def figures(monkeypatch) -> list[Figure]:
-    """The figures that are saved while the test runs."""
-    saved = []
-    original = Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (saved.append(self), original(self, *a, **k)))
-    return saved
-
-
 def mask(*rectangles: tuple[int, int, int, int], size: tuple[int, int] = (12, 7)) -> np.ndarray:
     """(X, Y), 1 within the rectangles (x from, x to, y from, y to)."""
     found = np.zeros(size)
@@ -189,7 +180,7 @@ def test_nothing_to_draw(tmp_path, draw, message):
 
 
 def validation(grid: OverlayGrid, items: list[dict], batch_size: int) -> Engine:
-    """An engine that hands the items on as its output, ``batch_size`` at a time."""
+    """An engine that returns the items as its output, ``batch_size`` at a time."""
     engine = Engine(lambda _engine, batch: batch)
     grid.attach(engine)
     engine.state.best_metric, engine.state.best_metric_epoch = 0.75, 1

@@ -7,21 +7,10 @@ import itertools
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 from PIL import Image
 
 from monai_kd.metrics import class_metrics
 from monai_kd.plots import plot_confusion, plot_reliability
-
-
-@pytest.fixture
-def figures(monkeypatch) -> list[Figure]:
-    """The figures that are saved while the test runs."""
-    saved = []
-    original = Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (saved.append(self), original(self, *a, **k)))
-    return saved
-
 
 NAMES = ["meningioma", "glioma", "pituitary tumour"]
 MATRIX = [[30, 10, 0], [0, 0, 0], [1, 2, 1234]]
