@@ -11,7 +11,6 @@ from data_prep.phantom import PhantomError, write_phantoms
 
 from .bundle import find_bundle
 from .bundle.data import phantom_folder
-from .config import literal
 
 __all__ = ["run_demo"]
 
@@ -23,8 +22,8 @@ def _bundle(run_id: str, config: Path, **paths: Path) -> None:
     shown = [f"--{name} {path}" for name, path in paths.items()]
     print(f"\n$ python {' '.join([*command, *shown])}\n", flush=True)
     for name, path in paths.items():
-        # MONAI parses values of its command line as values of a config.
-        command += [f"--{name}", literal(path)]
+        # As a person types it: configs take paths of the command line literally, see `accept_overrides`.
+        command += [f"--{name}", str(path)]
     # Without MONAI's long warning about untrusted configs.
     subprocess.run([sys.executable, "-W", "ignore", *command], check=True)
 
