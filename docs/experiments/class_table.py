@@ -10,9 +10,19 @@ import json
 from pathlib import Path
 
 
-def value(found: dict, digits: int = 1, scale: float = 100) -> str:
-    low, high = found["interval_95"]
-    return f"{found['value'] * scale:.{digits}f} [{low * scale:.{digits}f}, {high * scale:.{digits}f}]"
+def number(found: float | None, digits: int) -> str:
+    """A number; a dash where it is undefined."""
+    return "–" if found is None else f"{found:.{digits}f}"
+
+
+def percent(found: float | None, digits: int = 1) -> str:
+    return number(None if found is None else 100 * found, digits)
+
+
+def with_interval(found: dict) -> str:
+    """In percent, with its interval, which a single patient, for instance, has not."""
+    interval = found["interval_95"]
+    return percent(found["value"]) + ("" if interval is None else " [{}, {}]".format(*map(percent, interval)))
 
 
 def main() -> None:
@@ -23,11 +33,11 @@ def main() -> None:
         slices, patients = found["over_slices"], found["over_patients"]
         cells = [
             folder.parent.name,
-            value(slices["metrics"]["accuracy"]),
-            value(patients["metrics"]["accuracy"]),
-            *(f"{slices['metrics'][name]['value'] * 100:.1f}" for name in ("balanced_accuracy", "macro_f1")),
-            *(f"{slices['metrics'][name]['value']:.3f}" for name in ("auc", "kappa", "ece")),
-            *(f"{each['recall'] * 100:.0f}" for each in slices["classes"].values()),
+            with_interval(slices["metrics"]["accuracy"]),
+            with_interval(patients["metrics"]["accuracy"]),
+            *(percent(slices["metrics"][name]["value"]) for name in ("balanced_accuracy", "macro_f1")),
+            *(number(slices["metrics"][name]["value"], 3) for name in ("auc", "kappa", "ece")),
+            *(percent(each["recall"], 0) for each in slices["classes"].values()),
         ]
         print(f"| {' | '.join(cells)} |")
 

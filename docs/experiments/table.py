@@ -10,9 +10,15 @@ import json
 from pathlib import Path
 
 
-def value(mean: dict, digits: int = 3) -> str:
-    low, high = mean["interval_95"]
-    return f"{mean['mean']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+def value(found: dict, digits: int = 3) -> str:
+    """A mean; a dash where it is undefined."""
+    return "–" if found["mean"] is None else f"{found['mean']:.{digits}f}"
+
+
+def with_interval(found: dict) -> str:
+    """A mean with its interval, which a single patient, for instance, has not."""
+    interval = found["interval_95"]
+    return value(found) + ("" if interval is None else " [{:.3f}, {:.3f}]".format(*interval))
 
 
 def main() -> None:
@@ -23,11 +29,11 @@ def main() -> None:
         overall = found["overall"]["metrics"]
         cells = [
             folder.parent.name,
-            value(overall["dice"]["over_slices"]),
-            *(f"{part['metrics']['dice']['over_slices']['mean']:.3f}" for part in found["classes"].values()),
-            value(overall["dice"]["over_patients"]),
-            *(f"{overall[name]['over_slices']['mean']:.3f}" for name in ("iou", "sensitivity", "precision")),
-            *(f"{overall[name]['over_slices']['mean']:.1f}" for name in ("hd95_mm", "surface_distance_mm")),
+            with_interval(overall["dice"]["over_slices"]),
+            *(value(part["metrics"]["dice"]["over_slices"]) for part in found["classes"].values()),
+            with_interval(overall["dice"]["over_patients"]),
+            *(value(overall[name]["over_slices"]) for name in ("iou", "sensitivity", "precision")),
+            *(value(overall[name]["over_slices"], digits=1) for name in ("hd95_mm", "surface_distance_mm")),
             str(found["overall"]["missed_tumours"]),
         ]
         print(f"| {' | '.join(cells)} |")

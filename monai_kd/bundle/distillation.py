@@ -98,7 +98,6 @@ class Distillation:
     def _teacher_input(self) -> AdaptInput:
         """Turns the student's input into the input that the teacher was trained with."""
         student, teacher = self.settings, self.teacher.trained
-        self._check_masks()
         _check_same_voxels(student, teacher)
         channels = None
         if student["in_channels"] != teacher["in_channels"]:
@@ -134,6 +133,11 @@ class Distillation:
                 "same masks, with the same `multiclass`."
             )
 
+    def _untrained(self) -> nn.Module:
+        # Masks are checked first: a network for others may not even be one that can be built.
+        self._check_masks()
+        return self.teacher.untrained()
+
     def _example(self) -> torch.Tensor:
         # Two images, which BatchNorm needs in a network that is in training mode.
         size = self.settings["image_size"]
@@ -141,7 +145,7 @@ class Distillation:
         return torch.zeros(2, self.settings["in_channels"], *sides)
 
     def _projections(self) -> Projections:
-        untrained, image = self.teacher.untrained(), self._example()
+        untrained, image = self._untrained(), self._example()
         taps = self.teacher.taps(untrained, list(self.taps))
         return fitted_projections(
             self.student,
@@ -158,8 +162,7 @@ class Distillation:
         if not self.loss.needs_teacher:
             self.teacher.warn_unused()
             return Distiller(self.student)
-        self._check_masks()
-        untrained, image = self.teacher.untrained(), self._example()
+        untrained, image = self._untrained(), self._example()
         taps = self.taps if self.loss.needs_features else {}
         teacher_taps = self.teacher.taps(untrained, list(taps)) if taps else {}
         adapt = self._teacher_input

@@ -2,6 +2,7 @@ from ..networks.outputs import all_logits, main_logits
 from .class_batch import ClassBatch
 from .inferer import LogitsInferer, PlanarInferer
 from .label_path import LabelPath
+from .plain import plain_tensor
 from .precision import autocast, autocast_dtype
 from .trainer import DistillationTrainer
 
@@ -15,4 +16,5 @@ __all__ = [
     "autocast",
     "autocast_dtype",
     "main_logits",
+    "plain_tensor",
 ]

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
-from monai.data import MetaTensor
 from monai.transforms import MixUp
+
+from .plain import plain_tensor
 
 __all__ = ["ClassBatch"]
 
@@ -60,7 +61,7 @@ class ClassBatch:
             blend = MixUp(batch_size=len(image), alpha=self.mixup)
             blend.set_random_state(seed=int(torch.randint(2**31, (1,))))
             # A batch of MetaTensors, as made by random transforms, can't be indexed by the permutation, an array.
-            image = image.as_tensor() if isinstance(image, MetaTensor) else image
+            image = plain_tensor(image)
             # MixUp takes images: classes as images of one pixel.
             image, mixed = blend(image, F.one_hot(target, self.num_classes).float()[:, :, None, None])
             target = mixed[:, :, 0, 0]

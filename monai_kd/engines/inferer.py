@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from monai.data import MetaTensor
 from monai.inferers import Inferer
 
 from ..networks.outputs import main_logits
+from .plain import plain_tensor
 from .precision import autocast
 
 __all__ = ["LogitsInferer", "PlanarInferer"]
@@ -49,7 +49,7 @@ class LogitsInferer(Inferer):
                 output = network(image, *args, **kwargs)
             return main_logits(output, network, image.ndim).float()
 
-        return _finite(self.inferer(_plain(inputs), logits, *args, **kwargs))
+        return _finite(self.inferer(plain_tensor(inputs), logits, *args, **kwargs))
 
 
 class PlanarInferer(Inferer):
@@ -80,7 +80,7 @@ class PlanarInferer(Inferer):
         self.slices_per_batch = int(slices_per_batch)
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args, **kwargs) -> torch.Tensor:
-        image = _plain(inputs)
+        image = plain_tensor(inputs)
         if image.ndim not in (4, 5):
             raise ValueError(f"expected (B, C, H, W) or (B, C, H, W, D), got {tuple(image.shape)}.")
         slices = image.movedim(-1, 1).flatten(0, 1).split(self.slices_per_batch) if image.ndim == 5 else [image]
@@ -90,11 +90,6 @@ class PlanarInferer(Inferer):
         if image.ndim == 5:
             found = found.unflatten(0, (image.shape[0], image.shape[-1])).movedim(1, -1)
         return found
-
-
-def _plain(inputs: torch.Tensor) -> torch.Tensor:
-    # Every operation on a MetaTensor is several times slower; the engines keep the image with its metadata.
-    return inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
 
 
 def _finite(logits: torch.Tensor) -> torch.Tensor:

@@ -6,20 +6,16 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from monai.data import MetaTensor
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys as Keys
 from torch import nn
 
 from ..networks.outputs import student_outputs
+from .plain import plain_tensor
 from .precision import autocast, autocast_dtype
 
 __all__ = ["DistillationTrainer"]
-
-
-def _plain(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
 
 
 def _float(value):
@@ -77,14 +73,14 @@ class DistillationTrainer(SupervisedTrainer):
             engine.optimizer.zero_grad(set_to_none=engine.optim_set_to_none)
 
         with autocast(engine.state.device, engine.autocast):
-            outputs = engine.inferer(_plain(inputs), engine.network, *args, **kwargs)
+            outputs = engine.inferer(plain_tensor(inputs), engine.network, *args, **kwargs)
         if not isinstance(outputs, dict):
             outputs = student_outputs(outputs, engine.network, inputs.ndim)
         outputs = _float(outputs)
         output[Keys.PRED] = outputs["student"]
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
 
-        report = engine.loss_function(outputs, _plain(targets))
+        report = engine.loss_function(outputs, plain_tensor(targets))
         output[Keys.LOSS] = report.total
         engine.state.loss_report = replace(report, total=report.total.detach())
         engine.fire_event(IterationEvents.LOSS_COMPLETED)

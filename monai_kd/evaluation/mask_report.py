@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
 from monai.transforms import Compose, LoadImaged
 from monai.utils.enums import CommonKeys as Keys
 
 from data_prep.text import printable
 
 from ..data import in_plane_spacing, read_datalist
+from ..engines import plain_tensor
 from ..io import SliceReader
 from ..metrics import (
     class_columns,
@@ -73,7 +73,7 @@ class MaskReport(EvaluationReport):
                 f"{tuple(truth.shape[1:])}."
             )
         spacing = in_plane_spacing(prediction, entry["image"], self.listed_spacing)
-        predicted, true = (separate_masks(_plain(masks), len(self.mask_names)) for masks in (prediction, truth))
+        predicted, true = (separate_masks(plain_tensor(masks), len(self.mask_names)) for masks in (prediction, truth))
         self._packed.append((_Packed(predicted), _Packed(true)))
         return masks_metrics(predicted, true, spacing, self.mask_names)
 
@@ -136,11 +136,6 @@ class _Packed:
         bits = np.frombuffer(zlib.decompress(self.bits), dtype=np.uint8)
         masks = np.unpackbits(bits, count=int(np.prod(self.shape))).reshape(self.shape)
         return masks[0] if len(masks) == 1 else masks
-
-
-def _plain(masks: torch.Tensor) -> torch.Tensor:
-    # Every operation on a MetaTensor is several times slower.
-    return masks.as_tensor() if isinstance(masks, MetaTensor) else masks
 
 
 def _places(count: int, each: int) -> list[int]:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import torch
-from monai.data import MetaTensor
 from monai.metrics import (
     compute_average_surface_distance,
     compute_confusion_matrix_metric,
@@ -15,6 +14,8 @@ from monai.metrics import (
     compute_iou,
     get_confusion_matrix,
 )
+
+from ..engines import plain_tensor
 
 __all__ = ["MASK_METRICS", "class_columns", "mask_metrics", "masks_metrics"]
 
@@ -165,6 +166,4 @@ def masks_metrics(
 
 
 def _batch(mask: torch.Tensor) -> torch.Tensor:
-    # Every operation on a MetaTensor is several times slower.
-    plain = mask.as_tensor() if isinstance(mask, MetaTensor) else mask
-    return (plain != 0).float()[None, None].cpu()
+    return (plain_tensor(mask) != 0).float()[None, None].cpu()

@@ -34,8 +34,6 @@ class LateFusionClassifier(nn.Module):
         pretrained: ``False``, ``True`` (downloaded) or a local file, for all backbones without a value of their own.
         freeze: train only the last layer of each backbone, and the fusion; all other layers keep their weights and stay
             in eval mode.
-        bare: ignore every ``pretrained`` and ``freeze``, because a checkpoint is loaded next, and the files that its
-            training began with may be missing.
 
     Shape:
         - input: (B, 3, H, W)
@@ -56,7 +54,6 @@ class LateFusionClassifier(nn.Module):
         num_classes: int,
         pretrained: bool | str = False,
         freeze: bool = False,
-        bare: bool = False,
     ) -> None:
         super().__init__()
         if isinstance(backbones, str) or not backbones:
@@ -73,8 +70,6 @@ class LateFusionClassifier(nn.Module):
             if not isinstance(frozen, bool):
                 # MONAI's command line turns false into the text 'false', which would freeze.
                 raise ValueError(f"backbones[{number}]: freeze must be True or False, got {frozen!r}.")
-            if bare:
-                weights, frozen = False, False
             name, size = entry.pop("name"), entry.pop("image_size", None)
             size = _native_size(name) if size is None else int(size)
             network = create_backbone(name, weights, num_classes, image_size=size, **entry)

@@ -34,11 +34,7 @@ def run_report(
     Args:
         input: file or folder.
         output_dir: folder for all output files.
-        segmentation, classification: checkpoints of seg_student and cls_student.
-        threshold: on the probability of tumour; ``None`` for the bundle's.
-        temperature: the classifier's logits are divided by it, see `read_temperature`; ``None`` for the bundle's.
-        device: name of a device; ``None`` for the bundle's default.
-        bundles: folder of the bundles, see `find_bundle`.
+        segmentation, classification, threshold, temperature, device, bundles: as for `load_students`.
 
     Returns:
         The exit code: 0; 1 if no file could be used; 2 if an argument is invalid or the folder can't be written to.

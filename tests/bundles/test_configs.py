@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 from tiny import BUNDLES
 
-# Of the four bundles of slices; overlays for networks and volumes are files of their own.
-NAMES = ("train", "multi_gpu_train", "evaluate", "inference")
 LONGEST = {"seg_student": 200, "cls_student": 200, "seg_teacher": 150, "cls_teacher": 150}
 
 
@@ -18,7 +16,8 @@ def lines(path: Path) -> list[str]:
 
 
 def of_bundles() -> list[Path]:
-    return [BUNDLES / bundle / "configs" / f"{name}.json" for bundle in LONGEST for name in NAMES]
+    """All configs, also those laid over others; ``metadata.json`` describes a bundle and configures nothing."""
+    return [path for path in sorted(BUNDLES.rglob("configs/**/*.json")) if path.name != "metadata.json"]
 
 
 @pytest.mark.parametrize("bundle", LONGEST)
@@ -27,6 +26,7 @@ def test_lines_of_the_training(bundle):
 
 
 def test_lines_of_all_bundles():
+    assert {path.relative_to(BUNDLES).parts[0] for path in of_bundles()} == set(LONGEST)
     assert sum(len(lines(path)) for path in of_bundles()) <= 1600
 
 
