@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import fire.parser
 import nibabel as nib
 import numpy as np
 import pytest
@@ -20,7 +19,6 @@ from disc_slices import write_disc_slices
 from monai.bundle import ConfigParser, create_workflow
 from students import SIZE, UNET, classification_student, segmentation_student
 
-from monai_kd import demo
 from monai_kd.__main__ import main
 from monai_kd.bundle import Teacher, find_bundle
 from monai_kd.bundle import teacher as teacher_module
@@ -345,19 +343,3 @@ def test_bundles_in_such_folders(name):
     found = {key: workflow.parser.get_parsed_content(key) for key in ("bundle_root", "checkpoint", "output_dir")}
     root = str(copied.resolve())
     assert found == {"bundle_root": root, "checkpoint": f"{root}/models/model.pt", "output_dir": f"{root}/eval"}
-
-
-@EVERY_NAME
-def test_demo(name, monkeypatch):
-    """What its commands are given is, after the command line and the config were parsed, the path."""
-    commands = []
-    monkeypatch.setattr(demo.subprocess, "run", lambda command, check: commands.append(command))
-    monkeypatch.setattr(demo, "write_phantoms", lambda folder, slices, seed: None)
-    assert demo.run_demo(Path(name)) == 0
-    words = [word for command in commands for word in command]
-    config = {f"{number}": fire.parser.DefaultParseValue(word) for number, word in enumerate(words)}
-    parsed = [ConfigParser(config).get_parsed_content(key) for key in config if words[int(key)].startswith("$")]
-    out = Path(name).resolve()
-    model = out / "model" / "model.pt"
-    expected = [model.parent, model, out / "evaluation", model, out / "new_slices", out / "masks"]
-    assert [Path(each) for each in parsed] == expected

@@ -28,7 +28,8 @@ def accept_overrides() -> None:
 
     MONAI accepts an unknown id, such as ``--epoch 3``, and ignores it. Its command line turns the name of a folder
     ``100360`` into a number and ``a,b`` into a tuple, cuts ``pat#2`` at the ``#``, and takes ``@home`` for a reference.
-    Therefore the values of `PATHS` are read again from the arguments of the process, and ``~`` in them is expanded.
+    Therefore the values of `PATHS` are read again from the arguments of the process. ``~`` in them is expanded, also
+    where a config file has it.
     From Python, a path that begins with ``$`` or ``@`` is an expression, see `monai_kd.config.literal`.
 
     Call it first in ``initialize``.
@@ -48,6 +49,11 @@ def accept_overrides() -> None:
     check_settings({name: value for name, value in run.overrides.items() if name in CHECKED and not _evaluated(value)})
     paths = {name: _as_typed(name, value) for name, value in run.overrides.items() if name in PATHS}
     changed = {name: value for name, value in paths.items() if value != run.overrides[name]}
+    changed |= {
+        name: literal(_expanded(name, written))
+        for name in PATHS - paths.keys()
+        if isinstance(written := run.parser.get(name), str) and written.startswith("~")
+    }
     if changed:
         for name, value in changed.items():
             run.parser[name] = value

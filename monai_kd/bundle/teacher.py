@@ -65,7 +65,7 @@ class Teacher:
         configs: Sequence[str] = ("train.json",),
     ) -> None:
         self.checkpoint = None if checkpoint is None else Path(checkpoint).expanduser()
-        self.bundle, self.output_dir = Path(bundle), Path(output_dir)
+        self.bundle, self.output_dir = Path(bundle).expanduser(), Path(output_dir).expanduser()
         self.dataset_dir, self.kept_from = run["dataset_dir"], {run["fold"], *run["leave_out"]}
         self.run, self._overridden = {**run, **(overrides or {})}, list(overrides or {})
         self._taps, self._configs = taps, list(configs)

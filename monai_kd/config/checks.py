@@ -35,7 +35,7 @@ def _number(value: Any, highest: float = math.inf) -> bool:
     return number and math.isfinite(value) and 0 <= value <= highest
 
 
-_COUNTS = ("epochs", "batch_size", "val_interval", "patches", "window_batch")
+_COUNTS = ("epochs", "batch_size", "val_interval", "patches", "window_batch", "max_pixels")
 _FROM_ZERO = ("seed", "workers", "bootstrap")
 _SWITCHES = (
     *("amp", "resume", "freeze", "multiclass", "calibrate", "gradcam", "upright", "overlays", "dicom_seg"),

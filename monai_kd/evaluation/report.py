@@ -60,7 +60,7 @@ class EvaluationReport(ABC):
         bootstrap: int = 2000,
         seed: int = 0,
     ) -> None:
-        self.output_dir, self.dataset_dir = Path(output_dir), Path(dataset_dir)
+        self.output_dir, self.dataset_dir = Path(output_dir).expanduser(), Path(dataset_dir).expanduser()
         self.data, self.describe = list(data), describe
         self.description: dict[str, Any] = {}
         self.bootstrap, self.seed = int(bootstrap), int(seed)

@@ -55,7 +55,7 @@ class TrainingCheckpoint:
         resume: bool = False,
         save: bool = True,
     ) -> None:
-        self.output_dir = Path(output_dir)
+        self.output_dir = Path(output_dir).expanduser()
         # MONAI sets attributes on Ignite's engines and states that their types do not declare.
         self.evaluator: Any = evaluator
         self.log, self.resume, self.save = log, bool(resume), bool(save)

@@ -30,7 +30,7 @@ class ConfusionPicture:
     """
 
     def __init__(self, path: str | Path, class_names: Sequence[str], save: bool = True) -> None:
-        self.path, self.class_names, self.save = Path(path), list(class_names), bool(save)
+        self.path, self.class_names, self.save = Path(path).expanduser(), list(class_names), bool(save)
         self._true: list[int] = []
         self._predicted: list[int] = []
 

@@ -56,7 +56,7 @@ class EpochLog:
         self.validate_initial = bool(validate_initial)
         # MONAI sets attributes on Ignite's engines and states that their types do not declare.
         self.evaluator: Any = evaluator
-        self.output_dir, self.optimizer = Path(output_dir), optimizer
+        self.output_dir, self.optimizer = Path(output_dir).expanduser(), optimizer
         self.title, self.save = title, bool(save)
         self.rows: list[dict[str, float]] = []
         self._writer: SummaryWriter | None = None

@@ -62,7 +62,7 @@ class OverlayGrid:
         save: bool = True,
         mask_names: Sequence[str] = ("tumour",),
     ) -> None:
-        self.path, self.save, self.class_names = Path(path), bool(save), list(class_names)
+        self.path, self.save, self.class_names = Path(path).expanduser(), bool(save), list(class_names)
         self.mask_names = list(mask_names)
         self.count = int(count)
         self._shown: set[int] = set()

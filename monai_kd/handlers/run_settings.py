@@ -60,7 +60,7 @@ class RunSettings:
         save: bool = True,
         serving: bool = False,
     ) -> None:
-        self.output_dir, self.resume, self.save = Path(output_dir), bool(resume), bool(save)
+        self.output_dir, self.resume, self.save = Path(output_dir).expanduser(), bool(resume), bool(save)
         self.serving = bool(serving)
         # As they are read from the file: tuples become lists, and devices text.
         self.settings = json.loads(json.dumps(dict(settings), default=str))

@@ -208,3 +208,30 @@ def test_as_monai_label_takes_it_apart(tmp_path, shape):
     np.testing.assert_allclose(data["pred"].affine, affine, atol=1e-6)
     assert tuple(data["image"].meta["spatial_shape"]) == shape
     np.testing.assert_allclose(data["image"].meta["original_affine"], affine)
+
+
+@pytest.mark.parametrize("bundle", NETWORKS)
+def test_a_limit_on_pixels_is_an_option(bundle, disc_dataset, tmp_path):
+    image = sorted((disc_dataset / "images").iterdir())[0]
+    pixels = int(np.prod(nib.load(image).shape))
+    statuses = []
+    for limit in (pixels, pixels - 1):
+        workflow = create_workflow(
+            config_file=config(bundle, "inference"),
+            workflow_type="infer",
+            input=str(image),
+            checkpoint=str(untrained(bundle, tmp_path / bundle)),
+            output_dir=str(tmp_path / str(limit)),
+            max_pixels=limit,
+        )
+        try:
+            workflow.run()
+        except RuntimeError:
+            # No file could be used.
+            assert limit < pixels
+        (table,) = (tmp_path / str(limit)).glob("*.csv")
+        with table.open(newline="") as file:
+            (row,) = csv.DictReader(file)
+        statuses.append(row["status"])
+    assert statuses[0] == "ok"
+    assert f"more than the {pixels - 1:,} that are read" in statuses[1]

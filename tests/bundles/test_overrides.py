@@ -114,6 +114,13 @@ class TestCommandLine:
     def test_what_was_not_given_stays(self, shell):
         assert shell("--threshold", "0.3").get_parsed_content("output_dir") == "/bundle/models"
 
+    def test_a_tilde_in_a_config_file(self, shell, bundle):
+        bundle.write_text(json.dumps({**CONFIG, "output_dir": "~/runs", "input": "~/pat#2"}))
+        parser = shell("--dataset_dir", "~/data")
+        given = ("output_dir", "checkpoint", "input", "dataset_dir")
+        wanted = ("~/runs", "~/runs/model.pt", "~/pat#2", "~/data")
+        assert [parser.get_parsed_content(name) for name in given] == [os.path.expanduser(path) for path in wanted]
+
     def test_a_home_folder_of_nobody(self, shell):
         with pytest.raises((ValueError, RuntimeError)) as caught:
             shell("--input=~nobody_of_this_name/a")

@@ -188,15 +188,6 @@ def test_no_last_convolution_is_guessed_of_others(name):
         LateFusionClassifier([name], 3).last_convolution()
 
 
-def test_bare_asks_for_no_weights(caplog):
-    described = {**RESNET, "pretrained": "nowhere.pth", "freeze": True}
-    with pytest.raises(FileNotFoundError):
-        fused(described)
-    net = fused(described, RESNET, pretrained="nowhere.pth", freeze=True, bare=True)
-    assert all(parameter.requires_grad for parameter in net.parameters())
-    assert "RANDOM" not in caplog.text
-
-
 @pytest.mark.parametrize("mode", [True, False])
 def test_train_and_eval_return_the_network(mode):
     net = fused(RESNET)
