@@ -49,9 +49,8 @@ class Distillation:
     """The loss and the distiller of a student and its teacher, for a recipe. Each is built on first access.
 
     Layers are tapped only where a term of the recipe compares features, and a teacher is loaded, or trained, only where
-    a term needs one: any network can be trained with the supervised terms alone. Before a teacher is trained, the
-    student and an untrained teacher run once on a black image, so that a wrong tap or shape is found before the
-    training.
+    a term needs one: any network can be trained with the supervised terms alone. Before any training, the student and
+    an untrained teacher, where there is one, run once on a black image, so that a wrong size, tap or shape is found.
 
     Args:
         student: the network to train.
@@ -66,8 +65,8 @@ class Distillation:
         images_repeat: whether every epoch has the same images, as when flips are the only augmentation.
 
     Raises:
-        ValueError: a store is given and images never repeat: it would fill the disk and never be read; or as
-            `DistillationLoss.from_recipe`, `rehearse` and `Teacher.load`.
+        ValueError: a store is given and images never repeat: it would fill the disk and never be read; the student does
+            not take images of ``image_size``; or as `DistillationLoss.from_recipe`, `rehearse` and `Teacher.load`.
     """
 
     def __init__(
@@ -92,7 +91,18 @@ class Distillation:
 
     @cached_property
     def loss(self) -> DistillationLoss:
+        self._check_student()
         return DistillationLoss.from_recipe(self.terms, self.weights, self._projections)
+
+    def _check_student(self) -> None:
+        """Refuse an image size that the student does not take, also where no teacher is rehearsed with it."""
+        try:
+            rehearse(self.student, image=self._example())
+        except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"image_size is {self.settings['image_size']}, and the network, {type(self.student).__name__}, fails "
+                f"on an image of this size: {error}. Networks that halve the image n times take multiples of 2ⁿ."
+            ) from error
 
     @cached_property
     def _teacher_input(self) -> AdaptInput:

@@ -113,6 +113,20 @@ class TestWithoutATeacher:
         assert outputs["student_features"] == {}
         assert made.distiller.teachers == {}
 
+    @pytest.mark.parametrize(
+        "network",
+        [
+            {"_target_": "SegResNet", "init_filters": 8},
+            {"_target_": "UNet", "channels": [4, 8, 8, 8], "strides": [2, 2, 2]},
+        ],
+    )
+    def test_an_image_size_that_the_network_does_not_take(self, network):
+        student = build_network({**network, "spatial_dims": 2, "in_channels": 3, "out_channels": 1})
+        settings = {**SETTINGS, "image_size": 36}
+        made = distillation(Forbidden(), {"supervised": 1}, student=student, settings=settings)
+        with pytest.raises(ValueError, match=f"image_size is 36, and the network, {network['_target_']}, fails"):
+            _ = made.loss
+
     def test_a_checkpoint_that_is_not_used_is_said(self, tmp_path, caplog):
         given = teacher(tmp_path)
         assert distillation(given, {"supervised": 1}).distiller.teachers == {}

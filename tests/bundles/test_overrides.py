@@ -26,7 +26,7 @@ from monai_kd.config import literal
 TYPED = [
     *("pat#2/B.nii.gz", "100360", "2024_11", "1e3", "0x10", "1.50", "a,b", "[x]", "{a}", "(1)", "@home", "@home#1"),
     *("$x", "$__import__('os')", "~", "~/runs", "None", "True", "'quoted'", '"a b"'),
-    *("runs/", "./runs", "..", "a b", "é", "--name", "-1", "a=b", "#1", "::", "a::b", "\\"),
+    *("runs/", "./runs", "./%x", "..", "a b", "é", "--name", "-1", "a=b", "#1", "::", "a::b", "\\"),
 ]
 EVERY_PATH = pytest.mark.parametrize("typed", TYPED)
 SOME_PATHS = pytest.mark.parametrize("typed", ["pat#2/B.nii.gz", "2024_11", "a,b", "@home", "$x", "~/runs", "None"])
@@ -114,11 +114,16 @@ class TestCommandLine:
     def test_what_was_not_given_stays(self, shell):
         assert shell("--threshold", "0.3").get_parsed_content("output_dir") == "/bundle/models"
 
+    def test_a_path_that_begins_with_a_percent_sign_is_an_error(self, shell):
+        """MONAI reads the file of the name before anything of the config is evaluated; ``./%x`` is the path."""
+        with pytest.raises(KeyError, match="query key: x/A.nii.gz"):
+            shell("--input=%x/A.nii.gz")
+
     def test_a_tilde_in_a_config_file(self, shell, bundle):
-        bundle.write_text(json.dumps({**CONFIG, "output_dir": "~/runs", "input": "~/pat#2"}))
+        bundle.write_text(json.dumps({**CONFIG, "output_dir": "~/runs", "input": "~/pat"}))
         parser = shell("--dataset_dir", "~/data")
         given = ("output_dir", "checkpoint", "input", "dataset_dir")
-        wanted = ("~/runs", "~/runs/model.pt", "~/pat#2", "~/data")
+        wanted = ("~/runs", "~/runs/model.pt", "~/pat", "~/data")
         assert [parser.get_parsed_content(name) for name in given] == [os.path.expanduser(path) for path in wanted]
 
     def test_a_home_folder_of_nobody(self, shell):
