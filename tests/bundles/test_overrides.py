@@ -116,7 +116,7 @@ class TestCommandLine:
 
     def test_a_path_that_begins_with_a_percent_sign_is_an_error(self, shell):
         """MONAI reads the file of the name before anything of the config is evaluated; ``./%x`` is the path."""
-        with pytest.raises(KeyError, match="query key: x/A.nii.gz"):
+        with pytest.raises(KeyError, match=r"query key: x/A\.nii\.gz"):
             shell("--input=%x/A.nii.gz")
 
     def test_a_tilde_in_a_config_file(self, shell, bundle):
