@@ -1,10 +1,13 @@
 from .grid import SameGridd
 from .mask_channels import foreground_probabilities, index_map, separate_masks
 from .masks import ClassOfMaskd, DeclaredMask, DeclaredMaskd
+from .negatives import RandRemoveTumourd
 from .planar import ResizeInPlane, ResizeInPlaned, ScaleSliceIntensity, ScaleSliceIntensityd, SqueezeSliced
 from .postprocessing import ACTIVATIONS, class_postprocessing, mask_postprocessing
 from .preprocessing import IMAGENET_MEAN, IMAGENET_STD, slice_preprocessing
 from .regions import RegionMasks, RegionMasksd
+from .symmetry import Midline, find_midline
+from .tumour_removal import operate_elsewhere, remove_tumour
 from .upright import UprightInPlane, UprightInPlaned, upright_turn
 from .volume_preprocessing import volume_preprocessing
 
@@ -15,6 +18,8 @@ __all__ = [
     "ClassOfMaskd",
     "DeclaredMask",
     "DeclaredMaskd",
+    "Midline",
+    "RandRemoveTumourd",
     "RegionMasks",
     "RegionMasksd",
     "ResizeInPlane",
@@ -26,9 +31,12 @@ __all__ = [
     "UprightInPlane",
     "UprightInPlaned",
     "class_postprocessing",
+    "find_midline",
     "foreground_probabilities",
     "index_map",
     "mask_postprocessing",
+    "operate_elsewhere",
+    "remove_tumour",
     "separate_masks",
     "slice_preprocessing",
     "upright_turn",
