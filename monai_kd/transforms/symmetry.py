@@ -93,9 +93,13 @@ def find_midline(image: torch.Tensor, mask: torch.Tensor | None = None) -> Midli
         small, ignored = (
             functional.interpolate(each[None, None], (side, side), mode="area") for each in (plane, left_out)
         )
-        # Local contrast: two heads with the same outline are similar whatever they show.
-        contrast = small - functional.avg_pool2d(small, side // 8 + 1, 1, side // 16, count_include_pad=False)
         weight = 1 - ignored
+        around = [
+            functional.avg_pool2d(each, side // 8 + 1, 1, side // 16, count_include_pad=False)
+            for each in (weight * small, weight)
+        ]
+        # Local contrast: two heads with the same outline are similar whatever they show.
+        contrast = small - around[0] / around[1].clamp(min=1e-6)
         tried = best + torch.cartesian_prod(tilts, offsets)
         mirrored, mirrored_weight = _reflections(torch.cat([contrast, weight], 1), tried).split(1, dim=1)
         weights = weight * mirrored_weight
