@@ -41,7 +41,7 @@ _SWITCHES = (
     *("amp", "resume", "freeze", "multiclass", "calibrate", "gradcam", "upright", "overlays", "dicom_seg"),
     "allow_outside",
 )
-_SHARES = ("alpha", "label_smoothing", "flip_probability", "negative_probability", "foreground_share")
+_SHARES = ("alpha", "label_smoothing", "flip_probability", "negative_probability", "foreground_share", "negative_share")
 _AMOUNTS = ("weight_decay", "mixup", "smallest_area_mm2")
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **{name: (lambda v: type(v) is int and v >= 1, "a whole number from 1") for name in _COUNTS},

@@ -1,7 +1,7 @@
 from .grid import SameGridd
 from .mask_channels import foreground_probabilities, index_map, separate_masks
-from .masks import ClassOfMaskd, DeclaredMask, DeclaredMaskd
-from .negatives import RandRemoveTumourd
+from .masks import ClassOfMaskd, DeclaredMask, DeclaredMaskd, EmptyOwnMaskd
+from .negatives import RandRemoveTumourd, RemoveTumourd
 from .planar import ResizeInPlane, ResizeInPlaned, ScaleSliceIntensity, ScaleSliceIntensityd, SqueezeSliced
 from .postprocessing import ACTIVATIONS, class_postprocessing, mask_postprocessing
 from .preprocessing import IMAGENET_MEAN, IMAGENET_STD, slice_preprocessing
@@ -18,10 +18,12 @@ __all__ = [
     "ClassOfMaskd",
     "DeclaredMask",
     "DeclaredMaskd",
+    "EmptyOwnMaskd",
     "Midline",
     "RandRemoveTumourd",
     "RegionMasks",
     "RegionMasksd",
+    "RemoveTumourd",
     "ResizeInPlane",
     "ResizeInPlaned",
     "SameGridd",

@@ -10,9 +10,10 @@ __all__ = ["clone", "dilate", "similar_places"]
 # Places are sought in a slice reduced to this side, and at most this many are returned.
 _SIDE, _PLACES = 64, 8
 
-# Largest mean squared difference between the surroundings of two places, in units of the variance of one. For two
-# independent places it is about 2; by eye, seams show from 1.4 on.
-_UNLIKE = 1.3
+# Largest mean squared difference between the surroundings of two places, as a sum of two parts: of the variance of one,
+# in which two independent places differ by about 2, and seams show, by eye, from 1.4 on; and, for uniform tissue with
+# noise, of the variance of the slice.
+_UNLIKE, _FAINT = 1.3, 0.04
 
 
 def dilate(mask: torch.Tensor, pixels: int) -> torch.Tensor:
@@ -123,7 +124,7 @@ def similar_places(image: torch.Tensor, region: torch.Tensor, forbidden: torch.T
     area, level = covered.float(), total / count
     # The ring may leave the slice: what lies beyond counts as 0, which is how air looks.
     free = (correlate(area, barred.float()) < 0.5) & (correlate(area, inside) > area.sum() - 0.5)
-    free &= cost <= _UNLIKE * (power / count - level.square())
+    free &= cost <= _UNLIKE * (power / count - level.square()) + _FAINT * small.var()
     inner = correlate(area, small.square()) - 2 * level * correlate(area, small)
     cost += 0.5 * (inner / area.sum().clamp(min=1) + level.square())
     values, indices = torch.where(free, cost, torch.inf).flatten().topk(_PLACES, largest=False)

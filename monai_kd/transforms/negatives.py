@@ -1,18 +1,23 @@
-"""Slices without a tumour while training, made of slices with one."""
+"""Slices without a tumour in training and evaluation, made of slices with one."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+import zlib
+from collections.abc import Callable, Hashable, Mapping
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, RandomizableTransform
 from monai.utils import convert_to_dst_type
 
+from .masks import file_of
 from .tumour_removal import operate_elsewhere, remove_tumour
 
-__all__ = ["RandRemoveTumourd"]
+__all__ = ["RandRemoveTumourd", "RemoveTumourd"]
 
 
 class RandRemoveTumourd(RandomizableTransform, MapTransform):
@@ -59,13 +64,51 @@ class RandRemoveTumourd(RandomizableTransform, MapTransform):
         if chance >= self.prob + self.elsewhere_prob:
             return out
         operate = remove_tumour if chance < self.prob else operate_elsewhere
-        given = [out[key] for key in self.keys]
-        if any(each.ndim != 3 for each in given):
-            raise ValueError(f"expected single slices, (C, H, W), got {[tuple(each.shape) for each in given]}.")
-        # Every operation on a MetaTensor is several times slower.
-        image, label = (each.as_tensor() if isinstance(each, MetaTensor) else each for each in given)
-        operated = operate(image, label, self.R)
-        if operated is not None:
-            for key, new, old in zip(self.keys, operated, given, strict=True):
-                out[key] = convert_to_dst_type(new, old)[0]
+        operated = _operated(operate, [out[key] for key in self.keys], self.R)
+        return out if operated is None else {**out, **dict(zip(self.keys, operated, strict=True))}
+
+
+class RemoveTumourd(MapTransform):
+    """Take the tumours out of a share of the slices for evaluation, always the same slices in the same way.
+
+    Whether a slice is chosen, and the choices of `remove_tumour`, depend on its image's file name and ``source`` alone.
+    The slice then gets the path of its image as its ``label``, by which `EmptyOwnMaskd` knows that it has no tumour.
+    Slices to which no method applies keep their tumour.
+
+    Args:
+        keys: the image, and a mask on its grid under a key that is not ``"label"``; the mask is removed from the item.
+        share: which share of the slices loses its tumour, 0 … 1.
+        label: key of the path of the label.
+
+    Shape:
+        - image: (C, H, W), a ``MetaTensor`` that knows its file
+        - mask: (1, H, W)
+    """
+
+    def __init__(self, keys: KeysCollection = ("image", "mask"), share: float = 0.5, label: str = "label") -> None:
+        super().__init__(keys)
+        self.share, self.label = share, label
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        out = dict(data)
+        image, mask = out[self.keys[0]], out.pop(self.keys[1])
+        path = file_of(image, "")
+        # Not the folder, so that a copied data set has the same negatives.
+        seed = zlib.crc32(f"{Path(path).name} {out.get('source', '')}".encode())
+        random = np.random.RandomState(seed)
+        if random.rand() < self.share and mask.any():
+            operated = _operated(remove_tumour, [image, mask], random)
+            if operated is not None:
+                out[self.keys[0]], out[self.label] = operated[0], path
         return out
+
+
+def _operated(operate: Callable, given: list[torch.Tensor], random: np.random.RandomState) -> list[torch.Tensor] | None:
+    if any(each.ndim != 3 for each in given):
+        raise ValueError(f"expected single slices, (C, H, W), got {[tuple(each.shape) for each in given]}.")
+    # Every operation on a MetaTensor is several times slower.
+    plain = [each.as_tensor() if isinstance(each, MetaTensor) else each for each in given]
+    operated = operate(*plain, random)
+    if operated is None:
+        return None
+    return [convert_to_dst_type(new, old)[0] for new, old in zip(operated, given, strict=True)]

@@ -4,7 +4,8 @@ import torch
 from heads import head, real_slices, tumour
 from monai.data import MetaTensor
 
-from monai_kd.transforms import RandRemoveTumourd, operate_elsewhere, remove_tumour
+from monai_kd.data import load_fold
+from monai_kd.transforms import RandRemoveTumourd, operate_elsewhere, remove_tumour, slice_preprocessing
 from monai_kd.transforms.cloning import dilate
 
 NUMBERS = [54, 82, 100, 189, 252, 357, 407, 614, 746, 767, 841, 915, 1157, 1240, 1376, 1472, 1517, 1646, 2266, 2976]
@@ -124,3 +125,35 @@ def test_real_slices_lose_the_contrast_of_their_tumours():
             found.append(float(picture[0][inside].mean() - picture[0][around].mean()))
     assert len(after) >= 0.8 * len(NUMBERS)
     assert np.abs(after).mean() < 0.6 * np.abs(before).mean()
+
+
+def items(folder, share):
+    entries = load_fold(folder, 0, "all")
+    transform = slice_preprocessing(64, single_slices=True, negative_share=share)
+    return [(entry, transform(entry)) for entry in entries]
+
+
+def test_a_share_of_the_evaluated_slices_loses_its_tumour(disc_dataset):
+    whole = items(disc_dataset, 0)
+    # The discs are no heads, and have no midline; the rest of the slice is noise.
+    all_of_them, half, again = (items(disc_dataset, share) for share in (1, 0.5, 0.5))
+    negative = [item["label"] == entry["image"] for entry, item in half]
+    assert all(item["label"] == entry["image"] for entry, item in all_of_them)
+    assert 0 < sum(negative) < len(negative)
+    for (entry, old), (_, item), (_, same), removed in zip(whole, half, again, negative, strict=True):
+        assert item.keys() == old.keys()
+        assert torch.equal(item["image"], same["image"])
+        assert torch.equal(item["image"], old["image"]) != removed
+        assert item["label"] == (entry["image"] if removed else entry["label"])
+        assert torch.equal(item["image"].affine, old["image"].affine)
+        done, expected = ([step["class"] for step in each["image"].applied_operations] for each in (item, old))
+        assert done == expected  # so that the mask finds back to the grid of the file
+
+
+def test_own_image_is_an_empty_mask(disc_dataset):
+    entry = load_fold(disc_dataset, 0, "all")[0]
+    transform = slice_preprocessing(64, label=True, single_slices=True)
+    assert transform(entry)["label"].any()
+    assert not transform({**entry, "label": entry["image"]})["label"].any()
+    with pytest.raises(ValueError, match="label remains a path"):
+        slice_preprocessing(64, label=True, single_slices=True, negative_share=0.5)
