@@ -41,7 +41,7 @@ _SWITCHES = (
     *("amp", "resume", "freeze", "multiclass", "calibrate", "gradcam", "upright", "overlays", "dicom_seg"),
     "allow_outside",
 )
-_SHARES = ("alpha", "label_smoothing", "flip_probability", "foreground_share")
+_SHARES = ("alpha", "label_smoothing", "flip_probability", "negative_probability", "foreground_share", "negative_share")
 _AMOUNTS = ("weight_decay", "mixup", "smallest_area_mm2")
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **{name: (lambda v: type(v) is int and v >= 1, "a whole number from 1") for name in _COUNTS},
@@ -58,6 +58,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda v: len(v) == 6 and all(type(n) is int and n >= 1 for n in v),
         "six whole numbers: four encoder levels, the bridge, the last decoder level",
     ),
+    "specificity": (lambda v: v is None or _number(v, highest=1), "None or a number from 0 to 1"),
     "part": (lambda v: v in ("validation", "all"), "'validation' or 'all'"),
     "threshold": (lambda v: _number(v) and 0 < v < 1, "a number between 0 and 1"),
     "temperature": (lambda v: _number(v) and v > 0, "a positive number"),

@@ -1,6 +1,6 @@
 from .checked import CheckedDataset, UnusableItems
 from .classes import class_weights, last_is_alone, load_classes
-from .datalist import class_name, class_names, load_fold, mask_value, placed, read_datalist
+from .datalist import class_name, class_names, is_negative, load_fold, mask_value, placed, read_datalist
 from .foreground import best_epoch_by
 from .leaks import find_leaks
 from .slices import SliceDataset
@@ -18,6 +18,7 @@ __all__ = [
     "find_leaks",
     "has_geometry",
     "in_plane_spacing",
+    "is_negative",
     "last_is_alone",
     "load_classes",
     "load_fold",

@@ -15,7 +15,7 @@ from data_prep.text import printable
 
 from .leaks import find_leaks
 
-__all__ = ["class_name", "class_names", "load_fold", "mask_value", "placed", "read_datalist"]
+__all__ = ["class_name", "class_names", "is_negative", "load_fold", "mask_value", "placed", "read_datalist"]
 
 logger = logging.getLogger(__name__)
 
@@ -54,11 +54,14 @@ def read_datalist(dataset_dir: str | Path, allow_outside: bool = False) -> dict:
     if not entries:
         raise ValueError(f"{path} lists no slices.")
     for entry in entries:
-        lacking = [key for key in ENTRY if key not in entry] if isinstance(entry, dict) else list(ENTRY)
+        needed = [key for key in ENTRY if key != "class" or not is_negative(entry)]
+        lacking = [key for key in needed if key not in entry] if isinstance(entry, dict) else needed
         if lacking:
             raise ValueError(
                 f"{path}: the entry {entry} has no {', '.join(lacking)}; see docs/data.md for what each entry needs."
             )
+        if "tumour" in entry and not isinstance(entry["tumour"], bool):
+            raise ValueError(f"{path}: the entry {entry} has a 'tumour' that is neither true nor false.")
         if type(entry["fold"]) is not int:
             raise ValueError(f"{path}: the entry {entry} has a 'fold' that is not a whole number.")
         if any(isinstance(entry[key], list | dict) for key in ("patient", "group")):
@@ -66,6 +69,16 @@ def read_datalist(dataset_dir: str | Path, allow_outside: bool = False) -> dict:
     if not allow_outside:
         _check_inside(folder, entries, ("image", "label"))
     return datalist
+
+
+def is_negative(entry: Any) -> bool:
+    """Whether an entry of a data list is marked as a slice without a tumour: ``"tumour": false``.
+
+    Example:
+        >>> is_negative({"tumour": False}), is_negative({"image": "a.png"})
+        (True, False)
+    """
+    return isinstance(entry, dict) and entry.get("tumour") is False
 
 
 def _check_inside(folder: Path, entries: Sequence[dict], keys: Sequence[str]) -> None:
@@ -85,6 +98,25 @@ def _check_inside(folder: Path, entries: Sequence[dict], keys: Sequence[str]) ->
                             f"folder, {target}; set allow_outside to True if you trust this data list."
                         )
                     )
+
+
+def _completed(entries: Sequence[dict], datalist: dict, path: Path) -> list[dict]:
+    """The entries, in which slices without a tumour have all keys, since the items of a batch must have the same."""
+    for entry in entries:
+        if not is_negative(entry) and entry.get("label") is not None and entry["label"] == entry["image"]:
+            raise ValueError(
+                f"{path}: the entry {entry} has its image as its label. Name the file of its mask, or mark a slice "
+                'without a tumour by "tumour": false, without a label.'
+            )
+    if not any("tumour" in entry for entry in datalist["training"]):
+        return list(entries)
+    number = len(datalist.get("labels") or ())
+    return [
+        {"class": number, **entry, "label": entry.get("label") or entry["image"]}
+        if is_negative(entry)
+        else {"tumour": True, **entry}
+        for entry in entries
+    ]
 
 
 def placed(folder: str | Path, image: str | Sequence[str]) -> str | list[str]:
@@ -169,6 +201,10 @@ def load_fold(
     For the training part, a warning is logged for patients and images that are also among the slices held out, see
     `find_leaks`.
 
+    An entry with ``"tumour": false`` is a slice without a tumour. It needs no ``class``, which becomes the number after
+    the last one of ``labels``, and no ``label``, which becomes the path of its own image:
+    `monai_kd.transforms.EmptyOwnMaskd` reads that as an empty mask. All other entries get ``"tumour": True``.
+
     Args:
         dataset_dir: folder with ``datalist.json``.
         fold: the validation fold, from 0; the network is trained on all others. Ignored for ``"all"``.
@@ -181,13 +217,14 @@ def load_fold(
 
     Raises:
         FileNotFoundError: the folder, its data list or a listed file does not exist.
-        ValueError: there is no such fold, the fold is also left out, the requested part is empty, or an entry names no
-            file for one of the keys, or one outside the folder.
+        ValueError: there is no such fold, the fold is also left out, the requested part is empty, an entry names no
+            file for one of the keys, or one outside the folder, or the image of a slice with a tumour as its label.
     """
     if part not in ("training", "validation", "all"):
         raise ValueError(f"part must be 'training', 'validation' or 'all', got '{part}'.")
     folder = Path(dataset_dir).expanduser().resolve()
-    entries = read_datalist(folder, allow_outside)["training"]
+    datalist = read_datalist(folder, allow_outside)
+    entries = datalist["training"]
     if not allow_outside:
         _check_inside(folder, entries, [key for key in keys if key not in ("image", "label")])
     folds = sorted({entry["fold"] for entry in entries})
@@ -207,6 +244,8 @@ def load_fold(
         raise ValueError(f"no slices: {folder} has the folds {folds}, and all are left out.")
     if not chosen:
         raise ValueError(f"no {part} slices: {folder} has the folds {folds}, and fold {fold} validates.")
+    if not channel_files:
+        chosen = _completed(chosen, datalist, folder / "datalist.json")
     for entry in chosen:
         if lacking := [key for key in keys if not _names_files(entry.get(key), channel_files and key == "image")]:
             also = ", or a list with one for each channel" if channel_files and lacking[0] == "image" else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import zlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from monai.utils.enums import CommonKeys as Keys
 
 from data_prep.text import printable
 
-from ..data import in_plane_spacing, read_datalist
+from ..data import in_plane_spacing, is_negative, read_datalist
 from ..engines import plain_tensor
 from ..io import SliceReader
 from ..metrics import (
@@ -26,7 +27,8 @@ from ..metrics import (
     write_rows,
 )
 from ..plots import OverlayPanel, plot_overlays, plot_scores
-from ..transforms import SqueezeSliced, separate_masks
+from ..transforms import SqueezeSliced, foreground_probabilities, separate_masks
+from .presence import PresenceReport
 from .report import EvaluationReport
 
 __all__ = ["MaskReport"]
@@ -41,21 +43,40 @@ class MaskReport(EvaluationReport):
     image, and ``label``. Both are (1, H, W), a mask or the indices of several classes, or (C, H, W), a mask for each
     class; see `separate_masks`.
 
+    With ``probability`` in the output too, (C, H, W) or (1 + C, H, W) with the background, presence scores and marks
+    are measured, and wherever slices without a tumour are evaluated, `monai_kd.metrics.summarise_presence` is reported.
+
     Output files: ``slices.csv``, ``patients.csv``, ``dice.png``, ``overlays.png`` (the worst, the median and the best
-    slices by Dice), ``metrics.json``.
+    slices by Dice), ``metrics.json``; with slices without a tumour also ``roc.png`` and ``froc.png``, and with
+    ``specificity`` ``operating_point.json``.
 
     Args:
         args, kwargs: as for `EvaluationReport`. The data list of ``dataset_dir`` has the pixel size of pictures.
         panels: number of slices to show of the worst, of the median, and of the best.
         mask_names: names of the segmented classes. With several, tables also have the columns ``<metric>_<class>``,
             ``metrics.json`` has ``masks``, and pictures have a colour for each class.
+        presence: the presence score of the operating point, see `monai_kd.metrics.presence_score`.
+        specificity: specificity for which the threshold of that score is chosen, see
+            `monai_kd.metrics.choose_operating_point`; the ``operating_point`` is added to the ``settings.json`` beside
+            ``checkpoint``. ``None``: none is chosen; nor is one, logged as a warning, where no threshold has it.
+        checkpoint: the evaluated weights.
 
     Raises:
         ValueError: while running: a prediction and its label differ in size; or as `EvaluationReport`.
     """
 
-    def __init__(self, *args: Any, panels: int = 4, mask_names: Sequence[str] = ("tumour",), **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        panels: int = 4,
+        mask_names: Sequence[str] = ("tumour",),
+        presence: str = "top_k_mean",
+        specificity: float | None = None,
+        checkpoint: str | Path | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self.presence = PresenceReport(presence, specificity, checkpoint, self.bootstrap, self.seed)
         self.panels, self.mask_names = int(panels), list(mask_names)
         self.listed_spacing = read_datalist(self.dataset_dir, allow_outside=True).get("spacing")
         # Compressed prediction and truth of every slice: it is known only at the end which ones are shown.
@@ -63,7 +84,7 @@ class MaskReport(EvaluationReport):
 
     def begin(self) -> None:
         super().begin()
-        self._packed = []
+        self._packed, self.presence.marks = [], []
 
     def measure(self, output: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
         prediction, truth = output[Keys.PRED], output[Keys.LABEL]
@@ -75,19 +96,34 @@ class MaskReport(EvaluationReport):
         spacing = in_plane_spacing(prediction, entry["image"], self.listed_spacing)
         predicted, true = (separate_masks(plain_tensor(masks), len(self.mask_names)) for masks in (prediction, truth))
         self._packed.append((_Packed(predicted), _Packed(true)))
-        return masks_metrics(predicted, true, spacing, self.mask_names)
+        measured = masks_metrics(predicted, true, spacing, self.mask_names)
+        if (probability := output.get("probability")) is not None:
+            foreground = foreground_probabilities(plain_tensor(probability), len(self.mask_names)).cpu()
+            measured |= self.presence.measure(foreground, predicted.cpu(), true.cpu(), spacing[0] * spacing[1])
+        return measured
 
     def write(self) -> tuple[dict[str, Any], str, Sequence[str]]:
         summary = summarise_masks(self.rows, self.bootstrap, self.seed, self.mask_names)
         write_rows(self.rows, self.output_dir / "slices.csv")
         write_rows(mask_patient_rows(self.rows, self.mask_names), self.output_dir / "patients.csv")
         self._draw()
-        return summary, mask_summary_table(summary), ("slices.csv", "patients.csv", "dice.png", "overlays.png")
+        files = ["slices.csv", "patients.csv", "dice.png", "overlays.png"]
+        table = mask_summary_table(summary)
+        if self.presence.marks:
+            found, more, drawn = self.presence.write(self.rows, self.output_dir, self.title, self._measured_on())
+            summary, table, files = {**summary, **found}, "\n\n".join(filter(None, (table, more))), files + drawn
+        return summary, table, files
+
+    def _measured_on(self) -> str:
+        free = sum(row["truth_area_mm2"] == 0 for row in self.rows)
+        listed = sum(map(is_negative, self.data))
+        made = f", {free - listed} of them by taking the tumour out" if free > listed else ""
+        return f"{self.title}: {len(self.rows) - free} slices with a tumour, {free} without{made}"
 
     def _draw(self) -> None:
-        ranked = sorted((row["dice"], number) for number, row in enumerate(self.rows) if row["dice"] is not None)
+        ranked = sorted((row["dice"], number) for number, row in enumerate(self.rows) if row["truth_area_mm2"] > 0)
         if not ranked:
-            logger.warning("no slice has a tumour, true or predicted: there is no Dice to draw.")
+            logger.warning("no slice has a tumour: there is no Dice to draw.")
             return
         plot_scores(self._groups(ranked), self.output_dir / "dice.png", "Dice of a slice", self.title)
         shown = [(f"{place}/{len(ranked)}", ranked[place - 1][1]) for place in _places(len(ranked), self.panels)]

@@ -23,7 +23,7 @@ import torch
 from .atomic import atomic_write, write_json
 from .checksum import file_sha256
 
-__all__ = ["begin_settings", "read_settings", "read_trained", "save_trained", "settings_path"]
+__all__ = ["add_settings", "begin_settings", "read_settings", "read_trained", "save_trained", "settings_path"]
 
 HASH, PREVIOUS = "weights_sha256", "previous"
 
@@ -93,6 +93,24 @@ def read_trained(checkpoint: str | Path) -> dict[str, Any] | None:
                 "the two files of one run; or, if you know what these weights were trained with, move settings.json "
                 "away and give the values by hand."
             )
+
+
+def add_settings(checkpoint: str | Path, values: Mapping[str, Any]) -> None:
+    """Add values that were measured after the training to the settings of existing weights.
+
+    Args:
+        checkpoint: the weights, with ``settings.json`` beside them.
+        values: JSON values; those of the same names are replaced.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+        ValueError: there are no settings, they can't be read, or they belong to other weights.
+    """
+    checkpoint = Path(checkpoint).expanduser()
+    settings = read_trained(checkpoint)
+    if settings is None:
+        raise ValueError(f"{checkpoint} has no settings.json beside it, to which {', '.join(values)} could be added.")
+    write_json({**settings, HASH: file_sha256(checkpoint), **values}, settings_path(checkpoint))
 
 
 def begin_settings(settings: Mapping[str, Any], checkpoint: str | Path) -> None:

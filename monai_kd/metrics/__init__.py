@@ -1,8 +1,12 @@
 from .bootstrap import bootstrap_interval
 from .class_summary import class_patient_rows, class_summary_table, summarise_classes
 from .classes import CLASS_METRICS, PER_CLASS_METRICS, class_metrics, confusion_matrix, per_class_metrics
+from .marks import SliceMarks, slice_marks
 from .masks import MASK_METRICS, class_columns, mask_metrics, masks_metrics
+from .operating_point import choose_operating_point, roc_curve
 from .paired import check_same_data, paired_differences, paired_table, read_slices
+from .presence import PRESENCE_SCORES, presence_score
+from .presence_summary import FROC_RATES, froc_curve, presence_table, summarise_presence
 from .summary import mask_patient_rows, summarise_masks
 from .tables import mask_summary_table, write_rows
 from .temperature import cross_fitted_temperatures, fit_temperature
@@ -10,10 +14,14 @@ from .uncertainty import slice_disagreement, slice_entropy
 
 __all__ = [
     "CLASS_METRICS",
+    "FROC_RATES",
     "MASK_METRICS",
     "PER_CLASS_METRICS",
+    "PRESENCE_SCORES",
+    "SliceMarks",
     "bootstrap_interval",
     "check_same_data",
+    "choose_operating_point",
     "class_columns",
     "class_metrics",
     "class_patient_rows",
@@ -21,6 +29,7 @@ __all__ = [
     "confusion_matrix",
     "cross_fitted_temperatures",
     "fit_temperature",
+    "froc_curve",
     "mask_metrics",
     "mask_patient_rows",
     "mask_summary_table",
@@ -28,10 +37,15 @@ __all__ = [
     "paired_differences",
     "paired_table",
     "per_class_metrics",
+    "presence_score",
+    "presence_table",
     "read_slices",
+    "roc_curve",
     "slice_disagreement",
     "slice_entropy",
+    "slice_marks",
     "summarise_classes",
     "summarise_masks",
+    "summarise_presence",
     "write_rows",
 ]

@@ -26,11 +26,14 @@ def _patient(row: Row) -> str:
 
 
 def _defined(rows: Sequence[Row], metric: str) -> list[float]:
-    return [row[metric] for row in rows if row[metric] is not None]
+    """Values of a metric; only areas count on slices without a tumour, where Dice would be 0 or undefined by chance."""
+    return [row[metric] for row in rows if row[metric] is not None and ("area" in metric or row["truth_area_mm2"] > 0)]
 
 
 def mask_patient_rows(rows: Sequence[Row], mask_names: Sequence[str] = ("tumour",)) -> list[dict[str, Any]]:
     """Mean of every metric over the slices of each patient on which it is defined.
+
+    Overlap and distances are those of slices with a tumour; what is marked on others is in `summarise_presence`.
 
     A patient is a ``group`` of the data list: patient numbers that differ only by a trailing letter may belong to one
     person, and are in one group.
@@ -68,6 +71,8 @@ def summarise_masks(
     rows: Sequence[Row], resamples: int, seed: int, mask_names: Sequence[str] = ("tumour",)
 ) -> dict[str, Any]:
     """Mean and 95 % bootstrap interval of every metric, over slices and over patients; overall and by class.
+
+    Overlap and distances are those of slices with a tumour; what is marked on others is in `summarise_presence`.
 
     Args:
         rows: one for each slice, as for `mask_patient_rows`.

@@ -1,10 +1,13 @@
 from .grid import SameGridd
 from .mask_channels import foreground_probabilities, index_map, separate_masks
-from .masks import ClassOfMaskd, DeclaredMask, DeclaredMaskd
+from .masks import ClassOfMaskd, DeclaredMask, DeclaredMaskd, EmptyOwnMaskd
+from .negatives import RandRemoveTumourd, RemoveTumourd
 from .planar import ResizeInPlane, ResizeInPlaned, ScaleSliceIntensity, ScaleSliceIntensityd, SqueezeSliced
 from .postprocessing import ACTIVATIONS, class_postprocessing, mask_postprocessing
 from .preprocessing import IMAGENET_MEAN, IMAGENET_STD, slice_preprocessing
 from .regions import RegionMasks, RegionMasksd
+from .symmetry import Midline, find_midline
+from .tumour_removal import operate_elsewhere, remove_tumour
 from .upright import UprightInPlane, UprightInPlaned, upright_turn
 from .volume_preprocessing import volume_preprocessing
 
@@ -15,8 +18,12 @@ __all__ = [
     "ClassOfMaskd",
     "DeclaredMask",
     "DeclaredMaskd",
+    "EmptyOwnMaskd",
+    "Midline",
+    "RandRemoveTumourd",
     "RegionMasks",
     "RegionMasksd",
+    "RemoveTumourd",
     "ResizeInPlane",
     "ResizeInPlaned",
     "SameGridd",
@@ -26,9 +33,12 @@ __all__ = [
     "UprightInPlane",
     "UprightInPlaned",
     "class_postprocessing",
+    "find_midline",
     "foreground_probabilities",
     "index_map",
     "mask_postprocessing",
+    "operate_elsewhere",
+    "remove_tumour",
     "separate_masks",
     "slice_preprocessing",
     "upright_turn",

@@ -10,7 +10,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 
-__all__ = ["ClassOfMaskd", "DeclaredMask", "DeclaredMaskd", "file_of", "held_values"]
+__all__ = ["ClassOfMaskd", "DeclaredMask", "DeclaredMaskd", "EmptyOwnMaskd", "file_of", "held_values"]
 
 _SHOWN = 8
 
@@ -120,6 +120,31 @@ class DeclaredMaskd(MapTransform):
         out = dict(data)
         for key in self.key_iterator(out):
             out[key] = self.declared(out[key])
+        return out
+
+
+class EmptyOwnMaskd(MapTransform):
+    """Empty a mask that was read from the file of the image itself: the slice is listed as one without a tumour.
+
+    See `monai_kd.data.load_fold`, which refuses any other slice with its image as its label.
+
+    Args:
+        keys: keys of loaded masks.
+        image: key of the loaded image.
+
+    Shape:
+        - (C, \\*spatial)
+    """
+
+    def __init__(self, keys: KeysCollection, image: str = "image", allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.image = image
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        out = dict(data)
+        for key in self.key_iterator(out):
+            if file_of(out[key], "") and file_of(out[key], "") == file_of(out[self.image], ""):
+                out[key] = torch.zeros_like(out[key])
         return out
 
 

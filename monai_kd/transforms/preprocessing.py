@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from monai.transforms import (
     Compose,
+    CopyItemsd,
     EnsureChannelFirstd,
     EnsureTyped,
     LoadImaged,
@@ -19,7 +20,8 @@ from data_prep.limits import MAX_PIXELS
 
 from ..io import SliceReader
 from .grid import SameGridd
-from .masks import ClassOfMaskd, DeclaredMaskd
+from .masks import ClassOfMaskd, DeclaredMaskd, EmptyOwnMaskd
+from .negatives import RemoveTumourd
 from .planar import ResizeInPlaned, ScaleSliceIntensityd, SqueezeSliced
 from .upright import UprightInPlaned
 
@@ -43,6 +45,7 @@ def slice_preprocessing(
     track_meta: bool = True,
     max_pixels: int = MAX_PIXELS,
     random: Sequence[Callable] = (),
+    negative_share: float = 0.0,
 ) -> Compose:
     """The transforms of an item with the paths ``image`` and, if requested, ``label``.
 
@@ -63,6 +66,7 @@ def slice_preprocessing(
         track_meta: whether the result keeps its geometry, which is needed to bring a mask back to the grid of the file.
         max_pixels: largest number of pixels of one file, see `data_prep.limits`.
         random: transforms that are appended, such as augmentation.
+        negative_share: share of the slices whose tumours are taken out, see `RemoveTumourd`; without ``label``.
 
     Shape:
         - image: (channels, image_size, image_size) or (channels, image_size, image_size, D), float32
@@ -78,12 +82,17 @@ def slice_preprocessing(
         )
     if (mean is None) != (std is None) or any(each is not None and len(each) != channels for each in (mean, std)):
         raise ValueError(f"mean and std must be {channels} numbers each, one for each channel, got {mean} and {std}.")
-    keys = ["image", "label"] if label else ["image"]
+    if negative_share and (label or not single_slices):
+        raise ValueError("negative_share: tumours are taken out of single slices, whose label remains a path.")
+    mask = "label" if label else "mask"
+    keys = ["image", mask] if label or negative_share else ["image"]
     constant = single_slices if constant is None else constant
     read = LoadImaged(keys, SliceReader, image_only=True, constant=constant, max_pixels=max_pixels)
     steps: list[Callable] = [read, EnsureChannelFirstd(keys)]
-    if label:
-        steps += [DeclaredMaskd("label", mask_value), SameGridd("label", "image")]
+    if negative_share:
+        steps.insert(0, CopyItemsd("label", names=mask))
+    if len(keys) > 1:
+        steps += [EmptyOwnMaskd(mask), DeclaredMaskd(mask, mask_value), SameGridd(mask, "image")]
     if multiclass:
         steps.append(ClassOfMaskd("label"))
     if upright:
@@ -96,5 +105,7 @@ def slice_preprocessing(
         steps.append(RepeatChanneld("image", channels))
     if mean is not None and std is not None:
         steps.append(NormalizeIntensityd("image", np.asarray(mean), np.asarray(std), channel_wise=True))
-    steps.append(EnsureTyped(keys, dtype=torch.float32, track_meta=track_meta))
+    if negative_share:
+        steps.append(RemoveTumourd(("image", mask), negative_share))
+    steps.append(EnsureTyped(["image", "label"] if label else "image", dtype=torch.float32, track_meta=track_meta))
     return Compose([*steps, *random])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -198,3 +199,39 @@ def test_the_folder_itself_may_be_a_link(dataset):
     relabel(dataset, "image", "inside.png")
     (dataset.parent / "other").symlink_to(dataset)
     assert len(load_fold(dataset.parent / "other", None, "all", keys=["image"])) == 2
+
+
+def with_negative(folder: Path, disc_dataset: Path, **keys: object) -> Path:
+    """`disc_dataset`, in which the first entry is a slice without a tumour."""
+    shutil.copytree(disc_dataset, folder)
+    content = json.loads((folder / "datalist.json").read_text())
+    first = content["training"][0]
+    del first["label"], first["class"]
+    content["training"][0] = {**first, "tumour": False, **keys}
+    (folder / "datalist.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_slices_without_a_tumour_need_no_label_and_no_class(disc_dataset, tmp_path):
+    folder = with_negative(tmp_path / "data", disc_dataset)
+    entries = load_fold(folder, 0, "validation")
+    assert [entry["tumour"] for entry in entries] == [False, True, True, True]
+    assert entries[0]["label"] == entries[0]["image"] == str(folder / "images" / "0000.nii.gz")
+    assert entries[0]["class"] == 3  # after those of 'labels'
+    assert entries[1].keys() == entries[0].keys()  # or they would not fit into one batch
+    empty = with_negative(tmp_path / "empty", disc_dataset, label="labels/0000.nii.gz")
+    assert load_fold(empty, 0, "validation")[0]["label"].endswith("labels/0000.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("keys", "match"),
+    [
+        ({"tumour": "no"}, "has no class"),
+        ({"tumour": 0, "class": 0}, "neither true nor false"),
+        ({"tumour": True, "class": 0, "label": "images/0000.nii.gz"}, "has its image as its label"),
+    ],
+)
+def test_other_marks_are_refused(disc_dataset, tmp_path, keys, match):
+    folder = with_negative(tmp_path / "data", disc_dataset, **keys)
+    with pytest.raises(ValueError, match=match):
+        load_fold(folder, 0, "validation")

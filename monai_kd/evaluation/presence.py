@@ -1,0 +1,125 @@
+"""The part of a `MaskReport` on the presence of a tumour."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..io.atomic import write_json
+from ..io.trained import add_settings
+from ..metrics import (
+    FROC_RATES,
+    PRESENCE_SCORES,
+    SliceMarks,
+    choose_operating_point,
+    froc_curve,
+    presence_score,
+    presence_table,
+    roc_curve,
+    slice_marks,
+    summarise_presence,
+)
+from ..plots import plot_froc, plot_roc
+
+__all__ = ["PresenceReport"]
+
+logger = logging.getLogger(__name__)
+
+
+class PresenceReport:
+    """Presence scores and marks of slices while an evaluator runs; curves, and an operating point, when it ends.
+
+    Args:
+        score: the presence score of the operating point, one of `PRESENCE_SCORES`.
+        specificity: specificity by slice for which a threshold is chosen; ``None``: none is chosen.
+        checkpoint: the weights, whose ``settings.json`` gets the ``operating_point``.
+        resamples, seed: of the bootstrap.
+
+    Raises:
+        ValueError: the score is unknown; or a specificity is given without a checkpoint.
+    """
+
+    def __init__(
+        self, score: str, specificity: float | None, checkpoint: str | Path | None, resamples: int, seed: int
+    ) -> None:
+        if score not in PRESENCE_SCORES:
+            raise ValueError(f"presence must be one of {', '.join(PRESENCE_SCORES)}, got {score!r}.")
+        if specificity is not None and checkpoint is None:
+            raise ValueError("specificity: give the checkpoint whose settings get the operating point.")
+        self.score, self.specificity, self.checkpoint = score, specificity, Path(checkpoint or "")
+        self.resamples, self.seed = resamples, seed
+        self.marks: list[SliceMarks] = []
+
+    def measure(
+        self, probability: torch.Tensor, predicted: torch.Tensor, true: torch.Tensor, pixel_mm2: float
+    ) -> dict[str, Any]:
+        """The columns of one slice: presence scores, lesions, lesions found, false marks and their area.
+
+        Shape:
+            - all: (C, H, W), without the background
+        """
+        marks = slice_marks(probability, predicted, true)
+        self.marks.append(marks)
+        return {
+            **{f"presence_{kind}": presence_score(probability, kind) for kind in PRESENCE_SCORES},
+            "lesions": len(marks.lesions),
+            "lesions_found": sum(score > 0 for score in marks.lesions),
+            "false_marks": len(marks.false),
+            "false_area_mm2": marks.false_pixels * pixel_mm2,
+        }
+
+    def write(
+        self, rows: Sequence[dict[str, Any]], folder: Path, title: str, measured_on: str
+    ) -> tuple[dict[str, Any], str, list[str]]:
+        """Draw the curves and choose the operating point; for ``metrics.json``, for the console, and the files."""
+        summary = summarise_presence(rows, self.marks, list(PRESENCE_SCORES), self.resamples, self.seed)
+        if summary is None or summary["slices_with_tumour"] == 0:
+            if self.specificity is not None:
+                logger.warning(
+                    "specificity: no slice %s a tumour is evaluated, so that NO operating point is chosen. Give "
+                    "--negative_share 0.5, or a data set with both.",
+                    "without" if summary is None else "with",
+                )
+            return ({} if summary is None else {"presence": summary}), "", []
+        truth = [row["truth_area_mm2"] > 0 for row in rows]
+        curves = {f"score {kind}": roc_curve(_scores(rows, kind), truth)[:2] for kind in PRESENCE_SCORES}
+        by_slice = [summary[name]["by_slice"]["value"] for name in ("specificity", "sensitivity")]
+        points = {"predicted mask": (1 - by_slice[0], by_slice[1])}
+        files = ["roc.png", "froc.png"]
+        point = None
+        if self.specificity is not None:
+            point = self._choose(self.specificity, rows, truth, folder, measured_on)
+        if point is not None:
+            summary["operating_point"] = point
+            points["operating point"] = (1 - point["specificity"], point["sensitivity"])
+            files.append("operating_point.json")
+        plot_roc(curves, folder / "roc.png", title, points)
+        plot_froc(froc_curve(self.marks), folder / "froc.png", title, FROC_RATES)
+        return {"presence": summary}, presence_table(summary), files
+
+    def _choose(
+        self, specificity: float, rows: Sequence[dict[str, Any]], truth: list[bool], folder: Path, measured_on: str
+    ) -> dict[str, Any] | None:
+        scores = _scores(rows, self.score)
+        try:
+            point = choose_operating_point(scores, truth, specificity, self.score, measured_on)
+        except ValueError as error:
+            logger.warning("NO operating point is chosen: %s", error)
+            return None
+        write_json(point, folder / "operating_point.json")
+        add_settings(self.checkpoint, {"operating_point": point})
+        logger.info(
+            "operating point: score %s, threshold %.4f, specificity %.3f, sensitivity %.3f; added to the settings.json "
+            "beside %s.",
+            *(point[name] for name in ("score", "threshold", "specificity", "sensitivity")),
+            self.checkpoint,
+        )
+        return point
+
+
+def _scores(rows: Sequence[dict[str, Any]], kind: str) -> list[float]:
+    return [row[f"presence_{kind}"] for row in rows]

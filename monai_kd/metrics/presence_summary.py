@@ -1,0 +1,208 @@
+"""How well the presence of a tumour is recognised: by slice, by examination and by lesion, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.metrics import compute_froc_curve_data, compute_froc_score, compute_roc_auc
+
+from .bootstrap import bootstrap_interval, drawn_patients
+from .marks import SliceMarks
+from .patients import grouped
+from .tables import text_table
+
+__all__ = ["FROC_RATES", "froc_curve", "presence_table", "summarise_presence"]
+
+FROC_RATES = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0)
+"""False marks a slice at which the FROC score takes the sensitivity by lesion."""
+
+Row = Mapping[str, Any]
+_AT_ONCE = 64
+
+
+def summarise_presence(
+    rows: Sequence[Row], marks: Sequence[SliceMarks], scores: Sequence[str], resamples: int, seed: int
+) -> dict[str, Any] | None:
+    """Sensitivity, specificity, false marks, AUC and FROC, each with a 95 % bootstrap interval over patients.
+
+    A slice has a tumour if its true mask has a pixel, and is marked if its predicted mask has one. An examination is
+    all slices of a ``group``: it has a tumour if one of its slices has, and is marked if one of them is.
+
+    Args:
+        rows: one for each slice: ``group``, ``truth_area_mm2``, ``predicted_area_mm2``, ``false_area_mm2`` and
+            ``presence_<score>``.
+        marks: those of each slice.
+        scores: names of the presence scores.
+        resamples: number of resamples of the bootstrap; 0 for no intervals.
+        seed: seed of the bootstrap.
+
+    Returns:
+        ``None`` if all slices have a tumour. Otherwise ``slices_with_tumour`` and ``tumour_free_slices``;
+        ``sensitivity`` and ``specificity``, each ``by_slice`` and ``by_examination``; ``false_marks`` and
+        ``false_area_mm2``, means over the ``tumour_free_slices`` and over ``all_slices``; ``auc``, by score, of slices;
+        and ``froc``: ``score``, the mean sensitivity by lesion at `FROC_RATES`, and ``sensitivity_at`` each rate. A
+        value has ``value``, ``interval_95`` (both may be ``None``) and ``of``, the number of slices, examinations or
+        lesions.
+    """
+    present = np.array([row["truth_area_mm2"] > 0 for row in rows])
+    if present.all():
+        return None
+    marked = np.array([row["predicted_area_mm2"] > 0 for row in rows])
+    patients = {
+        str(name): np.array([index for index, _ in members])
+        for name, members in grouped(_numbered(rows), lambda pair: str(pair[1]["group"])).items()
+    }
+    members = list(patients.values())
+
+    def mean(values: np.ndarray, chosen: np.ndarray) -> dict[str, Any]:
+        totals = [float(values[own][chosen[own]].sum()) for own in members if chosen[own].any()]
+        weights = [int(chosen[own].sum()) for own in members if chosen[own].any()]
+        return _share(totals, weights, resamples, seed)
+
+    everywhere = np.ones_like(present)
+    exam_present = np.array([present[own].any() for own in members])
+    exam_marked = np.array([marked[own].any() for own in members])
+
+    def exams(hits: np.ndarray) -> dict[str, Any]:
+        return _share([float(hit) for hit in hits], [1] * len(hits), resamples, seed)
+
+    false_marks = np.array([len(each.false) for each in marks], dtype=float)
+    false_area = np.array([row["false_area_mm2"] for row in rows])
+    return {
+        "slices_with_tumour": int(present.sum()),
+        "tumour_free_slices": int((~present).sum()),
+        "sensitivity": {"by_slice": mean(marked, present), "by_examination": exams(exam_marked[exam_present])},
+        "specificity": {"by_slice": mean(~marked, ~present), "by_examination": exams(~exam_marked[~exam_present])},
+        "false_marks": {"tumour_free_slices": mean(false_marks, ~present), "all_slices": mean(false_marks, everywhere)},
+        "false_area_mm2": {
+            "tumour_free_slices": mean(false_area, ~present),
+            "all_slices": mean(false_area, everywhere),
+        },
+        "auc": {
+            name: _auc(np.array([row[f"presence_{name}"] for row in rows]), present, members, resamples, seed)
+            for name in scores
+        },
+        "froc": _froc(marks, members, resamples, seed),
+    }
+
+
+def _numbered(rows: Sequence[Row]) -> list[Any]:
+    return list(enumerate(rows))
+
+
+def _share(totals: list[float], weights: list[int], resamples: int, seed: int) -> dict[str, Any]:
+    interval = bootstrap_interval(totals, weights, resamples, seed)
+    return _value(sum(totals) / sum(weights) if weights else None, interval, sum(weights))
+
+
+def _value(value: float | None, interval: tuple[float, float] | None, of: int) -> dict[str, Any]:
+    return {"value": value, "interval_95": None if interval is None else list(interval), "of": of}
+
+
+def _interval(
+    patients: int, resamples: int, seed: int, statistic: Callable[[np.ndarray], np.ndarray]
+) -> tuple[float, float] | None:
+    """Percentile interval of a statistic of how often each patient is drawn, (B, patients) to (B,), NaN left out."""
+    if resamples < 1 or patients < 2:
+        return None
+    found = []
+    for drawn in drawn_patients(patients, resamples, seed, _AT_ONCE):
+        times = np.apply_along_axis(np.bincount, 1, drawn, minlength=patients).astype(float)
+        found.append(statistic(times))
+    values = np.concatenate(found)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return None
+    low, high = np.quantile(values, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _auc(
+    scores: np.ndarray, present: np.ndarray, members: list[np.ndarray], resamples: int, seed: int
+) -> dict[str, Any]:
+    if not present.any():
+        return _value(None, None, len(scores))
+    # wins[i, j]: pairs of a slice with a tumour of patient i and one without of patient j that are in the right order.
+    wins = np.zeros((len(members), len(members)))
+    for i, own in enumerate(members):
+        for j, other in enumerate(members):
+            above, below = scores[own[present[own]]][:, None], scores[other[~present[other]]]
+            wins[i, j] = (above > below).sum() + 0.5 * (above == below).sum()
+    positives, negatives = (np.array([chosen[own].sum() for own in members]) for chosen in (present, ~present))
+
+    def statistic(times: np.ndarray) -> np.ndarray:
+        pairs = (times @ positives) * (times @ negatives)
+        return np.divide(((times @ wins) * times).sum(1), pairs, out=np.full(len(times), np.nan), where=pairs > 0)
+
+    area = compute_roc_auc(torch.as_tensor(scores), torch.as_tensor(present).int())
+    return _value(float(area), _interval(len(members), resamples, seed, statistic), len(scores))
+
+
+def froc_curve(marks: Sequence[SliceMarks]) -> tuple[np.ndarray, np.ndarray]:
+    """Free-response ROC: false marks a slice, and the share of lesions found, as the threshold of the marks falls.
+
+    Raises:
+        ValueError: there are no slices, or no lesions.
+    """
+    lesions = np.array([score for each in marks for score in each.lesions])
+    # MONAI leaves out the lowest score, which it takes for that of missed lesions: there is always one of 0.
+    false = np.array([0.0, *(score for each in marks for score in each.false)])
+    if not len(lesions):
+        raise ValueError("a FROC curve needs slices with lesions.")
+    rates, found = compute_froc_curve_data(false, lesions, len(lesions), len(marks))
+    return rates[::-1], found[::-1]
+
+
+def _froc(marks: Sequence[SliceMarks], members: list[np.ndarray], resamples: int, seed: int) -> dict[str, Any]:
+    count = sum(len(each.lesions) for each in marks)
+    if not count:
+        return {"score": _value(None, None, 0), "sensitivity_at": {}}
+    rates, found = froc_curve(marks)
+    thresholds = np.unique([score for each in marks for score in (*each.lesions, *each.false) if score > 0])[::-1]
+
+    def above(scores: list[float]) -> np.ndarray:
+        return len(scores) - np.searchsorted(np.sort(scores), thresholds, side="left")
+
+    # How many of each patient have at least each score: (patients, thresholds).
+    hits = np.stack([above([score for index in own for score in marks[index].lesions]) for own in members])
+    false = np.stack([above([score for index in own for score in marks[index].false]) for own in members])
+    lesions = np.array([sum(len(marks[index].lesions) for index in own) for own in members])
+    slices = np.array([len(own) for own in members])
+
+    def statistic(times: np.ndarray) -> np.ndarray:
+        shares = (times @ hits) / np.maximum(times @ lesions, 1)[:, None]
+        per_slice = (times @ false) / (times @ slices)[:, None]
+        curves = zip(per_slice, shares, strict=True)
+        values = [np.interp(FROC_RATES, [0, *rate], [0, *share]).mean() for rate, share in curves]
+        return np.where(times @ lesions > 0, values, np.nan)
+
+    interval = _interval(len(members), resamples, seed, statistic)
+    return {
+        "score": _value(float(compute_froc_score(rates[::-1], found[::-1], FROC_RATES)), interval, count),
+        "sensitivity_at": {f"{rate:g}": float(np.interp(rate, rates, found)) for rate in FROC_RATES},
+    }
+
+
+def presence_table(summary: Mapping[str, Any]) -> str:
+    """Text table of the result of `summarise_presence`."""
+    lines = [["", "value", "95 % interval", "of"]]
+    named = {
+        **{
+            f"{name} {by.replace('_', ' ')}": summary[name][by] for name in ("sensitivity", "specificity") for by in _BY
+        },
+        "false marks on a tumour-free slice": summary["false_marks"]["tumour_free_slices"],
+        "false area on a tumour-free slice, mm²": summary["false_area_mm2"]["tumour_free_slices"],
+        **{f"AUC of {name}": value for name, value in summary["auc"].items()},
+        "FROC score by lesion": summary["froc"]["score"],
+    }
+    for name, entry in named.items():
+        value, interval = entry["value"], entry["interval_95"]
+        shown = "undefined" if value is None else f"{value:.3f}"
+        lines.append([name, shown, "" if interval is None else "{:.3f} to {:.3f}".format(*interval), str(entry["of"])])
+    return text_table(lines)
+
+
+_BY = ("by_slice", "by_examination")

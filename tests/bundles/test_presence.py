@@ -1,0 +1,77 @@
+"""Slices without a tumour in evaluate.json: what is reported, and the operating point."""
+
+import json
+import re
+
+import pytest
+from test_evaluate import block, evaluate, write_slices
+from tiny import bright
+
+from monai_kd.io.trained import read_trained
+from monai_kd.metrics import PRESENCE_SCORES
+
+SIZE = (32, 32)
+MASK, NONE = block(SIZE, (4, 4), (14, 14)), block(SIZE, (0, 0), (0, 0))
+FALSE = block(SIZE, (20, 18), (28, 28))
+
+
+def blocks(folder):
+    """Of five patients: a tumour found and one missed; two without a tumour, one of them marked; one found as well."""
+    data = write_slices(folder, [(MASK, MASK), (NONE, MASK), (FALSE, NONE), (NONE, NONE), (MASK + FALSE, MASK)])
+    content = json.loads((data / "datalist.json").read_text())
+    for entry in content["training"][2:4]:
+        del entry["label"], entry["class"]
+        entry["tumour"] = False
+    (data / "datalist.json").write_text(json.dumps(content))
+    return data
+
+
+def test_counted_by_hand(tmp_path):
+    network = bright(tmp_path / "bright")
+    data = blocks(tmp_path / "data")
+    metrics, slices = evaluate(tmp_path / "eval", dataset_dir=str(data), specificity=0.5, **network)
+    presence = metrics["presence"]
+    assert presence["sensitivity"]["by_slice"] == {**presence["sensitivity"]["by_slice"], "value": 2 / 3, "of": 3}
+    assert presence["specificity"]["by_examination"]["value"] == presence["specificity"]["by_slice"]["value"] == 0.5
+    assert presence["false_marks"]["tumour_free_slices"]["value"] == 0.5
+    assert presence["false_area_mm2"]["all_slices"]["value"] == pytest.approx(2 * 80 * 0.4 / 5, rel=0.2)
+    assert [row["class_name"] for row in slices[2:4]] == ["no tumour"] * 2
+    assert [row["false_marks"] for row in slices] == ["0", "0", "1", "0", "1"]
+    assert [float(row["presence_max"]) > 0.9 for row in slices] == [True, False, True, False, True]
+    assert set(presence["auc"]) == set(PRESENCE_SCORES)
+    # Dice is that of the three slices with a tumour.
+    assert metrics["overall"]["metrics"]["dice"]["over_slices"]["defined"] == 3
+    for name in ("roc.png", "froc.png", "operating_point.json"):
+        assert (tmp_path / "eval" / name).stat().st_size > 0
+    point = read_trained(network["checkpoint"])["operating_point"]
+    assert point == presence["operating_point"]
+    assert set(point) == {"score", "threshold", "specificity", "sensitivity", "measured_on"}
+    assert "3 slices with a tumour, 2 without" in point["measured_on"]
+
+
+def test_tumours_are_taken_out_of_a_share(disc_dataset, tmp_path):
+    options = {"dataset_dir": str(disc_dataset), "part": "all", "negative_share": 0.5, **bright(tmp_path / "bright")}
+    metrics, slices = evaluate(tmp_path / "eval", **options)
+    presence = metrics["presence"]
+    assert 0 < presence["tumour_free_slices"] < 12
+    # What is bright was the tumour; noise may be brighter than half of what is left.
+    truth = [float(row["truth_area_mm2"]) > 0 for row in slices]
+    assert presence["tumour_free_slices"] == truth.count(False)
+    assert all(
+        float(row["predicted_area_mm2"]) > 0 for row, with_tumour in zip(slices, truth, strict=True) if with_tumour
+    )
+    assert metrics["settings"]["negative_share"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("free", "specificity", "match"),
+    [(False, 0.9, "no slice without a tumour"), (True, 1.0, "too many slices without a tumour")],
+)
+def test_no_threshold_can_be_chosen(free, specificity, match, tmp_path, caplog):
+    data = blocks(tmp_path / "data") if free else write_slices(tmp_path / "data", [(MASK, MASK)] * 2)
+    network = bright(tmp_path / "bright")
+    options = {"dataset_dir": str(data), "specificity": specificity, **network}
+    metrics, _ = evaluate(tmp_path / "eval", **options)
+    assert re.search(f"NO operating point.*{match}|{match}.*NO operating point", caplog.text)
+    assert ("presence" in metrics) == free
+    assert "operating_point" not in read_trained(network["checkpoint"])
