@@ -58,6 +58,10 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda v: len(v) == 6 and all(type(n) is int and n >= 1 for n in v),
         "six whole numbers: four encoder levels, the bridge, the last decoder level",
     ),
+    "mirror": (
+        lambda v: isinstance(v, list) and all(type(n) is int and n >= 0 for n in v) and len(set(v)) == len(v),
+        "a list of different axes, such as [0] or [0, 1]",
+    ),
     "part": (lambda v: v in ("validation", "all"), "'validation' or 'all'"),
     "threshold": (lambda v: _number(v) and 0 < v < 1, "a number between 0 and 1"),
     "temperature": (lambda v: _number(v) and v > 0, "a positive number"),
