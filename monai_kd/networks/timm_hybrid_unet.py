@@ -96,7 +96,9 @@ class TimmHybridUNet(nn.Module):
         patches = tokens.transpose(1, 2).unflatten(2, self.vit.patch_embed.grid_size)
         for stride in self.vit_strides:
             level = skips[stride]
-            resized = F.interpolate(patches, size=level.shape[-2:], mode="bilinear", align_corners=False, antialias=True)
+            resized = F.interpolate(
+                patches, size=level.shape[-2:], mode="bilinear", align_corners=False, antialias=True
+            )
             skips[stride] = level + self.projections[str(stride)](resized)
         return self.unet.decode(skips)
 
