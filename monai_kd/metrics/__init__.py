@@ -3,6 +3,7 @@ from .class_summary import class_patient_rows, class_summary_table, summarise_cl
 from .classes import CLASS_METRICS, PER_CLASS_METRICS, class_metrics, confusion_matrix, per_class_metrics
 from .masks import MASK_METRICS, class_columns, mask_metrics, masks_metrics
 from .paired import check_same_data, paired_differences, paired_table, read_slices
+from .sign_flip import sign_flip_p_value
 from .summary import mask_patient_rows, summarise_masks
 from .tables import mask_summary_table, write_rows
 from .temperature import cross_fitted_temperatures, fit_temperature
@@ -29,6 +30,7 @@ __all__ = [
     "paired_table",
     "per_class_metrics",
     "read_slices",
+    "sign_flip_p_value",
     "slice_disagreement",
     "slice_entropy",
     "summarise_classes",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,11 @@ EXPERIMENTS = Path(__file__).resolve().parents[2] / "docs" / "experiments"
 RECIPE = str(EXPERIMENTS / "nnunet.json")
 
 
-def train(bundle: str, dataset: Path, folder: Path, **overrides):
+def train(bundle: str, dataset: Path, folder: Path, files: Sequence[str] = (), **overrides):
     values = {**OVERRIDES[bundle], "dataset_dir": str(dataset), "output_dir": str(folder), "batch_size": 8, **overrides}
-    files = [*config(bundle, "train"), RECIPE]
+    files = [*config(bundle, "train"), RECIPE, *(str(EXPERIMENTS / name) for name in files)]
+    if bundle.startswith("cls"):
+        files.append(str(EXPERIMENTS / "nnunet_cls.json"))
     workflow = create_workflow(config_file=files, workflow_type="train", **values)
     workflow.run()
     workflow.finalize()
@@ -29,7 +32,10 @@ def without_clock(folder: Path) -> list[dict[str, float]]:
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows(folder)]
 
 
-@pytest.mark.parametrize(("bundle", "more"), [("seg_student", {"recipe": "none"}), ("seg_teacher", {})])
+STUDENTS = [("seg_student", {"recipe": "none"}), ("cls_student", {"recipe": "none"})]
+
+
+@pytest.mark.parametrize(("bundle", "more"), [*STUDENTS, ("seg_teacher", {})])
 def test_resumed_run_is_the_uninterrupted_one(bundle, more, disc_dataset, tmp_path):
     train(bundle, disc_dataset, tmp_path / "whole", epochs=3, **more)
     # Two epochs of warm-up, in which the rate does not depend on the number of epochs.
@@ -45,9 +51,28 @@ def test_resumed_run_is_the_uninterrupted_one(bundle, more, disc_dataset, tmp_pa
     assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
 
 
+@pytest.mark.parametrize(("bundle", "more"), STUDENTS)
+def test_final_network_is_trained_on_all_folds_and_of_the_last_epoch(bundle, more, disc_dataset, tmp_path):
+    workflow = train(bundle, disc_dataset, tmp_path, epochs=2, files=["last_epoch.json", "all_folds.json"], **more)
+    entries = json.loads((disc_dataset / "datalist.json").read_text())["training"]
+    assert len(workflow.parser.get_parsed_content("train#dataset")) == len(entries)
+    assert (
+        json.loads((tmp_path / "settings.json").read_text()).items()
+        >= {
+            "fold": None,
+            "best_epoch_by": "last epoch",
+        }.items()
+    )
+    last = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert last["best_metric_epoch"] == 2
+    saved = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert all(torch.equal(value, last["average"][key]) for key, value in saved.items())
+
+
 def augmented(image: torch.Tensor, label: torch.Tensor, seed: int, only: str | None = None) -> dict[str, torch.Tensor]:
     """A slice after the augmentation; with ``only``, after that transform alone, always applied."""
-    parser = ConfigParser({"augmentation": json.loads(Path(RECIPE).read_text())["augmentation"]})
+    recipe = json.loads(Path(RECIPE).read_text())
+    parser = ConfigParser({name: recipe[name] for name in ("augmented", "augmentation")})
     item = {"image": image, "label": label}
     for transform in parser.get_parsed_content("augmentation"):
         transform.set_random_state(seed)
