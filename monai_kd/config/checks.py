@@ -59,6 +59,10 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
         "six whole numbers: four encoder levels, the bridge, the last decoder level",
     ),
     "specificity": (lambda v: v is None or _number(v, highest=1), "None or a number from 0 to 1"),
+    "mirror": (
+        lambda v: isinstance(v, list) and all(type(n) is int and n >= 0 for n in v) and len(set(v)) == len(v),
+        "a list of different axes, such as [0] or [0, 1]",
+    ),
     "part": (lambda v: v in ("validation", "all"), "'validation' or 'all'"),
     "threshold": (lambda v: _number(v) and 0 < v < 1, "a number between 0 and 1"),
     "temperature": (lambda v: _number(v) and v > 0, "a positive number"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import chain, combinations
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from ..networks.outputs import main_logits
 from .plain import plain_tensor
 from .precision import autocast
 
-__all__ = ["LogitsInferer", "PlanarInferer"]
+__all__ = ["LogitsInferer", "PlanarInferer", "mirrored"]
 
 
 class LogitsInferer(Inferer):
@@ -23,6 +24,7 @@ class LogitsInferer(Inferer):
     Args:
         inferer: such as ``monai.inferers.SlidingWindowInferer``.
         amp: autocast on the device of the input, see `monai_kd.engines.autocast`.
+        mirror: spatial axes to average over mirrored images, see `mirrored`.
 
     Shape:
         - input: (B, C, spatial axes …)
@@ -30,7 +32,7 @@ class LogitsInferer(Inferer):
 
     Raises:
         TypeError: the network returned no logits.
-        ValueError: the logits are not finite.
+        ValueError: ``mirror`` is no such list; when called, the logits are not finite.
 
     Example:
         >>> from monai.inferers import SlidingWindowInferer
@@ -39,9 +41,10 @@ class LogitsInferer(Inferer):
         torch.Size([1, 1, 8, 8, 6])
     """
 
-    def __init__(self, inferer: Inferer, amp: bool = False) -> None:
+    def __init__(self, inferer: Inferer, amp: bool = False, mirror: Sequence[int] = ()) -> None:
         self.inferer = inferer
         self.amp = bool(amp)
+        self.mirror = _axes(mirror, 3)
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args, **kwargs) -> torch.Tensor:
         def logits(image: torch.Tensor, *args, **kwargs) -> torch.Tensor:
@@ -49,7 +52,10 @@ class LogitsInferer(Inferer):
                 output = network(image, *args, **kwargs)
             return main_logits(output, network, image.ndim).float()
 
-        return _finite(self.inferer(plain_tensor(inputs), logits, *args, **kwargs))
+        def averaged(image: torch.Tensor, *args, **kwargs) -> torch.Tensor:
+            return mirrored(image, lambda seen: logits(seen, *args, **kwargs), self.mirror)
+
+        return _finite(self.inferer(plain_tensor(inputs), averaged, *args, **kwargs))
 
 
 class PlanarInferer(Inferer):
@@ -61,6 +67,7 @@ class PlanarInferer(Inferer):
     Args:
         amp: autocast on the device of the input, see `monai_kd.engines.autocast`.
         slices_per_batch: number of slices of a volume that run at once.
+        mirror: axes of the slice, of 0 and 1, to average over mirrored images, see `mirrored`.
 
     Shape:
         - input: (B, C, H, W) or (B, C, H, W, D)
@@ -68,28 +75,64 @@ class PlanarInferer(Inferer):
 
     Raises:
         TypeError: the network returned no logits.
-        ValueError: the input has another number of axes, or the logits are not finite.
+        ValueError: ``mirror`` is no such list; when called, the input has another number of axes, or the logits are not
+            finite.
 
     Example:
         >>> PlanarInferer()(torch.zeros(1, 3, 8, 8, 5), torch.nn.Conv2d(3, 1, 1)).shape
         torch.Size([1, 1, 8, 8, 5])
     """
 
-    def __init__(self, amp: bool = False, slices_per_batch: int = 16) -> None:
+    def __init__(self, amp: bool = False, slices_per_batch: int = 16, mirror: Sequence[int] = ()) -> None:
         self.amp = bool(amp)
         self.slices_per_batch = int(slices_per_batch)
+        self.mirror = _axes(mirror, 2)
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args, **kwargs) -> torch.Tensor:
         image = plain_tensor(inputs)
         if image.ndim not in (4, 5):
             raise ValueError(f"expected (B, C, H, W) or (B, C, H, W, D), got {tuple(image.shape)}.")
         slices = image.movedim(-1, 1).flatten(0, 1).split(self.slices_per_batch) if image.ndim == 5 else [image]
+
+        def of(part: torch.Tensor) -> torch.Tensor:
+            return main_logits(network(part, *args, **kwargs), network, part.ndim).float()
+
         with autocast(image.device, self.amp):
-            logits = [main_logits(network(part, *args, **kwargs), network, part.ndim).float() for part in slices]
+            logits = [mirrored(part, of, self.mirror) for part in slices]
         found = _finite(logits[0] if image.ndim == 4 else torch.cat(logits))
         if image.ndim == 5:
             found = found.unflatten(0, (image.shape[0], image.shape[-1])).movedim(1, -1)
         return found
+
+
+def mirrored(
+    image: torch.Tensor, logits: Callable[[torch.Tensor], torch.Tensor], mirror: Sequence[int]
+) -> torch.Tensor:
+    """Logits averaged over an image and its mirror images along every combination of axes: 2ⁿ passes for n axes.
+
+    Args:
+        image: (B, C, spatial axes …).
+        logits: a function of the image with logits of the same spatial axes, which are mirrored back, or (B, classes).
+        mirror: spatial axes, from 0; none: one pass.
+
+    Example:
+        >>> mirrored(torch.tensor([[[1.0, 5.0]]]), lambda x: x * torch.tensor([1.0, 3.0]), [0])
+        tensor([[[ 2., 10.]]])
+    """
+    total = logits(image)
+    subsets = list(chain.from_iterable(combinations(mirror, count) for count in range(1, len(mirror) + 1)))
+    for axes in subsets:
+        dims = [2 + axis for axis in axes]
+        found = logits(image.flip(dims))
+        total = total + (found.flip(dims) if found.ndim == image.ndim else found)
+    return total / (1 + len(subsets)) if subsets else total
+
+
+def _axes(mirror: Sequence[int], count: int) -> list[int]:
+    axes = list(mirror) if isinstance(mirror, (list, tuple)) else [mirror]
+    if not all(type(axis) is int and 0 <= axis < count for axis in axes) or len(set(axes)) < len(axes):
+        raise ValueError(f"mirror must be a list of different axes from 0 to {count - 1}, got {mirror!r}.")
+    return axes
 
 
 def _finite(logits: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ from .load_weights import LoadWeights
 from .overlay_grid import OverlayGrid
 from .run_settings import RunSettings
 from .training_run import TrainingRun
+from .weight_average import WeightAverage
 
 __all__ = [
     "ConfusionPicture",
@@ -18,5 +19,6 @@ __all__ = [
     "RunSettings",
     "TrainingCheckpoint",
     "TrainingRun",
+    "WeightAverage",
     "not_worse",
 ]

@@ -38,6 +38,8 @@ class TrainingCheckpoint:
         log: the `EpochLog`, whose rows are saved too.
         resume: whether to resume from ``last.ckpt`` if it exists.
         save: whether this process writes; with DDP, only rank 0 does.
+        average: the network with averaged weights, see `WeightAverage`, to save in ``model.pt``; ``last.ckpt`` then has
+            both.
 
     Raises:
         ValueError: ``last.ckpt`` is not a training checkpoint, belongs to another network or loss, or has all epochs.
@@ -54,13 +56,16 @@ class TrainingCheckpoint:
         lr_scheduler: Any = None,
         resume: bool = False,
         save: bool = True,
+        average: nn.Module | None = None,
     ) -> None:
         self.output_dir = Path(output_dir).expanduser()
         # MONAI sets attributes on Ignite's engines and states that their types do not declare.
         self.evaluator: Any = evaluator
         self.log, self.resume, self.save = log, bool(resume), bool(save)
-        self.network = network
+        self.saved = network if average is None else average
         self._stateful: dict[str, Any] = {"network": network, "loss": loss, "optimizer": optimizer}
+        if average is not None:
+            self._stateful["average"] = average
         self._fresh_schedule = None
         if lr_scheduler is not None:
             self._stateful["lr_scheduler"] = lr_scheduler
@@ -84,7 +89,7 @@ class TrainingCheckpoint:
             return
         state = self.evaluator.state
         if state.best_metric_epoch == engine.state.epoch:
-            save_trained(self.network.state_dict(), self.best, getattr(engine.state, "run_settings", None))
+            save_trained(self.saved.state_dict(), self.best, getattr(engine.state, "run_settings", None))
         content = {name: item.state_dict() for name, item in self._stateful.items()}
         if engine.scaler is not None:
             content["scaler"] = engine.scaler.state_dict()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from ignite.engine import Engine
@@ -17,6 +17,7 @@ from .epoch_log import EpochLog
 from .epoch_seed import EpochSeed
 from .load_weights import LoadWeights
 from .run_settings import RunSettings
+from .weight_average import WeightAverage
 
 __all__ = ["TrainingRun"]
 
@@ -41,6 +42,8 @@ class TrainingRun:
         rank: rank of this process; rank 0 writes.
         title: title of the curves.
         best_epoch_by: how the epoch of ``model.pt`` is chosen, for the settings; see `monai_kd.data.best_epoch_by`.
+        ema: decay of a `WeightAverage`. The averaged weights are validated, in place of the network of ``evaluator``,
+            and saved in ``model.pt``; the settings record the decay. ``None``: the weights themselves.
 
     Raises:
         ValueError: as the handlers listed above.
@@ -63,13 +66,20 @@ class TrainingRun:
         rank: int = 0,
         title: str = "",
         best_epoch_by: str | None = None,
+        ema: float | None = None,
     ) -> None:
         save = rank == 0
         if best_epoch_by is not None:
             settings = {**settings, "best_epoch_by": best_epoch_by}
+        average = None if ema is None else WeightAverage(network, ema)
+        if average is not None:
+            settings = {**settings, "ema": ema}
+            # MONAI sets the network as an attribute that the types of Ignite's engines do not declare.
+            cast(Any, evaluator).network = average.module
         self.log = EpochLog(output_dir, evaluator, optimizer, title, save, validate_initial=init_checkpoint is not None)
         self.checkpoint = TrainingCheckpoint(
-            output_dir, network, loss, optimizer, evaluator, self.log, lr_scheduler, resume, save
+            *(output_dir, network, loss, optimizer, evaluator, self.log, lr_scheduler, resume, save),
+            average=None if average is None else average.module,
         )
         self.handlers: list[Any] = [EpochSeed(seed, loader, rank)]
         if lr_scheduler is not None:
@@ -78,7 +88,10 @@ class TrainingRun:
         if init_checkpoint is not None:
             self.handlers.append(LoadWeights(network, init_checkpoint))
         # RunSettings last: nothing on disk changes before all other handlers have started.
-        self.handlers += [self.checkpoint, RunSettings(output_dir, settings, resume, save, serving)]
+        self.handlers.append(self.checkpoint)
+        if average is not None:
+            self.handlers.append(average)
+        self.handlers.append(RunSettings(output_dir, settings, resume, save, serving))
 
     def attach(self, engine: Engine) -> None:
         for handler in self.handlers:

@@ -7,6 +7,7 @@ from .operating_point import choose_operating_point, roc_curve
 from .paired import check_same_data, paired_differences, paired_table, read_slices
 from .presence import PRESENCE_SCORES, presence_score
 from .presence_summary import FROC_RATES, froc_curve, presence_table, summarise_presence
+from .sign_flip import sign_flip_p_value
 from .summary import mask_patient_rows, summarise_masks
 from .tables import mask_summary_table, write_rows
 from .temperature import cross_fitted_temperatures, fit_temperature
@@ -41,6 +42,7 @@ __all__ = [
     "presence_table",
     "read_slices",
     "roc_curve",
+    "sign_flip_p_value",
     "slice_disagreement",
     "slice_entropy",
     "slice_marks",

@@ -13,6 +13,7 @@ import numpy as np
 from ..io.table import read_table
 from .bootstrap import bootstrap_interval
 from .masks import AREAS, MASK_METRICS
+from .sign_flip import sign_flip_p_value
 from .tables import text_table
 
 __all__ = ["check_same_data", "paired_differences", "paired_table", "read_slices"]
@@ -126,7 +127,8 @@ def paired_differences(
     Returns:
         For each metric that both have, over all classes and of each class: ``slices`` (the number of slices on which
         both define it), ``first`` and ``second`` (the means over these slices), ``difference``, ``interval_95`` (or
-        ``None``), and ``better``, the share of slices on which the second is better; a distance is better if smaller.
+        ``None``), ``p_value`` (or ``None``), see `sign_flip_p_value`, and ``better``, the share of slices on which the
+        second is better; a distance is better if smaller.
 
     Raises:
         ValueError: the evaluations are of different images, or have no metric in common.
@@ -155,9 +157,8 @@ def paired_differences(
         for group, a, b in pairs:
             groups.setdefault(str(group), []).append(b - a)
         differences = np.array([b - a for _, a, b in pairs])
-        interval = bootstrap_interval(
-            [sum(own) for own in groups.values()], [len(own) for own in groups.values()], resamples, seed
-        )
+        totals = [sum(own) for own in groups.values()]
+        interval = bootstrap_interval(totals, [len(own) for own in groups.values()], resamples, seed)
         towards = -1 if MASK_METRICS.get(_metric(metric) or metric) else 1
         found[metric] = {
             "slices": len(pairs),
@@ -165,6 +166,7 @@ def paired_differences(
             "second": float(np.mean([b for _, _, b in pairs])),
             "difference": float(differences.mean()),
             "interval_95": None if interval is None else list(interval),
+            "p_value": sign_flip_p_value(totals, resamples, seed),
             "better": float((differences * towards > 0).mean()),
         }
     if not found:
@@ -174,12 +176,13 @@ def paired_differences(
 
 def paired_table(differences: Mapping[str, Mapping[str, Any]]) -> str:
     """Text table of the result of `paired_differences`."""
-    lines = [["", "slices", "first", "second", "difference [95 % over patients]", "second better on"]]
+    lines = [["", "slices", "first", "second", "difference [95 % over patients]", "p", "second better on"]]
     for metric, entry in differences.items():
         interval = entry["interval_95"]
         text = f"{entry['difference']:+.3f}"
         if interval is not None:
             text += f" [{interval[0]:+.3f}, {interval[1]:+.3f}]"
         means = [f"{entry[name]:.3f}" for name in ("first", "second")]
-        lines.append([metric, str(entry["slices"]), *means, text, f"{100 * entry['better']:.0f} %"])
+        p_value = "" if entry["p_value"] is None else f"{entry['p_value']:.4f}"
+        lines.append([metric, str(entry["slices"]), *means, text, p_value, f"{100 * entry['better']:.0f} %"])
     return text_table(lines)

@@ -1,11 +1,11 @@
-"""Backbones by their timm or torchvision name, with downloaded, local or random weights."""
+"""Backbones by their timm or torchvision name, with installed, downloaded, local or random weights."""
 
 from __future__ import annotations
 
 import difflib
 import http.client
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,10 +13,12 @@ import timm
 import torch
 import torchvision
 from huggingface_hub.errors import HfHubHTTPError
-from timm.models import PretrainedCfg, load_state_dict
+from timm.models import PretrainedCfg
 from torch import nn
 
 from .efficientnet_layout import is_efficientnet_pytorch, to_timm_layout
+from .installed_weights import read_checkpoint, weights_package
+from .mobilenet_layout import is_torchvision_mobilenetv2, mobilenetv2_to_timm_layout
 from .vgg_layout import is_torchvision_vgg, vgg_to_timm_layout
 
 __all__ = ["classifier_of", "create_backbone"]
@@ -52,11 +54,12 @@ def create_backbone(
     Args:
         name: a model name of ``timm.list_models()``, such as ``"vit_base_patch16_224"``; or one that is only in
             ``torchvision.models.list_models()``, such as ``"shufflenet_v2_x1_0"``.
-        pretrained: ``False`` or ``None`` for random weights; ``True`` for the library's own, downloaded once; a path
-            for a local ``.safetensors``, ``.pth`` or ``.bin`` file in the library's layout. Files of EfficientNets may
-            also have the layout of the EfficientNet-PyTorch package (keys that begin with ``_conv_stem``, ``_blocks``).
-            That package pads and normalises as timm's ``tf_efficientnet_…`` do, which therefore give the same logits,
-            unlike ``efficientnet_…``. Files of VGGs may also have torchvision's layout.
+        pretrained: ``False`` or ``None`` for random weights; ``True`` for those of an installed package, see
+            `weights_package`, or else the library's own, downloaded once; a path for a local ``.safetensors``, ``.pth``
+            or ``.bin`` file in the library's layout. Files of EfficientNets may also have the layout of the
+            EfficientNet-PyTorch package (keys that begin with ``_conv_stem``, ``_blocks``). That package pads and
+            normalises as timm's ``tf_efficientnet_…`` do, which therefore give the same logits, unlike
+            ``efficientnet_…``. Files of VGGs and MobileNetV2 may also have torchvision's layout.
         num_classes: outputs of the classifier; 0, for timm models only, returns pooled features (B,
             ``model.num_features``).
         image_size: side of the square input image, in pixels, for transformers that are built for one size; ignored by
@@ -94,6 +97,13 @@ def create_backbone(
     build = _timm if known else _torchvision
     if pretrained is None or pretrained is False:
         return build(name, num_classes, **kwargs)
+    package = weights_package(name)
+    if pretrained is True and package is not None and (installed := package.file()) is not None:
+        logger.info(
+            "pretrained weights of '%s': %s (%s %s, %s)",
+            *(name, installed, package.name, package.version(), package.licence),
+        )
+        return _from_file(build, name, num_classes, installed, package.read, kwargs)
     if pretrained is True:
         if known and not _published(name).has_weights:
             raise ValueError(
@@ -103,9 +113,10 @@ def create_backbone(
         try:
             return _downloaded(name, num_classes, known, kwargs)
         except _NO_CONNECTION as error:
+            install = f"install the package that has them ({package.install}), " if package else ""
             raise RuntimeError(
-                f"the pretrained weights of '{name}' could not be downloaded ({type(error).__name__}). Two ways to do "
-                "without a connection: give the path of a local weights file as `pretrained`, or set `pretrained` to "
+                f"the pretrained weights of '{name}' could not be downloaded ({type(error).__name__}). To do without a "
+                f"connection, {install}give the path of a local weights file as `pretrained`, or set `pretrained` to "
                 "false to start from random weights."
             ) from error
     path = Path(pretrained).expanduser()
@@ -116,15 +127,7 @@ def create_backbone(
         )
     if not path.is_file():
         raise FileNotFoundError(f"pretrained weights for '{name}': there is no file {path}.")
-    try:
-        state = load_state_dict(str(path), weights_only=True)
-        if is_efficientnet_pytorch(state):
-            state = to_timm_layout(state)
-        elif known and is_torchvision_vgg(state):
-            state = vgg_to_timm_layout(state)
-        return build(name, num_classes, state=state, **kwargs)
-    except Exception as error:
-        raise RuntimeError(f"the weights in {path} do not fit '{name}': {error}") from error
+    return _from_file(build, name, num_classes, path, read_checkpoint, kwargs)
 
 
 def classifier_of(model: nn.Module) -> nn.Linear | nn.Conv2d:
@@ -146,6 +149,30 @@ def classifier_of(model: nn.Module) -> nn.Linear | nn.Conv2d:
 def _published(name: str) -> PretrainedCfg:
     """timm's configuration of the published weights of a model; its defaults for a model without any."""
     return timm.get_pretrained_cfg(name, allow_unregistered=True) or PretrainedCfg()
+
+
+def _from_file(
+    build: Callable[..., nn.Module],
+    name: str,
+    num_classes: int,
+    path: Path,
+    read: Callable[[Any], Mapping[str, torch.Tensor]],
+    kwargs: dict[str, Any],
+) -> nn.Module:
+    """Build a model with the weights of a file, in any layout that is known."""
+    try:
+        state = read(path)
+        if is_efficientnet_pytorch(state):
+            state = to_timm_layout(state)
+        elif build is _timm and is_torchvision_vgg(state):
+            state = vgg_to_timm_layout(state)
+        elif build is _timm and is_torchvision_mobilenetv2(state):
+            state = mobilenetv2_to_timm_layout(state)
+        return build(name, num_classes, state=state, **kwargs)
+    except ImportError:
+        raise
+    except Exception as error:
+        raise RuntimeError(f"the weights in {path} do not fit '{name}': {error}") from error
 
 
 def _timm(name: str, num_classes: int, state: Mapping[str, torch.Tensor] | None = None, **kwargs: Any) -> nn.Module:

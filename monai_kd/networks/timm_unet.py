@@ -15,7 +15,7 @@ of ``BasicUNet``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import timm
@@ -94,6 +94,8 @@ class TimmUNet(nn.Module):
         self.strides = [stride for stride in levels if stride in strides]
         self.indices = model.prune_intermediate_layers([levels[stride][0] for stride in self.strides], prune_norm=True)
         self.encoder: Any = model
+        # Channels of the outputs of `encode`.
+        self.channels = {stride: levels[stride][1] for stride in self.strides}
         self.depth = len(features)
         below = levels[strides[0]][1]
         for level, width in zip(range(self.depth, 0, -1), features, strict=True):
@@ -116,13 +118,24 @@ class TimmUNet(nn.Module):
             below = width
         self.final_conv = nn.Conv2d(below, out_channels, kernel_size=1)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def encode(self, x: torch.Tensor) -> dict[int, torch.Tensor]:
+        """Outputs of the encoder by their strides, (B, C, H / stride, W / stride) each.
+
+        Raises:
+            ValueError: H or W is not divisible by 2ⁿ.
+        """
         height, width = x.shape[-2:]
         if height % 2**self.depth or width % 2**self.depth:
             raise ValueError(f"image of {height} × {width} pixels: both must be divisible by {2**self.depth}.")
         found = self.encoder.forward_intermediates(x, indices=self.indices, intermediates_only=True)
-        skips = dict(zip(self.strides, found, strict=True))
+        return dict(zip(self.strides, found, strict=True))
+
+    def decode(self, skips: Mapping[int, torch.Tensor]) -> torch.Tensor:
+        """Logits (B, out_channels, H, W) from the outputs of `encode`."""
         x = skips[2**self.depth]
         for level in range(self.depth, 0, -1):
             x = getattr(self, f"upcat_{level}")(x, skips.get(2 ** (level - 1)))
         return self.final_conv(x)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.decode(self.encode(x))

@@ -46,6 +46,7 @@ def slice_preprocessing(
     max_pixels: int = MAX_PIXELS,
     random: Sequence[Callable] = (),
     negative_share: float = 0.0,
+    augment: Sequence[Callable] = (),
 ) -> Compose:
     """The transforms of an item with the paths ``image`` and, if requested, ``label``.
 
@@ -65,6 +66,8 @@ def slice_preprocessing(
         constant: whether an image with a single value is accepted; ``None``: only with ``single_slices``.
         track_meta: whether the result keeps its geometry, which is needed to bring a mask back to the grid of the file.
         max_pixels: largest number of pixels of one file, see `data_prep.limits`.
+        augment: transforms of the resized slice while it still has one channel with values from 0 to 1: augmentation
+            there costs a third, noise is the same in all channels, and 0 is the background.
         random: transforms that are appended, such as augmentation.
         negative_share: share of the slices whose tumours are taken out, see `RemoveTumourd`; without ``label``.
 
@@ -101,6 +104,8 @@ def slice_preprocessing(
         steps.append(SqueezeSliced(keys))
     steps.append(ScaleSliceIntensityd("image"))
     steps.append(ResizeInPlaned(keys, image_size, ["bilinear", "nearest"][: len(keys)]))
+    if augment:
+        steps += [EnsureTyped(keys, dtype=torch.float32, track_meta=track_meta), *augment]
     if channels > 1:
         steps.append(RepeatChanneld("image", channels))
     if mean is not None and std is not None:

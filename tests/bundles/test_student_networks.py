@@ -20,6 +20,7 @@ TEACHERS = sorted((BUNDLES / "seg_teacher" / "configs" / "teachers").glob("*.jso
 # Strides of d4 … d1, where they are not 8, 4, 2, 1.
 STRIDES = {"res_unet": [8, 4, 2, 2]}
 PLANAR = "timm_"
+OF_SOME = {"heads", "terms#supervised", "pretrained", "mean", "std", "param_groups", "optimizer#params"}
 
 
 def values(axes: int) -> dict:
@@ -36,9 +37,9 @@ def built(file: Path, axes: int) -> tuple[nn.Module, dict[str, str]]:
 
 
 def test_they_are_there():
-    students = ["attention_unet", "dynunet", "res_unet", "segresnet", "timm_efficientnet_lite0", "timm_mobilenetv2"]
-    assert [file.stem for file in STUDENTS] == [*students, "unetpp"]
-    assert [file.stem for file in TEACHERS] == ["swin_unetr", "unetr"]
+    students = ["attention_unet", "dynunet", "res_unet", "segresnet", "timm_efficientnet_lite0"]
+    assert [file.stem for file in STUDENTS] == [*students, "timm_lite0_pretrained", "timm_mobilenetv2", "unetpp"]
+    assert [file.stem for file in TEACHERS] == ["swin_unetr", "timm_hybrid", "unetr"]
 
 
 @pytest.mark.parametrize("file", [*STUDENTS, *TEACHERS], ids=lambda file: file.stem)
@@ -46,9 +47,10 @@ def test_at_most_fifteen_lines_of_a_network_and_its_taps(file):
     text = file.read_text()
     assert len(text.splitlines()) <= 15
     content = json.loads(text)
-    # One with deep supervision says what becomes of its heads.
-    assert content.keys() - {"heads", "terms#supervised"} == {"network_def", "taps"}
+    # One with deep supervision says what becomes of its heads; one with pretrained weights, which input they expect.
+    assert content.keys() - OF_SOME == {"network_def", "taps"}
     assert ("heads" in content) == (file.stem == "dynunet")
+    assert ("pretrained" in content) == ("mean" in content) == (file.stem in ("timm_hybrid", "timm_lite0_pretrained"))
 
 
 @pytest.mark.parametrize("axes", [2, 3])

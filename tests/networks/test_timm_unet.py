@@ -119,5 +119,5 @@ def test_incomplete_file_is_refused(tmp_path):
 def test_without_a_connection(monkeypatch, caplog):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     caplog.set_level(logging.CRITICAL)
-    with pytest.raises(RuntimeError, match="Two ways to do without a connection: give the path of a local weights"):
+    with pytest.raises(RuntimeError, match="To do without a connection, give the path of a local weights"):
         TimmUNet(encoder="test_resnet", pretrained=True)

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Runs of the study on a machine that is lent for minutes, has no connection, and takes and gives files alone.
+#
+#   docs/experiments/gpu.sh pack DATA FOLDER [SIDE]
+#       Before: pack a data set folder and the installed pretrained weights into FOLDER, as files of at most 30 MB each
+#       that can travel one by one. Images are stored with SIDE pixels (256), 8 bit, lossless.
+#   docs/experiments/gpu.sh run FOLDER OUT MINUTES TASK NETWORK HOW [name=value ...]
+#       There: unpack FOLDER where that has not been done, put back the runs that lie in FOLDER/runs, train until
+#       MINUTES are over, and leave in OUT/NAME, for each run: its network in half precision, in parts of 15 MB
+#       (model.pt.000, ...), settings.json and log.csv. Exit code 75: not complete. The same command continues while
+#       FOLDER/unpacked stays on that machine; what comes back is enough to evaluate and to teach, not to continue.
+#   docs/experiments/gpu.sh fetch OUT FOLDER
+#       After: put what came back into FOLDER/runs, for the next `run`, and for study.py with runs=FOLDER/runs.
+#
+# Arguments of `run` are those of study.py without `data`, `runs` and `minutes`.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+exec python "$here/gpu_files.py" "$here" "$@"

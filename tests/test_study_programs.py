@@ -1,0 +1,204 @@
+"""The programs of docs/study.md: the commands that they run are those of the configs, and what travels arrives."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from monai_kd.config import refuse_unknown
+from monai_kd.io.trained import read_trained, save_trained
+from monai_kd.networks import create_backbone
+from monai_kd.networks.installed_weights import weights_package
+from monai_kd.transforms import slice_preprocessing
+
+ROOT = Path(__file__).parents[1]
+EXPERIMENTS = ROOT / "docs" / "experiments"
+
+
+def program(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+study, gpu_files = program("study"), program("gpu_files")
+NAMES = [
+    (task, network, how)
+    for (task, network), (bundle, _, _) in study.NETWORKS.items()
+    for how in (study.RECIPES[task] if bundle.endswith("student") else ["alone"])
+]
+
+
+def parts(command: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Config files and overrides of a command."""
+    assert [*command[1:4], command[5]] == ["-m", "monai.bundle", "run", "--config_file"]
+    values = dict(zip(command[7::2], command[8::2], strict=True))
+    return ast.literal_eval(command[6]), {name.removeprefix("--"): value for name, value in values.items()}
+
+
+@pytest.mark.parametrize("fold", ["2", "all"])
+@pytest.mark.parametrize("name", NAMES, ids=" ".join)
+def test_commands_fit_the_configs(name, fold, tmp_path):
+    run = study.Run(*name, {"data": "DATA", "runs": str(tmp_path), "fold": fold, "show": "1", "device": "cpu"})
+    for command in [run.training(), *(command for _, command in run.evaluations())]:
+        files, values = parts(command)
+        parser = ConfigParser()
+        parser.read_config(files)
+        refuse_unknown(values, parser, files[0])
+    training = parts(run.training())[1]
+    assert training.get("fold") == (None if fold == "all" else "1")
+    assert ("teacher_checkpoint" in training) == (name[2] != "alone")
+    assert len(list(run.evaluations())) == (0 if fold == "all" else 2)
+
+
+def test_alone_and_distilled_differ_in_the_distillation_alone(tmp_path):
+    common = {"data": "DATA", "runs": str(tmp_path), "show": "1"}
+    alone, distilled = (parts(study.Run("seg", "lite0", how, common).training()) for how in ("alone", "distilled"))
+    assert alone[0] == distilled[0]
+    different = {key for key in alone[1].keys() | distilled[1].keys() if alone[1].get(key) != distilled[1].get(key)}
+    assert different == {"output_dir", "recipe", "teacher_checkpoint"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["seg", "vgg", "alone", "data=D"], "there is no network seg vgg: seg hybrid"),
+        (["seg", "hybrid", "distilled", "data=D"], "seg hybrid is trained alone, not 'distilled'"),
+        (["seg", "lite0", "msgff", "data=D"], "seg lite0 is trained alone or distilled, not 'msgff'"),
+        (["seg", "lite0", "alone", "data=D", "epoch=3"], "there is no value epoch: data, runs"),
+        (["seg", "lite0", "alone", "data=D", "fold=0"], "fold must be 1, 2, 3, 4 or all, got '0'"),
+        (["seg", "lite0", "alone"], "give data=FOLDER"),
+        (["seg", "lite0", "distilled", "data=D"], "there is no teacher .*seg_hybrid_alone_fold4_seed0.model.pt"),
+        (["seg", "lite0"], "Run one training of the study by its name"),
+    ],
+)
+def test_wrong_calls(words, message, capsys, tmp_path):
+    assert study.main([*words, f"runs={tmp_path}"]) == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_names_have_what_differs_from_the_protocol(tmp_path):
+    given = {"data": "DATA", "runs": str(tmp_path)}
+    assert study.Run("seg", "lite0", "alone", given).folder == tmp_path / "seg_lite0_alone_fold4_seed0"
+    more = {**given, "rate": "0.002", "epochs": "9", "seed": "2", "threads": "2"}
+    assert study.Run("seg", "lite0", "alone", more).folder.name == "seg_lite0_alone_fold4_seed2_epochs9_rate0.002"
+
+
+def test_complete_run_is_not_trained_again_and_time_ends_one(tmp_path, monkeypatch, capsys):
+    given = ["seg", "unet", "alone", "data=D", f"runs={tmp_path}", "epochs=2", "minutes=0.01"]
+    run = study.Run("seg", "unet", "alone", {"data": "D", "runs": str(tmp_path), "epochs": "2"})
+    ran = []
+
+    def fake(command, env, timeout, check):
+        ran.append((command[4], env["OMP_NUM_THREADS"], timeout))
+        if timeout is not None:
+            raise subprocess.TimeoutExpired(command, timeout)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(study.subprocess, "run", fake)
+    assert study.main(given) == 75
+    assert ran == [("training", "1", 0.6)]
+    run.folder.mkdir()
+    (run.folder / "model.pt").touch()
+    (run.folder / "log.csv").write_text("epoch\n1\n")
+    assert not run.trained()
+    (run.folder / "log.csv").write_text("epoch\n1\n2\n")
+    ran.clear()
+    assert study.main([*given, "threads=2"]) == 0
+    assert ran == [("evaluating", "2", None)] * 2
+    (run.folder / "evaluation").mkdir()
+    (run.folder / "evaluation" / "metrics.json").touch()
+    ran.clear()
+    assert study.main(given) == 0
+    assert len(ran) == 1
+
+
+def test_data_and_weights_travel(disc_dataset, tmp_path):
+    gpu_files.pack(disc_dataset, tmp_path / "there", 48)
+    pieces = sorted((tmp_path / "there").glob("pack.tar.*"))
+    assert pieces[0].name == "pack.tar.000"
+    assert all(piece.stat().st_size <= 30 << 20 for piece in pieces)
+    out = tmp_path / "out"
+    # An unknown network: it unpacks, and the program ends with its message.
+    assert gpu_files.run(EXPERIMENTS, tmp_path / "there", out, "1", ["seg", "none", "alone"]) == 2
+    data = tmp_path / "there" / "unpacked" / "data"
+    before, after = (json.loads((folder / "datalist.json").read_text())["training"] for folder in (disc_dataset, data))
+    assert [{**entry, "image": "", "label": ""} for entry in before] == [
+        {**entry, "image": "", "label": ""} for entry in after
+    ]
+    # As the network sees it, but for 8 bits and for brightness and contrast.
+    masks = {disc_dataset: None, data: 255}
+    for one, other in list(zip(before, after, strict=True))[:3]:
+        seen = []
+        for folder, entry in ((disc_dataset, one), (data, other)):
+            prepare = slice_preprocessing(48, label=True, single_slices=True, mask_value=masks[folder])
+            seen.append(prepare({"image": str(folder / entry["image"]), "label": str(folder / entry["label"])}))
+        difference = np.abs(np.asarray(seen[0]["image"]) - np.asarray(seen[1]["image"]))
+        # The slice was resized after it was scaled, and is scaled again.
+        assert np.median(difference) < 0.1
+        assert np.array_equal(np.asarray(seen[0]["label"]), np.asarray(seen[1]["label"]))
+
+
+def test_packed_weights_are_found_as_the_package(tmp_path, monkeypatch):
+    name = "tf_efficientnet_lite0"
+    if weights_package(name).file() is None:
+        pytest.skip(f"the weights of {name} are not installed")
+    gpu_files._pack_weights(name, tmp_path / "site")
+    assert sum(file.stat().st_size for file in tmp_path.rglob("*.pth")) < 10e6
+    code = (
+        "from monai_kd.networks import create_backbone\n"
+        "from monai_kd.networks.installed_weights import weights_package\n"
+        f"package = weights_package('{name}')\n"
+        f"assert str(package.file()).startswith('{tmp_path}'), package.file()\n"
+        "print(package.version(), float(create_backbone('" + name + "', True).conv_stem.weight.abs().sum()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": f"{tmp_path / 'site'}:{ROOT}", "PATH": "", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    version, total = done.stdout.split()[-2:]
+    assert version == weights_package(name).version()
+    assert float(total) == pytest.approx(float(create_backbone(name, True).conv_stem.weight.abs().sum()), rel=1e-3)
+
+
+def test_networks_come_back_in_half_precision_and_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu_files, "RETURNED", 3000)
+    trained = tmp_path / "runs" / "seg_a"
+    trained.mkdir(parents=True)
+    state = {"weight": torch.randn(4000), "count": torch.tensor(7)}
+    save_trained(state, trained / "model.pt", {"network_def": {"_target_": "X"}})
+    (trained / "log.csv").write_text("epoch\n1\n")
+    gpu_files._leave(trained, tmp_path / "out")
+    files = sorted(file.name for file in (tmp_path / "out" / "seg_a").iterdir())
+    assert files[:2] == ["log.csv", "model.pt.000"]
+    assert all(file.stat().st_size <= 3000 for file in (tmp_path / "out" / "seg_a").glob("model.pt.*"))
+    gpu_files.fetch(tmp_path / "out", tmp_path / "here")
+    found = tmp_path / "here" / "runs" / "seg_a" / "model.pt"
+    assert read_trained(found)["network_def"] == {"_target_": "X"}
+    loaded = torch.load(found, weights_only=True)
+    assert loaded["weight"].dtype is torch.float16
+    assert int(loaded["count"]) == 7
+    torch.testing.assert_close(loaded["weight"].float(), state["weight"], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_gpu_shows_its_commands():
+    done = subprocess.run(["bash", str(EXPERIMENTS / "gpu.sh"), "what"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "docs/experiments/gpu.sh pack DATA FOLDER" in done.stderr
