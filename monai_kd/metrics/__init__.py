@@ -3,6 +3,7 @@ from .class_summary import class_patient_rows, class_summary_table, summarise_cl
 from .classes import CLASS_METRICS, PER_CLASS_METRICS, class_metrics, confusion_matrix, per_class_metrics
 from .masks import MASK_METRICS, class_columns, mask_metrics, masks_metrics
 from .paired import check_same_data, paired_differences, paired_table, read_slices
+from .presence import PRESENCE_SCORES, presence_score
 from .summary import mask_patient_rows, summarise_masks
 from .tables import mask_summary_table, write_rows
 from .temperature import cross_fitted_temperatures, fit_temperature
@@ -12,6 +13,7 @@ __all__ = [
     "CLASS_METRICS",
     "MASK_METRICS",
     "PER_CLASS_METRICS",
+    "PRESENCE_SCORES",
     "bootstrap_interval",
     "check_same_data",
     "class_columns",
@@ -28,6 +30,7 @@ __all__ = [
     "paired_differences",
     "paired_table",
     "per_class_metrics",
+    "presence_score",
     "read_slices",
     "slice_disagreement",
     "slice_entropy",

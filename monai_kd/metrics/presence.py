@@ -1,0 +1,65 @@
+"""The presence score of a slice: how sure a segmentation network is that the slice shows a tumour at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from monai.data import MetaTensor
+
+__all__ = ["PRESENCE_SCORES", "presence_score"]
+
+# 25 pixels of a slice of 256 × 256. As a fraction, so that the score hardly depends on the grid of the map. The
+# smallest tumours of the Figshare data cover 0.1 % of a slice, which is 66 such pixels.
+TOP_FRACTION = 25 / 256**2
+
+
+def _top_k_mean(pixels: torch.Tensor) -> torch.Tensor:
+    return pixels.topk(max(1, round(TOP_FRACTION * len(pixels)))).values.mean()
+
+
+PRESENCE_SCORES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "max": torch.max,
+    "top_k_mean": _top_k_mean,
+}
+"""Name of each score to its function of the pixels of a map, (N,); names are those of ``operating_point#score``."""
+
+
+def presence_score(probability: torch.Tensor, kind: str = "top_k_mean") -> float:
+    """Score of one slice, between 0 and 1, from the map of the probability of tumour.
+
+    - ``"max"``: the highest probability. A single pixel decides.
+    - ``"top_k_mean"``: the mean of the k highest probabilities, wherever they lie. k is 25 for a map of 256 × 256 and
+      the same fraction of any other map (6 of 128 × 128, 100 of 512 × 512), at least 1.
+
+    A slice shows a tumour if its score is at least the threshold of the operating point, which belongs to one kind.
+
+    Args:
+        probability: the map of tumour, or of each class of tumour *without the background*; of several classes, the
+            highest at each pixel counts. See `monai_kd.transforms.foreground_probabilities`.
+        kind: one of `PRESENCE_SCORES`.
+
+    Shape:
+        - probability: (H, W) or (C, H, W), values in 0 … 1
+
+    Raises:
+        ValueError: the kind is unknown, or the map is empty, has another shape, or has values outside 0 … 1 or NaN.
+
+    Example:
+        >>> probability = torch.zeros(1, 256, 256)
+        >>> probability[0, :5, :5] = 0.8
+        >>> round(presence_score(probability), 6), round(presence_score(probability, "max"), 6)
+        (0.8, 0.8)
+    """
+    if kind not in PRESENCE_SCORES:
+        raise ValueError(f"kind of presence score must be one of {', '.join(PRESENCE_SCORES)}, got {kind!r}.")
+    # Every operation on a MetaTensor is several times slower.
+    values = probability.as_tensor() if isinstance(probability, MetaTensor) else probability
+    if values.ndim not in (2, 3) or not values.numel():
+        raise ValueError(f"probability must be (H, W) or (C, H, W), and not empty, got {tuple(values.shape)}.")
+    pixels = values.float()
+    pixels = (pixels if values.ndim == 2 else pixels.amax(0)).flatten()
+    # NaN is not within the bounds either.
+    if not bool(((pixels >= 0) & (pixels <= 1)).all()):
+        raise ValueError("probability must lie between 0 and 1; apply the sigmoid or softmax first.")
+    return float(PRESENCE_SCORES[kind](pixels))
