@@ -15,7 +15,7 @@ from data_prep.limits import MAX_PIXELS, TooLarge
 from data_prep.regular import check_regular
 from data_prep.values import fault_of
 
-from .dicom import dicom_slices, read_slices, unplaced
+from .dicom import dicom_slices, read_slices, uneven_positions, unplaced
 from .kinds import kind_of
 from .nifti import header_bytes, read_nifti
 from .pictures import read_picture
@@ -41,6 +41,8 @@ class SourceImage:
         nifti_header: nibabel's header of a NIfTI file.
         datasets: pydicom's data sets of DICOM slices without their pixels, in the order of ``pixels``.
         assumed: what had to be assumed of its position, as a sentence; else empty.
+        positions: (slices,), mm along the normal of unevenly spaced slices; else ``None``.
+        warnings: what speaks against using the image, as sentences without header values.
     """
 
     pixels: np.ndarray = field(repr=False)
@@ -52,6 +54,8 @@ class SourceImage:
     nifti_header: Any = field(default=None, repr=False)
     datasets: tuple[Any, ...] = field(default=(), repr=False)
     assumed: str = ""
+    positions: np.ndarray | None = field(default=None, repr=False)
+    warnings: tuple[str, ...] = ()
 
     @property
     def first_channel(self) -> np.ndarray:
@@ -72,6 +76,8 @@ class SourceImage:
             "space": "RAS",
             "spacing": self.spacing.copy(),
         }
+        if self.positions is not None:
+            meta["slice_positions"] = self.positions.copy()
         if self.nifti_header is not None:
             meta["nifti_header"] = header_bytes(self.nifti_header)
         return meta
@@ -133,8 +139,13 @@ def _read(paths: tuple[Path, ...], max_pixels: int, channels: bool) -> SourceIma
     if kind == "dicom":
         slices = dicom_slices(paths, max_pixels)
         image, affine, spacing = read_slices(slices)
+        positions = uneven_positions(slices)
         return SourceImage(
-            image, affine, spacing, paths, kind, datasets=tuple(slices), assumed=_assumed(unplaced(slices))
+            *(image, affine, spacing, paths, kind),
+            datasets=tuple(slices),
+            assumed=_assumed(unplaced(slices)),
+            positions=positions,
+            warnings=() if positions is None else (_uneven(positions),),
         )
     if kind == "mat":
         return SourceImage(*_mat(paths[0], max_pixels), paths, kind)
@@ -143,6 +154,14 @@ def _read(paths: tuple[Path, ...], max_pixels: int, channels: bool) -> SourceIma
 
 def _assumed(missing: str) -> str:
     return f"the header has no {missing}: taken as an axial slice at the origin" if missing else ""
+
+
+def _uneven(positions: np.ndarray) -> str:
+    gaps = np.diff(positions)
+    return (
+        f"the slices are {gaps.min():.2f} to {gaps.max():.2f} mm apart: some may be missing; sizes follow their "
+        f"positions, and the file of the mask has {np.median(gaps):.2f} mm everywhere"
+    )
 
 
 def _mat(path: Path, max_pixels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

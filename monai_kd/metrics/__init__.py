@@ -1,9 +1,20 @@
 from .bootstrap import bootstrap_interval
 from .class_summary import class_patient_rows, class_summary_table, summarise_classes
 from .classes import CLASS_METRICS, PER_CLASS_METRICS, class_metrics, confusion_matrix, per_class_metrics
+from .diameters import in_plane_diameters
+from .lesions import (
+    LESION_COLUMNS,
+    MOST_LESIONS,
+    label_lesions,
+    lesion_columns,
+    lesion_extents,
+    measure_lesions,
+)
 from .masks import MASK_METRICS, class_columns, mask_metrics, masks_metrics
 from .paired import check_same_data, paired_differences, paired_table, read_slices
 from .presence import PRESENCE_SCORES, presence_score
+from .presence_rule import PresenceRule
+from .slice_stack import SliceStack
 from .summary import mask_patient_rows, summarise_masks
 from .tables import mask_summary_table, write_rows
 from .temperature import cross_fitted_temperatures, fit_temperature
@@ -11,9 +22,13 @@ from .uncertainty import slice_disagreement, slice_entropy
 
 __all__ = [
     "CLASS_METRICS",
+    "LESION_COLUMNS",
     "MASK_METRICS",
+    "MOST_LESIONS",
     "PER_CLASS_METRICS",
     "PRESENCE_SCORES",
+    "PresenceRule",
+    "SliceStack",
     "bootstrap_interval",
     "check_same_data",
     "class_columns",
@@ -23,10 +38,15 @@ __all__ = [
     "confusion_matrix",
     "cross_fitted_temperatures",
     "fit_temperature",
+    "in_plane_diameters",
+    "label_lesions",
+    "lesion_columns",
+    "lesion_extents",
     "mask_metrics",
     "mask_patient_rows",
     "mask_summary_table",
     "masks_metrics",
+    "measure_lesions",
     "paired_differences",
     "paired_table",
     "per_class_metrics",
