@@ -16,6 +16,7 @@ from data_prep.regular import check_regular
 from data_prep.values import fault_of
 
 from .dicom import dicom_slices, read_slices, uneven_positions, unplaced
+from .dicom_kind import kind_doubts, other_kind
 from .kinds import kind_of
 from .nifti import header_bytes, read_nifti
 from .pictures import read_picture
@@ -43,6 +44,7 @@ class SourceImage:
         assumed: what had to be assumed of its position, as a sentence; else empty.
         positions: (slices,), mm along the normal of unevenly spaced slices; else ``None``.
         warnings: what speaks against using the image, as sentences without header values.
+        unfit: whether its header says that it is no T1-weighted image of a head, see `other_kind`.
     """
 
     pixels: np.ndarray = field(repr=False)
@@ -56,6 +58,7 @@ class SourceImage:
     assumed: str = ""
     positions: np.ndarray | None = field(default=None, repr=False)
     warnings: tuple[str, ...] = ()
+    unfit: bool = False
 
     @property
     def first_channel(self) -> np.ndarray:
@@ -78,6 +81,8 @@ class SourceImage:
         }
         if self.positions is not None:
             meta["slice_positions"] = self.positions.copy()
+        if self.unfit:
+            meta["unfit"] = np.ones(1)
         if self.nifti_header is not None:
             meta["nifti_header"] = header_bytes(self.nifti_header)
         return meta
@@ -139,13 +144,15 @@ def _read(paths: tuple[Path, ...], max_pixels: int, channels: bool) -> SourceIma
     if kind == "dicom":
         slices = dicom_slices(paths, max_pixels)
         image, affine, spacing = read_slices(slices)
-        positions = uneven_positions(slices)
+        positions, other = uneven_positions(slices), other_kind(slices[0])
+        gaps = "" if positions is None else _uneven(positions)
         return SourceImage(
             *(image, affine, spacing, paths, kind),
             datasets=tuple(slices),
             assumed=_assumed(unplaced(slices)),
             positions=positions,
-            warnings=() if positions is None else (_uneven(positions),),
+            warnings=tuple(filter(None, (other, *kind_doubts(slices[0]), gaps))),
+            unfit=bool(other),
         )
     if kind == "mat":
         return SourceImage(*_mat(paths[0], max_pixels), paths, kind)
