@@ -46,6 +46,8 @@ def command_parser() -> argparse.ArgumentParser:
         add("--segmentation", type=path_argument, required=True, metavar="CHECKPOINT", help="of seg_student")
         add("--classification", type=path_argument, required=True, metavar="CHECKPOINT", help="of cls_student")
         add("--threshold", type=float, help="on the probability of tumour (default: the bundle's, 0.5)")
+        add("--presence_threshold", type=float, help="on the presence score of a slice (default: the checkpoint's)")
+        add("--smallest_extent_mm", type=float, help="of a lesion across slices (default: the bundle's, 3)")
         add(
             "--temperature",
             metavar="T",

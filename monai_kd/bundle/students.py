@@ -39,6 +39,8 @@ def load_students(
     temperature: str | None = None,
     device: str | None = None,
     bundles: Path | None = None,
+    presence_threshold: float | None = None,
+    smallest_extent_mm: float | None = None,
 ) -> Students:
     """Load both students; print a line when one of them was trained on phantoms.
 
@@ -48,6 +50,8 @@ def load_students(
         temperature: the classifier's logits are divided by it, see `read_temperature`; ``None`` for the bundle's.
         device: name of a device; ``None`` for the bundle's default.
         bundles: folder of the bundles, see `find_bundle`.
+        presence_threshold: on the presence score of a slice; ``None`` for that of the operating point.
+        smallest_extent_mm: see `monai_kd.inference.DropThinMarksd`; ``None`` for the bundle's.
 
     Raises:
         FileNotFoundError: a bundle, a checkpoint or the file of the temperature does not exist.
@@ -58,7 +62,11 @@ def load_students(
         shared = {} if device is None else {"device": checked_device(device)}
     except ValueError as error:
         raise ValueError(f"--{error}") from error
-    cut = {} if threshold is None else {"threshold": threshold}
+    rules = {
+        **{"threshold": threshold, "presence_threshold": presence_threshold},
+        **{"smallest_extent_mm": smallest_extent_mm},
+    }
+    cut = {name: value for name, value in rules.items() if value is not None}
     softened = {} if temperature is None else {"temperature": read_temperature(temperature, classification)}
     segment = _predictor("segmentation", segmentation, folders, **shared, **cut)
     if threshold is not None and segment.threshold is None:

@@ -13,6 +13,7 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from ..config import build_network, literal
+from ..metrics import PresenceRule
 from ..transforms import ACTIVATIONS, IMAGENET_MEAN, IMAGENET_STD
 from .settings import training_settings
 
@@ -25,6 +26,7 @@ _BEFORE = {
     **{"dataset_dir": None, "fold": None, "leave_out": [], "teacher": None, "taps": None},
     **{"in_channels": 3, "spatial_dims": 2, "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)},
     **{"multiclass": False, "activation": "sigmoid", "mask_names": ["tumour"], "class_names": [], "volumes": None},
+    "operating_point": None,
 }
 # Settings that are read from a bundle's train.json where there is no settings.json.
 _USED = (
@@ -51,6 +53,13 @@ def _fold(value: Any) -> bool:
     return value is None or (type(value) is int and value >= 0)
 
 
+def _operating_point(value: Any) -> bool:
+    try:
+        return value is None or PresenceRule.of(value).threshold is not None
+    except (TypeError, ValueError):
+        return False
+
+
 _VALID: dict[str, Callable[[Any], bool]] = {
     "network_def": lambda v: isinstance(v, dict),
     "image_size": lambda v: _count(v) or (isinstance(v, list) and len(v) > 0 and all(map(_count, v))),
@@ -63,6 +72,7 @@ _VALID: dict[str, Callable[[Any], bool]] = {
     "fold": _fold,
     "leave_out": lambda v: isinstance(v, list) and all(_fold(each) and each is not None for each in v),
     "dataset_dir": lambda v: v is None or isinstance(v, str),
+    "operating_point": _operating_point,
     **dict.fromkeys(("teacher", "taps", "volumes"), lambda v: v is None or isinstance(v, dict)),
 }
 

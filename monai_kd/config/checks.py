@@ -42,7 +42,7 @@ _SWITCHES = (
     "allow_outside",
 )
 _SHARES = ("alpha", "label_smoothing", "flip_probability", "negative_probability", "foreground_share", "negative_share")
-_AMOUNTS = ("weight_decay", "mixup", "smallest_area_mm2")
+_AMOUNTS = ("weight_decay", "mixup", "smallest_area_mm2", "smallest_extent_mm")
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **{name: (lambda v: type(v) is int and v >= 1, "a whole number from 1") for name in _COUNTS},
     **{name: (lambda v: type(v) is int and v >= 0, "a whole number from 0") for name in _FROM_ZERO},
@@ -65,6 +65,8 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "part": (lambda v: v in ("validation", "all"), "'validation' or 'all'"),
     "threshold": (lambda v: _number(v) and 0 < v < 1, "a number between 0 and 1"),
+    # None: that of the operating point.
+    "presence_threshold": (lambda v: v is None or _number(v, highest=1), "a number from 0 to 1"),
     "temperature": (lambda v: _number(v) and v > 0, "a positive number"),
 }
 # Of patches of volumes, in voxels.

@@ -23,6 +23,7 @@ from ..bundle.checkpoint import describe_checkpoint
 from ..extras import require_extra
 from ..inference import BundlePredictor
 from ..io.atomic import atomic_folder, check_new_folder
+from ..metrics import PresenceRule
 from ..transforms import ResizeInPlaned, ScaleSliceIntensityd, UprightInPlaned
 
 __all__ = ["export_package", "run_export"]
@@ -40,7 +41,7 @@ OPSET = 18
 def export_package(bundle: str | Path, checkpoint: str | Path, output_dir: str | Path) -> float:
     """Write the network of a bundle as ONNX, with the settings of its preprocessing and a script that runs it.
 
-    The folder has ``model.onnx``, ``settings.json`` (size, normalisation, threshold, classes, origin), ``predict.py``
+    The folder has ``model.onnx``, ``settings.json`` (size, normalisation, rules, classes, origin), ``predict.py``
     (needs numpy and onnxruntime only), ``requirements.txt``, ``MODEL_CARD.md``, ``LICENSE`` and ``data_license.txt``.
     It is written atomically, after its probabilities were compared with those of the bundle on a noise image.
 
@@ -125,6 +126,9 @@ def _settings(predictor: BundlePredictor, bundle: Path, checkpoint: str | Path) 
         names = ["background", *predictor.mask_names]
         labels = {str(index): name for index, name in enumerate(names)}
         output = {"activation": trained["activation"], "threshold": predictor.threshold, "labels": labels}
+        rule = PresenceRule.of(trained["operating_point"])
+        output |= {"presence_score": rule.score, "presence_threshold": rule.threshold}
+        output["smallest_extent_mm"] = predictor.value("smallest_extent_mm")
     return {
         "task": "classification" if classifies else "segmentation",
         "image_size": trained["image_size"],

@@ -155,6 +155,54 @@ def softmax(logits, temperature=1.0):
     return odds / odds.sum(axis=1, keepdims=True)
 
 
+def judge(mask, found, shape, affine, settings):
+    """Empty slices whose presence score is below the threshold, and drop marks that reach over too few mm of slices.
+
+    The score of a slice is its highest probability of tumour, or the mean of the 25 highest on a grid of 256 × 256, and
+    of as many for its area on another grid. A mark is a connected area over the slices."""
+    several = found.reshape(-1, *shape)[int(settings["activation"] == "softmax") :]
+    pixels = several.max(axis=0).reshape(shape[0] * shape[1], -1)
+    count = 1 if settings["presence_score"] == "max" else max(1, round(25 / 256**2 * len(pixels)))
+    scores = np.partition(pixels, -count, axis=0)[-count:].mean(axis=0)
+    row = {"presence_score": round(float(scores.max()), 4)}
+    if settings["presence_threshold"] is not None:
+        passed = scores >= settings["presence_threshold"]
+        mask, row["presence_threshold"] = (
+            mask * (passed if len(shape) > 2 else passed[0]),
+            settings["presence_threshold"],
+        )
+    if settings["smallest_extent_mm"] > 0 and shape[2:] > (1,):
+        thickness = abs(np.linalg.det(affine)) / np.linalg.norm(np.cross(affine[:, 0], affine[:, 1]))
+        thin = thin_marks(mask.reshape(-1, *shape).any(axis=0), settings["smallest_extent_mm"] / thickness - 1e-3)
+        mask, row["dropped_marks"] = mask * ~(thin > 0), len(np.unique(thin[thin > 0]))
+    return mask.astype(np.uint8), row
+
+
+def thin_marks(mask, fewest):
+    """Numbers of the connected areas (corners included) on fewer slices than that, 0 elsewhere."""
+    thin = np.zeros(mask.shape, int)
+    if not mask.any():
+        return thin
+    box = tuple(slice(axis.min(), axis.max() + 1) for axis in np.nonzero(mask))
+    part = mask[box]
+    own, changed = np.where(part, np.arange(part.size).reshape(part.shape) + 1, 0), True
+    while changed:
+        highest = own
+        for axis in range(3):
+            padded = np.pad(highest, [(int(axis == other),) * 2 for other in range(3)])
+            highest = np.maximum.reduce([padded.take(range(i, i + own.shape[axis]), axis) for i in range(3)])
+        higher, parents = part & (highest > own), np.arange(part.size + 1)
+        changed = higher.any()
+        # An area that touches one of a higher number takes that number, and what became of it.
+        np.maximum.at(parents, own[higher], highest[higher])
+        while (parents[parents] != parents).any():
+            parents = parents[parents]
+        own = parents[own]
+    each, slices = np.unique(np.concatenate([np.unique(own[..., z]) for z in range(own.shape[2])]), return_counts=True)
+    thin[box] = np.where(np.isin(own, each[slices < fewest]), own, 0)
+    return thin
+
+
 def expanded(text):
     """A path with ~ expanded, which a shell leaves in --output_dir=~/masks."""
     return Path(os.path.expanduser(text))
@@ -168,9 +216,13 @@ def main():
         "--output_dir", type=expanded, default=Path(), help="for masks (default: the working directory)"
     )
     parser.add_argument("--threshold", type=float, default=settings.get("threshold"), help="on the probability")
+    parser.add_argument("--presence_threshold", type=float, help="on the presence score of a slice")
+    parser.add_argument("--smallest_extent_mm", type=float, help="of a mark across the slices of a volume")
     given = parser.parse_args()
     if given.threshold is not None and settings.get("activation") == "softmax":
         parser.error("--threshold is not allowed here, because each pixel gets its most probable class")
+    for name in ("presence_threshold", "smallest_extent_mm"):
+        settings[name] = settings.get(name) if getattr(given, name) is None else getattr(given, name)
     names = [path.name.removesuffix(".gz").rsplit(".", 1)[0] + "_mask" for path in given.slices]
     if len(set(names)) < len(names):
         parser.error("two files would get masks of the same name: run them one by one, with different --output_dir")
@@ -192,7 +244,8 @@ def main():
             continue
         # 0 and 1, or the numbers of several classes; of classes that may overlap a mask each, in front.
         mask = found.argmax(axis=0) if settings["activation"] == "softmax" else found >= given.threshold
-        mask, overlapping = mask.astype(np.uint8), mask.ndim > image.ndim
+        overlapping = mask.ndim > image.ndim
+        mask, judged = judge(mask, found, image.shape, affine, settings)
         given.output_dir.mkdir(parents=True, exist_ok=True)
         if header is None:
             np.save(given.output_dir / f"{name}.npy", np.stack([m.T for m in mask]) if overlapping else mask.T)
@@ -201,7 +254,7 @@ def main():
         classes = list(settings["labels"].values())[1:]
         each = mask if overlapping else [mask == number for number in range(1, 1 + len(classes))]
         counts = {label: int(np.sum(own)) for label, own in zip(classes, each, strict=True)}
-        row = {"file": path.name, "tumour": bool(mask.any()), "pixels": int((sum(each) > 0).sum())}
+        row = {"file": path.name, "tumour": bool(mask.any()), "pixels": int((sum(each) > 0).sum()), **judged}
         print(json.dumps(row | ({"classes": counts} if len(counts) > 1 else {})))
     return int(failed == len(given.slices))
 

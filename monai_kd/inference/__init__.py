@@ -2,21 +2,27 @@ from ..io import SliceReader, SourceImage, UnreadableImage, read_image, read_sou
 from .classifications import Classifications, rank_classes
 from .dataset import ReadableDataset, collate_file
 from .evaluator import FileEvaluator
-from .findings import Findings, measure
+from .findings import Findings
 from .input_volumes import InputVolumes
 from .inputs import InputFiles
 from .masks import MaskLayout, MaskWriter
+from .measures import Finding, finding_of, measure
 from .predictor import BundlePredictor
+from .presence import JudgePresenced
 from .small_areas import DropSmallAreasd
+from .thin_marks import DropThinMarksd
 
 __all__ = [
     "BundlePredictor",
     "Classifications",
     "DropSmallAreasd",
+    "DropThinMarksd",
     "FileEvaluator",
+    "Finding",
     "Findings",
     "InputFiles",
     "InputVolumes",
+    "JudgePresenced",
     "MaskLayout",
     "MaskWriter",
     "ReadableDataset",
@@ -24,6 +30,7 @@ __all__ = [
     "SourceImage",
     "UnreadableImage",
     "collate_file",
+    "finding_of",
     "measure",
     "rank_classes",
     "read_image",

@@ -19,9 +19,9 @@ from ..io.unreadable import reason_of
 from . import BundlePredictor, Classifications, Findings, InputFiles, read_source
 from .dataset import SOURCE
 from .file_report import UNSUPPORTED
-from .findings import finding_columns, masks_and_probabilities, telling_slice, told_size
 from .inputs import InputImage
 from .masks import mask_path, write_mask
+from .measures import finding_columns, masks_and_probabilities, telling_slice, told_absence, told_lesions, told_size
 from .overlay import overlay_figure
 from .system_errors import UNWRITTEN, system_reason
 
@@ -40,6 +40,7 @@ class Examined:
         probabilities: of the classes by name, of the slice that ``row["slice"]`` numbers.
         votes: of a volume: how many of its slices with tumour look most like each class, most frequent first.
         segmented: of a segmentation of several classes: those that were found, with their largest area.
+        lesions: the values of `monai_kd.metrics.measure_lesions`, the largest first.
     """
 
     row: dict[str, Any]
@@ -47,6 +48,7 @@ class Examined:
     probabilities: dict[str, float] = field(default_factory=dict)
     votes: dict[str, int] = field(default_factory=dict)
     segmented: dict[str, str] = field(default_factory=dict)
+    lesions: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def summary_line(self) -> str:
@@ -55,8 +57,8 @@ class Examined:
         if row["status"] != "ok":
             return f"{row['status'].upper()}, {row['reason']}"
         if row["tumour"] == "no":
-            return f"no tumour found (highest probability {row['highest_probability']:.2f})"
-        size = told_size(row)
+            return told_absence(row)
+        size = told_size(row) + told_lesions(row)
         if self.segmented:
             size += f" ({', '.join(f'{name} {own}' for name, own in self.segmented.items())})"
         return f"tumour, {size}; {row['class']}, probability {row['probability']:.2f}"
@@ -141,6 +143,7 @@ def _examined(
         {name: chosen[f"p_{name}"] for name in classes.class_names},
         dict(sorted(votes.items(), key=lambda vote: -vote[1])),
         {name: told_size(found, f"_{name}") for name in mask_names if found.get(f"tumour_{name}") == "yes"},
+        findings.lesions[image.label],
     )
 
 

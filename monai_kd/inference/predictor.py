@@ -15,6 +15,8 @@ from monai.utils.enums import CommonKeys as Keys
 from ..config import cause_of, check_settings, checked_device, literal, refuse_unknown
 from ..io.checkpoints import load_weights
 from .preparation import Preparation
+from .presence import JudgePresenced
+from .thin_marks import DropThinMarksd
 
 __all__ = ["BundlePredictor"]
 
@@ -90,6 +92,13 @@ class BundlePredictor:
     def threshold(self) -> float | None:
         """Of a segmentation: on the probability; ``None`` where each pixel has the most probable of several classes."""
         return None if self.value("multiclass") else self.value("threshold")
+
+    @property
+    def rules(self) -> list[str]:
+        """Of a segmentation: in words, the rules by which an image shows a tumour, beside the threshold."""
+        return [
+            str(step) for step in self._after if isinstance(step, (JudgePresenced, DropThinMarksd)) and step.decides
+        ]
 
     def __call__(self, image: np.ndarray, meta: Mapping[str, Any]) -> dict[str, Any]:
         """Predict one slice or volume.

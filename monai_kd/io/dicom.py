@@ -18,7 +18,7 @@ from data_prep.regular import check_regular
 from .dicom_pixels import META_START, dicom_pixels, opened_dicom, quietly
 from .unreadable import UnreadableImage
 
-__all__ = ["dicom_slices", "is_dicom", "quietly", "read_slices", "series_of", "unplaced"]
+__all__ = ["dicom_slices", "is_dicom", "quietly", "read_slices", "series_of", "uneven_positions", "unplaced"]
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # An empty modality is accepted, because de-identification may have removed it.
@@ -67,7 +67,8 @@ def read_slices(slices: Sequence[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
     Returns:
         The image, (X, Y, slices) with X = column and Y = row as float32; its affine, 4 × 4, from indices to RAS+ in mm;
-        its spacing, (3,) in mm, NaN where the header does not give it.
+        its spacing, (3,) in mm, NaN where the header does not give it. Of unevenly spaced slices, see
+        `uneven_positions`, affine and spacing have the usual distance.
 
     Raises:
         UnreadableImage: pixels are damaged, or compressed in a way that can't be decoded.
@@ -99,7 +100,7 @@ def dicom_slices(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS) -> l
 
     Raises:
         UnreadableImage: a file is damaged, no image, of another modality than MR, in colour or multi-frame; or the
-            slices do not make one evenly spaced volume of one patient. Pixels are not decoded.
+            slices do not make one volume of one patient. Pixels are not decoded.
         TooLarge: there are more pixels.
     """
     slices, pixels, size = [], 0, 0
@@ -210,7 +211,7 @@ def _directions(data: Any) -> np.ndarray:
 
 
 def _sorted(slices: list[Any]) -> list[Any]:
-    """Check that the slices belong together, and put them in the order of their positions."""
+    """Check that the slices belong together, and put them in the order of their positions, which may have gaps."""
     first = slices[0]
     for name in ("StudyInstanceUID", "PatientID", "FrameOfReferenceUID", "PhotometricInterpretation"):
         if len({str(each.get(name, "")) for each in slices}) > 1:
@@ -235,17 +236,31 @@ def _sorted(slices: list[Any]) -> list[Any]:
             "the series has several slices at one position (echoes, phases?): they do not form one volume"
         )
     usual = float(np.median(gaps))
-    if np.abs(gaps - usual).max() > GAP_TOLERANCE * usual:
-        raise UnreadableImage(
-            f"the slices are not evenly spaced ({gaps.min():.2f} to {gaps.max():.2f} mm): is one of them missing?"
-        )
     # Slices of a tilted series lie on a line that is not the normal; off one line they do not form a grid of voxels.
     placed = positions[order]
-    line = placed[0] + np.linspace(0, 1, len(placed))[:, None] * (placed[-1] - placed[0])
+    share = (along[order] - along.min()) / (along.max() - along.min())
+    line = placed[0] + share[:, None] * (placed[-1] - placed[0])
     shift = float(np.linalg.norm((placed - line) @ directions[:2].T, axis=1).max())
     if shift > GAP_TOLERANCE * usual:
         raise UnreadableImage(f"the slices are shifted sideways against each other, by up to {shift:.2f} mm")
     return [slices[index] for index in order]
+
+
+def uneven_positions(slices: Sequence[Any]) -> np.ndarray | None:
+    """Where the slices of a series lie along their normal, in mm from the first, if they are not evenly spaced.
+
+    Args:
+        slices: of `dicom_slices`.
+
+    Returns:
+        (slices,), increasing; ``None`` where all distances are the same up to `GAP_TOLERANCE`.
+    """
+    if len(slices) < 2:
+        return None
+    along = np.stack([_position(each) for each in slices]) @ _directions(slices[0])[2]
+    gaps = np.diff(along)
+    usual = float(np.median(gaps))
+    return None if np.abs(gaps - usual).max() <= GAP_TOLERANCE * usual else along - along[0]
 
 
 def _position(data: Any) -> np.ndarray:
@@ -263,7 +278,10 @@ def _geometry(slices: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
     row_spacing, column_spacing = (np.nan, np.nan) if in_plane is None or (in_plane <= 0).any() else in_plane
     position = _numbers(first, "ImagePositionPatient", 3)
     if len(slices) > 1:
-        step = (_position(last) - _position(first)) / (len(slices) - 1)
+        whole, uneven = _position(last) - _position(first), uneven_positions(slices)
+        # Of uneven slices the usual step: the median distance, along the line on which they lie.
+        share = 1 / (len(slices) - 1) if uneven is None else float(np.median(np.diff(uneven)) / uneven[-1])
+        step = whole * share
         depth = float(np.linalg.norm(step))
     else:
         depth = _number(first, "SpacingBetweenSlices", "SliceThickness")

@@ -15,7 +15,8 @@ from data_prep.limits import MAX_PIXELS, TooLarge
 from data_prep.regular import check_regular
 from data_prep.values import fault_of
 
-from .dicom import dicom_slices, read_slices, unplaced
+from .dicom import dicom_slices, read_slices, uneven_positions, unplaced
+from .dicom_kind import kind_doubts, other_kind
 from .kinds import kind_of
 from .nifti import header_bytes, read_nifti
 from .pictures import read_picture
@@ -41,6 +42,9 @@ class SourceImage:
         nifti_header: nibabel's header of a NIfTI file.
         datasets: pydicom's data sets of DICOM slices without their pixels, in the order of ``pixels``.
         assumed: what had to be assumed of its position, as a sentence; else empty.
+        positions: (slices,), mm along the normal of unevenly spaced slices; else ``None``.
+        warnings: what speaks against using the image, as sentences without header values.
+        unfit: whether its header says that it is no T1-weighted image of a head, see `other_kind`.
     """
 
     pixels: np.ndarray = field(repr=False)
@@ -52,6 +56,9 @@ class SourceImage:
     nifti_header: Any = field(default=None, repr=False)
     datasets: tuple[Any, ...] = field(default=(), repr=False)
     assumed: str = ""
+    positions: np.ndarray | None = field(default=None, repr=False)
+    warnings: tuple[str, ...] = ()
+    unfit: bool = False
 
     @property
     def first_channel(self) -> np.ndarray:
@@ -72,6 +79,10 @@ class SourceImage:
             "space": "RAS",
             "spacing": self.spacing.copy(),
         }
+        if self.positions is not None:
+            meta["slice_positions"] = self.positions.copy()
+        if self.unfit:
+            meta["unfit"] = np.ones(1)
         if self.nifti_header is not None:
             meta["nifti_header"] = header_bytes(self.nifti_header)
         return meta
@@ -133,8 +144,15 @@ def _read(paths: tuple[Path, ...], max_pixels: int, channels: bool) -> SourceIma
     if kind == "dicom":
         slices = dicom_slices(paths, max_pixels)
         image, affine, spacing = read_slices(slices)
+        positions, other = uneven_positions(slices), other_kind(slices[0])
+        gaps = "" if positions is None else _uneven(positions)
         return SourceImage(
-            image, affine, spacing, paths, kind, datasets=tuple(slices), assumed=_assumed(unplaced(slices))
+            *(image, affine, spacing, paths, kind),
+            datasets=tuple(slices),
+            assumed=_assumed(unplaced(slices)),
+            positions=positions,
+            warnings=tuple(filter(None, (other, *kind_doubts(slices[0]), gaps))),
+            unfit=bool(other),
         )
     if kind == "mat":
         return SourceImage(*_mat(paths[0], max_pixels), paths, kind)
@@ -143,6 +161,14 @@ def _read(paths: tuple[Path, ...], max_pixels: int, channels: bool) -> SourceIma
 
 def _assumed(missing: str) -> str:
     return f"the header has no {missing}: taken as an axial slice at the origin" if missing else ""
+
+
+def _uneven(positions: np.ndarray) -> str:
+    gaps = np.diff(positions)
+    return (
+        f"the slices are {gaps.min():.2f} to {gaps.max():.2f} mm apart: some may be missing; sizes follow their "
+        f"positions, and the file of the mask has {np.median(gaps):.2f} mm everywhere"
+    )
 
 
 def _mat(path: Path, max_pixels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

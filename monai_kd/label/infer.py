@@ -19,8 +19,8 @@ from monailabel.utils.others.generic import device_list, device_map
 
 from ..config import default_device
 from ..inference import SourceImage, UnreadableImage, rank_classes, read_source
-from ..inference.findings import masks_and_probabilities, measure_classes, telling_slice
 from ..inference.masks import mask_suffix, write_mask
+from ..inference.measures import finding_of, telling_slice
 from ..transforms import index_map
 from .request import requested_device
 from .served import ServedBundle
@@ -67,7 +67,8 @@ class SegmentationTask(_SliceTask):
     The mask comes as a file of the kind of the input, in its very geometry (0 and 1, or the indices of several classes,
     uint8): a 2-D NIfTI stays one. Where classes overlap, which labels can't, a pixel has the last of them. A request's
     ``result_extension`` asks for another kind, by MONAI Label's own writer. The numbers are those of
-    `monai_kd.inference.measure_classes`, under ``found``. A volume has the class of its slice with the largest area.
+    `monai_kd.inference.finding_of`, under ``found`` and ``lesions``. A volume has the class of its slice with the
+    largest area.
 
     Args:
         segment: a segmentation bundle.
@@ -83,9 +84,9 @@ class SegmentationTask(_SliceTask):
     def answer(self, source: SourceImage, device: str, request: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
         segmented = self.segment.predict(source, device)
         pred, names = segmented[Keys.PRED], list(self.labels)
-        masks, probabilities = masks_and_probabilities(segmented, len(names))
-        found = measure_classes(masks, probabilities, np.asarray(pred.meta["spacing"], dtype=float), names)
-        result: dict[str, Any] = {"found": found}
+        finding = finding_of(segmented, names, source.warnings)
+        masks, probabilities, found = finding.masks, finding.probabilities, finding.found
+        result: dict[str, Any] = {"found": found, "lesions": finding.lesions}
         if self.classify is not None:
             result |= _classes(self.classify, source, device, telling_slice(found, probabilities.max(axis=0)))
         indices = MetaTensor(torch.as_tensor(index_map(masks)[None]), meta=pred.meta)

@@ -1,13 +1,24 @@
 from .bootstrap import bootstrap_interval
 from .class_summary import class_patient_rows, class_summary_table, summarise_classes
 from .classes import CLASS_METRICS, PER_CLASS_METRICS, class_metrics, confusion_matrix, per_class_metrics
+from .diameters import in_plane_diameters
+from .lesions import (
+    LESION_COLUMNS,
+    MOST_LESIONS,
+    label_lesions,
+    lesion_columns,
+    lesion_extents,
+    measure_lesions,
+)
 from .marks import SliceMarks, slice_marks
 from .masks import MASK_METRICS, class_columns, mask_metrics, masks_metrics
 from .operating_point import choose_operating_point, roc_curve
 from .paired import check_same_data, paired_differences, paired_table, read_slices
 from .presence import PRESENCE_SCORES, presence_score
+from .presence_rule import PresenceRule
 from .presence_summary import FROC_RATES, froc_curve, presence_table, summarise_presence
 from .sign_flip import sign_flip_p_value
+from .slice_stack import SliceStack
 from .summary import mask_patient_rows, summarise_masks
 from .tables import mask_summary_table, write_rows
 from .temperature import cross_fitted_temperatures, fit_temperature
@@ -16,10 +27,14 @@ from .uncertainty import slice_disagreement, slice_entropy
 __all__ = [
     "CLASS_METRICS",
     "FROC_RATES",
+    "LESION_COLUMNS",
     "MASK_METRICS",
+    "MOST_LESIONS",
     "PER_CLASS_METRICS",
     "PRESENCE_SCORES",
+    "PresenceRule",
     "SliceMarks",
+    "SliceStack",
     "bootstrap_interval",
     "check_same_data",
     "choose_operating_point",
@@ -31,10 +46,15 @@ __all__ = [
     "cross_fitted_temperatures",
     "fit_temperature",
     "froc_curve",
+    "in_plane_diameters",
+    "label_lesions",
+    "lesion_columns",
+    "lesion_extents",
     "mask_metrics",
     "mask_patient_rows",
     "mask_summary_table",
     "masks_metrics",
+    "measure_lesions",
     "paired_differences",
     "paired_table",
     "per_class_metrics",

@@ -13,6 +13,7 @@ from ..bundle.students import Students, load_students
 from ..inference import InputFiles
 from ..inference.earlier import clear_earlier
 from ..inference.examine import Examined, examine
+from ..inference.findings import LESIONS, write_lesions
 from ..inference.masks import mask_path
 from .page import write_page, write_table
 
@@ -28,13 +29,16 @@ def run_report(
     temperature: str | None = None,
     device: str | None = None,
     bundles: Path | None = None,
+    presence_threshold: float | None = None,
+    smallest_extent_mm: float | None = None,
 ) -> int:
     """Segment and classify slices with both students; write masks, ``report.csv`` and ``report.html``.
 
     Args:
         input: file or folder.
         output_dir: folder for all output files.
-        segmentation, classification, threshold, temperature, device, bundles: as for `load_students`.
+        segmentation, classification, threshold, temperature, device, bundles, presence_threshold, smallest_extent_mm:
+            as for `load_students`.
 
     Returns:
         The exit code: 0; 1 if no file could be used; 2 if an argument is invalid or the folder can't be written to.
@@ -44,7 +48,16 @@ def run_report(
         inputs = InputFiles(input, output_dir)
         # Raises an error if there are no inputs, before the networks are loaded.
         count = len(inputs.images)
-        students = load_students(segmentation, classification, threshold, temperature, device, bundles)
+        students = load_students(
+            segmentation,
+            classification,
+            threshold,
+            temperature,
+            device,
+            bundles,
+            presence_threshold,
+            smallest_extent_mm,
+        )
         with only_writer(inputs.output_dir, "--output_dir"):
             return _report(inputs, count, students)
     except (OSError, ValueError) as error:
@@ -56,7 +69,8 @@ def _report(inputs: InputFiles, count: int, students: Students) -> int:
     check_writable(inputs.output_dir)
     names, files = students.classify.value("class_names"), list[Examined]()
     table, page = inputs.output_dir / "report.csv", inputs.output_dir / "report.html"
-    clear_earlier(inputs, table, lambda image: [mask_path(inputs, image.label)], [page])
+    lesions = inputs.output_dir / LESIONS
+    clear_earlier(inputs, table, lambda image: [mask_path(inputs, image.label)], [page, lesions])
     try:
         for number, file in enumerate(examine(inputs, students.segment, students.classify), 1):
             files.append(file)
@@ -66,8 +80,9 @@ def _report(inputs: InputFiles, count: int, students: Students) -> int:
         # Also after an error, such as a full disk, for the files that are finished.
         if files:
             write_table(files, names, table, students.segment.mask_names)
+            write_lesions({file.row["file"]: file.lesions for file in files}, students.segment.mask_names, lesions)
     threshold, temperature = students.segment.threshold, students.classify.value("temperature")
-    write_page(files, students.checkpoints, threshold, temperature, page)
+    write_page(files, students.checkpoints, threshold, temperature, page, students.segment.rules)
     used = sum(file.row["status"] == "ok" for file in files)
     if used == 0:
         print(f"error: none of the {count} files could be used; {page} has the reasons.", file=sys.stderr)

@@ -22,6 +22,7 @@ def write_page(
     threshold: float | None,
     temperature: float,
     path: str | Path,
+    rules: Sequence[str] = (),
 ) -> None:
     """Write a self-contained HTML file, without scripts and without network access.
 
@@ -31,6 +32,7 @@ def write_page(
         threshold: threshold of the masks; ``None`` where each pixel has its most probable class.
         temperature: the classifier's logits were divided by it.
         path: the file to write.
+        rules: what makes a tumour, see `BundlePredictor.rules`.
     """
     counts = {status: sum(each.row["status"] == status for each in files) for status in ("ok", "failed", "skipped")}
     page = page_template("page.html.jinja", __package__).render(
@@ -40,6 +42,7 @@ def write_page(
         checkpoints=checkpoints,
         threshold=threshold,
         temperature=temperature,
+        rules=rules,
         date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         version=__version__,
     )

@@ -68,6 +68,7 @@ def create_app(students: Students, most_bytes: int, hosts: Sequence[str]) -> Sta
     page = page_template("serve.html.jinja", __package__).render(
         checkpoints=students.checkpoints,
         threshold=students.segment.threshold,
+        rules=students.segment.rules,
         temperature=students.classify.value("temperature"),
         version=__version__,
         most_bytes=most_bytes,

@@ -34,6 +34,8 @@ def run_serve(
     temperature: str | None = None,
     device: str | None = None,
     bundles: Path | None = None,
+    presence_threshold: float | None = None,
+    smallest_extent_mm: float | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
     max_upload_mb: float = 100,
@@ -42,6 +44,7 @@ def run_serve(
 
     Args:
         segmentation, classification, threshold, temperature, device, bundles: see `load_students`.
+        presence_threshold, smallest_extent_mm: see `load_students`.
         host: address or name to listen on; there is no encryption and no authentication.
         port: 0 for a free one.
         max_upload_mb: largest size of one upload, all of its files together; 1 MB = 2^20 bytes.
@@ -54,7 +57,16 @@ def run_serve(
         if not max_upload_mb > 0:
             raise ValueError(f"--max_upload_mb must be a positive number, got {max_upload_mb}.")
         with _listening(host, port) as listening:
-            students = load_students(segmentation, classification, threshold, temperature, device, bundles)
+            students = load_students(
+                segmentation,
+                classification,
+                threshold,
+                temperature,
+                device,
+                bundles,
+                presence_threshold,
+                smallest_extent_mm,
+            )
             _serve(students, listening, host, int(max_upload_mb * 2**20))
     except (OSError, ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -45,9 +45,28 @@ function segmentation(row) {
   } else {
     facts.push(["Highest probability", percent(row.highest_probability) + (several ? `, in slice ${row.slice}` : "")]);
   }
+  if (row.presence_threshold !== undefined) {
+    facts.push(["Presence score", `${row.presence_score.toFixed(2)}; a tumour has at least ${row.presence_threshold.toFixed(2)}`]);
+  }
   facts.push([found ? "Mask" : "Mask (empty)", maskLink(row.mask)]);
   const title = found ? `Tumour: ${size(row)}` : "No tumour found";
   return [element("p", {className: "main", textContent: title}), list(facts)];
+}
+
+function lesionTable(row) {
+  const cells = (tag, texts) => element("tr", {}, ...texts.map((textContent) => element(tag, {textContent})));
+  const shown = row.lesions.slice(0, 10).filter((lesion) => lesion.longest_diameter_mm !== undefined);
+  if (!shown.length) return [];
+  const count = `${row.lesion_count} lesion${row.lesion_count === 1 ? "" : "s"}` +
+    (row.lesion_count > 10 ? "; the 10 largest" : "");
+  return [element("div", {className: "wide"}, element("table", {}, element("caption", {textContent: count}),
+    cells("th", ["lesion", "volume", "longest diameter", "× perpendicular", "slices", "mean probability"]),
+    ...shown.map((lesion) => cells("td", [
+      `${lesion.lesion}` + (lesion.class === undefined ? "" : ` (${lesion.class})`),
+      lesion.volume_ml === undefined ? "–" : `${lesion.volume_ml.toFixed(2)}\u00a0ml`,
+      `${lesion.longest_diameter_mm.toFixed(1)}\u00a0mm, slice ${lesion.diameter_slice}`,
+      `${lesion.perpendicular_diameter_mm.toFixed(1)}\u00a0mm`,
+      lesion.z0 + (lesion.z1 > lesion.z0 ? ` to ${lesion.z1}` : ""), percent(lesion.mean_probability)]))))];
 }
 
 function classification(row) {
@@ -79,10 +98,11 @@ function article(row) {
     made.append(element("p", {className: "bad", textContent: `It could not be used: ${row.reason}.`}));
     return made;
   }
+  if (row.warning) made.append(element("p", {className: "warning", textContent: `Warning: ${row.warning}.`}));
   const alt = row.tumour === "yes" ? "Outline of the tumour" : "The slice, without an outline";
   const wide = row.slices > 1 && row.slices_with_tumour > 1;
   made.append(element("div", {className: wide ? "found volume" : "found"},
-    element("img", {src: row.picture, alt}), element("div", {}, ...segmentation(row), classification(row))));
+    element("img", {src: row.picture, alt}), element("div", {}, ...segmentation(row), classification(row))), ...lesionTable(row));
   return made;
 }
 

@@ -54,10 +54,10 @@ def examine_uploads(uploads: Sequence[tuple[str, BinaryIO]], students: Students)
 
     Returns:
         For each image its row of ``report.csv``, without the ``p_`` columns, and ``probabilities`` and ``votes`` by
-        class, ``segmented`` (of a segmentation of several classes, the size of each that was found), ``picture`` (the
-        overlay as a ``data:`` URL) and, as ``mask``, the ``name`` and ``content`` (base64) of a file. For each file
-        that could not be used ``file``, ``status`` (``failed``, or ``skipped`` if its format is not supported) and
-        ``reason``.
+        class, ``segmented`` (of a segmentation of several classes, the size of each that was found), ``lesions`` (see
+        `monai_kd.metrics.measure_lesions`), ``picture`` (the overlay as a ``data:`` URL) and, as ``mask``, the ``name``
+        and ``content`` (base64) of a file. For each file that could not be used ``file``, ``status`` (``failed``, or
+        ``skipped`` if its format is not supported) and ``reason``.
 
     Raises:
         TooManyPixels: together they have more than `MOST_PIXELS`.
@@ -103,5 +103,5 @@ def _examined(inputs: InputFiles, names: dict[str, _Name], students: Students) -
                 "content": base64.b64encode(mask.read_bytes()).decode("ascii"),
             }
             row |= {"probabilities": file.probabilities, "votes": file.votes, "picture": file.picture}
-            row["segmented"] = file.segmented
+            row |= {"segmented": file.segmented, "lesions": file.lesions}
         yield row

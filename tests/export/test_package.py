@@ -10,6 +10,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -24,6 +25,7 @@ from monai_kd.export import export_package
 from monai_kd.export.package import PREDICT
 from monai_kd.inference import BundlePredictor, read_image
 from monai_kd.io.checkpoints import save_checkpoint
+from monai_kd.metrics import label_lesions
 from monai_kd.networks import create_backbone
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
@@ -136,7 +138,33 @@ def test_masks_are_those_of_the_bundle(package, segmenter, tmp_path, described):
     assert 2 * (mask & expected).sum() / (mask.sum() + expected.sum()) >= 0.999
     np.testing.assert_array_equal(written.affine, nib.load(path).affine)
     assert written.get_data_dtype() == np.uint8
-    assert json.loads(done.stdout) == {"file": "slice.nii.gz", "tumour": True, "pixels": int(mask.sum())}
+    row = json.loads(done.stdout)
+    assert {name: row[name] for name in ("file", "tumour", "pixels")} == {
+        **{"file": "slice.nii.gz", "tumour": True, "pixels": int(mask.sum())}
+    }
+
+
+@pytest.mark.parametrize("density", [0.02, 0.05, 0.1, 0.15, 0.3, 0.0])
+def test_thin_marks_are_those_of_the_bundle(density):
+    """With numpy alone; the bundle numbers them with scikit-image."""
+    thin_marks = runpy.run_path(str(PREDICT))["thin_marks"]
+    mask = np.random.default_rng(0).random((30, 25, 9)) < density
+    lesions = label_lesions(mask, np.full(8, True))
+    few = np.array([0, *(len(np.unique(np.nonzero(lesions == n)[2])) < 3 for n in range(1, lesions.max() + 1))], bool)
+    thin = thin_marks(mask, 3)
+    np.testing.assert_array_equal(thin > 0, few[lesions])
+    assert len(np.unique(thin[thin > 0])) == few.sum()
+
+
+def test_winding_marks_take_no_time():
+    """As a snake, whose ends are far apart, one area is still numbered within seconds."""
+    mask = np.zeros((160, 160, 8), bool)
+    mask[::4] = True
+    for row in range(0, 156, 8):
+        mask[row : row + 5, -1] = mask[row + 4 : row + 9, 0] = True
+    began = time.monotonic()
+    assert not runpy.run_path(str(PREDICT))["thin_marks"](mask, 3).any()
+    assert time.monotonic() - began < 10
 
 
 def test_array_is_the_picture(package, segmenter, tmp_path):

@@ -92,7 +92,8 @@ def test_of_an_earlier_run_nothing_stays_that_could_be_taken_for_new(tmp_path, c
     rows = {row["file"]: row["status"] for row in read_table(out / "findings.csv")}
     assert rows == {"a.png": "failed", "sub/b.png": "failed", "own.png": "failed", "x=1.png": "ok"}
     kept = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
-    assert kept == {"findings.csv", "classes.csv", "classes.json", "notes.txt", "own_mask.png", "x=1_mask.png"}
+    tables = {"findings.csv", "lesions.csv", "classes.csv", "classes.json"}
+    assert kept == tables | {"notes.txt", "own_mask.png", "x=1_mask.png"}
     assert (out / "x=1_mask.png").read_text() == "new"
     for name in ("findings.csv", "a_mask.png", "b_mask.png"):
         assert f"{name} of an earlier run is removed." in caplog.text

@@ -143,4 +143,4 @@ def test_outputs_do_not_depend_on_workers(inputs, tmp_path, segment):
         segment(inputs, overlays=True, workers=workers)
         contents.append({path.name: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()})
     assert contents[0] == contents[1]
-    assert len(contents[0]) == 1 + 2 * 6
+    assert len(contents[0]) == 2 + 2 * 6

@@ -14,7 +14,7 @@ from PIL import Image
 from pydicom.uid import RLELossless
 from slices import PATIENT, grey, pattern, write_dicom, write_mat
 
-from monai_kd.io import SliceReader, UnreadableImage, read_image
+from monai_kd.io import SliceReader, UnreadableImage, read_image, read_source
 from monai_kd.io.unreadable import reason_of
 
 IMAGE = grey(pattern())
@@ -203,7 +203,6 @@ def series(folder: Path, positions: list[float], **changes: dict) -> list[Path]:
 
 
 SERIES = {
-    "gap": ([0, 4, 12, 16], {}, "not evenly spaced"),
     "same place": ([0, 4, 4, 8], {}, "several slices at one position"),
     "shifted sideways": (
         [0, 4, 8, 12],
@@ -223,6 +222,24 @@ def test_slices_that_make_no_volume(tmp_path, positions, changes, reason):
     series(tmp_path, positions, **changes)
     with pytest.raises(UnreadableImage, match=reason):
         read_image(tmp_path)
+
+
+@pytest.mark.parametrize("tilt", [0.0, 0.25])
+def test_uneven_slices_keep_their_positions(tmp_path, tilt):
+    for number, z in enumerate([0, 4, 12, 16, 20]):
+        write_dicom(tmp_path / f"{number}.dcm", IMAGE, position=(tilt * z, 0, z))
+    source = read_source(tmp_path)
+    np.testing.assert_allclose(source.positions, [0, 4, 12, 16, 20])
+    np.testing.assert_allclose(source.meta()["slice_positions"], source.positions)
+    np.testing.assert_allclose(np.abs(source.affine[:3, 2]), [4 * tilt, 0, 4])
+    assert source.warnings[0].startswith("the slices are 4.00 to 8.00 mm apart")
+
+
+def test_even_slices_need_no_positions(tmp_path):
+    source = read_source(series(tmp_path, [0, 4.1, 8, 12]))
+    assert source.positions is None
+    assert source.warnings == ()
+    assert "slice_positions" not in source.meta()
 
 
 def test_a_tilted_series_is_a_volume(tmp_path):

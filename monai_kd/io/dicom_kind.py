@@ -1,0 +1,111 @@
+"""Whether the header of a DICOM series says that it is no contrast-enhanced T1-weighted image of a head."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import MutableSequence, Sequence
+from typing import Any
+
+from .dicom_pixels import quietly
+
+__all__ = ["kind_doubts", "other_kind"]
+
+# Texts that technicians and scanners write; in capitals, with everything but letters, digits, + and * as a space.
+DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "SequenceName", "ImageType")
+T1 = re.compile(r"\bT1|MPRAGE|MP RAGE|\bMPR\b|SPGR|BRAVO|\bVIBE|\bTHRIVE|\bTFL\b|\bIR ?SPGR")
+CONTRAST = re.compile(
+    r"\+ ?C\b|\bC ?\+|\bGD\b|\bGAD|\bPOST|CONTRAST|\bCE\b|T1 ?CE|T1 ?C\b|T1 ?KM|\bKM\b|T1 ?GD|ENHANCED"
+)
+OTHERS = {
+    "a localiser": re.compile(r"LOCALI[SZ]ER|\bSCOUT|\bSURVEY|3 ?PLANE"),
+    "a diffusion sequence": re.compile(r"\bDWI|\bDIFF|\bADC\b|\bDTI\b|\bEP2D|TRACEW"),
+    "a perfusion sequence": re.compile(r"\bPERF|\bDSC\b|\bASL\b|\bR?CBF\b|\bR?CBV\b|\bPWI\b"),
+    "a susceptibility-weighted sequence": re.compile(r"\bSWI|\bSWAN\b|T2 ?\*|\bT2STAR|\bHEMO"),
+    "an angiographic sequence": re.compile(r"\bTOF\b|\bMRA\b|\bANGIO|\bMRV\b"),
+    "a functional sequence": re.compile(r"\bBOLD\b|\bFMRI\b"),
+    "a FLAIR sequence": re.compile(r"FLAIR|\bTIRM|DARK ?FLUID"),
+    "a T2-weighted sequence": re.compile(r"\bT2"),
+    "a proton-density sequence": re.compile(r"\bPD\b|\bPDW"),
+}
+# Codes of BodyPartExamined, PS3.16 annex L. Others, such as NECK, may show a head.
+ELSEWHERE = frozenset(
+    (
+        *("ABDOMEN", "ANKLE", "ARM", "BLADDER", "BREAST", "CALF", "CHEST", "CLAVICLE", "CSPINE", "ELBOW", "EXTREMITY"),
+        *("FEMUR", "FOOT", "FOREARM", "HAND", "HEART", "HIP", "HUMERUS", "KIDNEY", "KNEE", "LEG", "LIVER", "LSPINE"),
+        *("LUNG", "PANCREAS", "PELVIS", "PROSTATE", "SHOULDER", "SPINE", "SSPINE", "THIGH", "THORAX", "THUMB", "TOE"),
+        *("TSPINE", "UTERUS", "WHOLEBODY", "WRIST"),
+    )
+)
+LONGEST_ECHO = 60.0  # ms; T1-weighted sequences have less than 30
+
+
+def other_kind(data: Any) -> str:
+    """Why an image is no T1-weighted one of a head, by its header; empty where nothing says so.
+
+    The sequence is recognised by words of the description, unless one of them belongs to T1-weighted sequences; by a
+    diffusion weighting; and by an echo time that no T1-weighted sequence has.
+
+    Args:
+        data: pydicom's data set.
+
+    Returns:
+        A sentence, with no value of the header in it.
+
+    Example:
+        >>> from pydicom import Dataset
+        >>> data = Dataset()
+        >>> data.SeriesDescription = "t2_tse_tra_DOE"
+        >>> other_kind(data)
+        'the header names a T2-weighted sequence'
+        >>> data.SeriesDescription = "ax T1 post"
+        >>> other_kind(data)
+        ''
+    """
+    if re.sub("[^A-Z]", "", _text(data, "BodyPartExamined")) in ELSEWHERE:
+        return "the header names another part of the body than the head"
+    described = _described(data)
+    named = next((name for name, words in OTHERS.items() if words.search(described)), "")
+    if named and not T1.search(described):
+        return f"the header names {named}"
+    if _number(data, "DiffusionBValue") > 0:
+        return "the header names a diffusion sequence"
+    if not T1.search(described) and _number(data, "EchoTime") > LONGEST_ECHO:
+        return f"the header gives an echo time above {LONGEST_ECHO:g} ms, which no T1-weighted sequence has"
+    return ""
+
+
+def kind_doubts(data: Any) -> Sequence[str]:
+    """What an image lacks to be known as contrast-enhanced, by its header, as sentences.
+
+    A header without any description, as de-identification leaves it, says nothing and raises no doubt.
+    """
+    agent = _text(data, "ContrastBolusAgent").strip()
+    if agent or CONTRAST.search(_described(data)) or not _text(data, "SeriesDescription").strip():
+        return ()
+    return ("the header names no contrast agent",)
+
+
+def _described(data: Any) -> str:
+    return re.sub(r"[^A-Z0-9+*]+", " ", " ".join(_text(data, name) for name in DESCRIPTIONS))
+
+
+def _text(data: Any, name: str) -> str:
+    """A value in capitals; empty where there is none, or it is damaged."""
+    try:
+        with quietly():
+            value = data.get(name)
+        several = isinstance(value, MutableSequence)  # as of ImageType
+        return " ".join(map(str, value if several else ["" if value is None else value])).upper()
+    except Exception:  # Damaged values raise half a dozen types, and must not be quoted.
+        return ""
+
+
+def _number(data: Any, name: str) -> float:
+    """0 where there is none, or it is damaged."""
+    try:
+        with quietly():
+            value = float(data.get(name) or 0)
+    except Exception:
+        return 0.0
+    return value if math.isfinite(value) else 0.0

@@ -1,0 +1,90 @@
+"""The rule by which a slice shows a tumour or not, the same wherever a network is used."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from .presence import PRESENCE_SCORES, presence_score
+
+__all__ = ["PresenceRule"]
+
+DEFAULT_SCORE = "top_k_mean"
+
+
+@dataclass(frozen=True)
+class PresenceRule:
+    """A slice shows a tumour if its `presence_score` is at least a threshold.
+
+    Attributes:
+        score: kind of the score.
+        threshold: ``None``: the score is computed, and decides nothing.
+
+    Raises:
+        ValueError: there is no such score, or the threshold is no number from 0 to 1.
+
+    Example:
+        >>> rule = PresenceRule.of({"score": "max", "threshold": 0.7, "specificity": 0.95})
+        >>> scores = rule.scores(torch.tensor([[[[0.6, 0.9], [0.2, 0.3]]]]))  # one class, two slices
+        >>> scores.round(1), rule.passed(scores)
+        (array([0.6, 0.9]), array([False,  True]))
+    """
+
+    score: str = DEFAULT_SCORE
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.score not in PRESENCE_SCORES:
+            raise ValueError(f"operating_point: score must be one of {', '.join(PRESENCE_SCORES)}, got {self.score!r}.")
+        if self.threshold is not None and not _share(self.threshold):
+            raise ValueError(f"operating_point: threshold must be a number from 0 to 1, got {self.threshold!r}.")
+
+    @classmethod
+    def of(cls, operating_point: Mapping[str, Any] | None, threshold: float | None = None) -> PresenceRule:
+        """The rule of an ``operating_point`` of ``settings.json``.
+
+        Args:
+            operating_point: with ``score`` and ``threshold``; ``None`` where none was chosen.
+            threshold: in its place; 0 lets every slice pass.
+
+        Raises:
+            ValueError: a value is missing or not allowed.
+        """
+        if threshold is not None and not _share(threshold):
+            raise ValueError(f"presence_threshold must be a number from 0 to 1, got {threshold!r}.")
+        if operating_point is None:
+            return cls(threshold=threshold)
+        if not isinstance(operating_point, Mapping) or not {"score", "threshold"} <= operating_point.keys():
+            raise ValueError(f"operating_point must have score and threshold, got {operating_point!r}.")
+        chosen = cls(operating_point["score"], operating_point["threshold"])
+        return chosen if threshold is None else cls(chosen.score, threshold)
+
+    def scores(self, probability: torch.Tensor) -> np.ndarray:
+        """The score of each slice.
+
+        Args:
+            probability: of each class without the background.
+
+        Shape:
+            - probability: (C, X, Y) or (C, X, Y, Z)
+            - result: (1,) or (Z,)
+
+        Raises:
+            ValueError: as `presence_score`.
+        """
+        slices = [probability] if probability.ndim == 3 else probability.unbind(-1)
+        return np.array([presence_score(each, self.score) for each in slices])
+
+    def passed(self, scores: np.ndarray) -> np.ndarray:
+        """Which slices show a tumour, of the shape of their scores; without a threshold all may."""
+        return np.full(scores.shape, True) if self.threshold is None else scores >= self.threshold
+
+
+def _share(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value) and 0 <= value <= 1
