@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,13 +23,19 @@ def _plain(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
 
 
-def _float(value):
-    """Nested tensors converted to float32, because losses are too sensitive for half precision."""
-    if isinstance(value, torch.Tensor):
-        return value.float()
-    if isinstance(value, list):
-        return [_float(item) for item in value]
-    return {name: _float(item) for name, item in value.items()}
+def _float(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Outputs with logits in float32, because losses are too sensitive for half precision.
+
+    Features are far larger; the terms that compare them convert what they need, see `DistillationLoss`.
+    """
+    converted = {}
+    for name, value in outputs.items():
+        if isinstance(value, torch.Tensor):
+            value = value.float()
+        elif isinstance(value, list):
+            value = [each.float() for each in value]
+        converted[name] = value
+    return converted
 
 
 class DistillationTrainer(SupervisedTrainer):
@@ -40,7 +47,7 @@ class DistillationTrainer(SupervisedTrainer):
     - ``network`` is a `Distiller`, or any network, which then is a student without a teacher.
     - ``loss_function`` is a `DistillationLoss`; its projections are trained when the optimiser has their parameters.
     - ``amp`` autocasts on the device of the trainer: bfloat16 on a CPU and on GPUs that support it, else float16 with
-      gradient scaling. Losses are computed in float32.
+      gradient scaling. Losses are computed from logits in float32 and from features as the networks return them.
     - ``engine.state.loss_report`` is the detached `LossReport` of the last batch, with every term by name. It is not in
       ``state.output``, whose items MONAI splits into one per slice.
 

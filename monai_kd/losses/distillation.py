@@ -12,6 +12,8 @@ from typing import cast
 import torch
 from torch import nn
 
+from .pairs import ComparedFeatures
+from .probability import full_precision
 from .projection import Projections
 
 __all__ = ["DistillationLoss", "LossReport", "WithTeacher"]
@@ -67,6 +69,10 @@ class DistillationLoss(nn.Module):
     ``teacher_features`` (layer name to tensor) and ``label``. A loss without this attribute, such as those of MONAI and
     torch, is supervised: it is called with ``(student, label)``. The teacher's tensors may come from a forward pass or
     from a `TeacherStore`.
+
+    Features may be in half precision. A term whose attribute ``takes_half`` is true gets them as they are, and computes
+    differences and sums in float32; any other term gets them in float32. What several terms need of a pair of layers is
+    computed once, see `monai_kd.losses.pairs.Pair`.
 
     Args:
         terms: name to loss module.
@@ -166,6 +172,11 @@ class DistillationLoss(nn.Module):
         """Whether any term compares features, so that layers must be tapped."""
         return _needs_features(self.terms.values())
 
+    @property
+    def _with_energies(self) -> bool:
+        terms = [getattr(term, "term", term) for term in self.terms.values()]
+        return any(getattr(term, "needs_energies", False) for term in terms)
+
     def _projected(self, outputs: Mapping[str, object]) -> dict[str, object]:
         """The outputs with projected features; with several teachers, the student's features for each of them."""
         projected = dict(outputs)
@@ -178,7 +189,8 @@ class DistillationLoss(nn.Module):
                 student, teacher = self.projections[name](outputs["student_features"], outputs[key])
             else:
                 student, teacher = outputs["student_features"], outputs[key]
-            projected[f"student_features{suffix}"], projected[key] = student, teacher
+            projected[f"student_features{suffix}"] = ComparedFeatures(student, self._with_energies)
+            projected[key] = teacher
         return projected
 
     def forward(self, outputs: Mapping[str, object], label: torch.Tensor | None = None) -> LossReport:
@@ -199,8 +211,9 @@ class DistillationLoss(nn.Module):
             if missing:
                 there = sorted(key for key, value in available.items() if value is not None)
                 raise ValueError(f"loss term '{name}' needs {', '.join(missing)}; there is {', '.join(there)}.")
+            half = getattr(getattr(term, "term", term), "takes_half", False)
             with torch.set_grad_enabled(torch.is_grad_enabled() and self.weights[name] > 0):
-                values[name] = term(*(available[key] for key in wanted))
+                values[name] = term(*(available[key] if half else _in_full(available[key]) for key in wanted))
         # A term of weight 0 is left out of the sum rather than multiplied by 0, because it may be infinite.
         counted = [self.weights[name] * value for name, value in values.items() if self.weights[name] > 0]
         total = torch.stack(counted).sum()
@@ -212,6 +225,13 @@ class DistillationLoss(nn.Module):
             terms={name: value.detach() for name, value in values.items()},
             weighted={name: value.detach() * self.weights[name] for name, value in values.items()},
         )
+
+
+def _in_full(value: object) -> object:
+    """Features converted to float32 where they are in half precision; logits and labels as they are."""
+    if not isinstance(value, Mapping) or all(each is full_precision(each) for each in value.values()):
+        return value
+    return {name: full_precision(each) for name, each in value.items()}
 
 
 def _inputs(term: nn.Module) -> tuple[str, ...]:
