@@ -7,12 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from ignite.engine import Events
 from monai.data import MetaTensor
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys as Keys
 from torch import nn
 
+from ..distillation import Distiller
 from ..networks.outputs import student_outputs
 from .precision import autocast, autocast_dtype
 
@@ -66,6 +68,8 @@ class DistillationTrainer(SupervisedTrainer):
         kwargs["amp"] = amp and autocast_dtype(device) is torch.float16
         super().__init__(device, *args, **kwargs)
         self.autocast = bool(amp)
+        if isinstance(self.network, Distiller) and self.network.store is not None:
+            self.add_event_handler(Events.EPOCH_COMPLETED, self.network.store.flush)
 
     def _iteration(self, engine: SupervisedTrainer, batchdata: dict[str, torch.Tensor]) -> dict:
         assert isinstance(engine, DistillationTrainer), "MONAI passes the trainer itself"

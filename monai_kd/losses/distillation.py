@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import cast
@@ -172,6 +172,34 @@ class DistillationLoss(nn.Module):
         """Whether any term compares features, so that layers must be tapped."""
         return _needs_features(self.terms.values())
 
+    def feature_sizes(
+        self, student: Mapping[str, Sequence[int]], teacher: Mapping[str, Sequence[int]]
+    ) -> dict[str, tuple[int, ...]]:
+        """The size to which the teacher's features of each layer may be pooled without a change of the loss.
+
+        The terms here pool the larger map to the smaller one, and pooling commutes with projections, which are linear:
+        the teacher's features can be pooled before they are stored. A term says what it needs by a method
+        ``feature_size(student, teacher)`` of the sides of both maps; any other term of ``takes_half`` pools to the
+        smaller map, and a term from elsewhere gets the features as they are.
+
+        Args:
+            student, teacher: layer name to the shape of its features, (B, C, spatial axes …).
+
+        Example:
+            >>> from monai_kd.losses import FeatureLoss
+            >>> loss = DistillationLoss({"f": FeatureLoss()}, {"f": 1.0})
+            >>> loss.feature_sizes({"d1": (1, 4, 8, 8)}, {"d1": (1, 4, 32, 32)})
+            {'d1': (8, 8)}
+        """
+        terms = [getattr(term, "term", term) for term in self.terms.values()]
+        terms = [term for term in terms if any("features" in name for name in _inputs(term))]
+        sizes = {}
+        for name in student.keys() & teacher.keys():
+            sides = tuple(student[name][2:]), tuple(teacher[name][2:])
+            wanted = [_feature_size(term, *sides) for term in terms] or [sides[1]]
+            sizes[name] = tuple(map(max, *wanted)) if len(wanted) > 1 else wanted[0]
+        return sizes
+
     @property
     def _with_energies(self) -> bool:
         terms = [getattr(term, "term", term) for term in self.terms.values()]
@@ -225,6 +253,12 @@ class DistillationLoss(nn.Module):
             terms={name: value.detach() for name, value in values.items()},
             weighted={name: value.detach() * self.weights[name] for name, value in values.items()},
         )
+
+
+def _feature_size(term: nn.Module, student: tuple[int, ...], teacher: tuple[int, ...]) -> tuple[int, ...]:
+    if hasattr(term, "feature_size"):
+        return tuple(term.feature_size(student, teacher))
+    return tuple(map(min, student, teacher)) if getattr(term, "takes_half", False) else teacher
 
 
 def _in_full(value: object) -> object:

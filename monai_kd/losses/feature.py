@@ -73,6 +73,18 @@ class MultiScaleFusionLoss(nn.Module):
             raise ValueError(f"sizes must be positive and at least one, got {list(sizes)}.")
         self.sizes = tuple(int(size) for size in sizes)
 
+    def feature_size(self, student: Sequence[int], teacher: Sequence[int]) -> tuple[int, ...]:
+        """The largest of ``sizes`` if the smaller maps can be pooled from it without an error, for sides of features.
+
+        Example:
+            >>> loss = MultiScaleFusionLoss([1, 2, 4])
+            >>> loss.feature_size((64, 64), (64, 64)), loss.feature_size((30, 30), (30, 30))
+            ((4, 4), (30, 30))
+        """
+        smaller, largest = tuple(map(min, student, teacher)), max(self.sizes)
+        nested = all(largest % size == 0 for size in self.sizes) and all(side % largest == 0 for side in smaller)
+        return (largest,) * len(smaller) if nested else smaller
+
     def forward(
         self, student_features: Mapping[str, torch.Tensor], teacher_features: Mapping[str, torch.Tensor]
     ) -> torch.Tensor:
