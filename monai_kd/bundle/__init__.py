@@ -5,7 +5,7 @@ from ..config import build_network, check_settings
 from ..evaluation.describe import describe_evaluation
 from ..handlers import not_worse
 from .alone import run_alone
-from .data import dataset_folder, mask_values, preset
+from .data import cache_folder, dataset_folder, mask_values, preset
 from .distillation import Distillation, needs_teacher, recipe_title
 from .folder import find_bundle
 from .overrides import accept_overrides
@@ -22,6 +22,7 @@ __all__ = [
     "Workflow",
     "accept_overrides",
     "build_network",
+    "cache_folder",
     "check_settings",
     "checkpoint_of",
     "choose",

@@ -241,8 +241,8 @@ class Teacher:
 
 def fingerprint(run: Mapping[str, Any]) -> str:
     """Ten hexadecimal digits that identify the settings and the data of a teacher's training."""
-    # Without the device, which differs between the processes of one run.
-    settings = {name: value for name, value in run.items() if name != "device"}
+    # Without the device, which differs between the processes of one run, and the folder of what is read from the data.
+    settings = {name: value for name, value in run.items() if name not in ("device", "cache_dir")}
     data = (Path(run["dataset_dir"]) / "datalist.json").read_bytes()
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=_plain).encode() + data).hexdigest()[:10]
 

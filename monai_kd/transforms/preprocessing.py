@@ -20,6 +20,7 @@ from data_prep.limits import MAX_PIXELS
 from ..io import SliceReader
 from .grid import SameGridd
 from .masks import ClassOfMaskd, DeclaredMaskd
+from .network_input import NetworkInputd
 from .planar import ResizeInPlaned, ScaleSliceIntensityd, SqueezeSliced
 from .upright import UprightInPlaned
 
@@ -61,6 +62,7 @@ def slice_preprocessing(
         upright: whether to turn slices as viewers show them, see `UprightInPlane`.
         constant: whether an image with a single value is accepted; ``None``: only with ``single_slices``.
         track_meta: whether the result keeps its geometry, which is needed to bring a mask back to the grid of the file.
+            Without it, caches keep the slice before its channel is repeated and normalised, see `NetworkInputd`.
         max_pixels: largest number of pixels of one file, see `data_prep.limits`.
         random: transforms that are appended, such as augmentation.
 
@@ -92,6 +94,9 @@ def slice_preprocessing(
         steps.append(SqueezeSliced(keys))
     steps.append(ScaleSliceIntensityd("image"))
     steps.append(ResizeInPlaned(keys, image_size, ["bilinear", "nearest"][: len(keys)]))
+    if not track_meta:
+        steps.append(EnsureTyped(keys, dtype=torch.float32, track_meta=False))
+        return Compose([*steps, NetworkInputd("image", channels, mean, std), *random])
     if channels > 1:
         steps.append(RepeatChanneld("image", channels))
     if mean is not None and std is not None:
