@@ -11,6 +11,7 @@ from .folder import find_bundle
 from .overrides import accept_overrides
 from .processes import distributed, local_rank, rank, start_processes, stop_processes
 from .running import choose, definition, given_data, root, type_names
+from .set_up import set_up
 from .settings import checkpoint_of, training_settings
 from .teacher import Teacher
 from .trained import trained_network, trained_settings, volume_settings
@@ -42,6 +43,7 @@ __all__ = [
     "recipe_title",
     "root",
     "run_alone",
+    "set_up",
     "start_processes",
     "stop_processes",
     "trained_network",
