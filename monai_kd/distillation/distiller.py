@@ -10,6 +10,7 @@ from torch import nn
 
 from ..losses.pairs import pool_to
 from ..networks.outputs import main_logits, student_outputs
+from .half_weights import HalfWeights
 from .store import TeacherStore, fingerprint
 from .taps import FeatureTaps
 from .teacher_input import resize_to
@@ -89,10 +90,12 @@ class Distiller(nn.Module):
         self._fingerprints: dict[str, str] = {}
         self._teacher_taps: dict[str, FeatureTaps] = {}
         self._teacher_input: dict[str, nn.Module] = {}
+        self._half: dict[str, HalfWeights] = {}
         for suffix, network in teachers.items():
             adapt = own_input.get(suffix[1:]) if isinstance(teacher_input, Mapping) else teacher_input
             self._teacher_input[suffix] = (nn.Identity() if adapt is None else adapt).eval()
             network.eval().requires_grad_(False)
+            self._half[suffix] = HalfWeights(network)
             self._teacher_taps[suffix] = FeatureTaps(network, own_taps.get(suffix[1:], shared_taps))
 
     @property
@@ -116,7 +119,7 @@ class Distiller(nn.Module):
         network, taps, adapt = self._teachers[suffix], self._teacher_taps[suffix], self._teacher_input[suffix]
 
         def run(images: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-            logits = main_logits(network(adapt(images)), network, images.ndim)
+            logits = main_logits(self._half[suffix](adapt(images)), network, images.ndim)
             features = taps.take()
             for name in features.keys() & self._feature_sizes.keys():
                 features[name] = pool_to(features[name], self._feature_sizes[name])

@@ -50,6 +50,7 @@ class DistillationTrainer(SupervisedTrainer):
     - ``loss_function`` is a `DistillationLoss`; its projections are trained when the optimiser has their parameters.
     - ``amp`` autocasts on the device of the trainer: bfloat16 on a CPU and on GPUs that support it, else float16 with
       gradient scaling. Losses are computed from logits in float32 and from features as the networks return them.
+    - Nothing is read from the device during a step. Of a decollated output, ``loss`` is a tensor of one number.
     - ``engine.state.loss_report`` is the detached `LossReport` of the last batch, with every term by name. It is not in
       ``state.output``, whose items MONAI splits into one per slice.
 
@@ -67,7 +68,7 @@ class DistillationTrainer(SupervisedTrainer):
         # MONAI ties gradient scaling to `amp`; bfloat16 has the range of float32 and needs none.
         kwargs["amp"] = amp and autocast_dtype(device) is torch.float16
         super().__init__(device, *args, **kwargs)
-        self.autocast = bool(amp)
+        self.autocast, self.decollates = bool(amp), bool(kwargs.get("decollate", True))
         if isinstance(self.network, Distiller) and self.network.store is not None:
             self.add_event_handler(Events.EPOCH_COMPLETED, self.network.store.flush)
 
@@ -114,6 +115,9 @@ class DistillationTrainer(SupervisedTrainer):
                 engine.scaler.update()
         # Detached, because the graph in the state would keep the activations until the next iteration.
         output[Keys.LOSS], output[Keys.PRED] = report.total.detach(), outputs["student"].detach()
+        if engine.decollates:
+            # MONAI reads a scalar from the device to give it to each item.
+            output[Keys.LOSS] = output[Keys.LOSS].expand(len(inputs), 1)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output
 
