@@ -1,6 +1,7 @@
 """Data that several test folders share."""
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from disc_slices import write_disc_slices
 from matplotlib.figure import Figure
 
 torch.set_num_threads(1)  # tests run side by side
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # and so do the processes that they start
 
 
 @pytest.fixture(autouse=True)
@@ -18,6 +20,15 @@ def log_level() -> Iterator[None]:
     level = logging.getLogger().level
     yield
     logging.getLogger().setLevel(level)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory) -> Iterator[None]:
+    """Where runs keep prepared slices and phantoms: not in the home of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "MONAI_KD_HOME" not in os.environ:
+            patch.setenv("MONAI_KD_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,13 @@ from ..config import build_network, check_settings
 from ..evaluation.describe import describe_evaluation
 from ..handlers import not_worse
 from .alone import run_alone
-from .data import dataset_folder, mask_values, preset
+from .data import cache_folder, dataset_folder, mask_values, preset
 from .distillation import Distillation, needs_teacher, recipe_title
 from .folder import find_bundle
 from .overrides import accept_overrides
 from .processes import distributed, local_rank, rank, start_processes, stop_processes
 from .running import choose, definition, given_data, root, type_names
+from .set_up import set_up
 from .settings import checkpoint_of, training_settings
 from .teacher import Teacher
 from .trained import trained_network, trained_settings, volume_settings
@@ -22,6 +23,7 @@ __all__ = [
     "Workflow",
     "accept_overrides",
     "build_network",
+    "cache_folder",
     "check_settings",
     "checkpoint_of",
     "choose",
@@ -41,6 +43,7 @@ __all__ = [
     "recipe_title",
     "root",
     "run_alone",
+    "set_up",
     "start_processes",
     "stop_processes",
     "trained_network",

@@ -10,17 +10,25 @@ from pathlib import Path
 from ..data import mask_value, read_datalist
 from .processes import rank_zero_first
 
-__all__ = ["dataset_folder", "mask_values", "phantom_folder", "preset"]
+__all__ = ["cache_folder", "dataset_folder", "mask_values", "phantom_folder", "preset"]
 
 logger = logging.getLogger(__name__)
 
 PHANTOM_SLICES, PHANTOM_SEED = 240, 0
 
 
+def _home() -> Path:
+    return Path(os.environ.get("MONAI_KD_HOME") or Path.home() / ".cache" / "monai_kd").expanduser()
+
+
 def phantom_folder() -> Path:
     """The folder of the generated phantoms, in ``$MONAI_KD_HOME`` or else ``~/.cache/monai_kd``."""
-    home = Path(os.environ.get("MONAI_KD_HOME") or Path.home() / ".cache" / "monai_kd").expanduser()
-    return home / f"phantoms-{PHANTOM_SLICES}-{PHANTOM_SEED}"
+    return _home() / f"phantoms-{PHANTOM_SLICES}-{PHANTOM_SEED}"
+
+
+def cache_folder() -> str:
+    """The folder of prepared slices of all data sets, beside the phantoms, see `monai_kd.data.CheckedDataset`."""
+    return str(_home() / "slices")
 
 
 def preset(dataset_dir: str | None, given: bool = False) -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
+import shutil
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +20,8 @@ from .teacher import Teacher
 __all__ = ["Distillation", "needs_teacher", "recipe_title"]
 
 logger = logging.getLogger(__name__)
+
+_HALF = 2  # bytes of a number in half precision
 
 # Normalisation that changes nothing.
 _NO_SCALING = {"mean": 0.0, "std": 1.0}
@@ -63,6 +68,9 @@ class Distillation:
         projection_side: see `Projections`.
         store: folder of a `TeacherStore`, or ``None``.
         images_repeat: whether every epoch has the same images, as when flips are the only augmentation.
+        images: number of different images of the training, as the network gets them.
+        store_limit: largest size of the store in GB; a teacher whose outputs take more, or more than is free on the
+            disk, runs live instead, which is logged as a warning.
 
     Raises:
         ValueError: a store is given and images never repeat: it would fill the disk and never be read; the student does
@@ -80,6 +88,8 @@ class Distillation:
         projection_side: str = "teacher",
         store: str | None = None,
         images_repeat: bool = True,
+        images: int | None = None,
+        store_limit: float = 20.0,
     ) -> None:
         if store is not None and not images_repeat:
             raise ValueError(
@@ -89,6 +99,7 @@ class Distillation:
             )
         self.student, self.teacher, self.terms, self.weights = student, teacher, terms, weights
         self.taps, self.settings, self.projection_side, self.store = dict(taps), settings, projection_side, store
+        self.images, self.store_limit = images, float(store_limit)
 
     @cached_property
     def loss(self) -> DistillationLoss:
@@ -184,12 +195,33 @@ class Distillation:
                 f"the student returns logits {student} and the teacher {teacher} for one image: they must have the "
                 "same classes. Take a teacher of the same task, see docs/training.md."
             )
-        store = None
-        if self.store is not None:
-            line = "teacher_store: outputs of the teacher are kept in %s; delete it when no run needs it."
-            logger.info(line, self.store)
-            store = TeacherStore(self.store)
-        return Distiller(self.student, self.teacher.load(), taps, teacher_taps, store, adapt)
+        shapes = ({name: f.shape for name, f in outputs[f"{of}_features"].items()} for of in ("student", "teacher"))
+        sizes = self.loss.feature_sizes(*shapes)
+        store = self._teacher_store(outputs, sizes)
+        return Distiller(self.student, self.teacher.load(), taps, teacher_taps, store, adapt, sizes)
+
+    def _teacher_store(self, outputs: Mapping[str, Any], sizes: Mapping[str, tuple[int, ...]]) -> TeacherStore | None:
+        """The store, unless the outputs for all images would be larger than the limit or the disk."""
+        if self.store is None:
+            return None
+        features = (f.shape[1] * math.prod(sizes[name]) for name, f in outputs["teacher_features"].items())
+        image_bytes = _HALF * (outputs["teacher"][0].numel() + sum(features))
+        if self.images is not None:
+            needed, folder = self.images * image_bytes / 1e9, Path(self.store).expanduser()
+            present = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e9
+            free = present + shutil.disk_usage(_existing(folder)).free / 1e9
+            size = f"{image_bytes / 1e6:.2f} MB an image, {needed:.2f} GB for {self.images} images"
+            if needed > min(self.store_limit, free):
+                logger.warning(
+                    "teacher_store: the outputs that this recipe needs take %s, and the limit is %.0f GB (%.0f GB are "
+                    "free): the teacher runs LIVE. Give a larger --teacher_store_limit GB, or a recipe without full "
+                    "features, see docs/training.md.",
+                    *(size, self.store_limit, free),
+                )
+                return None
+            logger.info("teacher_store: outputs of the teacher will take %s, in %s.", size, self.store)
+        logger.info("teacher_store: delete %s when no run needs it.", self.store)
+        return TeacherStore(self.store, self.images)
 
 
 def _check_same_voxels(student: Mapping[str, Any], teacher: Mapping[str, Any]) -> None:
@@ -204,3 +236,8 @@ def _check_same_voxels(student: Mapping[str, Any], teacher: Mapping[str, Any]) -
                 f"the student is trained with {name} {value}, and the teacher was trained with {teacher_value}: both "
                 "must have the same input. Take a teacher of the same task, or set the value to the teacher's."
             )
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one around it that exists."""
+    return next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())

@@ -19,6 +19,7 @@ from torch import nn
 from ..config import build_network, check_settings, literal, refuse_unknown
 from ..data import class_names
 from ..io import load_weights, read_checkpoint
+from ..io.first_process import from_first
 from ..io.folders import same_folder
 from ..networks import LateFusionClassifier
 from .processes import is_distributed
@@ -149,6 +150,10 @@ class Teacher:
             self._warn_of_leaks()
             checkpoint = self.checkpoint
         logger.info("teacher: %s", checkpoint)
+        if self.checkpoint is None:
+            # Only the first process has the files of a teacher that was trained here.
+            network.load_state_dict(from_first(lambda: load_weights(network, checkpoint).state_dict()))
+            return network
         return load_weights(network, checkpoint)
 
     def _check_classes(self, trained: Mapping[str, Any]) -> None:
@@ -215,10 +220,10 @@ class Teacher:
 
     def _train(self) -> Path:
         best, last = self._folder / "model.pt", self._folder / "last.ckpt"
-        done = read_checkpoint(last)["epoch"] if last.is_file() else 0
-        if done >= self.trained["epochs"] and best.is_file():
+        done, there = from_first(lambda: (read_checkpoint(last)["epoch"] if last.is_file() else 0, best.is_file()))
+        if done >= self.trained["epochs"] and there:
             # Raises an error if model.pt is not the checkpoint that was trained here.
-            training_settings(best)
+            from_first(lambda: training_settings(best))
             logger.warning("No teacher_checkpoint was given: using the teacher trained earlier in %s.", self._folder)
             return best
         logger.warning(
@@ -241,8 +246,8 @@ class Teacher:
 
 def fingerprint(run: Mapping[str, Any]) -> str:
     """Ten hexadecimal digits that identify the settings and the data of a teacher's training."""
-    # Without the device, which differs between the processes of one run.
-    settings = {name: value for name, value in run.items() if name != "device"}
+    # Without the device, which differs between the processes of one run, and the folder of what is read from the data.
+    settings = {name: value for name, value in run.items() if name not in ("device", "cache_dir")}
     data = (Path(run["dataset_dir"]) / "datalist.json").read_bytes()
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=_plain).encode() + data).hexdigest()[:10]
 

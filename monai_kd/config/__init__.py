@@ -3,6 +3,7 @@ from .definition import UntrustedNetwork, build_network, definition_of, without_
 from .device import available_devices, checked_device, default_device
 from .errors import cause_of, install_short_errors
 from .literal import literal
+from .threads import choose_threads
 
 __all__ = [
     "CHECKED",
@@ -12,6 +13,7 @@ __all__ = [
     "cause_of",
     "check_settings",
     "checked_device",
+    "choose_threads",
     "default_device",
     "definition_of",
     "install_short_errors",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from torch import nn
 
+from ..losses.pairs import pool_to
 from ..networks.outputs import main_logits, student_outputs
+from .half_weights import HalfWeights
 from .store import TeacherStore, fingerprint
 from .taps import FeatureTaps
 from .teacher_input import resize_to
@@ -31,6 +33,8 @@ class Distiller(nn.Module):
         store: cache of the teachers' outputs, so that a teacher runs only once on each image.
         teacher_input: converts the student's batch for the teacher, such as `AdaptInput`; or, for several teachers,
             name of the teacher to such a module. Taps are still paths in the teacher itself.
+        feature_sizes: name of a tap to the size, for each spatial axis, to which the teachers' features are pooled
+            where they are larger, see `DistillationLoss.feature_sizes`. The store keeps them at this size.
 
     Returns of ``forward(image)``:
         a dict with ``student`` (logits) and ``student_features`` (name to tensor), and for one teacher ``teacher`` and
@@ -58,6 +62,7 @@ class Distiller(nn.Module):
         teacher_taps: Mapping[str, str] | Mapping[str, Mapping[str, str]] | None = None,
         store: TeacherStore | None = None,
         teacher_input: nn.Module | Mapping[str, nn.Module] | None = None,
+        feature_sizes: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
         self.student = student
@@ -80,14 +85,17 @@ class Distiller(nn.Module):
             if unknown:
                 known = ", ".join(suffix[1:] for suffix in teachers if suffix) or "none with a name"
                 raise ValueError(f"{argument} name {', '.join(unknown)}; teachers are {known}.")
-        self._store = store
+        self.store = store
+        self._feature_sizes = {name: tuple(size) for name, size in (feature_sizes or {}).items()}
         self._fingerprints: dict[str, str] = {}
         self._teacher_taps: dict[str, FeatureTaps] = {}
         self._teacher_input: dict[str, nn.Module] = {}
+        self._half: dict[str, HalfWeights] = {}
         for suffix, network in teachers.items():
             adapt = own_input.get(suffix[1:]) if isinstance(teacher_input, Mapping) else teacher_input
             self._teacher_input[suffix] = (nn.Identity() if adapt is None else adapt).eval()
             network.eval().requires_grad_(False)
+            self._half[suffix] = HalfWeights(network)
             self._teacher_taps[suffix] = FeatureTaps(network, own_taps.get(suffix[1:], shared_taps))
 
     @property
@@ -111,15 +119,20 @@ class Distiller(nn.Module):
         network, taps, adapt = self._teachers[suffix], self._teacher_taps[suffix], self._teacher_input[suffix]
 
         def run(images: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-            return main_logits(network(adapt(images)), network, images.ndim), taps.take()
+            logits = main_logits(self._half[suffix](adapt(images)), network, images.ndim)
+            features = taps.take()
+            for name in features.keys() & self._feature_sizes.keys():
+                features[name] = pool_to(features[name], self._feature_sizes[name])
+            return logits, features
 
-        if self._store is None:
+        if self.store is None:
             return run(image)
         if suffix not in self._fingerprints:
             # Computed at the first image: until then, weights may be loaded or moved.
             whole = network if isinstance(adapt, nn.Identity) else nn.ModuleList([network, adapt])
-            self._fingerprints[suffix] = fingerprint(whole, taps.paths)
-        return self._store.answer(self._fingerprints[suffix], image, run)
+            sizes = {name: f"{path} {self._feature_sizes.get(name, '')}" for name, path in taps.paths.items()}
+            self._fingerprints[suffix] = fingerprint(whole, sizes)
+        return self.store.answer(self._fingerprints[suffix], image, run)
 
     def teach(self, image: torch.Tensor) -> dict[str, Any]:
         """Run the teachers alone.

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
+from ignite.engine import Events
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys as Keys
 from torch import nn
 
+from ..distillation import Distiller
 from ..networks.outputs import student_outputs
 from .plain import plain_tensor
 from .precision import autocast, autocast_dtype
@@ -18,13 +21,19 @@ from .precision import autocast, autocast_dtype
 __all__ = ["DistillationTrainer"]
 
 
-def _float(value):
-    """Nested tensors converted to float32, because losses are too sensitive for half precision."""
-    if isinstance(value, torch.Tensor):
-        return value.float()
-    if isinstance(value, list):
-        return [_float(item) for item in value]
-    return {name: _float(item) for name, item in value.items()}
+def _float(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Outputs with logits in float32, because losses are too sensitive for half precision.
+
+    Features are far larger; the terms that compare them convert what they need, see `DistillationLoss`.
+    """
+    converted = {}
+    for name, value in outputs.items():
+        if isinstance(value, torch.Tensor):
+            value = value.float()
+        elif isinstance(value, list):
+            value = [each.float() for each in value]
+        converted[name] = value
+    return converted
 
 
 class DistillationTrainer(SupervisedTrainer):
@@ -36,7 +45,8 @@ class DistillationTrainer(SupervisedTrainer):
     - ``network`` is a `Distiller`, or any network, which then is a student without a teacher.
     - ``loss_function`` is a `DistillationLoss`; its projections are trained when the optimiser has their parameters.
     - ``amp`` autocasts on the device of the trainer: bfloat16 on a CPU and on GPUs that support it, else float16 with
-      gradient scaling. Losses are computed in float32.
+      gradient scaling. Losses are computed from logits in float32 and from features as the networks return them.
+    - Nothing is read from the device during a step. Of a decollated output, ``loss`` is a tensor of one number.
     - ``engine.state.loss_report`` is the detached `LossReport` of the last batch, with every term by name. It is not in
       ``state.output``, whose items MONAI splits into one per slice.
 
@@ -54,7 +64,9 @@ class DistillationTrainer(SupervisedTrainer):
         # MONAI ties gradient scaling to `amp`; bfloat16 has the range of float32 and needs none.
         kwargs["amp"] = amp and autocast_dtype(device) is torch.float16
         super().__init__(device, *args, **kwargs)
-        self.autocast = bool(amp)
+        self.autocast, self.decollates = bool(amp), bool(kwargs.get("decollate", True))
+        if isinstance(self.network, Distiller) and self.network.store is not None:
+            self.add_event_handler(Events.EPOCH_COMPLETED, self.network.store.flush)
 
     def _iteration(self, engine: SupervisedTrainer, batchdata: dict[str, torch.Tensor]) -> dict:
         assert isinstance(engine, DistillationTrainer), "MONAI passes the trainer itself"
@@ -99,6 +111,9 @@ class DistillationTrainer(SupervisedTrainer):
                 engine.scaler.update()
         # Detached, because the graph in the state would keep the activations until the next iteration.
         output[Keys.LOSS], output[Keys.PRED] = report.total.detach(), outputs["student"].detach()
+        if engine.decollates:
+            # MONAI reads a scalar from the device to give it to each item.
+            output[Keys.LOSS] = output[Keys.LOSS].expand(len(inputs), 1)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output
 

@@ -13,6 +13,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from ..io.checkpoints import read_checkpoint, save_checkpoint
+from ..io.first_process import from_first
 from ..io.trained import save_trained
 
 __all__ = ["TrainingCheckpoint"]
@@ -26,6 +27,8 @@ class TrainingCheckpoint:
     ``model.pt`` is the state dict of the student. With `RunSettings`, ``settings.json`` has its SHA-256, see
     `monai_kd.io.trained`. ``last.ckpt`` has all that the next epoch depends on: student, projections of the loss,
     optimiser, schedule, gradient scaler, epoch, best metric so far, and the log.
+
+    Of several processes, the first one reads ``last.ckpt`` for all: the folder need not be shared between computers.
 
     If a run is resumed with more epochs, the learning rate continues as in a run that had that many from the start.
 
@@ -102,10 +105,11 @@ class TrainingCheckpoint:
     def restore(self, engine: Any) -> None:
         if not self.resume:
             return
-        if not self.last.is_file():
+        # On the CPU, because the processes of a group have other devices; the states move to their own.
+        content = from_first(lambda: read_checkpoint(self.last) if self.last.is_file() else None)
+        if content is None:
             logger.info("resume: there is no %s, so training starts from the first epoch.", self.last)
             return
-        content = read_checkpoint(self.last, engine.state.device)
         if not isinstance(content, dict) or "epoch" not in content:
             raise ValueError(f"{self.last} is not a training checkpoint, so the run can't be resumed.")
         if content["epoch"] >= engine.state.max_epochs:

@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from monai.handlers import MeanDice
+from monai.handlers import IgniteMetricHandler
+from monai.metrics import DiceMetric
 
 __all__ = ["DefinedDice", "not_worse"]
 
 
-class DefinedDice(MeanDice):
-    """MONAI's ``MeanDice`` handler, but NaN if no slice has a tumour.
+class _DiceOfMasks(DiceMetric):
+    """MONAI's ``DiceMetric`` of masks, without its question to the device about each mask: ``if y.sum() > 0``."""
+
+    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        if y_pred.shape != y.shape:
+            return super()._compute_tensor(y_pred, y)
+        first = 0 if self.include_background or y_pred.shape[1] == 1 else 1
+        found, mask = (each[:, first:].bool().flatten(2) for each in (y_pred, y))
+        size = mask.sum(dim=-1)
+        dice = 2.0 * (found & mask).sum(dim=-1) / (size + found.sum(dim=-1))
+        return torch.where(size > 0, dice, torch.nan)
+
+
+class DefinedDice(IgniteMetricHandler):
+    """MONAI's ``MeanDice`` handler of masks, but NaN if no slice has a tumour.
 
     Slices without a tumour are left out of the mean. If none is left, MONAI returns 0, as if the network had found none
-    of the tumours.
+    of the tumours. Nothing is read from the device before the end of an epoch.
+
+    Args:
+        include_background: whether the first of several channels counts.
+        output_transform: see ``IgniteMetricHandler``; masks are 0 or 1, a channel for each class.
     """
+
+    def __init__(self, include_background: bool = True, output_transform: Callable = lambda output: output) -> None:
+        super().__init__(metric_fn=_DiceOfMasks(include_background), output_transform=output_transform)
 
     def compute(self) -> Any:
         mean = super().compute()

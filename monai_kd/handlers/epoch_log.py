@@ -29,7 +29,8 @@ class EpochLog:
     run. Attach it after the validation handler. Columns: ``epoch``, ``seconds``, ``learning_rate``, ``loss``,
     ``loss/<term>`` before weighting, ``weighted/<term>``, ``val/<metric>``.
 
-    A metric that is NaN is logged as undefined and left out of the files and curves.
+    Losses are summed on their device and read once an epoch. A metric that is NaN is logged as undefined and left out
+    of the files and curves.
 
     With ``validate_initial``, the initial weights are validated before the first epoch, as epoch 0 of the log, for a
     training that starts from trained weights. They are never the best epoch. If no epoch is better, a warning is logged
@@ -42,6 +43,9 @@ class EpochLog:
         title: title of the curves.
         save: whether this process writes; with DDP, all processes take part in the means, and one writes.
         validate_initial: whether to validate before the first epoch.
+
+    Raises:
+        ValueError: at the end of an epoch: the loss was not finite; no checkpoint of this epoch is written.
     """
 
     def __init__(
@@ -128,7 +132,15 @@ class EpochLog:
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(means)
             means /= dist.get_world_size()
-        return dict(zip(self._sums, means.tolist(), strict=True))
+        averages = dict(zip(self._sums, means.tolist(), strict=True))
+        if not math.isfinite(averages["loss"]):
+            found = ", ".join(
+                f"{k.removeprefix('loss/')} = {v:g}" for k, v in averages.items() if k.startswith("loss/")
+            )
+            raise ValueError(
+                f"the loss was not finite in this epoch: {found}. A lower learning rate or smaller weights may help."
+            )
+        return averages
 
     def _report(self, engine: Engine) -> None:
         averages = self._averages()

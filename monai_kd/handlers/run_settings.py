@@ -12,6 +12,7 @@ from typing import Any, cast
 from ignite.engine import Engine, Events
 
 from ..io.atomic import clear_partial
+from ..io.first_process import from_first
 from ..io.trained import begin_settings, read_settings, read_trained
 
 __all__ = ["RunSettings"]
@@ -75,7 +76,7 @@ class RunSettings:
     def begin(self, engine: Engine) -> None:
         model = self.output_dir / "model.pt"
         if self.resume:
-            self._check_same()
+            from_first(self._check_same)
         elif self.save:
             if self.serving and model.is_file():
                 # Raises an error if model.pt and settings.json do not match, before anything is moved.

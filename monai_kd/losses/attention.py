@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .feature import aligned_pairs
+from .pairs import aligned_pairs
 
 __all__ = ["AttentionLoss", "attention_map"]
 
@@ -24,7 +24,10 @@ def attention_map(features: torch.Tensor, eps: float = 1e-6) -> torch.Tensor:
     Returns:
         (B, spatial axes …), with mean 1 over the positions of each image.
     """
-    energy = features.pow(2).sum(dim=1)
+    return _relative(features.pow(2).sum(dim=1), eps)
+
+
+def _relative(energy: torch.Tensor, eps: float) -> torch.Tensor:
     return energy / (energy.mean(dim=tuple(range(1, energy.ndim)), keepdim=True) + eps)
 
 
@@ -52,6 +55,7 @@ class AttentionLoss(nn.Module):
     """
 
     inputs = ("student_features", "teacher_features")
+    takes_half = needs_energies = True
 
     def __init__(self, eps: float = 1e-6) -> None:
         super().__init__()
@@ -62,7 +66,7 @@ class AttentionLoss(nn.Module):
     ) -> torch.Tensor:
         return torch.stack(
             [
-                F.mse_loss(attention_map(s, self.eps), attention_map(t, self.eps))
-                for s, t in aligned_pairs(student_features, teacher_features)
+                F.mse_loss(*(_relative(energy, self.eps) for energy in pair.energies))
+                for pair in aligned_pairs(student_features, teacher_features)
             ]
         ).sum()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import cast
@@ -12,6 +12,8 @@ from typing import cast
 import torch
 from torch import nn
 
+from .pairs import ComparedFeatures
+from .probability import full_precision
 from .projection import Projections
 
 __all__ = ["DistillationLoss", "LossReport", "WithTeacher"]
@@ -68,6 +70,10 @@ class DistillationLoss(nn.Module):
     torch, is supervised: it is called with ``(student, label)``. The teacher's tensors may come from a forward pass or
     from a `TeacherStore`.
 
+    Features may be in half precision. A term whose attribute ``takes_half`` is true gets them as they are, and computes
+    differences and sums in float32; any other term gets them in float32. What several terms need of a pair of layers is
+    computed once, see `monai_kd.losses.pairs.Pair`.
+
     Args:
         terms: name to loss module.
         weights: name to weight, for the same names; a term of weight 0 is computed and reported as well, without
@@ -78,7 +84,7 @@ class DistillationLoss(nn.Module):
 
     Raises:
         ValueError: the names of ``terms`` and ``weights`` differ, a weight is not a number or is negative, or all are
-            0; when called, an input of a term is missing, or the loss is not finite.
+            0; when called, an input of a term is missing, or, on a CPU, the loss is not finite.
 
     Example:
         >>> from monai_kd.losses import LogitKL
@@ -166,6 +172,39 @@ class DistillationLoss(nn.Module):
         """Whether any term compares features, so that layers must be tapped."""
         return _needs_features(self.terms.values())
 
+    def feature_sizes(
+        self, student: Mapping[str, Sequence[int]], teacher: Mapping[str, Sequence[int]]
+    ) -> dict[str, tuple[int, ...]]:
+        """The size to which the teacher's features of each layer may be pooled without a change of the loss.
+
+        The terms here pool the larger map to the smaller one, and pooling commutes with projections, which are linear:
+        the teacher's features can be pooled before they are stored. A term says what it needs by a method
+        ``feature_size(student, teacher)`` of the sides of both maps; any other term of ``takes_half`` pools to the
+        smaller map, and a term from elsewhere gets the features as they are.
+
+        Args:
+            student, teacher: layer name to the shape of its features, (B, C, spatial axes …).
+
+        Example:
+            >>> from monai_kd.losses import FeatureLoss
+            >>> loss = DistillationLoss({"f": FeatureLoss()}, {"f": 1.0})
+            >>> loss.feature_sizes({"d1": (1, 4, 8, 8)}, {"d1": (1, 4, 32, 32)})
+            {'d1': (8, 8)}
+        """
+        terms = [getattr(term, "term", term) for term in self.terms.values()]
+        terms = [term for term in terms if any("features" in name for name in _inputs(term))]
+        sizes = {}
+        for name in student.keys() & teacher.keys():
+            sides = tuple(student[name][2:]), tuple(teacher[name][2:])
+            wanted = [_feature_size(term, *sides) for term in terms] or [sides[1]]
+            sizes[name] = tuple(map(max, *wanted)) if len(wanted) > 1 else wanted[0]
+        return sizes
+
+    @property
+    def _with_energies(self) -> bool:
+        terms = [getattr(term, "term", term) for term in self.terms.values()]
+        return any(getattr(term, "needs_energies", False) for term in terms)
+
     def _projected(self, outputs: Mapping[str, object]) -> dict[str, object]:
         """The outputs with projected features; with several teachers, the student's features for each of them."""
         projected = dict(outputs)
@@ -178,7 +217,8 @@ class DistillationLoss(nn.Module):
                 student, teacher = self.projections[name](outputs["student_features"], outputs[key])
             else:
                 student, teacher = outputs["student_features"], outputs[key]
-            projected[f"student_features{suffix}"], projected[key] = student, teacher
+            projected[f"student_features{suffix}"] = ComparedFeatures(student, self._with_energies)
+            projected[key] = teacher
         return projected
 
     def forward(self, outputs: Mapping[str, object], label: torch.Tensor | None = None) -> LossReport:
@@ -199,12 +239,14 @@ class DistillationLoss(nn.Module):
             if missing:
                 there = sorted(key for key, value in available.items() if value is not None)
                 raise ValueError(f"loss term '{name}' needs {', '.join(missing)}; there is {', '.join(there)}.")
+            half = getattr(getattr(term, "term", term), "takes_half", False)
             with torch.set_grad_enabled(torch.is_grad_enabled() and self.weights[name] > 0):
-                values[name] = term(*(available[key] for key in wanted))
+                values[name] = term(*(available[key] if half else _in_full(available[key]) for key in wanted))
         # A term of weight 0 is left out of the sum rather than multiplied by 0, because it may be infinite.
         counted = [self.weights[name] * value for name, value in values.items() if self.weights[name] > 0]
         total = torch.stack(counted).sum()
-        if not torch.isfinite(total):
+        # Asked elsewhere, it would wait for the device in each step; there, EpochLog checks the sums of the epoch.
+        if total.device.type == "cpu" and not torch.isfinite(total):
             found = ", ".join(f"{name} = {float(value.detach()):g}" for name, value in values.items())
             raise ValueError(f"the loss is not finite: {found}. A lower learning rate or smaller weights may help.")
         return LossReport(
@@ -212,6 +254,19 @@ class DistillationLoss(nn.Module):
             terms={name: value.detach() for name, value in values.items()},
             weighted={name: value.detach() * self.weights[name] for name, value in values.items()},
         )
+
+
+def _feature_size(term: nn.Module, student: tuple[int, ...], teacher: tuple[int, ...]) -> tuple[int, ...]:
+    if hasattr(term, "feature_size"):
+        return tuple(term.feature_size(student, teacher))
+    return tuple(map(min, student, teacher)) if getattr(term, "takes_half", False) else teacher
+
+
+def _in_full(value: object) -> object:
+    """Features converted to float32 where they are in half precision; logits and labels as they are."""
+    if not isinstance(value, Mapping) or all(each is full_precision(each) for each in value.values()):
+        return value
+    return {name: full_precision(each) for name, each in value.items()}
 
 
 def _inputs(term: nn.Module) -> tuple[str, ...]:

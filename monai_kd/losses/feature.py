@@ -2,56 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = ["FeatureLoss", "MultiScaleFusionLoss", "aligned_pairs", "pool_to"]
+from .pairs import aligned_pairs, pool_to
+from .probability import full_precision
 
-_ADAPTIVE_POOL: dict[int, Callable[..., torch.Tensor]] = {
-    1: F.adaptive_avg_pool1d,
-    2: F.adaptive_avg_pool2d,
-    3: F.adaptive_avg_pool3d,
-}
-
-
-def pool_to(features: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """Adaptive average pooling of (B, C, spatial axes …) to ``size``, for one to three spatial axes."""
-    if tuple(features.shape[2:]) == tuple(size):
-        return features
-    return _ADAPTIVE_POOL[features.ndim - 2](features, tuple(size))
-
-
-def aligned_pairs(
-    student: Mapping[str, torch.Tensor], teacher: Mapping[str, torch.Tensor]
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Pair the layers of both sides by name; where their sizes differ, the larger is pooled to the smaller.
-
-    Raises:
-        ValueError: the names differ, none is given, or the channels or axes of a pair differ.
-    """
-    if not student or set(student) != set(teacher):
-        raise ValueError(
-            f"student and teacher must be tapped under the same names: student has {sorted(student)}, teacher has "
-            f"{sorted(teacher)}."
-        )
-    pairs = []
-    for name, s in student.items():
-        t = teacher[name]
-        if s.ndim != t.ndim or not 3 <= s.ndim <= 5:
-            raise ValueError(
-                f"layer '{name}': student {tuple(s.shape)} and teacher {tuple(t.shape)} must be (B, C, spatial axes …) "
-                "with the same one to three axes; tokens of a transformer, (B, N, C), are no such map."
-            )
-        if s.shape[1] != t.shape[1]:
-            raise ValueError(
-                f"layer '{name}': student has {s.shape[1]} channels, teacher {t.shape[1]}; give it a projection."
-            )
-        size = [min(a, b) for a, b in zip(s.shape[2:], t.shape[2:], strict=True)]
-        pairs.append((pool_to(s, size), pool_to(t, size)))
-    return pairs
+__all__ = ["FeatureLoss", "MultiScaleFusionLoss"]
 
 
 class FeatureLoss(nn.Module):
@@ -75,11 +35,12 @@ class FeatureLoss(nn.Module):
     """
 
     inputs = ("student_features", "teacher_features")
+    takes_half = True
 
     def forward(
         self, student_features: Mapping[str, torch.Tensor], teacher_features: Mapping[str, torch.Tensor]
     ) -> torch.Tensor:
-        return torch.stack([F.mse_loss(s, t) for s, t in aligned_pairs(student_features, teacher_features)]).sum()
+        return torch.stack([pair.mean_square for pair in aligned_pairs(student_features, teacher_features)]).sum()
 
 
 class MultiScaleFusionLoss(nn.Module):
@@ -104,6 +65,7 @@ class MultiScaleFusionLoss(nn.Module):
     """
 
     inputs = ("student_features", "teacher_features")
+    takes_half = True
 
     def __init__(self, sizes: Sequence[int] = (1, 2, 4, 8)) -> None:
         super().__init__()
@@ -111,14 +73,26 @@ class MultiScaleFusionLoss(nn.Module):
             raise ValueError(f"sizes must be positive and at least one, got {list(sizes)}.")
         self.sizes = tuple(int(size) for size in sizes)
 
+    def feature_size(self, student: Sequence[int], teacher: Sequence[int]) -> tuple[int, ...]:
+        """The largest of ``sizes`` if the smaller maps can be pooled from it without an error, for sides of features.
+
+        Example:
+            >>> loss = MultiScaleFusionLoss([1, 2, 4])
+            >>> loss.feature_size((64, 64), (64, 64)), loss.feature_size((30, 30), (30, 30))
+            ((4, 4), (30, 30))
+        """
+        smaller, largest = tuple(map(min, student, teacher)), max(self.sizes)
+        nested = all(largest % size == 0 for size in self.sizes) and all(side % largest == 0 for side in smaller)
+        return (largest,) * len(smaller) if nested else smaller
+
     def forward(
         self, student_features: Mapping[str, torch.Tensor], teacher_features: Mapping[str, torch.Tensor]
     ) -> torch.Tensor:
         pairs = aligned_pairs(student_features, teacher_features)
-        return torch.stack(
-            [
-                F.mse_loss(pool_to(s, [size] * (s.ndim - 2)), pool_to(t, [size] * (t.ndim - 2)))
-                for size in self.sizes
-                for s, t in pairs
-            ]
-        ).sum() / len(self.sizes)
+        distances = []
+        for size in self.sizes:
+            for pair in pairs:
+                shape = [size] * (pair.student.ndim - 2)
+                s, t = (full_precision(pool_to(each, shape)) for each in (pair.student, pair.teacher))
+                distances.append(F.mse_loss(s, t))
+        return torch.stack(distances).sum() / len(self.sizes)

@@ -90,7 +90,7 @@ class Projections(nn.Module):
     def forward(
         self, student: Mapping[str, torch.Tensor], teacher: Mapping[str, torch.Tensor]
     ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-        """Project one side; layers without a projection pass unchanged.
+        """Project one side, in the precision of its features; layers without a projection pass unchanged.
 
         Args:
             student, teacher: layer name to features (B, C, spatial axes …).
@@ -110,5 +110,8 @@ class Projections(nn.Module):
                     f"layer '{name}' of the {self.side} is {tuple(moved[name].shape)}; its projection takes (B, "
                     f"{wanted}, {axes - 2} spatial axes): set its channels to the tapped module's, or tap another."
                 )
-            moved[name] = layer(moved[name])
+            # In the precision of the features: in float32, a convolution takes several times as long.
+            half = moved[name].dtype in (torch.float16, torch.bfloat16)
+            with torch.autocast(moved[name].device.type, moved[name].dtype if half else None, enabled=half):
+                moved[name] = layer(moved[name])
         return student, teacher

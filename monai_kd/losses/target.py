@@ -22,7 +22,7 @@ def target_masks(label: torch.Tensor, logits: torch.Tensor, activation: str) -> 
         the logits' shape and, but for half precision, their type.
 
     Raises:
-        ValueError: the shapes don't fit, or a class is not one of 0 … C − 1.
+        ValueError: the shapes don't fit, or, on a CPU, a class is not one of 0 … C − 1. Elsewhere its position is NaN.
 
     Example:
         >>> target_masks(torch.tensor([[[2, 0]]]), torch.zeros(1, 3, 2), "softmax")
@@ -35,7 +35,8 @@ def target_masks(label: torch.Tensor, logits: torch.Tensor, activation: str) -> 
         return label.to(dtype)
     classes = logits.shape[1]
     if activation == "softmax" and label.shape == (logits.shape[0], 1, *logits.shape[2:]):
-        # On a GPU, an index beyond the classes would end the process without a useful message.
+        if label.device.type != "cpu":
+            return _compared(label, classes, dtype)
         if not ((label >= 0) & (label < classes) & (label == label.long())).all():
             raise ValueError(
                 f"label holds classes from {label.min().item():g} to {label.max().item():g}; with {classes} channels "
@@ -44,3 +45,14 @@ def target_masks(label: torch.Tensor, logits: torch.Tensor, activation: str) -> 
         return one_hot(label, classes, dtype=dtype)
     also = ", nor is the label one channel of class numbers" if activation == "softmax" else ""
     raise ValueError(f"student logits {tuple(logits.shape)} and label {tuple(label.shape)} differ{also}.")
+
+
+def _compared(label: torch.Tensor, classes: int, dtype: torch.dtype) -> torch.Tensor:
+    """One-hot masks without a question to the device: a value that is no class is NaN in all of them.
+
+    As an index, it would end the process on a GPU without a useful message; NaN makes the loss NaN, which is an error
+    at the end of the epoch.
+    """
+    numbers = torch.arange(classes, device=label.device).reshape(-1, *[1] * (label.ndim - 2))
+    masks = (label == numbers).to(dtype)
+    return masks / masks.sum(dim=1, keepdim=True)

@@ -2,6 +2,7 @@ from .grid import SameGridd
 from .mask_channels import foreground_probabilities, index_map, separate_masks
 from .masks import ClassOfMaskd, DeclaredMask, DeclaredMaskd, EmptyOwnMaskd
 from .negatives import RandRemoveTumourd, RemoveTumourd
+from .network_input import NetworkInputd
 from .planar import ResizeInPlane, ResizeInPlaned, ScaleSliceIntensity, ScaleSliceIntensityd, SqueezeSliced
 from .postprocessing import ACTIVATIONS, class_postprocessing, mask_postprocessing
 from .preprocessing import IMAGENET_MEAN, IMAGENET_STD, slice_preprocessing
@@ -20,6 +21,7 @@ __all__ = [
     "DeclaredMaskd",
     "EmptyOwnMaskd",
     "Midline",
+    "NetworkInputd",
     "RandRemoveTumourd",
     "RegionMasks",
     "RegionMasksd",

@@ -22,6 +22,7 @@ from ..io import SliceReader
 from .grid import SameGridd
 from .masks import ClassOfMaskd, DeclaredMaskd, EmptyOwnMaskd
 from .negatives import RemoveTumourd
+from .network_input import NetworkInputd
 from .planar import ResizeInPlaned, ScaleSliceIntensityd, SqueezeSliced
 from .upright import UprightInPlaned
 
@@ -65,6 +66,7 @@ def slice_preprocessing(
         upright: whether to turn slices as viewers show them, see `UprightInPlane`.
         constant: whether an image with a single value is accepted; ``None``: only with ``single_slices``.
         track_meta: whether the result keeps its geometry, which is needed to bring a mask back to the grid of the file.
+            Without it, caches keep the slice before its channel is repeated and normalised, see `NetworkInputd`.
         max_pixels: largest number of pixels of one file, see `data_prep.limits`.
         augment: transforms of the resized slice while it still has one channel with values from 0 to 1: augmentation
             there costs a third, noise is the same in all channels, and 0 is the background.
@@ -104,8 +106,12 @@ def slice_preprocessing(
         steps.append(SqueezeSliced(keys))
     steps.append(ScaleSliceIntensityd("image"))
     steps.append(ResizeInPlaned(keys, image_size, ["bilinear", "nearest"][: len(keys)]))
-    if augment:
-        steps += [EnsureTyped(keys, dtype=torch.float32, track_meta=track_meta), *augment]
+    if augment or not track_meta:
+        steps.append(EnsureTyped(keys, dtype=torch.float32, track_meta=track_meta))
+    steps += augment
+    if not track_meta:
+        removal = [RemoveTumourd(("image", mask), negative_share)] if negative_share else []
+        return Compose([*steps, NetworkInputd("image", channels, mean, std), *removal, *random])
     if channels > 1:
         steps.append(RepeatChanneld("image", channels))
     if mean is not None and std is not None:

@@ -9,7 +9,15 @@ from torch import nn
 
 from monai_kd.distillation import Distiller, TeacherStore
 from monai_kd.distillation.store import fingerprint
-from monai_kd.losses import DistillationLoss, FeatureLoss, LogitKL, Projections
+from monai_kd.losses import (
+    AttentionLoss,
+    DistillationLoss,
+    FeatureLoss,
+    LogitKL,
+    MultiScaleFusionLoss,
+    Projections,
+    WithTeacher,
+)
 
 
 class Counting(nn.Module):
@@ -34,7 +42,7 @@ def images(count: int, seed: int = 0) -> torch.Tensor:
 def distiller(folder, seed: int = 0, tap: str = "layer") -> tuple[Distiller, Counting]:
     teacher = Counting(seed)
     student = nn.Conv2d(1, 1, 3, padding=1)
-    return Distiller(student, teacher, {}, {"f": tap}, TeacherStore(folder)), teacher
+    return Distiller(student, teacher, {}, {"f": tap}, TeacherStore(folder, half=False)), teacher
 
 
 def test_second_time_nothing_is_computed_and_all_is_the_same(tmp_path):
@@ -45,19 +53,114 @@ def test_second_time_nothing_is_computed_and_all_is_the_same(tmp_path):
     for found in (first, again):
         assert torch.equal(found["teacher"], direct["teacher"])
         assert torch.equal(found["teacher_features"]["f"], direct["teacher_features"]["f"])
+    d.store.flush()
     other_run, other_teacher = distiller(tmp_path)
     assert torch.equal(other_run(images(3))["teacher"], direct["teacher"])
     assert other_teacher.seen == 0
 
 
-def test_an_entry_holds_one_image_of_its_batch(tmp_path):
-    """What is saved of a view of a tensor is the whole tensor."""
-    distiller(tmp_path / "alone")[0](images(1))
-    distiller(tmp_path / "batch")[0](images(16))
-    (alone,) = tmp_path.glob("alone/*/*.pt")
-    sizes = [path.stat().st_size for path in tmp_path.glob("batch/*/*.pt")]
-    assert len(sizes) == 16
-    assert max(sizes) == pytest.approx(alone.stat().st_size, rel=0.05)
+def test_entries_of_many_batches_are_one_file_that_holds_no_whole_batches(tmp_path):
+    alone, many = distiller(tmp_path / "alone")[0], distiller(tmp_path / "many")[0]
+    alone(images(1))
+    for start in range(0, 32, 8):
+        many(images(32)[start : start + 8])
+    alone.store.flush()
+    many.store.flush()
+    (one,), (all_of_them,) = (list((tmp_path / name).glob("*/*")) for name in ("alone", "many"))
+    assert all_of_them.stat().st_size == pytest.approx(32 * one.stat().st_size, rel=0.2)
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_float32_is_rounded_to_half_at_once_and_in_later_runs(tmp_path, last):
+    teacher, image = Counting().eval(), images(3)
+    image = image.to(memory_format=torch.channels_last) if last else image
+    exact = Distiller(nn.Conv2d(1, 1, 1), teacher, {}, {"f": "layer"})(image)
+    found = []
+    for _ in range(2):
+        d = Distiller(nn.Conv2d(1, 1, 1), teacher, {}, {"f": "layer"}, TeacherStore(tmp_path))
+        found += [d(image), d(image)]
+        d.store.flush()
+    assert teacher.seen == 2 * 3  # once to compare with, once for the store
+    for each in found:
+        for value, expected in (
+            (each["teacher"], exact["teacher"]),
+            (each["teacher_features"]["f"], exact["teacher_features"]["f"]),
+        ):
+            assert value.dtype is torch.float32
+            torch.testing.assert_close(value, expected, rtol=2**-11, atol=3e-8)
+        assert torch.equal(each["teacher"], found[0]["teacher"])
+        assert torch.equal(each["teacher_features"]["f"], found[0]["teacher_features"]["f"])
+
+
+def test_values_that_half_precision_lacks_are_kept(tmp_path):
+    store = TeacherStore(tmp_path)
+    large = torch.tensor([[1e5, 1.0], [3.0, 2.0]])
+    for _ in range(2):
+        found, _features = store.answer("t", images(2), lambda _image: (large, {}))
+        assert torch.equal(found, large)
+
+
+def test_layout_of_features_is_kept(tmp_path):
+    d = Distiller(nn.Conv2d(1, 1, 1), Counting(), {}, {"f": "layer"}, TeacherStore(tmp_path))
+    d.to(memory_format=torch.channels_last)
+    image = images(2).to(memory_format=torch.channels_last)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        exact = Distiller(d.student, d.teachers["teacher"], {}, {"f": "layer"})(image)["teacher_features"]["f"]
+        for _ in range(2):
+            found = d(image)["teacher_features"]["f"]
+            assert torch.equal(found, exact)
+            assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_runs_of_different_layouts_share_a_folder(tmp_path):
+    store, image = TeacherStore(tmp_path), images(2)
+    features = torch.randn(2, 3, 4, 5).bfloat16()
+    for row, layout in enumerate((torch.contiguous_format, torch.channels_last)):
+        given = {"f": features[row : row + 1].to(memory_format=layout)}
+        store.answer("t", image[row : row + 1], lambda _image, given=given: (torch.zeros(1, 1), given))
+    found = store.answer("t", image, lambda _image: 1 / 0)[1]["f"]
+    assert torch.equal(found.bfloat16(), features)
+
+
+def test_features_are_kept_at_the_size_that_the_terms_need(tmp_path):
+    loss = DistillationLoss({"f": MultiScaleFusionLoss((1, 2))}, {"f": 1.0}, Projections({"f": (2, 4)}))
+    student = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(2, 1, 1))
+    shapes = {"f": (2, 2, 8, 8)}, {"f": (2, 4, 8, 8)}
+    sizes = loss.feature_sizes(*shapes)
+    assert sizes == {"f": (2, 2)}
+    stored = Distiller(student, Counting(), {"f": "0"}, {"f": "layer"}, TeacherStore(tmp_path, half=False), None, sizes)
+    plain = Distiller(student, Counting(), {"f": "0"}, {"f": "layer"})
+    for _ in range(2):
+        outputs = stored(images(2))
+        assert outputs["teacher_features"]["f"].shape == (2, 4, 2, 2)
+        torch.testing.assert_close(loss(outputs).total, loss(plain(images(2))).total)
+
+
+@pytest.mark.parametrize(
+    ("terms", "student", "teacher", "expected"),
+    [
+        ([FeatureLoss()], (8, 8), (16, 4), (8, 4)),  # the smaller map
+        ([MultiScaleFusionLoss((1, 2, 4))], (16, 16), (32, 32), (4, 4)),
+        ([MultiScaleFusionLoss((1, 2, 3))], (12, 12), (12, 12), (12, 12)),  # not one from the other
+        ([MultiScaleFusionLoss((1, 4))], (10, 10), (10, 10), (10, 10)),  # windows that overlap
+        ([MultiScaleFusionLoss((1, 4)), FeatureLoss()], (16, 16), (16, 16), (16, 16)),
+        ([WithTeacher(MultiScaleFusionLoss((1, 4)), "a")], (16, 16), (16, 16), (4, 4)),
+        ([nn.BCEWithLogitsLoss(), LogitKL(), AttentionLoss()], (8, 8), (16, 16), (8, 8)),
+    ],
+)
+def test_sizes_that_terms_need(terms, student, teacher, expected):
+    named = {str(number): term for number, term in enumerate(terms)}
+    loss = DistillationLoss(named, dict.fromkeys(named, 1.0))
+    assert loss.feature_sizes({"f": (2, 3, *student)}, {"f": (2, 3, *teacher)}) == {"f": expected}
+
+
+def test_outputs_of_other_teachers_are_named(tmp_path, caplog):
+    for seed in (0, 1):
+        d = distiller(tmp_path, seed)[0]
+        d(images(2))
+        d.store.flush()
+    assert "also holds 0.00 GB of other teachers" in caplog.text
+    assert caplog.text.count("also holds") == 1
 
 
 def test_known_and_new_images_of_a_batch_keep_their_places(tmp_path):
@@ -131,7 +234,7 @@ def test_precision_is_part_of_the_key_and_kept(tmp_path):
 
 def test_two_teachers_do_not_share_entries(tmp_path):
     teachers = {"a": Counting(0), "b": Counting(1)}
-    d = Distiller(nn.Conv2d(1, 1, 1), teachers, store=TeacherStore(tmp_path))
+    d = Distiller(nn.Conv2d(1, 1, 1), teachers, store=TeacherStore(tmp_path, half=False))
     d(images(2))
     found = d(images(2))
     assert all(teacher.seen == 2 for teacher in teachers.values())
@@ -153,13 +256,14 @@ def test_gradients_from_stored_features_reach_student_and_projection(tmp_path):
         assert all(parameter.grad.abs().sum() > 0 for parameter in parameters)
 
 
-def test_damaged_entry_is_one_clear_error(tmp_path):
+def test_damaged_file_is_one_clear_error(tmp_path):
     d, _ = distiller(tmp_path)
     d(images(1))
-    (entry,) = tmp_path.rglob("*.pt")
-    entry.write_bytes(entry.read_bytes()[:100])
-    with pytest.raises(ValueError, match=rf"{entry.name} can't be read"):
-        d(images(1))
+    d.store.flush()
+    (file,) = tmp_path.glob("*/*")
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match=rf"{file.name} can't be read"):
+        distiller(tmp_path)[0](images(1))
 
 
 def test_fingerprint_is_of_the_network_and_not_of_what_it_saw():

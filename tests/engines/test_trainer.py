@@ -183,7 +183,7 @@ def test_autocast_on_the_cpu(amp):
     )
     trainer = train(parts, batches(1), amp=amp)
     half = torch.bfloat16 if amp else torch.float32
-    assert seen == {"student": [half], "teacher": [half], "loss": [torch.float32] * 4}
+    assert seen == {"student": [half], "teacher": [half], "loss": [half] + [torch.float32] * 3}
     assert trainer.scaler is None  # bfloat16 has the range of float32
     assert all(p.dtype is torch.float32 and p.grad.isfinite().all() for p in parts.student.parameters())
 
@@ -302,3 +302,15 @@ def test_deep_supervision(distilled):
     for found, expected in zip(network.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(found.grad, expected.grad)
     assert trainer.state.output[0]["pred"].shape == (1, 8, 8)
+
+
+def test_fused_optimiser_is_the_same_but_for_rounding():
+    weights = []
+    for fused in (False, True):
+        network = small(3, 0)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=0.01, weight_decay=1e-4, fused=fused)
+        loss = DistillationLoss({"bce": nn.BCEWithLogitsLoss()}, {"bce": 1.0})
+        train(SimpleNamespace(distiller=network, loss=loss, optimizer=optimizer), batches(5))
+        weights.append(network.state_dict())
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-4, atol=1e-5, msg=name)

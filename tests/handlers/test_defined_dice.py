@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from ignite.engine import Engine
+from monai.metrics import DiceMetric
 
 from monai_kd.handlers import DefinedDice, not_worse
 
@@ -41,3 +42,16 @@ def test_comparison_of_numbers_is_that_of_monai(best):
 
 def test_the_last_of_undefined_ones_is_kept():
     assert not_worse(math.nan, math.nan)
+
+
+@pytest.mark.parametrize("background", [True, False])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_dice_of_each_mask_is_that_of_monai(channels, background):
+    generator = torch.Generator().manual_seed(0)
+    pred, label = ((torch.rand(6, channels, 5, 7, generator=generator) > 0.6).float() for _ in range(2))
+    label[0] = 0
+    pred[1] = 0
+    found, expected = DefinedDice(background).metric_fn, DiceMetric(include_background=background)
+    for metric in (found, expected):
+        metric(list(pred), list(label))
+    assert torch.equal(found.get_buffer().nan_to_num(-1), expected.get_buffer().nan_to_num(-1))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from monai_kd.losses.target import target_masks
+from monai_kd.losses.target import _compared, target_masks
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float32])
@@ -29,3 +29,11 @@ def test_masks_are_taken_as_they_are(activation, dtype):
 
 def test_half_precision_of_the_logits_is_not_that_of_the_masks():
     assert target_masks(torch.ones(1, 1, 4), torch.zeros(1, 1, 4).half(), "sigmoid").dtype is torch.float32
+
+
+def test_compared_without_a_question_to_the_device():
+    label = torch.tensor([[[2.0, 0, 1, 0]]])
+    assert torch.equal(_compared(label, 3, torch.float32), target_masks(label, torch.zeros(1, 3, 4), "softmax"))
+    assert _compared(torch.tensor([[[2.0, 3.0, 0.5]]]), 3, torch.float32).isnan().any(dim=1).tolist() == [
+        [False, True, True]
+    ]
