@@ -114,7 +114,7 @@ def test_a_file_that_fails_with_others_fails_alone(tmp_path, segment, monkeypatc
 
     original = Brightness.forward
     monkeypatch.setattr(Brightness, "forward", little_memory)
-    rows = segment(tmp_path)
+    rows = segment(tmp_path, batch_size=16)
     assert calls == [3, 1, 1, 1]
     assert [rows[f"{name}.png"]["status"] for name in "abc"] == ["ok", "failed", "ok"]
     assert "3 slices together failed" in caplog.text

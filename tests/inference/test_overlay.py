@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 from scipy.ndimage import binary_fill_holes
+from skimage.measure import label
 from skimage.morphology import dilation, erosion
 
 from monai_kd.inference import overlay
@@ -106,6 +107,15 @@ def test_the_largest_slice_of_a_volume_is_among_twelve(monkeypatch):
     assert drawn == sorted(drawn)
     assert {3, 7, 39} <= set(drawn)
     assert picture.width == 4 * 320 + 3 * 6
+
+
+def test_every_part_is_outlined_whatever_its_size():
+    mask = np.zeros((64, 64), np.uint8)
+    mask[::4, ::4] = 1
+    mask[40:60, 40:60] = 1
+    picture = overlay_picture(np.zeros((64, 64)), UPRIGHT, mask, mask.astype(float))
+    drawn = colour(picture, "#ff5252")
+    assert label(drawn, connectivity=2, return_num=True)[1] == label(mask, connectivity=2, return_num=True)[1]
 
 
 def test_without_a_tumour_the_slice_that_came_nearest_is_drawn():
