@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from monai.utils.enums import CommonKeys as Keys
+from PIL import Image
 
 from data_prep.limits import MAX_PIXELS
 
@@ -22,12 +22,12 @@ from .file_report import UNSUPPORTED
 from .inputs import InputImage
 from .masks import mask_path, write_mask
 from .measures import finding_columns, masks_and_probabilities, telling_slice, told_absence, told_lesions, told_size
-from .overlay import overlay_figure
+from .overlay import overlay_picture
 from .system_errors import UNWRITTEN, system_reason
 
 __all__ = ["Examined", "columns", "examine"]
 
-DPI, JPEG_QUALITY = 90, 88
+JPEG_QUALITY = 88
 
 
 @dataclass
@@ -139,7 +139,7 @@ def _examined(
     shown = masks if len(masks) > 1 else masks[0]
     return Examined(
         {**chosen, **{_renamed(name): value for name, value in found.items()}},
-        _embedded(overlay_figure(pixels, meta, shown, probability, mask_names=mask_names)),
+        _embedded(overlay_picture(pixels, meta, shown, probability, mask_names=mask_names)),
         {name: chosen[f"p_{name}"] for name in classes.class_names},
         dict(sorted(votes.items(), key=lambda vote: -vote[1])),
         {name: told_size(found, f"_{name}") for name in mask_names if found.get(f"tumour_{name}") == "yes"},
@@ -155,7 +155,7 @@ def _failed(image: InputImage, error: OSError, what: str, read: Sequence[str] | 
     return Examined({"file": image.label, "status": "failed", "reason": f"{what}: {reason}"})
 
 
-def _embedded(figure: Figure) -> str:
+def _embedded(picture: Image.Image) -> str:
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=DPI, format="jpeg", pil_kwargs={"quality": JPEG_QUALITY})
+    picture.convert("RGB").save(buffer, "jpeg", quality=JPEG_QUALITY)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -19,7 +19,6 @@ from monai_kd.inference import DropSmallAreasd, Findings, InputFiles, measure, r
 from monai_kd.inference.dicom_seg import write_dicom_seg
 from monai_kd.inference.findings import COLUMNS, finding_columns, measure_classes
 from monai_kd.inference.masks import MaskWriter, write_mask
-from monai_kd.inference.overlay import overlay_figure
 from monai_kd.plots import class_colours
 
 NAMES = ["meningioma", "glioma", "pituitary"]
@@ -155,19 +154,6 @@ def test_dicom_has_a_segment_for_each_class(tmp_path):
             [instance], segment_numbers=[number], assert_missing_frames_are_empty=True
         )
         np.testing.assert_array_equal(frames[0, ..., 0], masks[number - 1].T)
-
-
-def test_overlay_names_the_classes_in_their_colours():
-    image, meta = np.zeros((64, 64)), {"affine": np.diag([-1.0, -1.0, 1, 1]), "spacing": [1, 1, 1]}
-    masks = np.stack([pattern().T, pattern().T[::-1], np.zeros((64, 64), bool)])
-    figure = overlay_figure(image, meta, masks, masks.max(axis=0).astype(float), mask_names=NAMES)
-    drawn = [each.get_edgecolor()[0][:3] for each in figure.axes[0].collections]
-    np.testing.assert_allclose(drawn, [to_rgb(colour) for colour in class_colours(3)[:2]])
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == NAMES
-    alone = overlay_figure(image, meta, masks[0], masks[0].astype(float))
-    assert not alone.legends
-    np.testing.assert_allclose(alone.axes[0].collections[0].get_edgecolor()[0][:3], to_rgb("#ff5252"))
 
 
 def test_findings_say_the_size_of_each_class(tmp_path):

@@ -121,19 +121,24 @@ def test_a_file_without_suffix_is_recognised_by_its_mark(inputs, segment, monkey
     assert openings.dicom_pixels == {"IM0001": 1}
 
 
-def test_one_source_is_in_memory_at_a_time(inputs, segment, monkeypatch):
-    read, alive = [], []
+def test_what_is_in_memory_while_a_file_is_read(inputs, segment, monkeypatch):
+    """At most one volume, and twice as many slices as go through the network together."""
+    read = []
     original = SliceReader.source
 
     def source(self, paths):
-        alive.append(sum(reference() is not None for reference in read))
+        alive = [found.pixels.shape for reference in read if (found := reference()) is not None]
+        volumes = [shape for shape in alive if len(shape) == 3 and shape[2] > 1]
+        assert not volumes
+        assert len(alive) <= 4
         found = original(self, paths)
         read.append(weakref.ref(found))
         return found
 
     monkeypatch.setattr(SliceReader, "source", source)
-    segment(inputs, overlays=True, dicom_seg=True)
-    assert alive == [0] * 6
+    rows = segment(inputs, overlays=True, dicom_seg=True, batch_size=2)
+    assert {row["status"] for row in rows.values()} == {"ok"}
+    assert len(read) == 6
 
 
 def test_outputs_do_not_depend_on_workers(inputs, tmp_path, segment):

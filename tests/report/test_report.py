@@ -29,7 +29,6 @@ from students import CLASS_NAMES, SIZE, classification_student, segmentation_stu
 from data_prep.lock import only_writer
 from monai_kd.__main__ import main
 from monai_kd.inference import examine, read_source
-from monai_kd.inference.overlay import overlay_figure
 from monai_kd.io.checkpoints import save_checkpoint
 from monai_kd.io.table import read_table
 from monai_kd.networks import create_backbone
@@ -533,18 +532,6 @@ def test_help_is_quick():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip().endswith("set()")
     assert "--classification" in done.stdout
-
-
-def test_the_largest_slice_is_drawn():
-    mask = np.zeros((8, 8, 40), np.uint8)
-    mask[2:4, 2:4, 3:] = 1
-    mask[2:6, 2:6, 7] = 1
-    meta = {"affine": np.diag([-1.0, -1.0, 1.0, 1.0]), "spacing": np.ones(3)}
-    figure = overlay_figure(np.random.default_rng(0).random(mask.shape), meta, mask, mask.astype(float))
-    drawn = [int(axes.get_title().removeprefix("slice ")) for axes in figure.axes]
-    assert len(drawn) == len(set(drawn)) == 12
-    assert drawn == sorted(drawn)
-    assert {3, 7, 39} <= set(drawn)
 
 
 def test_a_name_that_is_no_text(students, tmp_path, capsys):
