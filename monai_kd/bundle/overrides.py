@@ -10,7 +10,9 @@ from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
 
 from ..config import CHECKED, check_settings, install_short_errors, literal, refuse_unknown
-from .workflow import running
+from .loaded import NETWORK, loaded_network
+from .running import root
+from .workflow import loading, running
 
 __all__ = ["PATHS", "accept_overrides"]
 
@@ -32,16 +34,24 @@ def accept_overrides() -> None:
     where a config file has it.
     From Python, a path that begins with ``$`` or ``@`` is an expression, see `monai_kd.config.literal`.
 
+    For ``monai.bundle.load``, which needs the network alone, ``network_def`` becomes the trained network with its
+    weights, see `loaded_network`, and no other setting is evaluated: that would make phantoms.
+
     Call it first in ``initialize``.
 
     Raises:
         ValueError: an override is not an id of the config, the message lists the most similar ids; it has a value that
-            is refused by `check_settings`, before what depends on it is; or a path is ``~name`` and there is no user of
-            this name.
+            is refused by `check_settings`, before what depends on it is; a path is ``~name`` and there is no user of
+            this name; or as `loaded_network`.
     """
     install_short_errors()
     run = running()
     if run.parser is None or not run.config_files:
+        return
+    if (checkpoint := loading()) is not None:
+        run.parser[NETWORK] = loaded_network(checkpoint, root(), run.overrides)
+        run.parser["settings"] = {}
+        run.parser.parse(reset=True)
         return
     known = ConfigParser()
     known.read_config(list(run.config_files))

@@ -13,6 +13,7 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from ..config import build_network, literal
+from ..io.checkpoints import load_weights
 from ..metrics import PresenceRule
 from ..transforms import ACTIVATIONS, IMAGENET_MEAN, IMAGENET_STD
 from .settings import training_settings
@@ -126,13 +127,25 @@ def trained_settings(checkpoint: str | Path, bundle_root: str | Path | None = No
     return settings
 
 
-def trained_network(settings: Mapping[str, Any]) -> nn.Module:
-    """The network of `trained_settings`, without its weights.
+def trained_network(settings: Mapping[str, Any], checkpoint: str | Path | None = None) -> nn.Module:
+    """The network of `trained_settings`.
+
+    Args:
+        settings: of the checkpoint.
+        checkpoint: weights to load strictly. Where there is no such file, which is logged as a warning, the weights are
+            random, so that a config can be inspected. ``None``: random weights.
 
     Raises:
         UntrustedNetwork: the network is not one of MONAI or of this package; see `build_network`.
+        ValueError: the weights do not fit the network.
     """
-    return build_network(settings["network_def"], trusted=False)
+    network = build_network(settings["network_def"], trusted=False)
+    if checkpoint is None:
+        return network
+    if not Path(checkpoint).expanduser().is_file():
+        logger.warning("there is no checkpoint %s: the weights of the network are RANDOM.", checkpoint)
+        return network
+    return load_weights(network, checkpoint)
 
 
 def volume_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.utils import ensure_tuple
 
-__all__ = ["ARGUMENTS", "Running", "Workflow", "running"]
+__all__ = ["ARGUMENTS", "Running", "Workflow", "loading", "running"]
 
 # Arguments of MONAI's commands that are passed together with the overrides.
 ARGUMENTS = frozenset(
@@ -87,10 +87,25 @@ def running() -> Running:
     """The run whose config is being evaluated; of configs that are evaluated within each other, the innermost one.
 
     A `Workflow` records it. For MONAI's own commands and workflows it is found on the call stack, in the local
-    variables of the functions of ``monai.bundle`` that evaluate the config. No other code inspects the stack.
+    variables of the functions of ``monai.bundle`` that evaluate the config. Only this function and `loading` inspect
+    the stack.
     """
     recorded, found = _evaluated.get(), _from_stack()
     return found if recorded is None or found.parser not in (None, recorded.parser) else recorded
+
+
+def loading() -> Path | None:
+    """The checkpoint that ``monai.bundle.load`` is loading into the network of the config that is being evaluated.
+
+    ``None`` when the config is evaluated for anything else. MONAI's function does not pass the checkpoint on to the
+    config, so that it is found on the call stack.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "monai.bundle.scripts" and frame.f_code.co_name == "load":
+            return Path(frame.f_locals["full_path"])
+        frame = frame.f_back
+    return None
 
 
 def _from_stack() -> Running:

@@ -87,7 +87,12 @@ def write_dicom_seg(
             # (slices, rows, columns, segments), of one segment without the last axis
             frames = volumes.transpose(3, 2, 1, 0).astype(np.uint8)
             frames = frames[..., 0] if len(volumes) == 1 else frames
-            segmentation = _segmentation(frames, slices, algorithm, mask_names)
+            whole = _object_of(slices)
+            segmentation = _segmentation(frames, slices if whole is None else [whole], algorithm, mask_names)
+            if whole is not None:
+                _refer_to_frames(segmentation, slices)
+        except NoSegmentation:
+            raise
         except Exception as error:
             # One strange header must not end a run over many, and the message may quote it.
             kind = type(error).__name__
@@ -134,6 +139,38 @@ def _completed(data: Dataset) -> Dataset:
         for name in missing:
             setattr(data, name, "")
     return data
+
+
+def _object_of(slices: Sequence[Any]) -> Any:
+    """The enhanced object that the frames are of, with these alone; ``None`` for slices in files of their own.
+
+    highdicom takes no object in which several frames, such as those of two phases, are at one position.
+    """
+    parents = {id(each.parent): each.parent for each in slices if hasattr(each, "parent")}
+    if not parents:
+        return None
+    if len(parents) > 1:
+        raise NoSegmentation("no DICOM SEG: the frames of the volume are in several enhanced objects")
+    (parent,) = parents.values()
+    completed = _completed(parent)
+    source = Dataset()
+    source.file_meta = completed.file_meta
+    for element in completed:
+        source.add(element)
+    # Not by assignment, which would change the elements of the object itself.
+    groups = completed.PerFrameFunctionalGroupsSequence
+    source.add_new("PerFrameFunctionalGroupsSequence", "SQ", [groups[each.index] for each in slices])
+    source.add_new("NumberOfFrames", "IS", len(slices))
+    return source
+
+
+def _refer_to_frames(segmentation: Any, slices: Sequence[Any]) -> None:
+    """Refer to frames by their numbers in the whole object."""
+    for groups in segmentation.PerFrameFunctionalGroupsSequence:
+        for derivation in groups.get("DerivationImageSequence", ()):
+            for source in derivation.SourceImageSequence:
+                if "ReferencedFrameNumber" in source:
+                    source.ReferencedFrameNumber = slices[int(source.ReferencedFrameNumber) - 1].index + 1
 
 
 def _label(name: str) -> str:

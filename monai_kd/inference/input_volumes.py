@@ -20,7 +20,7 @@ class InputVolumes(InputFiles):
     A file belongs to the channel whose name its own ends with, whatever the case: ``flair.nii.gz``,
     ``BraTS20_001_flair.nii.gz`` and ``case7-FLAIR.nii`` to ``flair``. What comes before tells the images of a folder
     apart. In a folder with such files others are left out, logged as a warning; in one without, each file is an image
-    with all its channels.
+    with all its channels. Of a network with one channel, the images are those of `InputFiles`.
 
     Args:
         path: file or folder, or ``None``.
@@ -35,7 +35,7 @@ class InputVolumes(InputFiles):
     def _grouped(self, files: list[Path]) -> list[InputImage]:
         assert self.path is not None
         if self.path.is_file() or len(self.modalities) == 1:
-            return [InputImage((file,), self._relative(file)) for file in files]
+            return super()._grouped(files)
         groups: dict[tuple[Path, str], dict[str, Path]] = defaultdict(dict)
         others: list[Path] = []
         for file in files:

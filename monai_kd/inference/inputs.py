@@ -11,7 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..io.dicom import series_of
+from ..io.dicom import series_and_volumes
+from ..io.dicom_frames import file_and_volume
 from ..io.kinds import SUFFIXES, kind_of
 
 __all__ = ["InputFiles", "InputImage", "stem_of"]
@@ -25,8 +26,9 @@ class InputImage:
     """One slice or volume.
 
     Attributes:
-        paths: its file, or the files of its DICOM series.
-        label: the file, or the folder of the series, relative to the input folder.
+        paths: its file, or the files of its DICOM series; of a volume in an enhanced DICOM object the path that names
+            it, ``exam.dcm/phase-2``.
+        label: the file, or the folder of the series, relative to the input folder; of a volume that path.
         name: what its outputs are called, with their folder, relative to the output folder, without suffix.
     """
 
@@ -42,7 +44,8 @@ class InputFiles(Sequence):
     items, so that a config can be looked at before it has an input.
 
     Folders are searched with all that is in them. Files that belong to one DICOM series and lie in one folder are one
-    volume. Hidden files, and the output folder when it lies inside, are left out.
+    volume; a multi-frame file is as many as it has stacks and phases. Hidden files, and the output
+    folder when it lies inside, are left out.
 
     Args:
         path: file or folder, or ``None``.
@@ -139,15 +142,19 @@ class InputFiles(Sequence):
         """Put the files of a series together."""
         images, groups = [], defaultdict(list)
         for file in files:
-            # A file given by itself is a slice by itself, whatever lies beside it.
-            series = series_of(file) if self._given.is_dir() and self._kinds[file] == "dicom" else None
-            if series is None:
+            series, volumes = series_and_volumes(file) if self._kinds[file] == "dicom" else (None, [])
+            if volumes:
+                label = self._relative(file)
+                named = ((path, file_and_volume(path)[1]) for path in volumes)
+                images += [InputImage((path,), f"{label}/{volume}" if volume else label) for path, volume in named]
+            elif series is None or not self._given.is_dir():
+                # A file given by itself is a slice by itself, whatever lies beside it.
                 images.append(InputImage((file,), self._relative(file)))
             else:
                 groups[file.parent, series].append(file)
-        volumes = Counter(folder for (folder, _), members in groups.items() if len(members) > 1)
+        several = Counter(folder for (folder, _), members in groups.items() if len(members) > 1)
         for (folder, _), members in groups.items():
-            alone = len(members) > 1 and volumes[folder] == 1
+            alone = len(members) > 1 and several[folder] == 1
             images.append(InputImage(tuple(members), self._relative(folder if alone else members[0])))
         return images
 
@@ -172,16 +179,23 @@ def _shortened(name: str) -> str:
     return f"{folder}{slash}{cut}-{digest}"
 
 
+def _stem_and_volume(image: InputImage) -> tuple[str, str]:
+    """What the outputs of an image are called, and what is added for a volume of a file."""
+    _, volume = file_and_volume(image.paths[0])
+    return (stem_of(image.label.removesuffix(f"/{volume}")), f"_{volume}") if volume else (stem_of(image.label), "")
+
+
 def _named(images: list[InputImage]) -> list[InputImage]:
     """Name outputs by the stem of the file, cut where it is too long; by the suffix too, where two share a stem."""
     # Some file systems take A.png and a.png for the same.
-    shared = Counter(stem_of(image.label).lower() for image in images)
+    shared = Counter("".join(_stem_and_volume(image)).lower() for image in images)
     taken: set[str] = set()
     named = []
     for image in images:
-        stem = stem_of(image.label)
-        if shared[stem.lower()] > 1:
-            stem += image.label[len(stem) :].replace(".", "_")
+        stem, volume = _stem_and_volume(image)
+        if shared[(stem + volume).lower()] > 1:
+            stem += image.label.removesuffix(f"/{volume[1:]}")[len(stem) :].replace(".", "_")
+        stem += volume
         name, number = _shortened(stem), 1
         while name.lower() in taken:
             number += 1

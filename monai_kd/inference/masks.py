@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from monai.data import FolderLayoutBase, ImageWriter, MetaTensor
 from monai.utils import convert_to_numpy
+from nibabel.affines import voxel_sizes
 from PIL import Image
 
 from ..io.atomic import atomic_write
@@ -155,6 +156,9 @@ class MaskWriter(ImageWriter):
             # Both codes, or viewers that look at the other one see no geometry.
             image.set_sform(image.affine, code="scanner")
             image.set_qform(image.affine, code="scanner")
+            if image.ndim == 2:
+                # nibabel sets the spacing of axes that an array does not have to 1, whatever the affine says.
+                image.header["pixdim"][3] = voxel_sizes(image.affine)[2]
         # No time in the packed file: equal masks give equal bytes.
         return gzip.compress(image.to_bytes(), compresslevel=6, mtime=0) if packed else image.to_bytes()
 
@@ -200,4 +204,7 @@ def _with_header_of(original: Any, mask: np.ndarray) -> Any:
     header.set_data_dtype(np.uint8)
     # A slice along another axis than the last was turned when it was read.
     mask = np.moveaxis(mask, 2, slice_axis(original.get_data_shape())) if mask.ndim > 2 else mask
-    return IMAGES[type(original)](mask, None, header)
+    image = IMAGES[type(original)](mask, None, header)
+    # Of a slice with two axes, nibabel sets the spacing between slices to 1, and the affine has another.
+    image.header["pixdim"] = original["pixdim"]
+    return image

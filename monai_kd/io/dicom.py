@@ -13,12 +13,22 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from data_prep.limits import MAX_PIXELS, TooLarge, check_bytes, check_pixels
-from data_prep.regular import check_regular
 
-from .dicom_pixels import META_START, dicom_pixels, opened_dicom, quietly
+from .dicom_frames import PIXELS, chosen_volume, file_and_volume, frames_of, is_enhanced
+from .dicom_headers import is_dicom, series_and_volumes, series_of
+from .dicom_pixels import dicom_pixels, opened_dicom, quietly
 from .unreadable import UnreadableImage
 
-__all__ = ["dicom_slices", "is_dicom", "quietly", "read_slices", "series_of", "uneven_positions", "unplaced"]
+__all__ = [
+    "dicom_slices",
+    "is_dicom",
+    "quietly",
+    "read_slices",
+    "series_and_volumes",
+    "series_of",
+    "uneven_positions",
+    "unplaced",
+]
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # An empty modality is accepted, because de-identification may have removed it.
@@ -27,7 +37,6 @@ MODALITIES = ("MR", "")
 GAP_TOLERANCE = 0.1
 # Of the orthonormality of the axes, because direction cosines in headers are rounded.
 ORIENTATION_TOLERANCE = 0.01
-PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 # What is read of a header, apart from patient and study.
 USED = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "PatientID"),
@@ -35,26 +44,6 @@ USED = (
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SpacingBetweenSlices", "SliceThickness"),
     *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
 )
-
-
-def is_dicom(path: str | Path) -> bool:
-    """Whether the file has the prefix ``DICM`` of DICOM files, whatever its name is."""
-    try:
-        check_regular(path)
-        with open(path, "rb") as file:
-            return file.read(META_START)[128:] == b"DICM"
-    except OSError:
-        return False
-
-
-def series_of(path: str | Path) -> str | None:
-    """The SeriesInstanceUID of a file; ``None`` when it has none or can't be read."""
-    try:
-        with quietly(), opened_dicom(Path(path), MAX_PIXELS) as (stream, _):
-            header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
-            return str(header.get("SeriesInstanceUID", "")) or None
-    except Exception:  # Damaged headers raise many types; the error is reported when the whole file is read.
-        return None
 
 
 def read_slices(slices: Sequence[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -79,6 +68,10 @@ def read_slices(slices: Sequence[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarr
         for name in PIXELS:
             if name in each:
                 del each[name]
+    for parent in {id(each.parent): each.parent for each in slices if hasattr(each, "parent")}.values():
+        for name in PIXELS:
+            if name in parent:
+                del parent[name]
     return np.stack(decoded, axis=-1), *_geometry(slices)
 
 
@@ -95,22 +88,25 @@ def dicom_slices(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS) -> l
     """The data sets of one series, checked and in the order of their positions; each file is opened once.
 
     Args:
-        paths: files of one series, in any order; or one folder that holds one series, whose headers are read before.
+        paths: files of one series, in any order; one folder that holds one series, whose headers are read before; or a
+            volume of an enhanced object, see `file_and_volume`.
         max_pixels: how many there may be in all slices together, by their headers.
 
     Raises:
-        UnreadableImage: a file is damaged, no image, of another modality than MR, in colour or multi-frame; or the
-            slices do not make one volume of one patient. Pixels are not decoded.
+        UnreadableImage: a file is damaged, no image, of another modality than MR, in colour, a mosaic, or multi-frame
+            without the positions of its frames; it holds several volumes, and none is named; or the slices do not make
+            one volume of one patient. Pixels are not decoded.
         TooLarge: there are more pixels.
     """
     slices, pixels, size = [], 0, 0
-    for file in _files(paths):
+    for path in _files(paths):
+        file, volume = file_and_volume(path)
         data = _checked(file, max_pixels)
         size += data.bytes_unpacked
         check_bytes(size, max_pixels)
-        pixels += abs(int(data.get("Rows") or 0) * int(data.get("Columns") or 0))
+        pixels += abs(int(data.get("Rows") or 0) * int(data.get("Columns") or 0) * data.frames)
         check_pixels(pixels, max_pixels)
-        slices.append(data)
+        slices += chosen_volume(_frames(data), volume) if is_enhanced(data) else [data]
     return _sorted(slices) if len(slices) > 1 else slices
 
 
@@ -131,7 +127,7 @@ def _checked(file: Path, max_pixels: int) -> Any:
         with quietly(), opened_dicom(file, max_pixels) as (stream, size):
             data = pydicom.dcmread(stream)
             directory = data.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
-            functional_groups = "SharedFunctionalGroupsSequence" in data or "PerFrameFunctionalGroupsSequence" in data
+            kinds = [_code(each) for each in data.get("ImageType") or ()]
             colours = int(data.get("SamplesPerPixel", 1))
             frames = int(data.get("NumberOfFrames", 1) or 1)
             photometric = _code(data.get("PhotometricInterpretation", "MONOCHROME2"))
@@ -163,12 +159,27 @@ def _checked(file: Path, max_pixels: int) -> Any:
         raise UnreadableImage(f"{file.name} is of modality {modality}; the networks are trained on MR only")
     if colours != 1 or not photometric.startswith("MONOCHROME"):
         raise UnreadableImage(f"{file.name} is a colour image ({photometric}); grey slices are expected")
-    if frames != 1:
-        raise UnreadableImage(f"{file.name} is multi-frame ({frames} frames); export it as one file per slice")
-    if functional_groups:
-        raise UnreadableImage(f"{file.name} is an enhanced multi-frame object; export it as one file per slice")
-    data.source_name, data.bytes_unpacked = file.name, size
+    if "MOSAIC" in kinds:
+        raise UnreadableImage(
+            f"{file.name} is a Siemens mosaic, whose slices are tiles of one picture: convert it with dcm2niix"
+        )
+    if frames != 1 and not is_enhanced(data):
+        raise UnreadableImage(
+            f"{file.name} is multi-frame ({frames} frames) without the positions of its frames; export it as one file "
+            "per slice"
+        )
+    data.source_name, data.bytes_unpacked, data.frames = file.name, size, abs(frames)
     return data
+
+
+def _frames(data: Any) -> list[Any]:
+    try:
+        with quietly():
+            return frames_of(data)
+    except (UnreadableImage, MemoryError):
+        raise
+    except Exception as error:  # as in `_checked`
+        raise UnreadableImage(f"the header of {data.source_name} can't be read ({type(error).__name__})") from None
 
 
 def _code(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import struct
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -112,15 +113,20 @@ def dicom_pixels(data: Any) -> np.ndarray:
     The Modality LUT is applied, or rescale slope and intercept; MONOCHROME1, where bright means low, is inverted.
 
     Args:
-        data: pydicom's data set; its attribute ``source_name`` is the file name for messages.
+        data: pydicom's data set; its attribute ``source_name`` is the file name for messages. The pixels of a frame
+            are those of its ``parent``, which are decoded once, see `monai_kd.io.dicom_frames.frames_of`.
 
     Raises:
         UnreadableImage: the pixels are damaged, or compressed in a way that can't be decoded.
     """
-    _check_codestream(data)
+    parent = getattr(data, "parent", None)
+    _check_codestream(data if parent is None else parent)
     try:
         with quietly():
-            image = _values(data, np.asarray(data.pixel_array))
+            stored = np.asarray(data.pixel_array if parent is None else parent.pixel_array)
+            if parent is not None:
+                stored = stored.reshape(-1, *stored.shape[-2:])[data.index]
+            image = _values(data, stored)
             inverted = data.PhotometricInterpretation == "MONOCHROME1"
             shifted = int(data.get("HighBit", data.BitsStored - 1)) != data.BitsStored - 1
     except MemoryError:
@@ -170,11 +176,32 @@ def _compressed(data: Any) -> UID | None:
 
 def _check_codestream(data: Any) -> None:
     """Refuse compressed pixels whose own size differs from that in the header: decoders use the former."""
-    if _compressed(data) is None or not isinstance(data.get("PixelData"), bytes):
+    if _compressed(data) is None or not isinstance(data.get("PixelData"), bytes) or hasattr(data, "sizes_checked"):
         return
-    size = size_of(frame_of(data.PixelData))
-    if size is not None and size != (data.get("Rows"), data.get("Columns"), 1):
-        raise UnreadableImage(f"the compressed pixels of {data.source_name} are of another size than its header says")
+    frames = int(data.get("NumberOfFrames", 1) or 1)
+    streams = [frame_of(data.PixelData)] if frames == 1 else _codestreams(data.PixelData, frames)
+    for stream in streams:
+        size = size_of(stream)
+        if size is not None and size != (data.get("Rows"), data.get("Columns"), 1):
+            raise UnreadableImage(
+                f"the compressed pixels of {data.source_name} are of another size than its header says"
+            )
+    data.sizes_checked = True
+
+
+def _codestreams(pixel_data: bytes, frames: int) -> Iterator[bytes]:
+    """The codestream of each frame; of damaged pixel data as many as can be found, as decoders report the rest."""
+    try:
+        try:
+            from pydicom.encaps import generate_frames
+        except ImportError:  # pydicom 2, which MONAI Label needs
+            from pydicom.encaps import generate_pixel_data_frame as generate_frames
+
+            yield from generate_frames(pixel_data, frames)
+        else:
+            yield from generate_frames(pixel_data, number_of_frames=frames)
+    except (ValueError, EOFError, struct.error):
+        return
 
 
 def _undecodable(syntax: UID) -> str:

@@ -6,6 +6,7 @@ from os import PathLike
 from pathlib import Path
 
 from .dicom import is_dicom
+from .dicom_frames import file_and_volume
 
 __all__ = ["SUFFIXES", "kind_by_suffix", "kind_of"]
 
@@ -32,8 +33,12 @@ def kind_by_suffix(path: str | PathLike[str]) -> str | None:
 
 
 def kind_of(path: str | PathLike[str]) -> str | None:
-    """`kind_by_suffix`; of a file with no such suffix ``"dicom"`` if it has the mark of DICOM, and of a folder."""
+    """`kind_by_suffix`; of a file with no such suffix ``"dicom"`` if it has the mark of DICOM, and of a folder.
+
+    A volume in a DICOM object, see `file_and_volume`, is of the kind of its file.
+    """
+    path, _ = file_and_volume(path)
     kind = kind_by_suffix(path)
-    if kind is None and (Path(path).is_dir() or is_dicom(Path(path))):
+    if kind is None and (path.is_dir() or is_dicom(path)):
         return "dicom"
     return kind

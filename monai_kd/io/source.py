@@ -16,6 +16,7 @@ from data_prep.regular import check_regular
 from data_prep.values import fault_of
 
 from .dicom import dicom_slices, read_slices, uneven_positions, unplaced
+from .dicom_frames import file_and_volume
 from .dicom_kind import kind_doubts, other_kind
 from .kinds import kind_of
 from .nifti import header_bytes, read_nifti
@@ -100,7 +101,8 @@ def read_source(
     headers.
 
     Args:
-        paths: a file; a folder with one DICOM series; or the files of one DICOM series.
+        paths: a file; a folder with one DICOM series; the files of one DICOM series; or a volume of an enhanced DICOM
+            object, such as ``exam.dcm/phase-2``, see `monai_kd.io.dicom_frames.file_and_volume`.
         constant: whether every pixel may have the same value, as in a mask without a tumour.
         max_pixels: how many there may be, in all slices together; sizes are read from headers, before pixels, and
             counted where files are packed.
@@ -126,7 +128,7 @@ def read_source(
 
 def _read(paths: tuple[Path, ...], max_pixels: int, channels: bool) -> SourceImage:
     kind = kind_of(paths[0])
-    for path in paths:
+    for path, _ in map(file_and_volume, paths):
         if not (kind == "dicom" and path.is_dir()):
             try:
                 size = check_regular(path)

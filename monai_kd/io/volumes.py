@@ -13,6 +13,7 @@ from monai.utils import ensure_tuple
 from data_prep.limits import MAX_PIXELS
 from data_prep.values import fault_of
 
+from .kinds import kind_of
 from .readers import Paths, SourceReader
 from .source import SourceImage, read_source
 from .unreadable import UnreadableImage
@@ -29,8 +30,8 @@ def read_volume(
     """Read an image of one or more channels, with its geometry.
 
     Args:
-        paths: a file for each channel, in any format of `read_image`; or one file, which may be a NIfTI file with a
-            fourth axis, of channels.
+        paths: a file for each channel, in any format of `read_image`; one file, which may be a NIfTI file with a fourth
+            axis, of channels; or, of one channel, the files of one DICOM series.
         channels: how many there must be; ``None`` takes all.
         constant: whether every pixel of a channel may have the same value, as in a mask without a tumour.
         max_pixels: how many there may be, in all channels together.
@@ -77,6 +78,12 @@ class VolumeReader(SourceReader):
     def _channels(self, files: tuple[Path, ...]) -> tuple[SourceImage, list[np.ndarray]]:
         """The image of the first file, and the pixels of each channel."""
         count, several = len(files), len(files) > 1
+        if self.channels == 1 and several and all(kind_of(file) == "dicom" for file in files):
+            try:
+                series = read_source(files, self.constant, self.max_pixels)
+            except UnreadableImage as error:
+                raise UnreadableImage(error.reason, str(files[0])) from None
+            return series, [series.pixels]
         first: SourceImage | None = None
         read: list[np.ndarray] = []
         for number, file in enumerate(files, 1):

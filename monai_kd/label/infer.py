@@ -23,6 +23,7 @@ from ..inference.masks import mask_suffix, write_mask
 from ..inference.measures import finding_of, telling_slice
 from ..transforms import index_map
 from .request import requested_device
+from .result import is_lossy
 from .served import ServedBundle
 
 __all__ = ["ClassificationTask", "SegmentationTask"]
@@ -49,6 +50,8 @@ class _SliceTask(InferTask):
             device = requested_device(request.get("device"), device_map())
         except ValueError as error:
             raise MONAILabelException(MONAILabelError.INVALID_INPUT, str(error)) from error
+        if not request["image"]:
+            raise MONAILabelException(MONAILabelError.INVALID_INPUT, "there is no image of this name in the datastore.")
         try:
             source = read_source(request["image"])
         except UnreadableImage as error:
@@ -127,6 +130,10 @@ def _write(mask: MetaTensor, source: SourceImage, request: Mapping[str, Any], la
     """A new temporary file, which MONAI Label sends and deletes."""
     path, own = str(source.paths[0]), mask_suffix(source.paths[0])
     wanted = request.get("result_extension") or own
+    if is_lossy(str(wanted)):
+        raise MONAILabelException(
+            MONAILabelError.INVALID_INPUT, f"a mask is not written as {wanted}, which changes its values: ask for .png."
+        )
     if source.kind != "picture" and wanted == own:
         handle, file = tempfile.mkstemp(suffix=own)
         os.close(handle)

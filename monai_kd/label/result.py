@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ from monai.transforms import MapTransform
 from ..io.kinds import kind_by_suffix
 from ..transforms import index_map
 
-__all__ = ["ForMonaiLabeld"]
+__all__ = ["ForMonaiLabeld", "is_lossy"]
 
 REQUEST_KEY = "image_path"  # MONAI Label adds it to the items of the transforms
+EXTENSION_KEY = "result_extension"  # of the mask that is written; without it, that of the image
 
 
 class ForMonaiLabeld(MapTransform):
@@ -25,8 +27,8 @@ class ForMonaiLabeld(MapTransform):
     That app takes ``SaveImaged`` out and puts two steps of its own behind this one. ``Restored`` resizes the mask
     unless its last axes are those of ``spatial_shape``; the writer gives ITK the affine of masks with three axes only,
     and takes a channel for an axis. So all but pictures leave with a depth, of 1 when the file has none, and pictures
-    without a channel. Masks that may overlap become indices, of which a pixel has the last, as labels can't overlap.
-    Other runs of the bundle are left alone.
+    without a channel. The mask of a JPEG is written as PNG: JPEG changes its values. Masks that may overlap
+    become indices, of which a pixel has the last, as labels can't overlap. Other runs of the bundle are left alone.
 
     Args:
         keys: of the masks.
@@ -46,11 +48,24 @@ class ForMonaiLabeld(MapTransform):
         if REQUEST_KEY not in out:
             return out
         picture = kind_by_suffix(str(out[REQUEST_KEY])) == "picture"
+        wanted = out.get(EXTENSION_KEY) or (Path(str(out[REQUEST_KEY])).suffix if picture else None)
+        if wanted and is_lossy(wanted):
+            out[EXTENSION_KEY] = ".png"
         for key in self.key_iterator(out):
             mask = _indices(out[key])
             out[key] = mask[0] if picture else mask.reshape(*mask.shape[:3], -1)
             out[self.ref_image].meta["spatial_shape"] = tuple(out[key].shape[-2 if picture else -3 :])
         return out
+
+
+def is_lossy(suffix: str) -> bool:
+    """Whether files with this suffix do not hold the values of a mask as they are.
+
+    Example:
+        >>> is_lossy(".JPG"), is_lossy(".png")
+        (True, False)
+    """
+    return suffix.lower() in (".jpg", ".jpeg")
 
 
 def _indices(masks: torch.Tensor) -> torch.Tensor:

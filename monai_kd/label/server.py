@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
@@ -15,6 +17,7 @@ from monailabel.tasks.activelearning.random import Random
 
 from .. import __version__
 from .infer import ClassificationTask, SegmentationTask
+from .refusals import BatchWithRefusals, answered
 from .select import Disagreement, Entropy, Score, ScoreUnlabelled, Uncertain
 from .served import ServedBundle
 from .train import LiteralTrainTask
@@ -73,6 +76,25 @@ class SliceApp(MONAILabelApp):
         if not self.student.present or str(self.conf.get("skip_trainers", "false")).lower() == "true":
             return {}
         return {"segmentation": LiteralTrainTask(str(self.student.folder), self.conf, load_strict=True)}
+
+    def init_batch_infer(self) -> BatchWithRefusals:
+        return BatchWithRefusals()
+
+    def infer(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
+        with answered():
+            return super().infer(request, datastore)
+
+    def next_sample(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        with answered():
+            return super().next_sample(request)
+
+    def train(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        with answered():
+            return super().train(request)
+
+    def scoring(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
+        with answered():
+            return super().scoring(request, datastore)
 
     def init_strategies(self) -> dict[str, Strategy]:
         return {"random": Random(), "first": First(), **self._of_scores(Uncertain)}

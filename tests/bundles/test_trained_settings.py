@@ -113,6 +113,7 @@ def test_a_checkpoint_of_version_0_1_has_its_network_and_its_input(bundle, tmp_p
 @pytest.mark.parametrize("bundle", OLD)
 def test_a_network_of_version_0_1_is_evaluated_and_used(bundle, tmp_path, disc_dataset):
     checkpoint = written(tmp_path, OLD[bundle])
+    torch.save(trained_network(trained_settings(checkpoint)).state_dict(), checkpoint)
     for name in ("evaluate", "inference"):
         workflow = Workflow(
             config(bundle, name), workflow_type="infer", logging_file=False, checkpoint=str(checkpoint), device="cpu"

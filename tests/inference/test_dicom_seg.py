@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+from enhanced import write_enhanced
 from slices import PATIENT, grey, pattern, write_dicom
 
 from monai_kd.inference import read_source
@@ -91,6 +92,34 @@ def test_series_through_the_bundle(tmp_path, segment):
     mask = np.asarray(nib.load(tmp_path / "out" / row["mask"]).dataobj)
     assert mask.sum() > 0
     np.testing.assert_array_equal(frames, mask.transpose(2, 1, 0))
+
+
+def test_a_volume_of_an_enhanced_object(tmp_path, segment):
+    """Of two phases the second: the segmentation refers to the object and to the frames of that phase."""
+    planes = [grey(np.roll(pattern(), number, axis=0)) for number in range(3)]
+    frames = [
+        {"image": plane.astype(np.uint16), "position": (0, 0, 4.0 * number), "phase": phase}
+        for number, plane in enumerate(planes)
+        for phase in (1, 2)
+    ]
+    path = write_enhanced(tmp_path / "in" / "a.dcm", frames[::-1])
+    rows = segment(tmp_path / "in", dicom_seg=True)
+    assert {name: row["dicom_seg"] for name, row in rows.items()} == {
+        "a.dcm/phase-1": "a_phase-1_seg.dcm",
+        "a.dcm/phase-2": "a_phase-2_seg.dcm",
+    }
+    mask = np.asarray(nib.load(tmp_path / "out" / rows["a.dcm/phase-2"]["mask"]).dataobj)
+    np.testing.assert_array_equal(mask, np.stack([plane.T > 500 for plane in planes], -1))
+    found = hd.seg.segread(tmp_path / "out" / "a_phase-2_seg.dcm")
+    source = pydicom.dcmread(path)
+    # In the file, frame 1 is the last plane of phase 2, and frame 5 the first.
+    pixels = found.get_pixels_by_source_frame(source.SOPInstanceUID, [5, 3, 1], combine_segments=True)
+    np.testing.assert_array_equal(pixels, mask.transpose(2, 1, 0))
+    assert found.NumberOfFrames == 3
+    # The object is not changed by it.
+    sources = read_source(path / "phase-1").datasets
+    write_dicom_seg(mask, sources, tmp_path / "again.dcm", "a network")
+    assert sources[0].parent.NumberOfFrames == len(sources[0].parent.PerFrameFunctionalGroupsSequence) == 6
 
 
 def test_single_slice_without_any_patient(tmp_path, segment):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from monai.networks.nets import BasicUNet
-from nibabel.affines import apply_affine
+from nibabel.affines import apply_affine, voxel_sizes
 from PIL import Image
 from slices import Brightness, dice, grey, pattern, write_dicom, write_mat
 
@@ -53,7 +53,10 @@ def test_nifti(tmp_path, segment, shape, affine, suffix):
     if not single:
         truth[..., 2] = np.roll(truth[..., 2], -7, axis=0)
     source = tmp_path / f"scan{suffix}"
-    nib.save(nib.Nifti1Image(grey(truth), affine), source)
+    image = nib.Nifti1Image(grey(truth), affine)
+    # nibabel leaves 1 for an axis that the array does not have; scanners' converters write the spacing.
+    image.header["pixdim"][1:4] = voxel_sizes(affine)
+    nib.save(image, source)
     row = segment(source)[source.name]
     written = nib.load(tmp_path / "out" / row["mask"])
     assert row["mask"] == f"scan_mask{suffix}"
@@ -61,6 +64,8 @@ def test_nifti(tmp_path, segment, shape, affine, suffix):
     np.testing.assert_array_equal(written.affine, nib.load(source).affine)
     np.testing.assert_array_equal(mask_of(tmp_path / "out" / row["mask"]), truth)
     assert int(row["slices"]) == (1 if single else 3)
+    # All of them, as readers other than nibabel take the spacing of a slice with two axes from here.
+    np.testing.assert_allclose(written.header["pixdim"][1:4], voxel_sizes(affine), rtol=1e-6)
 
 
 def test_orientation_codes_are_kept_and_nothing_else_of_the_header(tmp_path, segment):

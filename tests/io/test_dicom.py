@@ -245,7 +245,7 @@ BAD = {
         lambda d: without_mark(write_dicom(d / "a.dcm", IMAGE)),
         "a.dcm is not a DICOM file: it lacks the prefix",
     ),
-    "enhanced, one frame": (lambda d: enhanced(d / "a.dcm"), "enhanced multi-frame object; export"),
+    "enhanced, no groups": (lambda d: enhanced(d / "a.dcm"), "1 frames and functional groups of 0"),
     "bits on top": (lambda d: write_dicom(d / "a.dcm", IMAGE << 4, BitsStored=12, HighBit=15), "not in the lowest"),
     "orientation, long": (
         lambda d: write_dicom(d / "a.dcm", IMAGE, orientation=(1.5, 0, 0, 0, 0.6, 0)),

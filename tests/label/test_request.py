@@ -82,7 +82,10 @@ def test_what_the_stock_form_sends_is_taken(caplog):
         *(("val_split", value, "a number from 0 to 1") for value in (1, 1.5, -0.5, True, "0.2", None, float("nan"))),
         *(("multi_gpu", value, "true or false") for value in (1, "true", None)),
         *(("gpus", value, "'all', or numbers") for value in ("", "all,0", "0,", "-1", "0;1", 0, "٣", "0\n")),
-        *(("pretrained", value, "true: training goes on") for value in (False, "models/other.pt", None)),
+        *(
+            ("pretrained", value, "true: training starts from the served weights")
+            for value in (False, "models/other.pt", None)
+        ),
         *(
             ("model_filename", value, "'model.pt', the served")
             for value in ("other.pt", "../model.pt", "/tmp/model.pt")

@@ -28,6 +28,24 @@ def test_shapes(path, shape, expected, spatial):
     assert out["image"].meta["spatial_shape"] == spatial
 
 
+@pytest.mark.parametrize(
+    ("path", "asked", "expected"),
+    [
+        pytest.param("a.jpg", None, ".png", id="JPEG"),
+        pytest.param("a.JPEG", "", ".png", id="JPEG, of another name"),
+        pytest.param("a.jpg", ".nrrd", ".nrrd", id="JPEG, and asked for another kind"),
+        pytest.param("a.nii.gz", ".jpg", ".png", id="asked for JPEG"),
+        pytest.param("a.png", None, None, id="PNG"),
+        pytest.param("a.nii.gz", None, None, id="NIfTI"),
+    ],
+)
+def test_no_mask_is_written_as_jpeg(path, asked, expected):
+    """MONAI Label's writer goes by ``result_extension``, and without it by the suffix of the image."""
+    mask = MetaTensor(torch.randint(0, 2, (1, 4, 6), dtype=torch.uint8))
+    data = {"image": MetaTensor(torch.zeros(3, 2, 2)), "pred": mask, "image_path": path, "result_extension": asked}
+    assert (ForMonaiLabeld("pred")(data)["result_extension"] or None) == expected
+
+
 def test_other_runs_are_left_alone():
     data = {"image": MetaTensor(torch.zeros(3, 2, 2)), "pred": MetaTensor(torch.zeros(1, 4, 6))}
     assert ForMonaiLabeld("pred")(data)["pred"] is data["pred"]

@@ -28,6 +28,7 @@ from monai_kd.networks import HybridUNet
 pytest.importorskip("monailabel", reason="MONAI Label is not installed: see docs/label.md and .ci/label")
 import requests
 from monailabel.client import MONAILabelClient
+from monailabel.client.client import MONAILabelClientException
 
 FIGSHARE = Path(__file__).resolve().parents[3] / "shared" / "figshare"
 REAL_IDS = (1, 60, 211, 301, 442, 601, 950, 2000)
@@ -88,7 +89,10 @@ def studies(planes, tmp_path_factory) -> Path:
     first = planes[0].astype(float)
     grey = 255 * (first - first.min()) / np.ptp(first)
     Image.fromarray(grey.astype(np.uint8).T).save(folder / "picture.png")
-    nib.save(nib.Nifti1Image(planes[0], TURNED), folder / "flat.nii.gz")
+    Image.fromarray(grey.astype(np.uint8).T).save(folder / "photo.jpg")
+    flat = nib.Nifti1Image(planes[0], TURNED)
+    flat.header["pixdim"][3] = 6  # nibabel leaves 1
+    nib.save(flat, folder / "flat.nii.gz")
     nib.save(nib.Nifti1Image(planes[1][..., None], TURNED), folder / "single.nii.gz")
     nib.save(nib.as_closest_canonical(nib.Nifti1Image(planes[2][..., None], TURNED)), folder / "canonical.nii")
     nib.save(nib.Nifti1Image(np.stack(planes[3:6], -1), TURNED), folder / "volume.nii.gz")
@@ -97,7 +101,7 @@ def studies(planes, tmp_path_factory) -> Path:
     return folder
 
 
-KINDS = ["picture", "flat", "single", "canonical", "volume"]
+KINDS = ["picture", "photo", "flat", "single", "canonical", "volume"]
 
 
 def path_of(studies: Path, name: str) -> Path:
@@ -204,7 +208,9 @@ def by_the_bundle(checkpoints, studies: Path, name: str) -> np.ndarray:
 def check_mask(file: Path, source: Path, expected: np.ndarray, depth: bool) -> None:
     """Same pixels, kind and geometry as the file that was asked about."""
     assert 0.01 < expected.mean() < 0.99
-    if source.suffix == ".png":
+    if source.suffix in (".png", ".jpg"):
+        # Not JPEG, which changes the values; and the suffix is not all that was changed.
+        assert (file.suffix, Image.open(file).format) == (".png", "PNG")
         mask = np.asarray(Image.open(file)).T
         assert mask.dtype == np.uint8
         np.testing.assert_array_equal(mask, expected)
@@ -213,6 +219,8 @@ def check_mask(file: Path, source: Path, expected: np.ndarray, depth: bool) -> N
     shape = (*original.shape, 1)[:3] if depth else original.shape
     assert (found.shape, found.get_data_dtype()) == (shape, np.uint8)
     assert found.header.get_zooms()[:2] == pytest.approx(original.header.get_zooms()[:2])
+    # Also of slices with two axes, where ITK warns of a spacing that is not that of the affine.
+    assert found.header["pixdim"][3] == pytest.approx(6)
     np.testing.assert_allclose(found.affine, original.affine, atol=1e-4)
     np.testing.assert_array_equal(np.asanyarray(found.dataobj).reshape(expected.shape), expected)
 
@@ -274,11 +282,43 @@ def test_a_file_can_be_sent(own, checkpoints, studies):
     check_mask(received, path, by_the_bundle(checkpoints, studies, "flat"), depth=False)
 
 
-def test_a_file_that_is_none_is_refused_and_the_server_goes_on(own, tmp_path):
-    bad = {"file": ("bad.png", b"no picture")}
-    answer = requests.post(f"{own.address}/infer/segmentation?output=json", files=bad, timeout=60)
-    assert answer.status_code >= 400
+REFUSED = {
+    "no picture": ("segmentation", "", "no picture", "the image can't be used"),
+    "no such image": ("classification", "nothing", None, "there is no image of this name"),
+    "no such model": ("lungs", "single", None, "There is no model 'lungs' available"),
+}
+
+
+@pytest.mark.parametrize(("model", "image", "content", "line"), REFUSED.values(), ids=REFUSED)
+def test_a_refusal_is_an_answer_with_the_reason_and_the_server_goes_on(own, model, image, content, line):
+    files = None if content is None else {"file": ("bad.png", content.encode())}
+    answer = requests.post(f"{own.address}/infer/{model}?image={image}&output=json", files=files, timeout=60)
+    assert answer.status_code == 422
+    assert line in answer.json()["detail"]
     assert requests.get(f"{own.address}/info/", timeout=30).json()["name"] == "monai_kd"
+
+
+def test_refusals_reach_the_client_of_monai_label(own):
+    with pytest.raises(MONAILabelClientException, match=r"Status: 422.*changes its values") as caught:
+        own.client.infer("segmentation", "single", {"result_extension": ".jpg"})
+    assert "Internal Server Error" not in str(caught.value)
+    with pytest.raises(MONAILabelClientException, match=r"Status: 422.*no such strategy"):
+        own.client.next_sample("clever", {})
+
+
+def test_a_batch_goes_on_after_a_bad_image(own, tmp_path):
+    (tmp_path / "broken.nii.gz").write_bytes(b"nothing")
+    own.client.upload_image(str(tmp_path / "broken.nii.gz"), "broken")
+    try:
+        options = {"max_workers": 1, "save_label": False, "images": ["broken", "flat", "single"]}
+        address = f"{own.address}/batch/infer/segmentation?run_sync=true"
+        answer = requests.post(address, json=options, timeout=120)
+        answer.raise_for_status()
+        found = answer.json()
+    finally:
+        requests.delete(f"{own.address}/datastore/image?id=broken", timeout=30).raise_for_status()
+    assert "the image can't be used" in found["broken"]["error"]
+    assert {name for name, each in found.items() if "found" in each.get("params", {})} == {"flat", "single"}
 
 
 @pytest.mark.parametrize("model", ["segmentation", "classification", "both"])
@@ -287,9 +327,9 @@ def test_a_device_is_no_code(own, tmp_path, model):
     for device in (f"$__import__('pathlib').Path({str(marker)!r}).touch()", "@checkpoint", "toaster"):
         params = {"params": json.dumps({"device": device})}
         answer = requests.post(f"{own.address}/infer/{model}?image=single&output=json", data=params, timeout=60)
-        assert answer.status_code >= 400
+        assert answer.status_code == 422
+        assert "device must be one of" in answer.json()["detail"]
     assert not marker.exists()
-    assert "device must be one of" in own.log.read_text()
     assert requests.get(f"{own.address}/info/", timeout=30).json()["name"] == "monai_kd"
 
 
