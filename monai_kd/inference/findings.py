@@ -17,7 +17,7 @@ from .dicom_seg import NoSegmentation, require_highdicom, write_dicom_seg
 from .file_report import FileReport, printable
 from .inputs import InputFiles, InputImage
 from .masks import mask_path
-from .overlay import draw_overlay
+from .overlay import draw_overlay, marks_of
 
 __all__ = [
     "COLUMNS",
@@ -202,7 +202,7 @@ class Findings(FileReport):
             picture = self.output(image, OVERLAY)
             title = f"{printable(file)}\n{self.summary_line([row])}"
             drawn = source.first_channel, source.meta(), shown, probabilities.max(axis=0), picture, title
-            draw_overlay(*drawn, mask_names=self.mask_names)
+            draw_overlay(*drawn, mask_names=self.mask_names, marks=marks_of(source))
             row["overlay"] = self.named(picture)
         return [row]
 
@@ -236,7 +236,7 @@ def _summary_line(row: Mapping[str, Any], mask_names: Sequence[str]) -> str:
         return f"no tumour found (highest probability {row['highest_probability']:.2f})"
     size = told_size(row)
     if row["slices"] > 1:
-        size += f" in slice {row['largest_slice']}, {row['slices_with_tumour']} of {row['slices']} slices"
+        size += f" in slice {row['largest_slice'] + 1} of {row['slices']}, {row['slices_with_tumour']} with tumour"
     if len(mask_names) > 1:
         present = [name for name in mask_names if row[f"tumour_{name}"] == "yes"]
         sizes = [f"{name} {told_size(row, f'_{name}')}" for name in present]

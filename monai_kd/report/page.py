@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..bundle.checkpoint import CheckpointFacts
+from ..inference.certainty import LEAST_CERTAIN
 from ..inference.examine import Examined, columns
 from ..io.atomic import atomic_write
 from ..io.table import write_table as save_table
@@ -40,6 +41,7 @@ def write_page(
         checkpoints=checkpoints,
         threshold=threshold,
         temperature=temperature,
+        least_certain=LEAST_CERTAIN,
         date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         version=__version__,
     )

@@ -5,7 +5,7 @@ from .planar import ResizeInPlane, ResizeInPlaned, ScaleSliceIntensity, ScaleSli
 from .postprocessing import ACTIVATIONS, class_postprocessing, mask_postprocessing
 from .preprocessing import IMAGENET_MEAN, IMAGENET_STD, slice_preprocessing
 from .regions import RegionMasks, RegionMasksd
-from .upright import UprightInPlane, UprightInPlaned, upright_turn
+from .upright import UprightInPlane, UprightInPlaned, edge_marks, upright_array, upright_turn
 from .volume_preprocessing import volume_preprocessing
 
 __all__ = [
@@ -26,11 +26,13 @@ __all__ = [
     "UprightInPlane",
     "UprightInPlaned",
     "class_postprocessing",
+    "edge_marks",
     "foreground_probabilities",
     "index_map",
     "mask_postprocessing",
     "separate_masks",
     "slice_preprocessing",
+    "upright_array",
     "upright_turn",
     "volume_preprocessing",
 ]
