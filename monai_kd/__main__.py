@@ -50,7 +50,7 @@ def command_parser() -> argparse.ArgumentParser:
         add(
             "--temperature",
             metavar="T",
-            help="of the classifier: a number, or temperature.json (default: the bundle's, 1)",
+            help="of the classifier: a number, or temperature.json (default: the one beside the checkpoint, else 1)",
         )
         add("--device", help="cpu, cuda, cuda:1 … (default: a GPU if there is one)")
     compare = commands.add_parser("compare", help="compare two networks on the same slices, metric by metric")
