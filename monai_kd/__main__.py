@@ -14,6 +14,7 @@ PROGRAMS = {
     "report": ("report", "run_report"),
     "serve": ("serve", "run_serve"),
     "export": ("export", "run_export"),
+    "pack": ("export.archive", "run_pack"),
     "taps": ("taps", "run_taps"),
     "label_app": ("label", "run_label_app"),
     "compare": ("evaluation.compare", "run_compare"),
@@ -51,7 +52,7 @@ def command_parser() -> argparse.ArgumentParser:
         add(
             "--temperature",
             metavar="T",
-            help="of the classifier: a number, or temperature.json (default: the bundle's, 1)",
+            help="of the classifier: a number, or temperature.json (default: the one beside the checkpoint, else 1)",
         )
         add("--device", help="cpu, cuda, cuda:1 … (default: a GPU if there is one)")
     compare = commands.add_parser("compare", help="compare two networks on the same slices, metric by metric")
@@ -74,6 +75,17 @@ def command_parser() -> argparse.ArgumentParser:
     export.add_argument("bundle", type=path_argument, help="name of a bundle, such as seg_student, or its folder")
     export.add_argument("checkpoint", type=path_argument, help="weights of its network")
     export.add_argument("output_dir", type=path_argument, help="new folder")
+    pack = commands.add_parser("pack", help="write a bundle with its weights as one archive, as the model zoo has them")
+    pack.add_argument("bundle", type=path_argument, help="name of a bundle, such as seg_student, or its folder")
+    pack.add_argument("checkpoint", type=path_argument, help="weights of its network")
+    pack.add_argument("output_dir", type=path_argument, help="folder for NAME_vVERSION.zip")
+    pack.add_argument("--name", help="of the bundle in the archive (default: that of its folder)")
+    pack.add_argument(
+        "--evaluation", type=path_argument, metavar="FOLDER", help="what evaluate.json wrote, for eval_metrics"
+    )
+    pack.add_argument(
+        "--weights_url", metavar="URL", help="of the weights: write NAME/ with large_files.yml too, for the zoo"
+    )
     label = commands.add_parser("label_app", help="write a folder that MONAI Label can serve")
     label.add_argument("folder", type=path_argument, help="new folder")
     label.add_argument("--segmentation", type=path_argument, metavar="CHECKPOINT", help="of seg_student")
@@ -81,7 +93,7 @@ def command_parser() -> argparse.ArgumentParser:
     label.add_argument(
         "--teacher", type=path_argument, metavar="CHECKPOINT", help="of seg_teacher, for distillation while labelling"
     )
-    for command in (demo, report, serve, export, label):
+    for command in (demo, report, serve, export, pack, label):
         command.add_argument(
             "--bundles", type=path_argument, metavar="FOLDER", help="default: bundles/ of this checkout"
         )

@@ -91,7 +91,8 @@ def config_files(text: str, page: Path) -> list[Path]:
     """Those of `--config_file`; examples of one's own files are left out."""
     names = ast.literal_eval(text) if text.startswith("[") else [text]
     folder = page.parents[1] if page.is_relative_to(ROOT / "bundles") else ROOT
-    files = [folder / name for name in names]
+    # Archives of bundles are unpacked there.
+    files = [folder / name.replace("unpacked/", "bundles/") for name in names]
     assert files[0].is_file(), f"there is no {files[0]}"
     absent = [file.name for file in files if not file.is_file()]
     assert set(absent) <= {"my_net.json", "deploy.json"}, absent

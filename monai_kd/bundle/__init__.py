@@ -14,6 +14,7 @@ from .running import choose, definition, given_data, root, type_names
 from .set_up import set_up
 from .settings import checkpoint_of, training_settings
 from .teacher import Teacher
+from .temperature import temperature_of
 from .trained import trained_network, trained_settings, volume_settings
 from .workflow import Workflow
 
@@ -46,6 +47,7 @@ __all__ = [
     "set_up",
     "start_processes",
     "stop_processes",
+    "temperature_of",
     "trained_network",
     "trained_settings",
     "training_settings",

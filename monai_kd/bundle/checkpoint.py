@@ -42,7 +42,8 @@ def describe_checkpoint(path: str | Path) -> CheckpointFacts:
 
 
 def _synthetic(settings: dict[str, Any]) -> bool:
-    if settings.get("preset") == "demo":
+    # Of an archive, the data list is elsewhere.
+    if settings.get("preset") == "demo" or settings.get("synthetic") is True:
         return True
     try:
         return bool(read_datalist(settings["dataset_dir"], allow_outside=True).get("synthetic"))

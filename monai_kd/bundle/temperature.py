@@ -1,13 +1,47 @@
-"""The temperature of a classifier, from the command line."""
+"""The temperature of a classifier: from the command line, or from a file beside its checkpoint."""
 
 from __future__ import annotations
 
 import json
+import logging
+import math
 from pathlib import Path
 
 from ..io.checksum import file_sha256
 
-__all__ = ["read_temperature"]
+__all__ = ["find_temperature", "read_temperature", "temperature_of"]
+
+logger = logging.getLogger(__name__)
+
+# Where evaluations of a run write it, relative to the checkpoint.
+_PLACES = ("temperature.json", "evaluation/temperature.json")
+
+
+def find_temperature(checkpoint: str | Path) -> Path | None:
+    """The ``temperature.json`` beside a checkpoint, or in ``evaluation/`` beside it, if fitted to it; else ``None``.
+
+    One that was fitted to another checkpoint, as before a further training, is not used; this is logged as a warning.
+    """
+    checkpoint = Path(checkpoint).expanduser()
+    for place in _PLACES:
+        path = checkpoint.parent / place
+        if not path.is_file() or not checkpoint.is_file():
+            continue
+        try:
+            _, fitted_to = _content(path)
+        except ValueError as error:
+            logger.warning("%s is not used: %s", path, error)
+            continue
+        if fitted_to == file_sha256(checkpoint):
+            return path
+        logger.warning("%s is not used: it was fitted to another checkpoint than %s.", path, checkpoint.name)
+    return None
+
+
+def temperature_of(checkpoint: str | Path) -> float:
+    """The temperature of `find_temperature`; 1, which changes no probability, where there is none."""
+    path = find_temperature(checkpoint)
+    return 1.0 if path is None else _content(path)[0]
 
 
 def read_temperature(given: str, checkpoint: Path) -> float:
@@ -29,12 +63,9 @@ def read_temperature(given: str, checkpoint: Path) -> float:
     if not path.is_file():
         raise FileNotFoundError(f"--temperature: {given} is not a number, and there is no such file.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        temperature, fitted_to = float(content["temperature"]), content["checkpoint"]["sha256"]
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise ValueError(
-            f"--temperature: {path} is not the temperature.json of an evaluation with --calibrate True ({error!r})."
-        ) from error
+        temperature, fitted_to = _content(path)
+    except ValueError as error:
+        raise ValueError(f"--temperature: {path} {error}") from error
     # A missing checkpoint is an error where it is loaded.
     if checkpoint.is_file() and file_sha256(checkpoint) != fitted_to:
         raise ValueError(
@@ -42,3 +73,15 @@ def read_temperature(given: str, checkpoint: Path) -> float:
             "--calibrate True, or give a number."
         )
     return temperature
+
+
+def _content(path: Path) -> tuple[float, str]:
+    """The temperature, and the SHA-256 of the checkpoint that it was fitted to."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        temperature, fitted_to = float(content["temperature"]), str(content["checkpoint"]["sha256"])
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"its temperature is {temperature}")
+        return temperature, fitted_to
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"is not the temperature.json of an evaluation with --calibrate True ({error!r}).") from error

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from .. import __version__
 from ..data import find_leaks, placed, read_datalist
 from ..io.checksum import file_sha256
 from ..io.folders import same_folder
@@ -17,7 +18,7 @@ __all__ = ["describe_evaluation"]
 
 logger = logging.getLogger(__name__)
 
-_PACKAGES = ("monai_kd", "monai", "torch", "numpy", "scipy", "nibabel", "timm")
+_PACKAGES = ("monai", "torch", "numpy", "scipy", "nibabel", "timm")
 
 
 def describe_evaluation(
@@ -102,7 +103,10 @@ def describe_evaluation(
             "trained": {name: trained[name] for name in ("dataset_dir", "fold", "leave_out")},
         },
         "settings": dict(settings),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        "versions": {
+            **{"python": platform.python_version(), "monai_kd": __version__},
+            **{name: version(name) for name in _PACKAGES},
+        },
     }
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.colors import to_rgb
 from pydicom import Dataset, config
 from pydicom.valuerep import validate_value
 
+from .. import __version__
 from ..extras import require_extra
 from ..io.atomic import atomic_write
 from ..io.dicom import quietly
+from ..plots import class_colours
+from .overlay import OUTLINE
 
 __all__ = ["NoSegmentation", "require_highdicom", "write_dicom_seg"]
 
@@ -33,6 +37,9 @@ SEXES = ("M", "F", "O", "")
 SERIES_NUMBER = 9001
 DESCRIPTION = "Tumour, by a network, for research"
 LONGEST_LABEL = 64  # characters, of the value representation LO
+# Property types by words in the name of a class, of `pydicom.sr.codedict.codes.SCT`; all others are neoplasms. Kinds of
+# tumours are not coded: DICOM has no terms for them, and what a network calls a glioma is no histology.
+OTHER_TYPES = {"edema": "Edema", "oedema": "Edema", "necrosis": "Necrosis", "necrotic": "Necrosis"}
 
 
 class NoSegmentation(ValueError):
@@ -57,7 +64,9 @@ def write_dicom_seg(
 ) -> None:
     """Write masks as a binary DICOM Segmentation object that refers to the images they were made of.
 
-    Each class is a segment, numbered from 1 and labelled with its name, in ASCII.
+    Each class is a segment, numbered from 1 and labelled with its name, in ASCII. Its property type is Neoplasm (SNOMED
+    CT 108369006), or Edema or Necrosis where its name says so; its anatomic region is Brain (12738006); its recommended
+    display colour is that of the overlays.
 
     Of the source it takes over patient and study, **with the patient's name and number**, as DICOM asks for, and its
     frame of reference; its series, time and identifiers are new. Slices without tumour are left out of it.
@@ -179,24 +188,31 @@ def _label(name: str) -> str:
     return "".join(each if each.isprintable() else "?" for each in plain)[:LONGEST_LABEL]
 
 
+def _property_type(name: str) -> str:
+    words = re.findall("[a-z]+", name.lower())
+    return next((OTHER_TYPES[word] for word in words if word in OTHER_TYPES), "Neoplasm")
+
+
 def _segmentation(frames: np.ndarray, slices: Sequence[Any], algorithm: str, mask_names: Sequence[str]) -> Any:
     # Takes a second to import, and few runs need it.
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
-    own = version("monai_kd")
+    colours = [OUTLINE] if len(mask_names) == 1 else class_colours(len(mask_names))
     described = [
         hd.seg.SegmentDescription(
             segment_number=number,
             segment_label=_label(name),
             segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
-            segmented_property_type=codes.SCT.Neoplasm,
+            segmented_property_type=getattr(codes.SCT, _property_type(name)),
             algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=hd.AlgorithmIdentificationSequence(
-                name=algorithm, version=own, family=codes.DCM.ArtificialIntelligence
+                name=algorithm, version=__version__, family=codes.DCM.ArtificialIntelligence
             ),
+            anatomic_regions=[codes.SCT.Brain],
+            display_color=hd.color.CIELabColor.from_rgb(*(round(255 * part) for part in to_rgb(colour))),
         )
-        for number, name in enumerate(mask_names, 1)
+        for number, (name, colour) in enumerate(zip(mask_names, colours, strict=True), 1)
     ]
     return hd.seg.Segmentation(
         source_images=slices,
@@ -210,7 +226,7 @@ def _segmentation(frames: np.ndarray, slices: Sequence[Any], algorithm: str, mas
         instance_number=1,
         manufacturer="monai_kd",
         manufacturer_model_name=algorithm,
-        software_versions=own,
+        software_versions=__version__,
         device_serial_number="none",
         content_label="TUMOUR",
         content_description=DESCRIPTION,

@@ -17,13 +17,15 @@ from data_prep.limits import MAX_PIXELS
 
 from ..io.unreadable import reason_of
 from . import BundlePredictor, Classifications, Findings, InputFiles, read_source
+from .certainty import is_uncertain
 from .dataset import SOURCE
 from .file_report import UNSUPPORTED
 from .inputs import InputImage
 from .masks import mask_path, write_mask
 from .measures import finding_columns, masks_and_probabilities, telling_slice, told_absence, told_lesions, told_size
-from .overlay import overlay_picture
+from .overlay import marks_of, overlay_picture
 from .system_errors import UNWRITTEN, system_reason
+from .view import image_view
 
 __all__ = ["Examined", "columns", "examine"]
 
@@ -41,6 +43,8 @@ class Examined:
         votes: of a volume: how many of its slices with tumour look most like each class, most frequent first.
         segmented: of a segmentation of several classes: those that were found, with their largest area.
         lesions: the values of `monai_kd.metrics.measure_lesions`, the largest first.
+        oriented: whether the file says how its slices lie; otherwise nothing is marked left or right.
+        view: see `image_view`, if it was asked for.
     """
 
     row: dict[str, Any]
@@ -49,6 +53,8 @@ class Examined:
     votes: dict[str, int] = field(default_factory=dict)
     segmented: dict[str, str] = field(default_factory=dict)
     lesions: list[dict[str, Any]] = field(default_factory=list)
+    oriented: bool = False
+    view: dict[str, Any] | None = None
 
     @property
     def summary_line(self) -> str:
@@ -61,18 +67,20 @@ class Examined:
         size = told_size(row) + told_lesions(row)
         if self.segmented:
             size += f" ({', '.join(f'{name} {own}' for name, own in self.segmented.items())})"
-        return f"tumour, {size}; {row['class']}, probability {row['probability']:.2f}"
+        uncertain = "class uncertain, most probable " if row["uncertain"] == "yes" else ""
+        return f"tumour, {size}; {uncertain}{row['class']}, probability {row['probability']:.2f}"
 
 
 def columns(class_names: Sequence[str], mask_names: Sequence[str] = ("tumour",)) -> list[str]:
     """Columns of ``report.csv``: the results of `Classifications` and `Findings` for a file, in one row.
 
-    ``class`` is that of the classification. Where the segmentation knows several, ``segmented_class`` is its own.
+    ``class`` is that of the classification, and ``uncertain`` what `is_uncertain` says of it. Where the segmentation
+    knows several, ``segmented_class`` is its own.
     """
     names = [f"p_{name}" for name in class_names]
     elsewhere = ("file", "status", "reason", "overlay", "dicom_seg")
     found = [_renamed(name) for name in finding_columns(mask_names) if name not in elsewhere]
-    return ["file", "status", "reason", "slice", "class", "probability", *names, *found]
+    return ["file", "status", "reason", "slice", "class", "probability", "uncertain", *names, *found]
 
 
 def _renamed(column: str) -> str:
@@ -80,7 +88,12 @@ def _renamed(column: str) -> str:
 
 
 def examine(
-    inputs: InputFiles, segment: BundlePredictor, classify: BundlePredictor, max_pixels: int = MAX_PIXELS
+    inputs: InputFiles,
+    segment: BundlePredictor,
+    classify: BundlePredictor,
+    max_pixels: int = MAX_PIXELS,
+    views: bool = False,
+    dicom_seg: bool = False,
 ) -> Iterator[Examined]:
     """Read each file, segment it, write its mask, classify it, draw it.
 
@@ -92,15 +105,18 @@ def examine(
         segment: predictor of a segmentation bundle.
         classify: predictor of a classification bundle.
         max_pixels: as for `read_source`.
+        views: add `image_view`.
+        dicom_seg: write DICOM segmentations, as `Findings` does, and add their names to the rows.
 
     Yields:
         one `Examined` for each image, then one for each file of an unsupported kind.
     """
-    findings = Findings(inputs, overlays=False, mask_names=segment.mask_names)
+    algorithm = f"monai_kd {segment.bundle.name}"
+    findings = Findings(inputs, False, dicom_seg, algorithm, segment.mask_names)
     classes = Classifications(inputs, classify.value("class_names"))
     for image in inputs.images:
         try:
-            yield _examined(image, findings, classes, segment, classify, max_pixels)
+            yield _examined(image, findings, classes, segment, classify, max_pixels, views)
         except Exception as error:
             reason = reason_of(error)
             if reason is None:
@@ -117,6 +133,7 @@ def _examined(
     segment: BundlePredictor,
     classify: BundlePredictor,
     max_pixels: int,
+    views: bool,
 ) -> Examined:
     try:
         source = read_source(image.paths, max_pixels=max_pixels)
@@ -134,16 +151,19 @@ def _examined(
     masks, probabilities = masks_and_probabilities(segmented, len(mask_names))
     probability = probabilities.max(axis=0)
     with_tumour = np.flatnonzero(masks.reshape(*masks.shape[:3], -1).any(axis=(0, 1, 2)))
-    chosen = slices[telling_slice(found, probability)]
+    telling = telling_slice(found, probability)
+    chosen = {**slices[telling], "uncertain": "yes" if is_uncertain(slices[telling]["probability"]) else "no"}
     votes = Counter(slices[index]["class"] for index in with_tumour) if len(slices) > 1 else {}
     shown = masks if len(masks) > 1 else masks[0]
     return Examined(
         {**chosen, **{_renamed(name): value for name, value in found.items()}},
-        _embedded(overlay_picture(pixels, meta, shown, probability, mask_names=mask_names)),
+        _embedded(overlay_picture(pixels, meta, shown, probability, mask_names=mask_names, marks=marks_of(source))),
         {name: chosen[f"p_{name}"] for name in classes.class_names},
         dict(sorted(votes.items(), key=lambda vote: -vote[1])),
         {name: told_size(found, f"_{name}") for name in mask_names if found.get(f"tumour_{name}") == "yes"},
         findings.lesions[image.label],
+        source.orientation_known,
+        image_view(source, shown, mask_names, telling) if views else None,
     )
 
 

@@ -31,7 +31,7 @@ from .measures import (
     told_lesions,
     told_size,
 )
-from .overlay import draw_overlay
+from .overlay import draw_overlay, marks_of
 
 __all__ = [
     "COLUMNS",
@@ -107,7 +107,7 @@ class Findings(FileReport):
             picture = self.output(image, OVERLAY)
             title = f"{printable(file)}\n{self.summary_line([row])}"
             drawn = source.first_channel, source.meta(), shown, probabilities.max(axis=0), picture, title
-            draw_overlay(*drawn, mask_names=self.mask_names)
+            draw_overlay(*drawn, mask_names=self.mask_names, marks=marks_of(source))
             row["overlay"] = self.named(picture)
         self.lesions[file] = finding.lesions
         if (count := row["lesion_count"]) > MOST_LESIONS:
@@ -154,7 +154,7 @@ def _summary_line(row: Mapping[str, Any], mask_names: Sequence[str]) -> str:
         return told_absence(row)
     size = told_size(row)
     if row["slices"] > 1:
-        size += f" in slice {row['largest_slice']}, {row['slices_with_tumour']} of {row['slices']} slices"
+        size += f" in slice {row['largest_slice'] + 1} of {row['slices']}, {row['slices_with_tumour']} with tumour"
     size += told_lesions(row)
     if len(mask_names) > 1:
         present = [name for name in mask_names if row[f"tumour_{name}"] == "yes"]

@@ -70,7 +70,7 @@ def draw_gradcam(
         probabilities: (C, slices), that the network gave; they choose the class of the map, which by itself may come
             out another one where the network ran in half precision.
         class_names: C names.
-        path: the PNG to write; at most 12 slices, evenly chosen.
+        path: the PNG to write; at most 12 slices, evenly chosen and counted from 1.
         title: above the picture.
     """
     volume = image if image.ndim == 4 else image[..., None]
@@ -94,7 +94,7 @@ def draw_gradcam(
             axes.imshow(picture, cmap="gray")
         mapped.imshow(heat, cmap="inferno", alpha=0.5, vmin=0, vmax=1)
         said = f"{class_names[best]} {probabilities[best, number]:.2f}"
-        caption = said if count == 1 else f"slice {number}: {said}"
+        caption = said if count == 1 else f"slice {number + 1} of {count}: {said}"
         mapped.set_title(caption, fontsize=8, color="white", parse_math=False)
     figure.suptitle(title, fontsize=9, color="white", parse_math=False)
     with atomic_write(path) as temporary:

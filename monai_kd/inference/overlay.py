@@ -12,12 +12,21 @@ from matplotlib import get_data_path
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from ..io.atomic import atomic_write
+from ..io.source import SourceImage
 from ..plots import class_colours
-from ..transforms import upright_turn
+from ..transforms import edge_marks, upright_array, upright_turn
 
-__all__ = ["draw_overlay", "overlay_picture"]
+__all__ = ["draw_overlay", "marks_of", "overlay_picture"]
 
-OUTLINE = "#ff5252"
+
+OUTLINE, MARK = "#ff5252", "#ffe082"
+# Of the letters at the edges: a fraction of width and height, and the anchor of the text in Pillow.
+PLACES = {
+    "left": ((0.02, 0.5), "lm"),
+    "right": ((0.98, 0.5), "rm"),
+    "top": ((0.5, 0.02), "ma"),
+    "bottom": ((0.5, 0.98), "md"),
+}
 MOST_SLICES, PER_ROW = 12, 4
 WIDE, NARROW = 640, 320  # columns of the picture of a slice: alone, and among others
 GAP, FONT_SIZE, SMALL_FONT_SIZE = 6, 14, 12
@@ -45,11 +54,12 @@ def overlay_picture(
     probability: np.ndarray,
     title: str = "",
     mask_names: Sequence[str] = ("tumour",),
+    marks: Mapping[str, str] | None = None,
 ) -> Image.Image:
     """Draw a slice, or the slices of a volume with tumour (at most 12), upright and in true proportions.
 
     Without tumour, the slice whose probability came highest is drawn. Of several classes, each has a colour of its own,
-    named below.
+    named below. Slices are counted from 1.
 
     Args:
         image: (X, Y) or (X, Y, Z), as `read_image` gives it.
@@ -58,19 +68,15 @@ def overlay_picture(
         probability: of the shape of the image, the highest of all classes.
         title: above the picture, in one line or more; without one there is no room for it.
         mask_names: of the classes.
+        marks: letters at the edges, see `edge_marks`; ``None`` where the orientation is not known.
 
     Returns:
-        A picture with a palette: 240 greys, then the colours of the outlines.
+        A picture with a palette: 240 greys, then the colours of the outlines and of the letters.
     """
-    swap, flips = upright_turn(meta["affine"])
-
-    def turned(array: np.ndarray) -> np.ndarray:
-        array = array.reshape(*array.shape[:2], -1)
-        array = array.transpose(1, 0, 2) if swap else array
-        return array[:: -1 if flips[0] else 1, :: -1 if flips[1] else 1]
-
-    image, probability = turned(image), turned(probability)
-    masks = np.stack([turned(mask) for mask in (masks if len(mask_names) > 1 else [masks])])
+    affine = meta["affine"]
+    swap, _ = upright_turn(affine)
+    image, probability = upright_array(image, affine), upright_array(probability, affine)
+    masks = np.stack([upright_array(mask, affine) for mask in (masks if len(mask_names) > 1 else [masks])])
     spacing = np.asarray(meta["spacing"])[:2][:: -1 if swap else 1]
     aspect = 1.0 if np.isnan(spacing).any() else float(spacing[1] / spacing[0])
     slices = _shown(np.asarray(masks.any(axis=0)), probability)
@@ -88,19 +94,35 @@ def overlay_picture(
     legend = _legend_rows(mask_names) if len(masks) > 1 else []
     total = bottom + len(legend) * (FONT_SIZE + GAP) + (GAP if legend else 0)
     picture = Image.new("P", (columns * (width + GAP) - GAP, total), 0)
-    picture.putpalette(_palette(colours))
+    picture.putpalette(_palette([*colours, MARK]))
     draw = ImageDraw.Draw(picture)
     for place, index in enumerate(slices):
         corner = (place % columns * (width + GAP), top + place // columns * (caption + height + GAP) + caption)
         if numbered:
-            _Text(f"slice {index}", width, SMALL_FONT_SIZE).paste(picture, corner[0], corner[1] - caption)
+            _Text(f"slice {index + 1} of {image.shape[2]}", width, SMALL_FONT_SIZE).paste(
+                picture, corner[0], corner[1] - caption
+            )
         picture.paste(_grey(image[..., index], (width, height)), corner)
         _outline(picture, masks[..., index], corner, (width, height))
+        for edge, letters in (marks or {}).items():
+            _mark(draw, corner, (width, height), edge, letters, GREYS + len(colours))
     if head is not None:
         head.paste(picture, 0, 0)
     for number, names in enumerate(legend):
         _draw_legend(picture, draw, names, mask_names, bottom + GAP + number * (FONT_SIZE + GAP))
     return picture
+
+
+def marks_of(source: SourceImage) -> dict[str, str] | None:
+    """`edge_marks` of an image; ``None`` where its file does not say how the slices lie."""
+    return edge_marks(source.affine) if source.orientation_known else None
+
+
+def _mark(draw: ImageDraw.ImageDraw, corner: tuple[int, int], size: tuple[int, int], edge: str, letters: str, ink: int):
+    (x, y), anchor = PLACES[edge]
+    place = (corner[0] + x * size[0], corner[1] + y * size[1])
+    # With a border of black, it is readable on bright tissue too.
+    draw.text(place, letters, ink, _font(FONT_SIZE), anchor=anchor, stroke_width=2, stroke_fill=0)
 
 
 def draw_overlay(
@@ -111,9 +133,10 @@ def draw_overlay(
     path: str | Path,
     title: str = "",
     mask_names: Sequence[str] = ("tumour",),
+    marks: Mapping[str, str] | None = None,
 ) -> None:
     """Write `overlay_picture` to the PNG ``path``."""
-    picture = overlay_picture(image, meta, masks, probability, title, mask_names)
+    picture = overlay_picture(image, meta, masks, probability, title, mask_names, marks)
     with atomic_write(path) as temporary:
         # Level 1 takes a third of the time of zlib's default, for files that are 10 % larger.
         picture.save(temporary, compress_level=1)

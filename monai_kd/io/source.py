@@ -66,6 +66,21 @@ class SourceImage:
         """(X, Y) or (X, Y, slices)."""
         return self.pixels if self.channel_dim is None else self.pixels.take(0, self.channel_dim)
 
+    @property
+    def orientation_known(self) -> bool:
+        """Whether the file says how its slices lie in the patient, so that left and right can be named.
+
+        Pictures and ``.mat`` files do not, nor DICOM slices without a position. Nor does NIfTI whose affine has no
+        code, or its origin at 0, 0, 0: that is how converters, `data_prep` among them, write slices whose place they
+        do not know.
+        """
+        if self.kind == "dicom":
+            return not self.assumed
+        if self.kind != "nifti" or self.nifti_header is None:
+            return False
+        coded = any(int(self.nifti_header[name]) > 0 for name in ("sform_code", "qform_code"))
+        return coded and bool(self.affine[:3, 3].any())
+
     def meta(self) -> dict[str, Any]:
         """MONAI's metadata, see `read_image`; a new dictionary with arrays of its own."""
         shape = list(self.pixels.shape)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..bundle.checkpoint import CheckpointFacts
+from ..inference.certainty import LEAST_CERTAIN
 from ..inference.examine import Examined, columns
 from ..io.atomic import atomic_write
 from ..io.table import write_table as save_table
@@ -43,6 +44,7 @@ def write_page(
         threshold=threshold,
         temperature=temperature,
         rules=rules,
+        least_certain=LEAST_CERTAIN,
         date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         version=__version__,
     )

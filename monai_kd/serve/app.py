@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
 from ..bundle.students import Students
+from ..inference.certainty import LEAST_CERTAIN
 from ..pages import page_template
 from .headers import MOST_PIXELS, TooManyPixels
 from .uploads import examine_uploads
@@ -39,7 +40,7 @@ LEAST_RATE = 10_000  # bytes per second, on average, of an upload, and of a resp
 STATIC = {
     "/page.css": ("monai_kd.pages", "text/css"),
     "/serve.css": ("monai_kd.serve", "text/css"),
-    "/serve.js": ("monai_kd.serve", "text/javascript"),
+    **{f"/{name}.js": ("monai_kd.serve", "text/javascript") for name in ("serve", "study", "viewer")},
 }
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; "
@@ -73,6 +74,7 @@ def create_app(students: Students, most_bytes: int, hosts: Sequence[str]) -> Sta
         version=__version__,
         most_bytes=most_bytes,
         most_pixels=MOST_PIXELS,
+        least_certain=LEAST_CERTAIN,
     )
 
     async def index(request: Request) -> Response:

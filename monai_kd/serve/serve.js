@@ -1,19 +1,10 @@
-"use strict";
+import {dropped, questions} from "./study.js";
+import {bytesOf, element, viewer} from "./viewer.js";
 
-// One file is one question, so that results come one by one; a DICOM series is asked about as a whole.
-const ALONE = /\.(nii|nii\.gz|png|jpe?g|mat)$/i;
-
-const [main, drop, input, status, busy, clear, results] = ["main", "#drop", "#files", "#status", "#busy", "#clear",
-  "#results"].map((selector) => document.querySelector(selector));
-const mostBytes = Number(main.dataset.mostBytes);
+const [main, drop, input, folder, status, busy, clear, results] = ["main", "#drop", "#files", "#folder", "#status",
+  "#busy", "#clear", "#results"].map((selector) => document.querySelector(selector));
+const mostBytes = Number(main.dataset.mostBytes), leastCertain = Number(main.dataset.leastCertain);
 let working = false;
-
-// Everything that comes from a file becomes text, never markup.
-function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
 
 const percent = (p) => `${(100 * p).toFixed(1)}\u00a0%`;
 const size = (row) => row.area_mm2 === undefined ? `${row.area_px}\u00a0pixels` : `${row.area_mm2.toFixed(1)}\u00a0mm²`;
@@ -23,10 +14,9 @@ function list(pairs) {
     [element("dt", {textContent: term}), element("dd", {}, text)]));
 }
 
-function maskLink(mask) {
-  const bytes = Uint8Array.from(atob(mask.content), (character) => character.charCodeAt(0));
-  const href = URL.createObjectURL(new Blob([bytes], {type: "application/octet-stream"}));
-  return element("a", {href, download: mask.name, textContent: mask.name});
+function saved(file, kind) {
+  const href = URL.createObjectURL(new Blob([bytesOf(file.content)], {type: kind}));
+  return element("a", {href, download: file.name, textContent: file.name});
 }
 
 function segmentation(row) {
@@ -36,19 +26,24 @@ function segmentation(row) {
     for (const [name, own] of Object.entries(row.segmented)) facts.push([`Outlined as ${name}`, own]);
     facts.push(["Mean probability", `${percent(row.mean_probability)} within the outline`]);
     if (several) {
-      facts.push(["Largest in", `slice ${row.largest_slice} of 0 to ${row.slices - 1}`]);
-      facts.push(["Outlined in", `${row.slices_with_tumour} of ${row.slices} slices` +
-        (row.slices_with_tumour > 12 ? "; 12 are shown" : "")]);
+      facts.push(["Largest in", `slice ${row.largest_slice + 1} of ${row.slices}`]);
+      facts.push(["Outlined in", `${row.slices_with_tumour} of ${row.slices} slices`]);
       if (row.volume_mm3 !== undefined) facts.push(["Volume", `${row.volume_mm3.toFixed(0)}\u00a0mm³`]);
     }
     if (row.area_mm2 === undefined) facts.push(["Size of a pixel", "not known, so there are no millimetres"]);
   } else {
-    facts.push(["Highest probability", percent(row.highest_probability) + (several ? `, in slice ${row.slice}` : "")]);
+    const where = several ? `, in slice ${row.slice + 1} of ${row.slices}` : "";
+    facts.push(["Highest probability", percent(row.highest_probability) + where]);
   }
   if (row.presence_threshold !== undefined) {
     facts.push(["Presence score", `${row.presence_score.toFixed(2)}; a tumour has at least ${row.presence_threshold.toFixed(2)}`]);
   }
-  facts.push([found ? "Mask" : "Mask (empty)", maskLink(row.mask)]);
+  if (!row.oriented) facts.push(["Left and right", "not known: the file does not say how the slice lies"]);
+  // An unknown size of a pixel is a fact of its own.
+  const remarks = row.reason.split("; ").filter((remark) => remark && !remark.startsWith("spacing not known"));
+  if (remarks.length) facts.push(["Remark", remarks.join("; ")]);
+  facts.push([found ? "Mask" : "Mask (empty)", saved(row.mask, "application/octet-stream")]);
+  if (row.dicom_seg) facts.push(["DICOM SEG", saved(row.dicom_seg, "application/dicom")]);
   const title = found ? `Tumour: ${size(row)}` : "No tumour found";
   return [element("p", {className: "main", textContent: title}), list(facts)];
 }
@@ -64,45 +59,58 @@ function lesionTable(row) {
     ...shown.map((lesion) => cells("td", [
       `${lesion.lesion}` + (lesion.class === undefined ? "" : ` (${lesion.class})`),
       lesion.volume_ml === undefined ? "–" : `${lesion.volume_ml.toFixed(2)}\u00a0ml`,
-      `${lesion.longest_diameter_mm.toFixed(1)}\u00a0mm, slice ${lesion.diameter_slice}`,
+      `${lesion.longest_diameter_mm.toFixed(1)}\u00a0mm, slice ${lesion.diameter_slice + 1}`,
       `${lesion.perpendicular_diameter_mm.toFixed(1)}\u00a0mm`,
-      lesion.z0 + (lesion.z1 > lesion.z0 ? ` to ${lesion.z1}` : ""), percent(lesion.mean_probability)]))))];
+      `${lesion.z0 + 1}` + (lesion.z1 > lesion.z0 ? ` to ${lesion.z1 + 1}` : ""), percent(lesion.mean_probability)]))))];
 }
 
 function classification(row) {
+  const uncertain = row.uncertain === "yes", several = row.slices > 1;
   const bars = element("div", {className: "bars"});
   for (const [name, p] of Object.entries(row.probabilities)) {
     const filled = element("span");
     filled.style.width = `${100 * p}%`;
     const bar = element("i", {ariaHidden: "true"}, filled);
-    bars.append(element("b", {className: name === row.class ? "best" : "", textContent: name}), bar,
+    bars.append(element("b", {className: name === row.class && !uncertain ? "best" : "", textContent: name}), bar,
       element("span", {textContent: percent(p)}));
   }
-  const where = row.slices > 1 ? ` (slice ${row.slice})` : "";
+  const where = several ? ` (slice ${row.slice + 1} of ${row.slices})` : "";
+  const title = `Class: ${uncertain ? "uncertain" : row.class}${where}`;
   const made = element("div", {className: row.tumour === "no" ? "class greyed" : "class"},
-    element("p", {className: "main", textContent: `Class: ${row.class}${where}`}), bars);
-  let note = "";
+    element("p", {className: uncertain ? "main uncertain" : "main", textContent: title}), bars);
+  const notes = [];
   if (row.tumour === "no") {
-    note = "The classifier assumes a tumour. None was found, so this class means nothing.";
-  } else if (row.slices_with_tumour > 1) {
-    const votes = Object.entries(row.votes).map(([name, count]) => `${count} ${name}`).join(", ");
-    note = `Of the ${row.slices_with_tumour} slices with tumour: ${votes}.`;
+    notes.push("The classifier assumes a tumour. None was found, so this class means nothing.");
+  } else {
+    if (uncertain) notes.push(`No class has a probability of ${Math.round(100 * leastCertain)}\u00a0% or more.`);
+    if (row.slices_with_tumour > 1) {
+      const votes = Object.entries(row.votes).map(([name, count]) => `${count} ${name}`).join(", ");
+      notes.push(`Of the ${row.slices_with_tumour} slices with tumour: ${votes}.`);
+    }
   }
-  if (note) made.append(element("p", {className: "note", textContent: note}));
+  made.append(...notes.map((note) => element("p", {className: "note", textContent: note})));
   return made;
 }
 
-function article(row) {
+async function shown(row) {
+  try {
+    return await viewer(row.view, row.file);
+  } catch {
+    // A browser that can't unpack the pixels.
+    const alt = row.tumour === "yes" ? "Outline of the tumour" : "The slice, without an outline";
+    return element("img", {src: row.picture, alt});
+  }
+}
+
+async function article(row) {
   const made = element("article", {className: "card"}, element("h2", {textContent: row.file}));
   if (row.status !== "ok") {
     made.append(element("p", {className: "bad", textContent: `It could not be used: ${row.reason}.`}));
     return made;
   }
   if (row.warning) made.append(element("p", {className: "warning", textContent: `Warning: ${row.warning}.`}));
-  const alt = row.tumour === "yes" ? "Outline of the tumour" : "The slice, without an outline";
-  const wide = row.slices > 1 && row.slices_with_tumour > 1;
-  made.append(element("div", {className: wide ? "found volume" : "found"},
-    element("img", {src: row.picture, alt}), element("div", {}, ...segmentation(row), classification(row))), ...lesionTable(row));
+  made.append(element("div", {className: "found"}, await shown(row),
+    element("div", {}, ...segmentation(row), classification(row))), ...lesionTable(row));
   return made;
 }
 
@@ -123,36 +131,37 @@ async function ask(files) {
   }
 }
 
-function groups(files) {
-  const together = files.filter((file) => !ALONE.test(file.name));
-  const alone = files.filter((file) => ALONE.test(file.name)).map((file) => [file]);
-  return together.length ? [...alone, together] : alone;
-}
-
-async function examine(files) {
-  if (working || !files.length) return;
+async function examine(gathered) {
+  if (working) return;
   working = true;
-  input.disabled = true;
-  busy.hidden = false;
   let used = 0, refused = 0;
-  const questions = groups(files);
-  for (const [number, group] of questions.entries()) {
-    const count = questions.length > 1 ? `${number + 1} of ${questions.length}: ` : "";
+  const files = await gathered;
+  if (!files.length) {
+    working = false;
+    return;
+  }
+  input.disabled = folder.disabled = true;
+  busy.hidden = false;
+  status.textContent = `Looking at ${files.length} file${files.length > 1 ? "s" : ""} …`;
+  const {groups, leftOut} = await questions(files);
+  for (const [number, group] of groups.entries()) {
+    const count = groups.length > 1 ? `${number + 1} of ${groups.length}: ` : "";
     status.textContent = `Examining ${count}${group[0].name}${group.length > 1 ? ` and ${group.length - 1} more` : ""} …`;
     for (const row of await ask(group)) {
       row.status === "ok" ? used++ : refused++;
-      results.prepend(article(row));
+      results.prepend(await article(row));
     }
   }
-  status.textContent = `Done: ${used} examined` + (refused ? `, ${refused} could not be used.` : ".");
+  const others = leftOut ? ` ${leftOut} other file${leftOut > 1 ? "s" : ""} of the folder left out.` : "";
+  status.textContent = `Done: ${used} examined` + (refused ? `, ${refused} could not be used.` : ".") + others;
   working = false;
-  input.disabled = false;
-  input.value = "";
+  input.disabled = folder.disabled = false;
+  input.value = folder.value = "";
   busy.hidden = true;
   clear.hidden = false;
 }
 
-input.addEventListener("change", () => examine([...input.files]));
+for (const each of [input, folder]) each.addEventListener("change", () => examine([...each.files]));
 clear.addEventListener("click", () => {
   for (const link of results.querySelectorAll("a[download]")) URL.revokeObjectURL(link.href);
   results.replaceChildren();
@@ -166,5 +175,5 @@ drop.addEventListener("dragover", () => drop.classList.add("over"));
 drop.addEventListener("dragleave", () => drop.classList.remove("over"));
 drop.addEventListener("drop", (event) => {
   drop.classList.remove("over");
-  examine([...event.dataTransfer.files]);
+  examine(dropped(event.dataTransfer));
 });

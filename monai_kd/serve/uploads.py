@@ -6,6 +6,7 @@ import base64
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, BinaryIO
 
 from ..bundle.students import Students
@@ -55,9 +56,10 @@ def examine_uploads(uploads: Sequence[tuple[str, BinaryIO]], students: Students)
     Returns:
         For each image its row of ``report.csv``, without the ``p_`` columns, and ``probabilities`` and ``votes`` by
         class, ``segmented`` (of a segmentation of several classes, the size of each that was found), ``lesions`` (see
-        `monai_kd.metrics.measure_lesions`), ``picture`` (the overlay as a ``data:`` URL) and, as ``mask``, the ``name``
-        and ``content`` (base64) of a file. For each file that could not be used ``file``, ``status`` (``failed``, or
-        ``skipped`` if its format is not supported) and ``reason``.
+        `monai_kd.metrics.measure_lesions`), ``oriented``, ``picture`` (the overlay as a ``data:`` URL), ``view`` (see
+        `image_view`) and, as ``mask`` and for DICOM with a tumour as ``dicom_seg``, the ``name`` and ``content``
+        (base64) of a file. For each file that could not be used ``file``, ``status`` (``failed``, or ``skipped`` if its
+        format is not supported) and ``reason``.
 
     Raises:
         TooManyPixels: together they have more than `MOST_PIXELS`.
@@ -89,7 +91,8 @@ def examine_uploads(uploads: Sequence[tuple[str, BinaryIO]], students: Students)
 
 
 def _examined(inputs: InputFiles, names: dict[str, _Name], students: Students) -> Iterator[dict[str, Any]]:
-    for file in examine(inputs, students.segment, students.classify, MOST_PIXELS):
+    dicom_seg = find_spec("highdicom") is not None
+    for file in examine(inputs, students.segment, students.classify, MOST_PIXELS, views=True, dicom_seg=dicom_seg):
         paths = inputs.labelled(file.row["file"]).paths
         name = names[paths[0].name]
         row = {key: value for key, value in file.row.items() if not key.startswith("p_")}
@@ -97,11 +100,14 @@ def _examined(inputs: InputFiles, names: dict[str, _Name], students: Students) -
         for stored, each in names.items():
             row["reason"] = row["reason"].replace(stored, each.shown)
         if row["status"] == "ok":
-            mask = inputs.output_dir / row["mask"]
-            row["mask"] = {
-                "name": f"{name.stem}_mask{mask.name.rpartition('_mask')[2]}",
-                "content": base64.b64encode(mask.read_bytes()).decode("ascii"),
-            }
-            row |= {"probabilities": file.probabilities, "votes": file.votes, "picture": file.picture}
-            row |= {"segmented": file.segmented, "lesions": file.lesions}
+            for key, ending in (("mask", "_mask"), ("dicom_seg", "_seg")):
+                if key in row:
+                    saved = inputs.output_dir / row[key]
+                    row[key] = {
+                        "name": f"{name.stem}{ending}{saved.name.rpartition(ending)[2]}",
+                        "content": base64.b64encode(saved.read_bytes()).decode("ascii"),
+                    }
+            row |= {"probabilities": file.probabilities, "votes": file.votes, "segmented": file.segmented}
+            row |= {"picture": file.picture, "oriented": file.oriented, "view": file.view}
+            row["lesions"] = file.lesions
         yield row

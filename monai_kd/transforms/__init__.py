@@ -9,7 +9,7 @@ from .preprocessing import IMAGENET_MEAN, IMAGENET_STD, slice_preprocessing
 from .regions import RegionMasks, RegionMasksd
 from .symmetry import Midline, find_midline
 from .tumour_removal import operate_elsewhere, remove_tumour
-from .upright import UprightInPlane, UprightInPlaned, upright_turn
+from .upright import UprightInPlane, UprightInPlaned, edge_marks, upright_array, upright_turn
 from .volume_preprocessing import volume_preprocessing
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "UprightInPlane",
     "UprightInPlaned",
     "class_postprocessing",
+    "edge_marks",
     "find_midline",
     "foreground_probabilities",
     "index_map",
@@ -43,6 +44,7 @@ __all__ = [
     "remove_tumour",
     "separate_masks",
     "slice_preprocessing",
+    "upright_array",
     "upright_turn",
     "volume_preprocessing",
 ]

@@ -11,7 +11,10 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform
 
-__all__ = ["UprightInPlane", "UprightInPlaned", "upright_turn"]
+__all__ = ["UprightInPlane", "UprightInPlaned", "edge_marks", "upright_array", "upright_turn"]
+
+OBLIQUE = 0.35  # cosine from which a second letter is shown: 20 degrees off the axis
+ENDS = ("LR", "PA", "IS")  # of the axes of RAS+, at their negative and positive ends
 
 
 def upright_turn(affine: Any) -> tuple[bool, tuple[bool, bool]]:
@@ -40,6 +43,50 @@ def upright_turn(affine: Any) -> tuple[bool, tuple[bool, bool]]:
     flips = [bool(columns[first, 0] > 0), bool(columns[second, 1] > 0)]
     swap = first > second
     return swap, (flips[1], flips[0]) if swap else (flips[0], flips[1])
+
+
+def upright_array(array: np.ndarray, affine: Any) -> np.ndarray:
+    """An array turned by `upright_turn`, as (X, Y, slices); a view of it.
+
+    Args:
+        array: (X, Y) or (X, Y, slices).
+        affine: (4, 4), indices to RAS+.
+    """
+    swap, flips = upright_turn(affine)
+    array = array.reshape(*array.shape[:2], -1)
+    array = array.transpose(1, 0, 2) if swap else array
+    return array[:: -1 if flips[0] else 1, :: -1 if flips[1] else 1]
+
+
+def edge_marks(affine: Any) -> dict[str, str]:
+    """The sides of the patient at the edges of an upright slice: A, P, R, L, S and I.
+
+    In an oblique slice a second letter follows, of the next direction, where it is 20 degrees or more off the axis.
+
+    Args:
+        affine: (4, 4), indices to RAS+, of the slice before `upright_turn`.
+
+    Returns:
+        Letters of the edges ``left``, ``right``, ``top`` and ``bottom``.
+
+    Example:
+        >>> edge_marks(np.diag([0.5, 0.5, 5, 1]))  # an axial slice whose rows are stored upside down
+        {'left': 'R', 'right': 'L', 'top': 'A', 'bottom': 'P'}
+    """
+    swap, flips = upright_turn(affine)
+    columns = np.asarray(affine, dtype=float)[:3, :2]
+    columns = columns[:, ::-1] if swap else columns
+    columns = columns / np.linalg.norm(columns, axis=0) * [-1 if flip else 1 for flip in flips]
+    (left, right), (top, bottom) = (_ends(column) for column in columns.T)
+    return {"left": left, "right": right, "top": top, "bottom": bottom}
+
+
+def _ends(direction: np.ndarray) -> tuple[str, str]:
+    """Letters at the two ends of a line along a unit vector in RAS+."""
+    axes = sorted(range(3), key=lambda axis: -abs(direction[axis]))
+    axes = axes[:1] + [axis for axis in axes[1:2] if abs(direction[axis]) >= OBLIQUE]
+    ends = ["".join(ENDS[axis][int(direction[axis] * side > 0)] for axis in axes) for side in (-1, 1)]
+    return ends[0], ends[1]
 
 
 class UprightInPlane(InvertibleTransform):

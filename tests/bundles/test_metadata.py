@@ -6,6 +6,10 @@ from importlib.metadata import version
 import pytest
 from tiny import BUNDLES
 
+from monai_kd import __version__
+from monai_kd.metrics.classes import CLASS_METRICS
+from monai_kd.metrics.masks import MASK_METRICS
+
 REQUIRED = {
     **{"schema": str, "version": str, "changelog": dict, "monai_version": str, "pytorch_version": str, "task": str},
     **{"numpy_version": str, "required_packages_version": dict, "description": str, "authors": str, "copyright": str},
@@ -48,9 +52,33 @@ def test_every_version_has_its_change(metadata):
 
 
 def test_versions_are_numbers_of_packages(metadata):
-    assert metadata["required_packages_version"]["monai_kd"] == version("monai_kd")
+    assert metadata["required_packages_version"]["monai_kd"] == __version__
     for name in metadata["required_packages_version"]:
         assert version(name)
+
+
+def test_metrics_are_those_that_an_evaluation_reports(metadata):
+    known = {*CLASS_METRICS, *(f"mean_{name}" for name in MASK_METRICS), "slices", "patients"}
+    assert metadata["eval_metrics"].keys() <= known
+    assert all(isinstance(value, int | float) for value in metadata["eval_metrics"].values())
+    assert {"slices", "patients"} <= metadata["eval_metrics"].keys()
+
+
+# By the template of MONAI's model zoo, docs/readme_template.md; of the optional ones, those that are used.
+HEADINGS = ["Model Description", "Data", "Performance", "Additional Usage Steps", "System Configuration", "Limitations"]
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_the_page_has_the_headings_of_the_zoo(folder):
+    text = (folder / "docs" / "README.md").read_text(encoding="utf-8")
+    lines = text.splitlines()
+    assert lines[0].startswith("# ")
+    found = [line for line in lines if line.startswith(("## ", "### "))]
+    expected = ["### **Authors**", "### **Tags**", *(f"## **{name}**" for name in HEADINGS)]
+    assert found == [*expected, "## **Citation Info**", "## **References**"]
+    assert "#### **Preprocessing**" in lines
+    # No file of a bundle is above the zoo's limit, and none but text.
+    assert all(path.stat().st_size < 2**20 for path in folder.glob("docs/*"))
 
 
 def test_tensors(metadata):

@@ -146,6 +146,34 @@ def test_frames_by_hand(tmp_path):
         np.testing.assert_array_equal(frame, volume()[..., place].T)
 
 
+def test_terms_and_colours_of_segments(tmp_path):
+    """By DICOM's own elements: SNOMED CT terms, and the colour in CIELab, converted back by highdicom."""
+    series(tmp_path / "in")
+    write_dicom_seg(volume(), datasets(tmp_path / "in"), tmp_path / "one.dcm", "a network")
+    names = ["necrotic core", "peritumoural oedema", "glioma"]
+    masks = np.stack([volume(), np.roll(volume(), 1, axis=0), np.roll(volume(), 2, axis=0)])
+    write_dicom_seg(masks, datasets(tmp_path / "in"), tmp_path / "three.dcm", "a network", names)
+    found = {}
+    for name in ("one", "three"):
+        for segment in pydicom.dcmread(tmp_path / f"{name}.dcm").SegmentSequence:
+            (kind,), (region,) = segment.SegmentedPropertyTypeCodeSequence, segment.AnatomicRegionSequence
+            assert (region.CodeValue, region.CodingSchemeDesignator) == ("12738006", "SCT")
+            assert segment.SegmentedPropertyCategoryCodeSequence[0].CodeValue == "49755003"
+            assert kind.CodingSchemeDesignator == "SCT"
+            colour = hd.color.CIELabColor.from_dicom_value(segment.RecommendedDisplayCIELabValue)
+            found[segment.SegmentLabel] = kind.CodeValue, colour.to_rgb()
+    expected = {
+        "tumour": ("108369006", (255, 82, 82)),
+        "necrotic core": ("6574001", (230, 159, 0)),
+        "peritumoural oedema": ("79654002", (86, 180, 233)),
+        "glioma": ("108369006", (0, 158, 115)),
+    }
+    assert found.keys() == expected.keys()
+    for name, (code, colour) in expected.items():
+        assert found[name][0] == code
+        np.testing.assert_allclose(found[name][1], colour, atol=2)
+
+
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dicom3tools is not installed")
 @pytest.mark.parametrize("count", [1, 4])
 def test_validator_finds_no_errors(tmp_path, count):

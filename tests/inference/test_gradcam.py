@@ -85,7 +85,7 @@ def test_at_most_twelve_slices(tmp_path, monkeypatch, figures, slices, shown):
     first = np.array([0.75, 0.25] * slices)[:slices]
     draw_gradcam(gradcam_of(Corner().eval(), "seen"), image, np.stack([first, 1 - first]), "ab", tmp_path / "p.png")
     titles = [axes.get_title() for axes in figures[0].axes if axes.get_title()]
-    expected = [f"slice {number}: {'ab'[number % 2]} 0.75" for number in shown]
+    expected = [f"slice {number + 1} of {slices}: {'ab'[number % 2]} 0.75" for number in shown]
     assert titles == (expected if slices > 1 else ["a 0.75"])
     assert [float(axes.images[0].get_array()[1, 1]) for axes in figures[0].axes[: 2 * len(shown) : 2]] == shown
 

@@ -216,7 +216,9 @@ def test_what_is_said_of_a_slice(page, rows):
     row, words = rows["slice.nii.gz"], page.about("slice.nii.gz")
     assert (row["area_px"], row["area_mm2"]) == ("64", "24.0")
     assert "Tumour: 24.0 mm²" in words
-    assert f"Class: {row['class']}" in words
+    assert row["uncertain"] == "yes"
+    assert "Class: uncertain" in words
+    assert "No class has a probability of 60 % or more" in words
     assert "slice_mask.nii.gz" in words
     probabilities = [float(row[f"p_{name}"]) for name in CLASS_NAMES]
     assert sum(probabilities) == pytest.approx(1, abs=2e-4)
@@ -239,8 +241,9 @@ def test_a_picture_has_no_millimetres(page, rows):
 def test_a_volume_has_the_class_of_its_largest_slice(page, rows):
     row, words = rows["volume.nii.gz"], page.about("volume.nii.gz")
     assert (row["slice"], row["largest_slice"], row["slices_with_tumour"]) == ("3", "3", "5")
-    assert f"Class: {row['class']} (slice 3)" in words
-    assert "slice 3 of 0 to 4" in words
+    # The table counts from 0, as arrays do, and the page from 1.
+    assert "(slice 4 of 5)" in words
+    assert "slice 4 of 5 Outlined in" in words
     votes = re.search(r"Of the 5 slices with tumour: (.*?)\.", words)
     assert sum(int(count) for count in re.findall(r"\d+", votes[1])) == 5
 
@@ -249,7 +252,7 @@ def test_no_tumour_greys_the_class(page, rows):
     row, words = rows["nothing.nii.gz"], page.about("nothing.nii.gz")
     assert (row["tumour"], row["area_px"]) == ("no", "")
     assert "No tumour found" in words
-    assert f"in slice {row['slice']}" in words
+    assert f"in slice {int(row['slice']) + 1} of 3" in words
     assert "The classifier assumes a tumour" in words
     assert [a["class"] for tag, a in page.tags if "greyed" in (a.get("class") or "")] == ["class greyed"]
     assert page.text.count("The classifier assumes a tumour") == 1
@@ -390,6 +393,44 @@ def test_a_temperature_softens_the_classes_alone(rows, scans, students, tmp_path
     np.testing.assert_allclose([float(soft["n"][f"p_{name}"]) for name in CLASS_NAMES], expected, atol=0.01)
 
 
+def test_a_class_is_named_when_it_is_certain(scans, students, tmp_path, capsys):
+    """The same slice, whose class is uncertain, with a temperature that makes it certain."""
+    assert main(command(scans / "slice.nii.gz", tmp_path / "out", students, "--temperature", "0.01")) == 0
+    row = rows_of(tmp_path / "out" / "report.csv")["slice.nii.gz"]
+    assert float(row["probability"]) >= 0.6
+    assert row["uncertain"] == "no"
+    page = Page((tmp_path / "out" / "report.html").read_text())
+    assert f"Class: {row['class']}" in page.about("slice.nii.gz")
+    assert "uncertain" not in page.about("slice.nii.gz")
+    assert [a["class"] for tag, a in page.tags if tag == "b" and a.get("class")] == ["best"]
+    assert f"; {row['class']}, probability" in capsys.readouterr().out
+
+
+def test_a_temperature_beside_the_checkpoint_is_used(scans, students, tmp_path):
+    checkpoint = classification_student(tmp_path / "run")
+    temperature_file(tmp_path / "run" / "temperature.json", 0.01, checkpoint)
+    given = {**students, "classification": checkpoint}
+    assert main(command(scans / "slice.nii.gz", tmp_path / "out", given)) == 0
+    assert "Temperature0.01, of the prob" in Page((tmp_path / "out" / "report.html").read_text()).text
+    assert rows_of(tmp_path / "out" / "report.csv")["slice.nii.gz"]["uncertain"] == "no"
+
+
+def test_probabilities_without_a_temperature_are_called_so(page):
+    assert "they are the network's own, not calibrated" in page.text
+
+
+def test_sides_are_named_where_the_file_says_how_it_lies(page, students, tmp_path, figures):
+    assert "Left and right not known" in page.about("slice.nii.gz").replace("rightnot", "right not")
+    affine = np.diag([-0.5, -0.75, 4.0, 1.0])
+    affine[:3, 3] = 40, 35, 12
+    nib.save(nib.Nifti1Image(square().astype(np.int16), affine), tmp_path / "placed.nii.gz")
+    assert main(command(tmp_path / "placed.nii.gz", tmp_path / "out", students)) == 0
+    assert "Left and right" not in Page((tmp_path / "out" / "report.html").read_text()).text
+    (figure,) = figures
+    letters = {text.get_text(): text.get_position() for text in figure.axes[0].texts}
+    assert letters == {"R": (0.02, 0.5), "L": (0.98, 0.5), "A": (0.5, 0.98), "P": (0.5, 0.02)}
+
+
 def test_a_temperature_of_another_checkpoint_is_refused(scans, students, tmp_path, capsys):
     other = temperature_file(tmp_path / "temperature.json", 4.0, students["segmentation"])
     assert main(command(scans / "slice.nii.gz", tmp_path / "out", students, "--temperature", other)) == 2
@@ -420,7 +461,7 @@ def test_synthetic_is_said_aloud(settings, said, scans, students, disc_dataset, 
     text = Page((tmp_path / "out" / "report.html").read_text()).text
     if said is None:
         assert "SYNTHETIC" not in text
-        assert "not known" not in text
+        assert "are not known" not in text
     else:
         assert said in text
         assert "classification network" in text

@@ -185,6 +185,12 @@ def test_one_slice(name, content, area, mask_name, client, students, tmp_path):
     array = np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))).astype(int)
     assert (array[..., 0] - array[..., 2] > 60).sum() > 50  # the outline
     assert row["mask"]["name"] == mask_name
+    assert row["uncertain"] == ("yes" if row["probability"] < 0.6 else "no")
+    # These files have no place: DICOM and NIfTI lie at the origin or nowhere, pictures have none.
+    assert row["oriented"] is (row["view"]["marks"] is not None)
+    size = [row["view"][name] for name in ("columns", "rows", "slices")]
+    assert size == [SIZE, SIZE, 1]
+    assert "dicom_seg" not in row
     file, mask_file = tmp_path / name, tmp_path / mask_name
     file.write_bytes(content)
     mask_file.write_bytes(base64.b64decode(row["mask"]["content"]))

@@ -1,0 +1,210 @@
+"""A bundle and its weights as one archive, in the form of MONAI's model zoo."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..bundle import find_bundle
+from ..bundle.checkpoint import describe_checkpoint
+from ..bundle.temperature import find_temperature, read_temperature
+from ..bundle.trained import trained_settings
+from ..inference import BundlePredictor
+from ..io.atomic import atomic_folder, atomic_write, check_new_folder, write_json
+from ..io.checksum import file_sha256
+from .zoo_metadata import measured, of_weights
+
+__all__ = ["pack_bundle", "run_pack"]
+
+LARGEST_FILE = 25 * 2**20  # of a file in the zoo's repository, by its CONTRIBUTING.md
+NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+SAME_TIME = (1980, 1, 1, 0, 0, 0)  # of all members: equal contents give equal archives
+# Settings that are places of the computer of the training, and mean nothing elsewhere.
+PLACES = frozenset({"bundle_root", "dataset_dir", "output_dir", "init_checkpoint", "teacher_store", "checkpoint"})
+
+
+def pack_bundle(
+    bundle: str | Path,
+    checkpoint: str | Path,
+    output_dir: str | Path,
+    name: str | None = None,
+    evaluation: str | Path | None = None,
+    weights_url: str | None = None,
+) -> Path:
+    """Write ``<name>_v<version>.zip`` with configs, docs, licences and weights, and return its path.
+
+    In the archive, ``models/model.pt`` has the weights and ``models/settings.json`` describes them, without paths of
+    the computer of the training; a temperature that was fitted to them becomes ``models/temperature.json``.
+    ``configs/metadata.json`` has the shapes, the classes and the metrics of these weights. Before the archive appears,
+    its network is built from its own files.
+
+    Args:
+        bundle: folder of a bundle, with ``configs/``.
+        checkpoint: weights of its network.
+        output_dir: folder for the archive.
+        name: of the bundle in the archive, lower case with underscores; ``None`` for that of its folder.
+        evaluation: folder that ``evaluate.json`` wrote for this checkpoint, for ``eval_metrics``. Without it they are
+            empty: those of the bundle were measured with other weights.
+        weights_url: where the weights are published. Then the folder ``<name>`` is written too, as the zoo's repository
+            keeps a bundle: files above 25 MB are named in ``large_files.yml`` instead.
+
+    Raises:
+        FileExistsError: the archive or the folder exists.
+        FileNotFoundError: there is no such checkpoint or evaluation.
+        ValueError: the name is not allowed, the evaluation is of another checkpoint, or the checkpoint does not fit.
+    """
+    bundle, checkpoint = Path(bundle).expanduser().resolve(), Path(checkpoint).expanduser()
+    output_dir = Path(output_dir).expanduser().resolve()
+    name = bundle.name if name is None else name
+    if not NAME.fullmatch(name):
+        raise ValueError(f"--name {name!r}: give lower-case letters, digits and single underscores.")
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    archive, folder = output_dir / f"{name}_v{metadata['version']}.zip", output_dir / name
+    if archive.exists():
+        raise FileExistsError(
+            f"{archive} exists: remove it, or raise version in {bundle.name}/configs/metadata.json, with its changelog."
+        )
+    if weights_url is not None:
+        check_new_folder(folder)
+    with tempfile.TemporaryDirectory(prefix="monai_kd-pack-") as temporary:
+        packed = Path(temporary) / name
+        _fill(packed, bundle, checkpoint, metadata, evaluation)
+        BundlePredictor(packed, packed / "models" / "model.pt", device="cpu")
+        with atomic_write(archive) as partial:
+            _zip(packed, partial)
+        if weights_url is not None:
+            with atomic_folder(folder) as partial:
+                _as_in_the_repository(packed, partial, weights_url)
+    return archive
+
+
+def run_pack(
+    bundle: str | Path,
+    checkpoint: Path,
+    output_dir: Path,
+    name: str | None = None,
+    evaluation: Path | None = None,
+    weights_url: str | None = None,
+    bundles: Path | None = None,
+) -> int:
+    """``python -m monai_kd pack``: write an archive with `pack_bundle`.
+
+    Args:
+        bundle: name of the bundle, see `find_bundle`, or its folder.
+        checkpoint, output_dir, name, evaluation, weights_url: see `pack_bundle`.
+        bundles: folder of the bundles.
+
+    Returns:
+        The exit code: 0, or 2 after an error on stderr.
+    """
+    try:
+        folder = Path(bundle) if (Path(bundle) / "configs").is_dir() else find_bundle(str(bundle), bundles)
+        archive = pack_bundle(folder, checkpoint, output_dir, name, evaluation, weights_url)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    packed = archive.name.rpartition("_v")[0]
+    print(f"{archive}: {archive.stat().st_size / 2**20:.1f} MB, sha1 {_sha1(archive)}. To use it:")
+    print(f"  unzip {archive.name}")
+    print(
+        f"  python -m monai.bundle run inferring --config_file {packed}/configs/inference.json --input FILE_OR_FOLDER "
+        "--output_dir OUT"
+    )
+    if evaluation is None:
+        print("Its metadata.json has no metrics: --evaluation names the folder that evaluate.json wrote for it.")
+    return 0
+
+
+def _fill(
+    packed: Path, bundle: Path, checkpoint: Path, metadata: dict[str, Any], evaluation: str | Path | None
+) -> None:
+    # Of a bundle, what belongs to it: no weights, results or caches that lie in its folder.
+    for part in ("configs", "docs"):
+        shutil.copytree(bundle / part, packed / part, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    shutil.copyfile(bundle / "LICENSE", packed / "LICENSE")
+    if not checkpoint.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {checkpoint}; train first, or give the right path.")
+    settings = trained_settings(checkpoint, bundle)
+    weights = packed / "models" / "model.pt"
+    weights.parent.mkdir()
+    shutil.copyfile(checkpoint, weights)
+    if metadata["network_data_format"]["outputs"]["pred"]["format"] != "segmentation":
+        settings.pop("mask_names", None)  # by which checkpoints of segmentations are told apart
+    own = {"weights_sha256": file_sha256(weights), "synthetic": describe_checkpoint(checkpoint).synthetic}
+    write_json({**_without_places(settings), **own}, weights.with_name("settings.json"))
+    found = {} if evaluation is None else measured(Path(evaluation).expanduser(), own["weights_sha256"])
+    if (temperature := _temperature(checkpoint, evaluation)) is not None:
+        content = {"temperature": temperature, "checkpoint": {"sha256": own["weights_sha256"]}}
+        write_json(content, weights.with_name("temperature.json"))
+    described = {**of_weights(metadata, settings), "eval_metrics": found}
+    write_json(described, packed / "configs" / "metadata.json")
+
+
+def _without_places(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, also those of the teacher in them, with ``None`` for paths of the computer of the training."""
+
+    def cleaned(name: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: cleaned(key, each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [cleaned("", each) for each in value]
+        return None if name in PLACES or (isinstance(value, str) and _is_place(value)) else value
+
+    return {name: cleaned(name, value) for name, value in settings.items() if name != "previous"}
+
+
+def _is_place(text: str) -> bool:
+    return os.path.isabs(text) or text.startswith(("~", "../", "..\\")) or bool(re.match(r"[A-Za-z]:[\\/]", text))
+
+
+def _temperature(checkpoint: Path, evaluation: str | Path | None) -> float | None:
+    found = find_temperature(checkpoint)
+    if evaluation is not None and (Path(evaluation) / "temperature.json").is_file():
+        found = Path(evaluation) / "temperature.json"
+    return None if found is None else read_temperature(str(found), checkpoint)
+
+
+def _zip(folder: Path, path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(each for each in folder.rglob("*") if each.is_file()):
+            member = zipfile.ZipInfo(file.relative_to(folder.parent).as_posix(), SAME_TIME)
+            member.compress_type, member.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+            with open(file, "rb") as source, archive.open(member, "w") as target:
+                shutil.copyfileobj(source, target)
+
+
+def _as_in_the_repository(packed: Path, folder: Path, weights_url: str) -> None:
+    shutil.copytree(packed, folder, dirs_exist_ok=True)
+    large = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.stat().st_size > LARGEST_FILE]
+    lines = ["large_files:"]
+    for file in large:
+        # JSON texts are YAML texts.
+        values = {
+            **{"path": file.relative_to(folder).as_posix(), "url": weights_url},
+            **{"hash_val": file_sha256(file), "hash_type": "sha256"},
+        }
+        start = "- "
+        for key, value in values.items():
+            lines.append(f"{start}{key}: {json.dumps(value)}")
+            start = "  "
+        file.unlink()
+    if large:
+        (folder / "large_files.yml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _sha1(path: Path) -> str:
+    """By which the zoo's model_info.json lists archives."""
+    digest = hashlib.sha1(usedforsecurity=False)
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()

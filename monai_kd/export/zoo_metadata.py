@@ -1,0 +1,82 @@
+"""metadata.json of a bundle for the weights that it is packed with."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["measured", "of_weights"]
+
+DIGITS = 4
+
+
+def of_weights(metadata: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata with shapes and classes of a network as `trained_settings` describes it.
+
+    Args:
+        metadata: of the bundle, for its default network.
+        settings: of the weights.
+    """
+    result = copy.deepcopy(dict(metadata))
+    data = result["network_data_format"]
+    image, pred = data["inputs"]["image"], data["outputs"]["pred"]
+    size, dimensions, channels = settings["image_size"], settings["spatial_dims"], settings["in_channels"]
+    image["spatial_shape"] = list(size) if isinstance(size, Sequence) else [size] * dimensions
+    if channels != image["num_channels"]:
+        names = (settings.get("volumes") or {}).get("modalities") or []
+        named = len(names) == channels
+        image["channel_def"] = {str(i): names[i] if named else f"channel {i}" for i in range(channels)}
+        image["num_channels"] = channels
+    if pred["format"] == "segmentation":
+        names = list(settings["mask_names"])
+        pred["spatial_shape"] = list(image["spatial_shape"])
+        pred["num_channels"] = len(names) + bool(settings["multiclass"])
+        labels = ["background", *names]
+        masks = f"{'mask' if len(names) == 1 else 'masks'}: "
+    else:
+        labels = list(settings["class_names"])
+        pred["num_channels"] = len(labels)
+        masks = ""
+    if list(pred["channel_def"].values()) != labels:
+        numbered = ", ".join(f"{number} {label}" for number, label in enumerate(labels))
+        result["label_classes"] = result["pred_classes"] = masks + numbered
+    pred["channel_def"] = {str(number): label for number, label in enumerate(labels)}
+    return result
+
+
+def measured(evaluation: Path, sha256: str) -> dict[str, Any]:
+    """``eval_metrics`` from the folder that ``evaluate.json`` wrote: means over slices, and numbers of slices.
+
+    Args:
+        evaluation: the folder, with ``metrics.json``.
+        sha256: of the weights.
+
+    Raises:
+        FileNotFoundError: there is no ``metrics.json``.
+        ValueError: it is none of an evaluation, or of other weights.
+    """
+    path = evaluation / "metrics.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"--evaluation: there is no {path}: give the folder that evaluate.json wrote.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        own = content["checkpoint"]["sha256"] == sha256
+        if "overall" in content:
+            part = content["overall"]
+            means = {name: each["over_slices"]["mean"] for name, each in part["metrics"].items()}
+            values = {f"mean_{name}": mean for name, mean in means.items() if not name.endswith("_area_mm2")}
+            counts = {"slices": part["slices"], "patients": part["patients"]}
+        else:
+            part = content["over_slices"]
+            values = {name: each["value"] for name, each in part["metrics"].items()}
+            counts = {"slices": part["count"], "patients": content["over_patients"]["count"]}
+        synthetic = {"synthetic": True} if content["synthetic"] else {}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"--evaluation: {path} is not the metrics.json of an evaluation ({error!r}).") from None
+    if not own:
+        raise ValueError(f"--evaluation: {path} is of another checkpoint: evaluate this one, or leave it out.")
+    known = {name: round(float(value), DIGITS) for name, value in values.items() if value is not None}
+    return {**known, **counts, **synthetic}

@@ -1,0 +1,85 @@
+"""The pixels and masks of an image for a viewer that changes window, level and slice."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..io.source import SourceImage
+from ..plots import class_colours
+from ..transforms import upright_array, upright_turn
+from .overlay import OUTLINE, marks_of
+
+__all__ = ["image_view"]
+
+WINDOW = (0.5, 99.8)  # percentiles, as in overlays
+MOST_COUNTED = 2**20  # about so many pixels, for them
+WIDEST = 2**16 - 1  # whole grey values are kept exactly up to this range
+LEVELS = 2**12 - 1  # of all others: more than any screen shows
+
+
+def image_view(
+    source: SourceImage, masks: np.ndarray, mask_names: Sequence[str] = ("tumour",), first: int = 0
+) -> dict[str, Any]:
+    """An image and its masks, upright, as JSON values.
+
+    Args:
+        source: the image.
+        masks: of its shape, 0 or 1; of several classes (C, X, Y) or (C, X, Y, slices).
+        mask_names: of the classes.
+        first: the slice to begin with, from 0.
+
+    Returns:
+        ``columns``, ``rows``, ``slices``; ``first``; ``aspect``, height of a pixel by its width, or 1 if not known;
+        ``marks``, see `edge_marks`, or ``None``; ``pixels``, unsigned 16-bit numbers, little-endian, slice by slice and
+        row by row, whose grey values are ``low + step * number``; ``window``, the grey values to show as black and as
+        white; and ``masks``, for each class its ``name``, ``colour`` and ``pixels``, bytes 0 or 1. All ``pixels`` are
+        compressed by zlib and in base64.
+    """
+    image = upright_array(source.first_channel, source.affine)
+    numbers, low, step = _numbers(image)
+    swap, _ = upright_turn(source.affine)
+    width, height = source.spacing[:2][:: -1 if swap else 1]
+    several = len(mask_names) > 1
+    colours = class_colours(len(mask_names)) if several else [OUTLINE]
+    black, white = _window(image)
+    columns, rows, slices = image.shape
+    return {
+        **{"columns": columns, "rows": rows, "slices": slices, "first": first},
+        "aspect": 1.0 if np.isnan(width) or np.isnan(height) else float(height / width),
+        "marks": marks_of(source),
+        "pixels": _packed(numbers),
+        **{"low": low, "step": step, "window": [black, max(white, black + step)]},
+        "masks": [
+            {"name": name, "colour": colour, "pixels": _packed(upright_array(mask, source.affine).astype(np.uint8).T)}
+            for name, colour, mask in zip(mask_names, colours, masks if several else masks[None], strict=True)
+        ],
+    }
+
+
+def _numbers(image: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """(slices, rows, columns), with low and step; slice by slice, because a volume may fill much of the memory."""
+    low, high = float(image.min()), float(image.max())
+    slices = np.moveaxis(image, 2, 0)
+    whole = image.dtype.kind in "bui" or all(bool((each == np.rint(each)).all()) for each in slices)
+    step = 1.0 if whole and high - low <= WIDEST else max((high - low) / LEVELS, float(np.finfo(np.float32).tiny))
+    numbers = np.empty(image.shape[::-1], "<u2")
+    for number, each in enumerate(slices):
+        numbers[number] = np.rint((each.T.astype(np.float64) - low) / step)
+    return numbers, low, step
+
+
+def _window(image: np.ndarray) -> tuple[float, float]:
+    """The grey values of black and white, of every n-th pixel where there are many."""
+    every = max(1, round((image.size / MOST_COUNTED) ** 0.5))
+    black, white = np.percentile(image[::every, ::every], WINDOW)
+    return float(black), float(white)
+
+
+def _packed(array: np.ndarray) -> str:
+    """(slices, rows, columns), compressed."""
+    return base64.b64encode(zlib.compress(np.ascontiguousarray(array), level=1)).decode("ascii")
