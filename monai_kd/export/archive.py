@@ -139,7 +139,10 @@ def _fill(
     shutil.copyfile(checkpoint, weights)
     if metadata["network_data_format"]["outputs"]["pred"]["format"] != "segmentation":
         settings.pop("mask_names", None)  # by which checkpoints of segmentations are told apart
-    own = {"weights_sha256": file_sha256(weights), "synthetic": describe_checkpoint(checkpoint).synthetic}
+    own: dict[str, Any] = {
+        "weights_sha256": file_sha256(weights),
+        "synthetic": describe_checkpoint(checkpoint).synthetic,
+    }
     write_json({**_without_places(settings), **own}, weights.with_name("settings.json"))
     found = {} if evaluation is None else measured(Path(evaluation).expanduser(), own["weights_sha256"])
     if (temperature := _temperature(checkpoint, evaluation)) is not None:

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pydicom
+from pydicom import encaps
 from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, RLELossless
 
@@ -192,14 +193,10 @@ def _check_codestream(data: Any) -> None:
 def _codestreams(pixel_data: bytes, frames: int) -> Iterator[bytes]:
     """The codestream of each frame; of damaged pixel data as many as can be found, as decoders report the rest."""
     try:
-        try:
-            from pydicom.encaps import generate_frames
-        except ImportError:  # pydicom 2, which MONAI Label needs
-            from pydicom.encaps import generate_pixel_data_frame as generate_frames
-
-            yield from generate_frames(pixel_data, frames)
-        else:
-            yield from generate_frames(pixel_data, number_of_frames=frames)
+        if hasattr(encaps, "generate_frames"):
+            yield from encaps.generate_frames(pixel_data, number_of_frames=frames)
+        else:  # pydicom 2, which MONAI Label needs
+            yield from encaps.generate_pixel_data_frame(pixel_data, frames)
     except (ValueError, EOFError, struct.error):
         return
 

@@ -37,7 +37,7 @@ def kind_of(path: str | PathLike[str]) -> str | None:
 
     A volume in a DICOM object, see `file_and_volume`, is of the kind of its file.
     """
-    path, _ = file_and_volume(path)
+    path, _ = file_and_volume(Path(path))
     kind = kind_by_suffix(path)
     if kind is None and (path.is_dir() or is_dicom(path)):
         return "dicom"

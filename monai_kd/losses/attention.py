@@ -66,7 +66,7 @@ class AttentionLoss(nn.Module):
     ) -> torch.Tensor:
         return torch.stack(
             [
-                F.mse_loss(*(_relative(energy, self.eps) for energy in pair.energies))
+                F.mse_loss(_relative(pair.energies[0], self.eps), _relative(pair.energies[1], self.eps))
                 for pair in aligned_pairs(student_features, teacher_features)
             ]
         ).sum()

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -257,8 +257,9 @@ class DistillationLoss(nn.Module):
 
 
 def _feature_size(term: nn.Module, student: tuple[int, ...], teacher: tuple[int, ...]) -> tuple[int, ...]:
-    if hasattr(term, "feature_size"):
-        return tuple(term.feature_size(student, teacher))
+    size: Any = getattr(term, "feature_size", None)
+    if size is not None:
+        return tuple(size(student, teacher))
     return tuple(map(min, student, teacher)) if getattr(term, "takes_half", False) else teacher
 
 

@@ -126,7 +126,7 @@ class _Statistics(torch.autograd.Function):
     def forward(ctx: Any, student: torch.Tensor, teacher: torch.Tensor, energies: bool) -> tuple[torch.Tensor, ...]:
         ctx.save_for_backward(student, teacher)
         ctx.energies = energies
-        options = {"dtype": torch.float32, "device": student.device}
+        options: dict[str, Any] = {"dtype": torch.float32, "device": student.device}
         shape = (student.shape[0], *student.shape[2:]) if energies else (0,)
         maps = torch.empty(shape, **options), torch.empty(shape, **options)
         total = torch.zeros((), **options)

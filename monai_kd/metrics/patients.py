@@ -9,11 +9,12 @@ __all__ = ["grouped", "joined"]
 
 Row = Mapping[str, Any]
 Key = TypeVar("Key", bound=Hashable)
+Item = TypeVar("Item")
 
 
-def grouped(rows: Sequence[Row], of: Callable[[Row], Key]) -> dict[Key, list[Row]]:
+def grouped(rows: Sequence[Item], of: Callable[[Item], Key]) -> dict[Key, list[Item]]:
     """The rows by the value of ``of``, in the order of the first row with each value."""
-    groups: dict[Key, list[Row]] = {}
+    groups: dict[Key, list[Item]] = {}
     for row in rows:
         groups.setdefault(of(row), []).append(row)
     return groups

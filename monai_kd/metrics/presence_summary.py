@@ -137,7 +137,7 @@ def _auc(
         pairs = (times @ positives) * (times @ negatives)
         return np.divide(((times @ wins) * times).sum(1), pairs, out=np.full(len(times), np.nan), where=pairs > 0)
 
-    area = compute_roc_auc(torch.as_tensor(scores), torch.as_tensor(present).int())
+    area: Any = compute_roc_auc(torch.as_tensor(scores), torch.as_tensor(present).int())
     return _value(float(area), _interval(len(members), resamples, seed, statistic), len(scores))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -82,10 +82,13 @@ class TimmHybridUNet(nn.Module):
                 f"vit_strides: '{encoder}' with {len(features)} features has outputs of the strides "
                 f"{', '.join(map(str, self.unet.channels))}, not {', '.join(map(str, absent))}."
             )
+        channels, width = cast(Any, self.unet).channels, cast(Any, self.vit).embed_dim
         self.projections = nn.ModuleDict(
-            {str(s): nn.Conv2d(self.vit.embed_dim, self.unet.channels[s], kernel_size=1) for s in self.vit_strides}
+            {str(s): nn.Conv2d(width, channels[s], kernel_size=1) for s in self.vit_strides}
         )
-        self._normalised = [_change(mean, std, part.pretrained_cfg) for part in (self.unet.encoder, self.vit)]
+        self._normalised = [
+            _change(mean, std, cast(Any, part).pretrained_cfg) for part in (self.unet.encoder, self.vit)
+        ]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for_encoder, for_vit = (x * x.new_tensor(scale) + x.new_tensor(shift) for scale, shift in self._normalised)
