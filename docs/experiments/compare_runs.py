@@ -3,8 +3,8 @@
     python docs/experiments/compare_runs.py runs/seg_lite0_alone_fold?_seed? -- runs/seg_lite0_distilled_fold?_seed?
 
 Before `--` the folders of the first kind, after it those of the second, each with the `evaluation` that study.py wrote
-(or another one: --evaluation evaluation_mirrored). Both kinds must have the same folds and seeds. The score of a slice is
-its mean over the seeds; intervals and p-values are over patients, see `monai_kd.metrics.paired_differences`.
+(or another one: --evaluation evaluation_mirrored). Both kinds must have the same folds and seeds. The score of a slice
+is its mean over the seeds; intervals and p-values are over patients, see `monai_kd.metrics.paired_differences`.
 Printed are tables in Markdown: each run, each kind, and their difference, overall, by class, and by size of the tumour.
 """
 

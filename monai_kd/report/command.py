@@ -22,8 +22,8 @@ __all__ = ["run_report"]
 def run_report(
     input: Path,
     output_dir: Path,
-    segmentation: Path,
-    classification: Path,
+    segmentation: Path | None = None,
+    classification: Path | None = None,
     threshold: float | None = None,
     temperature: str | None = None,
     device: str | None = None,
@@ -34,7 +34,7 @@ def run_report(
     Args:
         input: file or folder.
         output_dir: folder for all output files.
-        segmentation, classification: checkpoints of seg_student and cls_student.
+        segmentation, classification: checkpoints of seg_student and cls_student, see `load_students`.
         threshold: on the probability of tumour; ``None`` for the bundle's.
         temperature: the classifier's logits are divided by it, see `read_temperature`; ``None`` for the bundle's.
         device: name of a device; ``None`` for the bundle's default.
