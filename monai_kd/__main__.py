@@ -44,8 +44,9 @@ def command_parser() -> argparse.ArgumentParser:
     serve.add_argument("--max_upload_mb", type=float, default=100, metavar="MB", help="largest upload (default: 100)")
     for command in (report, serve):
         add = command.add_argument
-        add("--segmentation", type=path_argument, required=True, metavar="CHECKPOINT", help="of seg_student")
-        add("--classification", type=path_argument, required=True, metavar="CHECKPOINT", help="of cls_student")
+        for what, name in (("segmentation", "seg_student"), ("classification", "cls_student")):
+            help = f"of {name} (default: models/model.pt of the bundle)"
+            add(f"--{what}", type=path_argument, metavar="CHECKPOINT", help=help)
         add("--threshold", type=float, help="on the probability of tumour (default: the bundle's, 0.5)")
         add("--presence_threshold", type=float, help="on the presence score of a slice (default: the checkpoint's)")
         add("--smallest_extent_mm", type=float, help="of a lesion across slices (default: the bundle's, 3)")
@@ -73,7 +74,9 @@ def command_parser() -> argparse.ArgumentParser:
         "export", help="write a folder with the network as ONNX, which runs without torch and MONAI"
     )
     export.add_argument("bundle", type=path_argument, help="name of a bundle, such as seg_student, or its folder")
-    export.add_argument("checkpoint", type=path_argument, help="weights of its network")
+    export.add_argument(
+        "checkpoint", type=path_argument, nargs="?", help="weights of its network (default: its models/model.pt)"
+    )
     export.add_argument("output_dir", type=path_argument, help="new folder")
     pack = commands.add_parser("pack", help="write a bundle with its weights as one archive, as the model zoo has them")
     pack.add_argument("bundle", type=path_argument, help="name of a bundle, such as seg_student, or its folder")
@@ -88,7 +91,8 @@ def command_parser() -> argparse.ArgumentParser:
     )
     label = commands.add_parser("label_app", help="write a folder that MONAI Label can serve")
     label.add_argument("folder", type=path_argument, help="new folder")
-    label.add_argument("--segmentation", type=path_argument, metavar="CHECKPOINT", help="of seg_student")
+    either = "with neither, models/model.pt of both bundles, as far as they have it"
+    label.add_argument("--segmentation", type=path_argument, metavar="CHECKPOINT", help=f"of seg_student; {either}")
     label.add_argument("--classification", type=path_argument, metavar="CHECKPOINT", help="of cls_student")
     label.add_argument(
         "--teacher", type=path_argument, metavar="CHECKPOINT", help="of seg_teacher, for distillation while labelling"

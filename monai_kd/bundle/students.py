@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_prep.text import printable
+
 from ..config import checked_device
 from ..inference import BundlePredictor
+from ..io.network_name import network_name
 from . import find_bundle
 from .checkpoint import CheckpointFacts, describe_checkpoint
+from .released import checkpoint_or_own
 from .temperature import read_temperature
 
 __all__ = ["Students", "load_students"]
@@ -33,8 +37,8 @@ class Students:
 
 
 def load_students(
-    segmentation: Path,
-    classification: Path,
+    segmentation: Path | None = None,
+    classification: Path | None = None,
     threshold: float | None = None,
     temperature: str | None = None,
     device: str | None = None,
@@ -42,10 +46,11 @@ def load_students(
     presence_threshold: float | None = None,
     smallest_extent_mm: float | None = None,
 ) -> Students:
-    """Load both students; print a line when one of them was trained on phantoms.
+    """Load both students; print which networks they are, and whether one of them was trained on phantoms.
 
     Args:
-        segmentation, classification: checkpoints of seg_student and cls_student.
+        segmentation, classification: checkpoints of seg_student and cls_student; ``None`` for ``models/model.pt`` of the
+            bundle.
         threshold: on the probability of tumour; ``None`` for the bundle's.
         temperature: the classifier's logits are divided by it, see `read_temperature`; ``None`` for the bundle's.
         device: name of a device; ``None`` for the bundle's default.
@@ -58,6 +63,8 @@ def load_students(
         ValueError: a checkpoint does not fit its network, or a value is not allowed.
     """
     folders = {what: find_bundle(name, bundles) for what, name in BUNDLES.items()}
+    segmentation = checkpoint_or_own(segmentation, folders["segmentation"], "--segmentation CHECKPOINT")
+    classification = checkpoint_or_own(classification, folders["classification"], "--classification CHECKPOINT")
     try:
         shared = {} if device is None else {"device": checked_device(device)}
     except ValueError as error:
@@ -79,6 +86,8 @@ def load_students(
         "segmentation": describe_checkpoint(segmentation),
         "classification": describe_checkpoint(classification),
     }
+    for what, path in (("segmentation", segmentation), ("classification", classification)):
+        print(printable(f"{what}: {network_name(path)}"), flush=True)
     for what, facts in checkpoints.items():
         if facts.synthetic:
             print(f"The {what} network was trained on SYNTHETIC phantoms: its results on real slices mean nothing.")

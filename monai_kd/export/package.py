@@ -18,11 +18,15 @@ import torch
 from monai.transforms import EnsureChannelFirstd, EnsureTyped, NormalizeIntensityd, RepeatChanneld
 from torch import nn
 
+from data_prep.text import printable
+
 from ..bundle import find_bundle
 from ..bundle.checkpoint import describe_checkpoint
+from ..bundle.released import checkpoint_or_own
 from ..extras import require_extra
 from ..inference import BundlePredictor
 from ..io.atomic import atomic_folder, check_new_folder
+from ..io.network_name import network_name
 from ..metrics import PresenceRule
 from ..transforms import ResizeInPlaned, ScaleSliceIntensityd, UprightInPlaned
 
@@ -84,12 +88,13 @@ def export_package(bundle: str | Path, checkpoint: str | Path, output_dir: str |
     return difference
 
 
-def run_export(bundle: str | Path, checkpoint: Path, output_dir: Path, bundles: Path | None = None) -> int:
+def run_export(bundle: str | Path, checkpoint: Path | None, output_dir: Path, bundles: Path | None = None) -> int:
     """``python -m monai_kd export``: write a package with `export_package`.
 
     Args:
         bundle: name of the bundle, see `find_bundle`, or its folder.
-        checkpoint, output_dir: see `export_package`.
+        checkpoint: see `export_package`; ``None`` for ``models/model.pt`` of the bundle.
+        output_dir: see `export_package`.
         bundles: folder of the bundles.
 
     Returns:
@@ -97,7 +102,9 @@ def run_export(bundle: str | Path, checkpoint: Path, output_dir: Path, bundles: 
     """
     try:
         folder = Path(bundle) if (Path(bundle) / "configs").is_dir() else find_bundle(str(bundle), bundles)
+        checkpoint = checkpoint_or_own(checkpoint, folder, "export BUNDLE CHECKPOINT FOLDER")
         difference = export_package(folder, checkpoint, output_dir)
+        print(printable(f"exported: {network_name(checkpoint)}"))
     except (OSError, ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

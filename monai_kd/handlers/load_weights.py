@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from ignite.engine import Engine, Events
 from torch import nn
 
 from ..io.checkpoints import load_weights
+from ..io.network_name import network_name
 
 __all__ = ["LoadWeights"]
 
+logger = logging.getLogger(__name__)
+
 
 class LoadWeights:
-    """Load a checkpoint into a network when an engine starts; a config can be inspected without the checkpoint.
+    """Load a checkpoint into a network when an engine starts, and log which it is.
+
+    A config can be inspected without the checkpoint.
 
     MONAI's ``CheckpointLoader`` can skip weights that do not fit; here they are an error.
 
@@ -34,3 +40,4 @@ class LoadWeights:
 
     def _load(self, _engine: Engine) -> None:
         load_weights(self.network, self.checkpoint)
+        logger.info("network: %s", network_name(self.checkpoint))

@@ -9,14 +9,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from data_prep.text import printable
+
 from ..bundle import find_bundle, trained_settings
 from ..inference import BundlePredictor
 from ..io.atomic import atomic_folder, check_new_folder, write_json
+from ..io.network_name import network_name
 from ..io.trained import settings_path
 
 __all__ = ["make_app", "run_label_app"]
 
 MAIN = Path(__file__).with_name("main.py")
+STUDENTS = ("segmentation", "classification")
 BUNDLES = {"segmentation": "seg_student", "classification": "cls_student", "teacher": "seg_teacher"}
 
 
@@ -39,7 +43,7 @@ def make_app(folder: str | Path, checkpoints: dict[str, Path], bundles: str | Pa
     """
     folder = Path(folder).expanduser().resolve()
     check_new_folder(folder)
-    if not checkpoints.keys() & {"segmentation", "classification"}:
+    if not checkpoints.keys() & set(STUDENTS):
         raise ValueError("nothing to serve: give --segmentation CHECKPOINT, --classification CHECKPOINT, or both.")
     if "teacher" in checkpoints and "segmentation" not in checkpoints:
         raise ValueError("--teacher teaches the segmentation student: give --segmentation CHECKPOINT too.")
@@ -52,6 +56,12 @@ def make_app(folder: str | Path, checkpoints: dict[str, Path], bundles: str | Pa
         for what, checkpoint in checkpoints.items():
             _copy_bundle(find_bundle(BUNDLES[what], bundles), Path(checkpoint).expanduser(), made / "model")
         shutil.copyfile(MAIN, made / "main.py")
+
+
+def _own(bundles: Path | None) -> dict[str, Path]:
+    """The checkpoints of the students' bundles themselves, as far as they are there."""
+    found = {what: find_bundle(BUNDLES[what], bundles) / "models" / "model.pt" for what in STUDENTS}
+    return {what: path for what, path in found.items() if path.is_file()}
 
 
 def _copy_bundle(bundle: Path, checkpoint: Path, bundles: Path) -> None:
@@ -94,7 +104,12 @@ def run_label_app(
     """``python -m monai_kd label_app``; the exit code: 0, or 2 after saying what is wrong."""
     given = {"segmentation": segmentation, "classification": classification, "teacher": teacher}
     try:
-        make_app(folder, {what: path for what, path in given.items() if path is not None}, bundles)
+        checkpoints = {what: path for what, path in given.items() if path is not None}
+        if not checkpoints.keys() & set(STUDENTS):
+            checkpoints |= _own(bundles)
+        make_app(folder, checkpoints, bundles)
+        for what, path in checkpoints.items():
+            print(printable(f"{what}: {network_name(path)}"))
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

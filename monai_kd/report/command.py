@@ -23,8 +23,8 @@ __all__ = ["run_report"]
 def run_report(
     input: Path,
     output_dir: Path,
-    segmentation: Path,
-    classification: Path,
+    segmentation: Path | None = None,
+    classification: Path | None = None,
     threshold: float | None = None,
     temperature: str | None = None,
     device: str | None = None,

@@ -28,8 +28,8 @@ MOST_HEADERS = 2**14  # bytes, of all together
 
 
 def run_serve(
-    segmentation: Path,
-    classification: Path,
+    segmentation: Path | None = None,
+    classification: Path | None = None,
     threshold: float | None = None,
     temperature: str | None = None,
     device: str | None = None,

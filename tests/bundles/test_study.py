@@ -36,11 +36,11 @@ STUDENTS = [("seg_student", {"recipe": "none"}), ("cls_student", {"recipe": "non
 
 
 @pytest.mark.parametrize(("bundle", "more"), [*STUDENTS, ("seg_teacher", {})])
-def test_resumed_run_is_the_uninterrupted_one(bundle, more, disc_dataset, tmp_path):
-    train(bundle, disc_dataset, tmp_path / "whole", epochs=3, **more)
+def test_resumed_run_is_the_uninterrupted_one(bundle, more, class_dataset, tmp_path):
+    train(bundle, class_dataset, tmp_path / "whole", epochs=3, **more)
     # Two epochs of warm-up, in which the rate does not depend on the number of epochs.
-    train(bundle, disc_dataset, tmp_path / "parts", epochs=2, **more)
-    train(bundle, disc_dataset, tmp_path / "parts", epochs=3, resume=True, **more)
+    train(bundle, class_dataset, tmp_path / "parts", epochs=2, **more)
+    train(bundle, class_dataset, tmp_path / "parts", epochs=3, resume=True, **more)
     assert without_clock(tmp_path / "parts") == without_clock(tmp_path / "whole")
     rate = rows(tmp_path / "whole")[2]["learning_rate"]
     assert [row["learning_rate"] / rate for row in rows(tmp_path / "whole")] == pytest.approx([0.1, 0.55, 1.0])
@@ -52,9 +52,9 @@ def test_resumed_run_is_the_uninterrupted_one(bundle, more, disc_dataset, tmp_pa
 
 
 @pytest.mark.parametrize(("bundle", "more"), STUDENTS)
-def test_final_network_is_trained_on_all_folds_and_of_the_last_epoch(bundle, more, disc_dataset, tmp_path):
-    workflow = train(bundle, disc_dataset, tmp_path, epochs=2, files=["last_epoch.json", "all_folds.json"], **more)
-    entries = json.loads((disc_dataset / "datalist.json").read_text())["training"]
+def test_final_network_is_trained_on_all_folds_and_of_the_last_epoch(bundle, more, class_dataset, tmp_path):
+    workflow = train(bundle, class_dataset, tmp_path, epochs=2, files=["last_epoch.json", "all_folds.json"], **more)
+    entries = json.loads((class_dataset / "datalist.json").read_text())["training"]
     assert len(workflow.parser.get_parsed_content("train#dataset")) == len(entries)
     assert (
         json.loads((tmp_path / "settings.json").read_text()).items()
@@ -98,10 +98,10 @@ def test_mask_moves_with_the_image(only, seed):
         assert both > 0.95
 
 
-def test_augmentation_is_of_the_grey_values_before_they_are_normalised(disc_dataset):
+def test_augmentation_is_of_the_grey_values_before_they_are_normalised(class_dataset):
     # So that all channels have the same noise, and the background of a rotated slice is that of the slice.
-    entry = json.loads((disc_dataset / "datalist.json").read_text())["training"][0]
-    item = {"image": str(disc_dataset / entry["image"]), "label": str(disc_dataset / entry["label"])}
+    entry = json.loads((class_dataset / "datalist.json").read_text())["training"][0]
+    item = {"image": str(class_dataset / entry["image"]), "label": str(class_dataset / entry["label"])}
     common = {"image_size": 32, "label": True, "single_slices": True, "mean": [0.5] * 3, "std": [0.25, 0.5, 1.0]}
     plain = slice_preprocessing(**common)(item)["image"]
     seen = []
