@@ -3,7 +3,7 @@
 from .. import losses
 from ..config import build_network, check_settings
 from ..evaluation.describe import describe_evaluation
-from ..handlers import not_worse
+from ..handlers import not_worse, validation_metrics
 from .alone import run_alone
 from .data import cache_folder, dataset_folder, mask_values, preset
 from .distillation import Distillation, needs_teacher, recipe_title
@@ -52,5 +52,6 @@ __all__ = [
     "trained_settings",
     "training_settings",
     "type_names",
+    "validation_metrics",
     "volume_settings",
 ]

@@ -1,6 +1,7 @@
 from .checkpoint import TrainingCheckpoint
 from .confusion_picture import ConfusionPicture
 from .defined_dice import DefinedDice, not_worse
+from .dice_and_specificity import Specificity, dice_and_specificity, validation_metrics
 from .epoch_log import EpochLog
 from .epoch_seed import EpochSeed
 from .load_weights import LoadWeights
@@ -17,8 +18,11 @@ __all__ = [
     "LoadWeights",
     "OverlayGrid",
     "RunSettings",
+    "Specificity",
     "TrainingCheckpoint",
     "TrainingRun",
     "WeightAverage",
+    "dice_and_specificity",
     "not_worse",
+    "validation_metrics",
 ]

@@ -17,6 +17,12 @@ class DiceCE(DiceCELoss):
     masks that overlap, it would learn which of them is the likeliest. Of one channel, and with a softmax, the numbers
     are MONAI's.
 
+    Slices without a tumour: with ε = ``smooth_nr`` = ``smooth_dr`` = 1e-5, the Dice term of such a slice is
+    1 − ε / (Σp + ε), which is 1 with hardly any gradient unless nearly all p are below ε: only the cross-entropy lowers
+    what is marked. With ``batch=True``, sums are over all slices of the batch, as in nnU-Net for slices, so that false
+    marks on slices without a tumour lower the Dice of the batch; in a batch without any tumour, again the cross-entropy
+    alone remains.
+
     Args:
         args, kwargs: as for ``DiceCELoss``; ``weight`` is the weight of the positives of each channel for a sigmoid.
 

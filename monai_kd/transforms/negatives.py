@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Hashable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,37 +68,40 @@ class RandRemoveTumourd(RandomizableTransform, MapTransform):
 
 
 class RemoveTumourd(MapTransform):
-    """Take the tumours out of a share of the slices for evaluation, always the same slices in the same way.
+    """Take the tumours out of a share of the slices, always the same slices in the same way, for evaluation.
 
-    Whether a slice is chosen, and the choices of `remove_tumour`, depend on its image's file name and ``source`` alone.
-    The slice then gets the path of its image as its ``label``, by which `EmptyOwnMaskd` knows that it has no tumour.
+    Whether a slice is chosen, and the choices of `remove_tumour`, depend on its ``source`` and ``patient`` alone.
     Slices to which no method applies keep their tumour.
 
     Args:
-        keys: the image, and a mask on its grid under a key that is not ``"label"``; the mask is removed from the item.
+        keys: the image, and its mask, which becomes empty.
         share: which share of the slices loses its tumour, 0 … 1.
-        label: key of the path of the label.
+        path: key of the path of the mask, for an evaluation that reads it again later. It becomes the path of the
+            image, by which `EmptyOwnMaskd` knows that the slice has no tumour; and the mask is dropped. ``None``: the
+            mask is used.
 
     Shape:
-        - image: (C, H, W), a ``MetaTensor`` that knows its file
-        - mask: (1, H, W)
+        - image: (C, H, W); with ``path`` a ``MetaTensor`` that knows its file
+        - mask: (L, H, W)
     """
 
-    def __init__(self, keys: KeysCollection = ("image", "mask"), share: float = 0.5, label: str = "label") -> None:
+    def __init__(self, keys: KeysCollection = ("image", "label"), share: float = 0.5, path: str | None = None) -> None:
         super().__init__(keys)
-        self.share, self.label = share, label
+        self.share, self.path = share, path
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         out = dict(data)
-        image, mask = out[self.keys[0]], out.pop(self.keys[1])
-        path = file_of(image, "")
-        # Not the folder, so that a copied data set has the same negatives.
-        seed = zlib.crc32(f"{Path(path).name} {out.get('source', '')}".encode())
+        image, mask = (out[key] for key in self.keys)
+        seed = zlib.crc32(f"{out.get('source', '')} {out.get('patient', '')}".encode())
         random = np.random.RandomState(seed)
         if random.rand() < self.share and mask.any():
             operated = _operated(remove_tumour, [image, mask], random)
             if operated is not None:
-                out[self.keys[0]], out[self.label] = operated[0], path
+                out.update(zip(self.keys, operated, strict=True))
+                if self.path is not None:
+                    out[self.path] = file_of(image, "")
+        if self.path is not None:
+            del out[self.keys[1]]
         return out
 
 

@@ -117,6 +117,6 @@ def slice_preprocessing(
     if mean is not None and std is not None:
         steps.append(NormalizeIntensityd("image", np.asarray(mean), np.asarray(std), channel_wise=True))
     if negative_share:
-        steps.append(RemoveTumourd(("image", mask), negative_share))
+        steps.append(RemoveTumourd(("image", mask), negative_share, path="label"))
     steps.append(EnsureTyped(["image", "label"] if label else "image", dtype=torch.float32, track_meta=track_meta))
     return Compose([*steps, *random])

@@ -1,0 +1,54 @@
+"""Training with slices without a tumour: taken out of slices, and listed."""
+
+import json
+import shutil
+
+import pytest
+from tiny import TINY_VIT, train
+
+from monai_kd.bundle import Distillation
+
+METRICS = {"val/dice_and_specificity", "val/dice", "val/specificity"}
+
+
+def logged(folder) -> set[str]:
+    return set((folder / "log.csv").read_text().splitlines()[0].split(","))
+
+
+def settings_of(folder) -> dict:
+    return json.loads((folder / "settings.json").read_text())
+
+
+@pytest.mark.parametrize("bundle", ["seg_student", "seg_teacher"])
+def test_tumours_taken_out(bundle, disc_dataset, tmp_path):
+    more = {"recipe": "none"} if bundle == "seg_student" else {}
+    train(bundle, disc_dataset, tmp_path, epochs=1, negative_probability=0.5, batch_dice=True, **more)
+    assert logged(tmp_path) >= METRICS - {"val/specificity"}
+    settings = settings_of(tmp_path)
+    assert (settings["negative_probability"], settings["batch_dice"]) == (0.5, True)
+    assert settings["best_epoch_by"] == "dice_and_specificity"
+
+
+def test_a_teacher_that_is_trained_first_learns_from_negatives_too(disc_dataset, tmp_path):
+    overrides = {"features": [4, 8, 8, 8, 16, 4], "epochs": 1, **TINY_VIT}
+    train("seg_student", disc_dataset, tmp_path, epochs=1, negative_probability=0.5, teacher_overrides=overrides)
+    (folder,) = tmp_path.glob("teacher-*")
+    assert settings_of(folder)["negative_probability"] == 0.5
+
+
+def test_slices_without_a_mask_are_trained_and_validated_on(disc_dataset, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(disc_dataset, data)
+    content = json.loads((data / "datalist.json").read_text())
+    for entry in content["training"][::2]:
+        del entry["label"], entry["class"]
+        entry["tumour"] = False
+    (data / "datalist.json").write_text(json.dumps(content))
+    train("seg_student", data, tmp_path / "model", epochs=1, recipe="none")
+    assert logged(tmp_path / "model") >= METRICS
+    assert settings_of(tmp_path / "model")["best_epoch_by"] == "dice_and_specificity"
+
+
+def test_negatives_never_repeat_so_that_a_store_is_refused():
+    with pytest.raises(ValueError, match="negatives"):
+        Distillation(None, None, {}, {}, {}, {}, store="store", images_repeat=False)
