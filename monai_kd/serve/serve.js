@@ -49,6 +49,7 @@ function segmentation(row) {
     facts.push(["Presence score", `${row.presence_score.toFixed(2)}; a tumour has at least ${row.presence_threshold.toFixed(2)}`]);
   }
   facts.push([found ? "Mask" : "Mask (empty)", maskLink(row.mask)]);
+  if (row.tumour === "not judged") return [element("p", {className: "main", textContent: "Not judged"}), list(facts)];
   const title = found ? `Tumour: ${size(row)}` : "No tumour found";
   return [element("p", {className: "main", textContent: title}), list(facts)];
 }
@@ -79,11 +80,11 @@ function classification(row) {
       element("span", {textContent: percent(p)}));
   }
   const where = row.slices > 1 ? ` (slice ${row.slice})` : "";
-  const made = element("div", {className: row.tumour === "no" ? "class greyed" : "class"},
+  const made = element("div", {className: row.tumour !== "yes" ? "class greyed" : "class"},
     element("p", {className: "main", textContent: `Class: ${row.class}${where}`}), bars);
   let note = "";
-  if (row.tumour === "no") {
-    note = "The classifier assumes a tumour. None was found, so this class means nothing.";
+  if (row.tumour !== "yes") {
+    note = row.tumour !== "no" ? "No tumour was looked for, so this class means nothing." : "The classifier assumes a tumour. None was found, so this class means nothing.";
   } else if (row.slices_with_tumour > 1) {
     const votes = Object.entries(row.votes).map(([name, count]) => `${count} ${name}`).join(", ");
     note = `Of the ${row.slices_with_tumour} slices with tumour: ${votes}.`;
