@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import create_workflow
+from slices import PATIENT, write_dicom
 from students import MEAN, SIZE, STD, UNET, brightness_unet, classification_student, saved
 
 from monai_kd.__main__ import main
@@ -219,3 +220,24 @@ def test_the_same_answer(
     assert answer["presence_score"] == pytest.approx(HIGHEST, abs=1e-3)
     assert answer["dropped_marks"] == dropped
     assert answer["lesion_count"] == (None if door == "export" else lesions)
+
+
+@pytest.mark.parametrize("door", ["inferring", "report", "serve", "label"])
+def test_another_sequence_is_not_judged(door, classifier, student_of, monai_label, tmp_path):
+    image = np.full((SIZE, SIZE), 100, np.int16)
+    image[8:16, 8:16] = 900
+    path = write_dicom(tmp_path / "scan.dcm", image, SeriesDescription=f"AX T2 FLAIR {PATIENT}")
+    (tmp_path / "out").mkdir()
+    answer = DOORS[door](student_of(None), classifier, path, tmp_path / "out")
+    assert (answer["tumour"], answer["pixels"], answer["lesion_count"]) == ("not judged", 0, 0)
+    if door == "inferring":
+        (row,) = read_table(tmp_path / "out" / "findings.csv")
+        assert row["warning"].startswith("the header names a FLAIR sequence; the header names no contrast agent")
+        assert PATIENT not in row["warning"]
+        (tmp_path / "again").mkdir()
+        kept = DOORS[door](student_of(None), classifier, path, tmp_path / "again", judge_unfit=True)
+        assert (kept["tumour"], kept["pixels"]) == ("yes", SQUARE)
+    if door == "report":
+        page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+        assert "<strong>Warning:</strong> the header names a FLAIR sequence" in page
+        assert "Not judged" in page

@@ -39,7 +39,7 @@ _COUNTS = ("epochs", "batch_size", "val_interval", "patches", "window_batch", "m
 _FROM_ZERO = ("seed", "workers", "bootstrap")
 _SWITCHES = (
     *("amp", "resume", "freeze", "multiclass", "calibrate", "gradcam", "upright", "overlays", "dicom_seg"),
-    *("allow_outside", "batch_dice"),
+    *("allow_outside", "batch_dice", "judge_unfit"),
 )
 _SHARES = ("alpha", "label_smoothing", "flip_probability", "negative_probability", "foreground_share", "negative_share")
 _AMOUNTS = ("weight_decay", "mixup", "smallest_area_mm2", "smallest_extent_mm")

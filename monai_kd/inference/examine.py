@@ -62,7 +62,7 @@ class Examined:
         row = self.row
         if row["status"] != "ok":
             return f"{row['status'].upper()}, {row['reason']}"
-        if row["tumour"] == "no":
+        if row["tumour"] != "yes":
             return told_absence(row)
         size = told_size(row) + told_lesions(row)
         if self.segmented:

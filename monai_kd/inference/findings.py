@@ -150,7 +150,7 @@ def write_lesions(
 
 
 def _summary_line(row: Mapping[str, Any], mask_names: Sequence[str]) -> str:
-    if row["tumour"] == "no":
+    if row["tumour"] != "yes":
         return told_absence(row)
     size = told_size(row)
     if row["slices"] > 1:

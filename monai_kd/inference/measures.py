@@ -16,6 +16,7 @@ from .presence import EXAMINATION
 
 __all__ = [
     "COLUMNS",
+    "NOT_JUDGED",
     "Finding",
     "finding_columns",
     "finding_of",
@@ -33,6 +34,7 @@ COLUMNS = (
     *("volume_mm3", "x0", "y0", "x1", "y1", "z0", "z1", "mean_probability", "highest_probability", "mask", "overlay"),
     *("dicom_seg", "presence_score", "presence_threshold", "lesion_count", "dropped_marks", "warning"),
 )
+NOT_JUDGED = "not judged"  # in place of "yes" and "no", of an image that the network is not made for
 # Columns of `measure` for each class; the number of slices is that of the file.
 OF_A_CLASS = (*COLUMNS[3:4], *COLUMNS[5 : COLUMNS.index("mask")])
 
@@ -171,10 +173,13 @@ def finding_of(output: Mapping[str, Any], mask_names: Sequence[str], warnings: S
     spacing = np.asarray(meta["spacing"], dtype=float)
     found = measure_classes(masks, probabilities, spacing, mask_names, stack.thickness)
     lesions, count = measure_lesions(masks, probabilities, stack, mask_names)
-    examination = output.get(EXAMINATION, {})
+    examination = dict(output.get(EXAMINATION, {}))
+    doubts = [*warnings, *examination.pop("warnings", [])]
+    if examination.pop("unfit", False):
+        found |= {name: NOT_JUDGED for name in found if name == "tumour" or name.startswith("tumour_")}
     found |= {**examination, "lesion_count": count}
-    if warnings:
-        found["warning"] = "; ".join(warnings)
+    if doubts:
+        found["warning"] = "; ".join(doubts)
     return Finding(found, lesions, masks, probabilities)
 
 
@@ -196,7 +201,9 @@ def told_lesions(row: Mapping[str, Any]) -> str:
 
 
 def told_absence(row: Mapping[str, Any]) -> str:
-    """That there is no tumour, with the score that decides and its threshold, where there is one."""
+    """That no tumour was found, with the score that decides, where there is a threshold; or why none was looked for."""
+    if row["tumour"] == NOT_JUDGED:
+        return f"{NOT_JUDGED}: {row['warning']}"
     if "presence_threshold" not in row:
         return f"no tumour found (highest probability {row['highest_probability']:.2f})"
     score, threshold = row["presence_score"], row["presence_threshold"]

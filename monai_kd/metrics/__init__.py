@@ -2,6 +2,7 @@ from .bootstrap import bootstrap_interval
 from .class_summary import class_patient_rows, class_summary_table, summarise_classes
 from .classes import CLASS_METRICS, PER_CLASS_METRICS, class_metrics, confusion_matrix, per_class_metrics
 from .diameters import in_plane_diameters
+from .head_shape import is_head_shaped
 from .lesions import (
     LESION_COLUMNS,
     MOST_LESIONS,
@@ -47,6 +48,7 @@ __all__ = [
     "fit_temperature",
     "froc_curve",
     "in_plane_diameters",
+    "is_head_shaped",
     "label_lesions",
     "lesion_columns",
     "lesion_extents",

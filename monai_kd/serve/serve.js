@@ -44,6 +44,7 @@ function segmentation(row) {
   if (remarks.length) facts.push(["Remark", remarks.join("; ")]);
   facts.push([found ? "Mask" : "Mask (empty)", saved(row.mask, "application/octet-stream")]);
   if (row.dicom_seg) facts.push(["DICOM SEG", saved(row.dicom_seg, "application/dicom")]);
+  if (row.tumour === "not judged") return [element("p", {className: "main", textContent: "Not judged"}), list(facts)];
   const title = found ? `Tumour: ${size(row)}` : "No tumour found";
   return [element("p", {className: "main", textContent: title}), list(facts)];
 }
@@ -76,10 +77,12 @@ function classification(row) {
   }
   const where = several ? ` (slice ${row.slice + 1} of ${row.slices})` : "";
   const title = `Class: ${uncertain ? "uncertain" : row.class}${where}`;
-  const made = element("div", {className: row.tumour === "no" ? "class greyed" : "class"},
+  const made = element("div", {className: row.tumour !== "yes" ? "class greyed" : "class"},
     element("p", {className: uncertain ? "main uncertain" : "main", textContent: title}), bars);
   const notes = [];
-  if (row.tumour === "no") {
+  if (row.tumour === "not judged") {
+    notes.push("No tumour was looked for, so this class means nothing.");
+  } else if (row.tumour === "no") {
     notes.push("The classifier assumes a tumour. None was found, so this class means nothing.");
   } else {
     if (uncertain) notes.push(`No class has a probability of ${Math.round(100 * leastCertain)}\u00a0% or more.`);

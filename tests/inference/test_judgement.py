@@ -5,7 +5,8 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from monai_kd.inference import DropThinMarksd, JudgePresenced, finding_of, measure
+from monai_kd.inference import DropThinMarksd, JudgeInputd, JudgePresenced, finding_of, measure
+from monai_kd.inference.measures import told_absence
 
 POINT = {"score": "max", "threshold": 0.7}
 
@@ -126,3 +127,37 @@ def test_the_volume_of_uneven_slices_follows_their_positions():
     finding = finding_of(output, ["tumour"])
     assert finding.found["volume_mm3"] == pytest.approx((16 * 5 + 9 * 2) * 0.4, abs=0.05)
     assert sum(lesion["volume_ml"] for lesion in finding.lesions) == pytest.approx(0.0392, abs=1e-3)
+
+
+def head(slices: int) -> torch.Tensor:
+    x, y = np.mgrid[:32, :32]
+    disc = ((x - 16) ** 2 + (y - 16) ** 2 < 11**2).astype(np.float32)
+    return torch.as_tensor(np.repeat(disc[None, ..., None], slices, axis=-1))
+
+
+def test_unfit_images_are_not_judged():
+    mask = MetaTensor(torch.ones(1, 32, 32, 2), meta={"spacing": np.ones(3), "unfit": np.ones(1)})
+    data = {"pred": mask, "image": head(2), "probability": torch.ones(1, 32, 32, 2)}
+    finding = finding_of(JudgeInputd("pred")(data), ["tumour"], ["the header names a FLAIR sequence"])
+    assert (finding.found["tumour"], finding.found["lesion_count"]) == ("not judged", 0)
+    assert finding.found["warning"] == "the header names a FLAIR sequence"
+    assert told_absence(finding.found) == "not judged: the header names a FLAIR sequence"
+    kept = finding_of(JudgeInputd("pred", judge_unfit=True)(data), ["tumour"], ["the header names a FLAIR sequence"])
+    assert (kept.found["tumour"], kept.found["lesion_count"]) == ("yes", 1)
+    assert kept.found["warning"] == "the header names a FLAIR sequence"
+    assert mask.all()
+
+
+@pytest.mark.parametrize(
+    ("odd", "warned"), [((), False), ((4, 5), False), (range(3, 9), True), ((0, 1, 2, 3, 9, 10, 11), False)]
+)
+def test_most_slices_in_the_middle_decide_on_the_shape(odd, warned):
+    image = head(12)
+    for number in odd:
+        image[..., number] = torch.arange(32)[None, :, None] // 4 % 2
+    mask = MetaTensor(torch.ones(1, 32, 32, 12), meta={"spacing": np.ones(3)})
+    out = JudgeInputd("pred")({"pred": mask, "image": image, "probability": torch.ones(1, 32, 32, 12)})
+    assert ("warnings" in out.get("examination", {})) == warned
+    finding = finding_of(out, ["tumour"])
+    assert finding.found["tumour"] == "yes"
+    assert ("shape of a whole head" in finding.found.get("warning", "")) == warned
