@@ -16,6 +16,9 @@ __all__ = ["choose_threads", "free_cores", "quota_cores"]
 
 logger = logging.getLogger(__name__)
 
+# Set by the first choice: a teacher's run within the run of its student keeps the number.
+_chosen = False
+
 SAMPLE = 0.25  # seconds over which the use of the cores is measured
 
 
@@ -27,6 +30,8 @@ def choose_threads(threads: int | None = None) -> int:
     the others burn theirs until it does: measured for two threads beside other jobs on two cores, one operator took
     1,030 ms in place of the 9 ms of one thread.
 
+    Later calls in the same process keep the number, unless another one is given.
+
     Args:
         threads: the number to use; ``None``: ``OMP_NUM_THREADS`` where it is set, otherwise the smallest of the cores
             of the process's affinity, the quota of its container, and the cores that are idle now, at least 1.
@@ -37,12 +42,16 @@ def choose_threads(threads: int | None = None) -> int:
     Raises:
         ValueError: ``threads`` is not a whole number from 1.
     """
+    global _chosen
+    before, _chosen = _chosen, True
     if threads is not None:
         if type(threads) is not int or threads < 1:
             raise ValueError(f"threads must be a whole number from 1, or None, got {threads!r}.")
         torch.set_num_threads(threads)
         logger.info("threads: %d, as given", threads)
         return threads
+    if before:
+        return torch.get_num_threads()
     if os.environ.get("OMP_NUM_THREADS"):
         logger.info("threads: %d, by OMP_NUM_THREADS", torch.get_num_threads())
         return torch.get_num_threads()

@@ -13,7 +13,8 @@ from monai_kd.config.threads import choose_threads, free_cores, quota_cores
 
 
 @pytest.fixture(autouse=True)
-def restored():
+def restored(monkeypatch):
+    monkeypatch.setattr(module, "_chosen", False)
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
@@ -54,6 +55,14 @@ def test_the_smallest_of_cores_quota_and_idle_cores(monkeypatch, caplog, cores, 
     (record,) = caplog.records
     assert record.levelno == (logging.WARNING if warned else logging.INFO)
     assert ("Other jobs run on these cores" in record.getMessage()) is warned
+
+
+def test_a_run_within_a_run_keeps_the_number(monkeypatch):
+    choose_threads(2)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(module, "free_cores", lambda: 1 / 0)
+    assert choose_threads() == torch.get_num_threads() == 2
+    assert choose_threads(1) == 1
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, True, "2"])
