@@ -47,8 +47,8 @@ def load_students(
     """Load both students; print which networks they are, and whether one of them was trained on phantoms.
 
     Args:
-        segmentation, classification: checkpoints of seg_student and cls_student; ``None`` for ``models/model.pt`` of the
-            bundle.
+        segmentation, classification: checkpoints of seg_student and cls_student; ``None`` for ``models/model.pt`` of
+            the bundle.
         threshold: on the probability of tumour; ``None`` for the bundle's.
         temperature: the classifier's logits are divided by it, see `read_temperature`; ``None`` for the bundle's.
         device: name of a device; ``None`` for the bundle's default.
