@@ -129,7 +129,7 @@ def mirrored(
 
 
 def _axes(mirror: Sequence[int], count: int) -> list[int]:
-    axes = list(mirror) if isinstance(mirror, (list, tuple)) else [mirror]
+    axes: list[Any] = list(mirror) if isinstance(mirror, (list, tuple)) else [mirror]
     if not all(type(axis) is int and 0 <= axis < count for axis in axes) or len(set(axes)) < len(axes):
         raise ValueError(f"mirror must be a list of different axes from 0 to {count - 1}, got {mirror!r}.")
     return axes
