@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -72,7 +72,8 @@ class TimmHybridUNet(nn.Module):
         if sorted(weights) != ["encoder", "vit"]:
             raise ValueError(f"pretrained must be true, false, or have values for encoder and vit, got {pretrained!r}.")
         self.unet = TimmUNet(in_channels, out_channels, encoder, features, norm, weights["encoder"])
-        self.vit: Any = create_backbone(vit_name, weights["vit"], num_classes=0, image_size=vit_image_size)
+        # Attributes of timm's transformers, which nn.Module does not declare.
+        self.vit = cast("Any", create_backbone(vit_name, weights["vit"], num_classes=0, image_size=vit_image_size))
         if getattr(self.vit, "patch_embed", None) is None:
             raise ValueError(f"vit_name: '{vit_name}' has no patch tokens: give a Vision Transformer.")
         self.vit_image_size = int(vit_image_size)
@@ -82,12 +83,10 @@ class TimmHybridUNet(nn.Module):
                 f"vit_strides: '{encoder}' with {len(features)} features has outputs of the strides "
                 f"{', '.join(map(str, self.unet.channels))}, not {', '.join(map(str, absent))}."
             )
-        channels: dict[int, int] = self.unet.channels
         self.projections = nn.ModuleDict(
-            {str(s): nn.Conv2d(self.vit.embed_dim, channels[s], kernel_size=1) for s in self.vit_strides}
+            {str(s): nn.Conv2d(self.vit.embed_dim, self.unet.channels[s], kernel_size=1) for s in self.vit_strides}
         )
-        encoder_part: Any = self.unet.encoder
-        self._normalised = [_change(mean, std, part.pretrained_cfg) for part in (encoder_part, self.vit)]
+        self._normalised = [_change(mean, std, part.pretrained_cfg) for part in (self.unet.encoder, self.vit)]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for_encoder, for_vit = (x * x.new_tensor(scale) + x.new_tensor(shift) for scale, shift in self._normalised)
