@@ -72,8 +72,9 @@ class TimmHybridUNet(nn.Module):
         if sorted(weights) != ["encoder", "vit"]:
             raise ValueError(f"pretrained must be true, false, or have values for encoder and vit, got {pretrained!r}.")
         self.unet = TimmUNet(in_channels, out_channels, encoder, features, norm, weights["encoder"])
-        self.vit: Any = create_backbone(vit_name, weights["vit"], num_classes=0, image_size=vit_image_size)
-        if not hasattr(self.vit, "patch_embed"):
+        # Attributes of timm's transformers, which nn.Module does not declare.
+        self.vit = cast("Any", create_backbone(vit_name, weights["vit"], num_classes=0, image_size=vit_image_size))
+        if getattr(self.vit, "patch_embed", None) is None:
             raise ValueError(f"vit_name: '{vit_name}' has no patch tokens: give a Vision Transformer.")
         self.vit_image_size = int(vit_image_size)
         self.vit_strides = [int(stride) for stride in vit_strides]

@@ -95,7 +95,7 @@ class TimmUNet(nn.Module):
         self.indices = model.prune_intermediate_layers([levels[stride][0] for stride in self.strides], prune_norm=True)
         self.encoder: Any = model
         # Channels of the outputs of `encode`.
-        self.channels = {stride: levels[stride][1] for stride in self.strides}
+        self.channels: dict[int, int] = {stride: levels[stride][1] for stride in self.strides}
         self.depth = len(features)
         below = levels[strides[0]][1]
         for level, width in zip(range(self.depth, 0, -1), features, strict=True):

@@ -84,3 +84,28 @@ def test_transformers_teach(file):
     loss(outputs).total.backward()
     assert all(parameter.grad is not None for parameter in student.parameters())
     assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+@pytest.mark.parametrize(
+    "file",
+    sorted(
+        path
+        for kind in ("cls_student/configs/students", "cls_teacher/configs/teachers")
+        for path in (BUNDLES / kind).glob("*.json")
+    ),
+    ids=lambda file: file.stem,
+)
+def test_classifiers_have_the_tap_of_msgff(file):
+    assert len(file.read_text().splitlines()) <= 15
+    parser = ConfigParser()
+    parser.read_config([str(file.parents[1] / "train.json"), str(file)])
+    parser.update({"num_classes": 3, "image_size": 224, "learning_rate": 0.1})
+    definition = definition_of(parser["network_def"], parser.get_parsed_content, "network_def")
+    network = build_network(definition, trusted=False)
+    taps = parser.get_parsed_content("taps")
+    assert list(taps) == ["msgff"]
+    network.get_submodule(taps["msgff"])
+    with torch.no_grad():
+        rows = {row.path: row for row in inspect_taps(network, [3, 224, 224])}
+    assert rows[taps["msgff"]].problem == ""
+    assert len(rows[taps["msgff"]].shape) == 4
