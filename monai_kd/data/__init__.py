@@ -1,6 +1,6 @@
 from .checked import CheckedDataset, UnusableItems
 from .classes import class_weights, last_is_alone, load_classes
-from .datalist import class_name, class_names, is_negative, load_fold, mask_value, placed, read_datalist
+from .datalist import NO_TUMOUR, class_name, class_names, is_negative, load_fold, mask_value, placed, read_datalist
 from .foreground import best_epoch_by
 from .leaks import find_leaks
 from .slices import SliceDataset
@@ -8,6 +8,7 @@ from .spacing import has_geometry, in_plane_spacing
 from .volume_list import load_volumes, modalities, region_values
 
 __all__ = [
+    "NO_TUMOUR",
     "CheckedDataset",
     "SliceDataset",
     "UnusableItems",

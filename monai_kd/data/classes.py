@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from .datalist import class_names, load_fold
+from .datalist import NO_TUMOUR, class_names, is_negative, load_fold
 
 __all__ = ["class_weights", "last_is_alone", "load_classes"]
 
@@ -21,23 +21,29 @@ def load_classes(
 ) -> list[dict]:
     """`load_fold` for classification, with a check of the classes.
 
-    Entries of the data list need no ``label``, and the returned entries have none. Classes without slices are an error
-    in the training part; in other parts they are logged as a warning, since metrics over all classes are undefined
-    then.
+    Entries of the data list need no ``label``, and the returned entries have none. Slices without a tumour are of the
+    class "no tumour", a further class of the softmax, so that distillation, calibration and metrics need nothing else.
+    Classes without slices are an error in the training part; in other parts they are logged as a warning, since metrics
+    over all classes are undefined then.
 
     Args:
         dataset_dir, fold, part, leave_out, allow_outside: as for `load_fold`.
 
     Raises:
         FileNotFoundError, ValueError: as for `load_fold`.
-        ValueError: a slice has a class that ``labels`` of the data list does not name, ``labels`` names fewer than two
-            classes, or a class has no training slice.
+        ValueError: a slice has a class that ``labels`` of the data list does not name, or no tumour without such a
+            class; ``labels`` names fewer than two classes, or a class has no training slice.
     """
     entries = load_fold(dataset_dir, fold, part, leave_out, allow_outside, keys=("image",))
     names = class_names(dataset_dir)
     path = Path(dataset_dir).expanduser() / "datalist.json"
     if len(names) < 2:
         raise ValueError(f"{path} names {len(names)} class in 'labels'; a classification needs at least two.")
+    if NO_TUMOUR not in names and any(map(is_negative, entries)):
+        raise ValueError(
+            f"{path} lists slices without a tumour, and 'labels' names no class for them: add "
+            f'"{len(names) + 1}": "{NO_TUMOUR}", or leave these entries out.'
+        )
     for entry in entries:
         number = entry.get("class")
         if type(number) is not int or not 0 <= number < len(names):

@@ -20,6 +20,7 @@ __all__ = ["class_name", "class_names", "is_negative", "load_fold", "mask_value"
 logger = logging.getLogger(__name__)
 
 ENTRY = ("image", "class", "patient", "group", "fold", "source")
+NO_TUMOUR = "no tumour"
 
 
 def read_datalist(dataset_dir: str | Path, allow_outside: bool = False) -> dict:
@@ -110,7 +111,8 @@ def _completed(entries: Sequence[dict], datalist: dict, path: Path) -> list[dict
             )
     if not any("tumour" in entry for entry in datalist["training"]):
         return list(entries)
-    number = len(datalist.get("labels") or ())
+    names = list((datalist.get("labels") or {}).values())
+    number = names.index(NO_TUMOUR) if NO_TUMOUR in names else len(names)
     return [
         {"class": number, **entry, "label": entry.get("label") or entry["image"]}
         if is_negative(entry)
@@ -201,9 +203,9 @@ def load_fold(
     For the training part, a warning is logged for patients and images that are also among the slices held out, see
     `find_leaks`.
 
-    An entry with ``"tumour": false`` is a slice without a tumour. It needs no ``class``, which becomes the number after
-    the last one of ``labels``, and no ``label``, which becomes the path of its own image:
-    `monai_kd.transforms.EmptyOwnMaskd` reads that as an empty mask. All other entries get ``"tumour": True``.
+    An entry with ``"tumour": false`` is a slice without a tumour. It needs no ``class``, which becomes that of "no
+    tumour" in ``labels`` or else the number after the last one, and no ``label``, which becomes the path of its own
+    image: `monai_kd.transforms.EmptyOwnMaskd` reads that as an empty mask. All other entries get ``"tumour": True``.
 
     Args:
         dataset_dir: folder with ``datalist.json``.

@@ -15,7 +15,7 @@ from monai.engines.utils import IterationEvents
 from data_prep.disk import check_writable
 from data_prep.text import printable
 
-from ..data import class_name, class_names, is_negative
+from ..data import NO_TUMOUR, class_name, class_names, is_negative
 from ..io.atomic import clear_partial, remove_earlier, write_json
 
 __all__ = ["EvaluationReport"]
@@ -102,7 +102,7 @@ class EvaluationReport(ABC):
             "source": entry["source"],
             "image": Path(os.path.relpath(entry["image"], self.dataset_dir)).as_posix(),
             "class": number,
-            "class_name": "no tumour" if is_negative(entry) else class_name(self.class_names, number),
+            "class_name": NO_TUMOUR if is_negative(entry) else class_name(self.class_names, number),
             "patient": entry["patient"],
             "group": entry["group"],
             "fold": entry["fold"],

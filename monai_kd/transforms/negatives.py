@@ -24,7 +24,7 @@ class RandRemoveTumourd(RandomizableTransform, MapTransform):
 
     With the same probability, the operations are done at a place without tumour and the mask is kept, see
     `operate_elsewhere`: otherwise a network could learn to recognise the operation in place of the tumour. Slices to
-    which no method applies stay as they are, which are about 1 in 10 of the Figshare data.
+    which no method applies stay as they are, which are about 1 in 6 of the Figshare data.
 
     Args:
         keys: the image and its label.

@@ -6,7 +6,7 @@ import pytest
 
 from monai_kd.config import check_settings
 
-SWITCHES = ["amp", "resume", "freeze", "calibrate", "gradcam", "upright", "overlays"]
+SWITCHES = ["amp", "resume", "freeze", "calibrate", "gradcam", "upright", "overlays", "batch_dice"]
 FEATURES = [4, 4, 8, 8, 8, 4]
 UNET = {"network_def": {"_target_": "BasicUNet", "features": FEATURES}}
 HYBRID = {"network_def": {"_target_": "monai_kd.networks.HybridUNet", "features": FEATURES}}
@@ -22,7 +22,9 @@ def test_switches(name, value):
     check_settings({name: False})
 
 
-@pytest.mark.parametrize("name", ["alpha", "label_smoothing", "flip_probability"])
+@pytest.mark.parametrize(
+    "name", ["alpha", "label_smoothing", "flip_probability", "negative_probability", "negative_share"]
+)
 @pytest.mark.parametrize("value", [2, -0.1, 1.01, True, "0.5", None, float("nan")])
 def test_shares(name, value):
     with pytest.raises(ValueError, match=f"{name} must be a number from 0 to 1, got "):
@@ -76,3 +78,17 @@ def test_features_of_a_unet(network, features):
     with pytest.raises(ValueError, match="features must be six whole numbers: four encoder levels"):
         check_settings(wrong)
     check_settings({"image_size": 48, **network})
+
+
+@pytest.mark.parametrize("name", ["negative_probability", "negative_share", "specificity"])
+def test_negatives_are_slices(name):
+    with pytest.raises(ValueError, match=f"{name} is for networks of slices"):
+        check_settings({name: 0.5, "image_size": [32, 32, 32]})
+    check_settings({name: 0, "image_size": [32, 32, 32]})
+    check_settings({name: 0.5, "image_size": 32})
+
+
+def test_specificity_may_be_none():
+    check_settings({"specificity": None})
+    with pytest.raises(ValueError, match="specificity must be None or a number from 0 to 1, got 95"):
+        check_settings({"specificity": 95})

@@ -235,3 +235,15 @@ def test_other_marks_are_refused(disc_dataset, tmp_path, keys, match):
     folder = with_negative(tmp_path / "data", disc_dataset, **keys)
     with pytest.raises(ValueError, match=match):
         load_fold(folder, 0, "validation")
+
+
+def test_slices_without_a_tumour_are_a_class_of_their_own(disc_dataset, tmp_path):
+    folder = with_negative(tmp_path / "data", disc_dataset)
+    with pytest.raises(ValueError, match='add "4": "no tumour"'):
+        load_classes(folder, 0, "all")
+    content = json.loads((folder / "datalist.json").read_text())
+    content["labels"]["4"] = "no tumour"
+    (folder / "datalist.json").write_text(json.dumps(content))
+    entries = load_classes(folder, 0, "all")
+    assert [entry["class"] for entry in entries[:3]] == [3, 0, 1]
+    assert "label" not in entries[0]
