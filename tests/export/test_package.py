@@ -324,7 +324,7 @@ def test_two_masks_of_one_name_are_refused(package, tmp_path):
 
 def test_script_is_short_and_imports_little():
     text = PREDICT.read_text()
-    assert len(text.splitlines()) <= 210
+    assert len(text.splitlines()) <= 270
     imported = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
