@@ -38,6 +38,7 @@ KNOWN = [
     *(EnsureChannelFirstd, UprightInPlaned, ScaleSliceIntensityd, ResizeInPlaned),
     *(RepeatChanneld, NormalizeIntensityd, EnsureTyped),
 ]
+KNOWN_SCORES = ("max", "top_k_mean")  # in predict.py
 TOLERANCE = 1e-3
 OPSET = 18
 
@@ -134,6 +135,11 @@ def _settings(predictor: BundlePredictor, bundle: Path, checkpoint: str | Path) 
         labels = {str(index): name for index, name in enumerate(names)}
         output = {"activation": trained["activation"], "threshold": predictor.threshold, "labels": labels}
         rule = PresenceRule.of(trained["operating_point"])
+        if rule.score not in KNOWN_SCORES:
+            raise ValueError(
+                f"predict.py knows the presence scores {', '.join(KNOWN_SCORES)}, and operating_point in the "
+                f"settings.json of {checkpoint} has {rule.score}: choose an operating point with one of them."
+            )
         output |= {"presence_score": rule.score, "presence_threshold": rule.threshold}
         output["smallest_extent_mm"] = predictor.value("smallest_extent_mm")
     return {

@@ -367,7 +367,7 @@ def test_of_an_earlier_report_no_mask_stays_of_a_file_that_fails_now(students, t
     (tmp_path / "in" / "a.nii.gz").write_bytes(b"")
     assert main(command(tmp_path / "in", tmp_path / "out", students)) == 0
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"report.html", "report.csv", "b_mask.nii.gz"}
+    assert names == {"report.html", "report.csv", "lesions.csv", "b_mask.nii.gz"}
 
 
 def temperature_file(path: Path, temperature: float, checkpoint: Path) -> str:
