@@ -197,7 +197,7 @@ class DistillationLoss(nn.Module):
         for name in student.keys() & teacher.keys():
             sides = tuple(student[name][2:]), tuple(teacher[name][2:])
             wanted = [_feature_size(term, *sides) for term in terms] or [sides[1]]
-            sizes[name] = tuple(map(max, *wanted)) if len(wanted) > 1 else wanted[0]
+            sizes[name] = tuple(max(each) for each in zip(*wanted, strict=True))
         return sizes
 
     @property
@@ -257,8 +257,9 @@ class DistillationLoss(nn.Module):
 
 
 def _feature_size(term: nn.Module, student: tuple[int, ...], teacher: tuple[int, ...]) -> tuple[int, ...]:
-    if hasattr(term, "feature_size"):
-        return tuple(term.feature_size(student, teacher))
+    own = getattr(term, "feature_size", None)
+    if own is not None:
+        return tuple(own(student, teacher))
     return tuple(map(min, student, teacher)) if getattr(term, "takes_half", False) else teacher
 
 
