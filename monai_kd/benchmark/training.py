@@ -171,7 +171,8 @@ class _WithProjections(nn.Module):
         self.network, self.projections = network, loss
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.network(image)  # type: ignore[no-any-return]
+        logits: torch.Tensor = self.network(image)
+        return logits
 
 
 class _Criterion(nn.Module):
@@ -187,7 +188,8 @@ class _Criterion(nn.Module):
             name: student[f"network.{path}"]["output"].float() for name, path in self.taps[0].items()
         }
         outputs["teacher_features"] = {name: teacher[path]["output"].float() for name, path in self.taps[1].items()}
-        return self.loss(outputs, targets).total  # type: ignore[no-any-return]
+        total: torch.Tensor = self.loss(outputs, targets).total
+        return total
 
 
 def _torchdistill(setting: _Setting, by_hand: bool) -> Callable[[], object]:
@@ -202,8 +204,14 @@ def _torchdistill(setting: _Setting, by_hand: bool) -> Callable[[], object]:
     term = {"criterion": _Criterion(loss, setting.taps), "weight": 1.0}
     config = {
         **{"num_epochs": 1, "optimizer": {"key": "AdamW", "kwargs": {"lr": 0.001}}},
-        "teacher": {"requires_grad": False, "forward_hook": {"output": list(setting.taps[1].values())}},
-        "student": {"forward_hook": {"output": [f"network.{path}" for path in setting.taps[0].values()]}},
+        "teacher": {
+            **{"requires_grad": False, "forward_proc": "forward_batch_only"},
+            "forward_hook": {"output": list(setting.taps[1].values())},
+        },
+        "student": {
+            "forward_proc": "forward_batch_only",
+            "forward_hook": {"output": [f"network.{path}" for path in setting.taps[0].values()]},
+        },
         "criterion": {"key": "WeightedSumLoss", "kwargs": {"sub_terms": {"all": term}}},
     }
     box = get_distillation_box(teacher, student, {}, config, setting.device, None, False, 1)

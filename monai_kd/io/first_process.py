@@ -38,4 +38,5 @@ def from_first(read: Callable[[], Value]) -> Value:
     dist.broadcast_object_list(found, src=0)
     if found[1] is not None:
         raise found[1]
-    return found[0]
+    value: Value = found[0]
+    return value

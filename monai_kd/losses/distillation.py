@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import nn
@@ -197,7 +197,7 @@ class DistillationLoss(nn.Module):
         for name in student.keys() & teacher.keys():
             sides = tuple(student[name][2:]), tuple(teacher[name][2:])
             wanted = [_feature_size(term, *sides) for term in terms] or [sides[1]]
-            sizes[name] = tuple(map(max, *wanted)) if len(wanted) > 1 else wanted[0]
+            sizes[name] = tuple(max(each) for each in zip(*wanted, strict=True))
         return sizes
 
     @property
@@ -257,9 +257,9 @@ class DistillationLoss(nn.Module):
 
 
 def _feature_size(term: nn.Module, student: tuple[int, ...], teacher: tuple[int, ...]) -> tuple[int, ...]:
-    size: Any = getattr(term, "feature_size", None)
-    if size is not None:
-        return tuple(size(student, teacher))
+    own = getattr(term, "feature_size", None)
+    if own is not None:
+        return tuple(own(student, teacher))
     return tuple(map(min, student, teacher)) if getattr(term, "takes_half", False) else teacher
 
 

@@ -126,10 +126,9 @@ class _Statistics(torch.autograd.Function):
     def forward(ctx: Any, student: torch.Tensor, teacher: torch.Tensor, energies: bool) -> tuple[torch.Tensor, ...]:
         ctx.save_for_backward(student, teacher)
         ctx.energies = energies
-        options: dict[str, Any] = {"dtype": torch.float32, "device": student.device}
         shape = (student.shape[0], *student.shape[2:]) if energies else (0,)
-        maps = torch.empty(shape, **options), torch.empty(shape, **options)
-        total = torch.zeros((), **options)
+        maps = tuple(student.new_empty(shape, dtype=torch.float32) for _ in range(2))
+        total = student.new_zeros((), dtype=torch.float32)
         for channel, (s, t), found in _blocks((student, teacher), maps if energies else ()):
             s, t = s.float(), t.float()
             difference = (s - t).flatten()
@@ -140,8 +139,8 @@ class _Statistics(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, total: torch.Tensor, *maps: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        sides = ctx.saved_tensors
+    def backward(ctx: Any, *outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (total, *maps), sides = outputs, ctx.saved_tensors
         gradients = [torch.empty_like(side) for side in sides]
         twice = tuple(2 * each for each in maps) if ctx.energies else ()
         for channel, (s, t, of_s, of_t), energies in _blocks((*sides, *gradients), twice):
