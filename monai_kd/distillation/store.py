@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from data_prep.disk import check_writable
+
 from ..io.checkpoints import read_checkpoint, save_checkpoint
 
 __all__ = ["TeacherStore", "fingerprint"]
@@ -66,6 +68,9 @@ class TeacherStore:
     Args:
         folder: made when needed; processes may share it.
 
+    Raises:
+        WriteError: the folder can't be made or written to.
+
     Example:
         >>> import tempfile
         >>> store, net = TeacherStore(tempfile.mkdtemp()), nn.Conv2d(1, 1, 1)
@@ -79,6 +84,8 @@ class TeacherStore:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder).expanduser()
+        # Before any training, not after its first batch.
+        check_writable(self.folder)
 
     def answer(self, teacher: str, image: torch.Tensor, run: Callable[[torch.Tensor], Outputs]) -> Outputs:
         """Logits and features of a batch; the teacher runs only on the images that are not cached.
