@@ -42,7 +42,7 @@ def describe_checkpoint(path: str | Path) -> CheckpointFacts:
 
 
 def _synthetic(settings: dict[str, Any]) -> bool:
-    if settings.get("preset") == "demo":
+    if settings.get("preset") == "demo" or settings.get("synthetic"):
         return True
     try:
         return bool(read_datalist(settings["dataset_dir"], allow_outside=True).get("synthetic"))

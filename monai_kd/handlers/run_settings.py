@@ -11,8 +11,11 @@ from typing import Any, cast
 
 from ignite.engine import Engine, Events
 
+from ..data import datalist_path
 from ..io.atomic import clear_partial
-from ..io.trained import begin_settings, read_settings, read_trained
+from ..io.checksum import file_sha256
+from ..io.places import PLACES
+from ..io.trained import begin_settings, copy_settings, read_settings, read_trained
 
 __all__ = ["RunSettings"]
 
@@ -27,13 +30,41 @@ _RUN_FILES = (
     "tensorboard",
 )
 # Settings that may change when a run is resumed, because the losses do not depend on them, and `epochs`.
-_FREE = frozenset({"bundle_root", "epochs", "resume", "teacher_store", "val_interval", "workers"})
+_FREE = frozenset({"bundle_root", "epochs", "resume", "synthetic", "val_interval", "workers", *PLACES})
+DATA = "datalist_sha256"
 
 logger = logging.getLogger(__name__)
 
 
+def _with_data(settings: dict[str, Any]) -> dict[str, Any]:
+    """With the hash of the data list, which tells data sets apart wherever they are, and whether it is synthetic."""
+    folder = settings.get("dataset_dir")
+    file = None if folder is None else datalist_path(folder)
+    if file is None or not file.is_file():
+        return settings
+    synthetic = json.loads(file.read_text(encoding="utf-8")).get("synthetic", False)
+    return {**settings, DATA: file_sha256(file), "synthetic": bool(synthetic)}
+
+
+def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Settings that are not what they were. Places may have moved; the data list then tells the data set."""
+    free = _FREE - (set() if DATA in earlier else {"dataset_dir"})
+    found = []
+    for name, value in now.items():
+        before = earlier.get(name)
+        if name in free or name not in earlier:
+            continue
+        if name == "teacher" and isinstance(before, Mapping) and isinstance(value, Mapping):
+            found += [f"{name} {each}" for each in _differences(before, value)]
+        elif before != value:
+            found.append(f"{name} was {before!r} and is {value!r}")
+    return found
+
+
 class RunSettings:
     """Write ``settings.json`` when training starts; move an earlier run to a subfolder, or check the run to resume.
+
+    A trainer that is run again for more epochs goes on with its own run, which is not moved.
 
     Attach it after `TrainingCheckpoint`: then nothing on disk changes before the whole run has been built and, when
     resuming, restored. So an invalid setting does not move an earlier run.
@@ -42,7 +73,7 @@ class RunSettings:
         output_dir: folder of the run.
         settings: name to value; values that JSON does not support are written as text.
         resume: whether to resume the run in the folder. Its settings must be the same, except ``epochs`` and those that
-            the losses do not depend on.
+            the losses do not depend on. Folders may have moved: the data set is the same if its data list is.
         save: whether this process writes; with DDP, only rank 0 does.
         serving: whether ``model.pt`` of the folder may be in use, as by a server: then it is copied, not moved, and
             stays in place until it is replaced after the first validated epoch.
@@ -63,7 +94,7 @@ class RunSettings:
         self.output_dir, self.resume, self.save = Path(output_dir), bool(resume), bool(save)
         self.serving = bool(serving)
         # As they are read from the file: tuples become lists, and devices text.
-        self.settings = json.loads(json.dumps(dict(settings), default=str))
+        self.settings = _with_data(json.loads(json.dumps(dict(settings), default=str)))
 
     @property
     def path(self) -> Path:
@@ -73,6 +104,9 @@ class RunSettings:
         engine.add_event_handler(Events.STARTED, self.begin)
 
     def begin(self, engine: Engine) -> None:
+        if not self.resume and engine.state.epoch > 0:
+            # The same trainer goes on, as in each round of federated learning: the earlier run is its own.
+            return
         model = self.output_dir / "model.pt"
         if self.resume:
             self._check_same()
@@ -90,12 +124,7 @@ class RunSettings:
     def _check_same(self) -> None:
         if not self.path.is_file():
             return
-        earlier = read_settings(self.path)
-        changed = [
-            f"{name} was {earlier[name]!r} and is {value!r}"
-            for name, value in self.settings.items()
-            if name in earlier and name not in _FREE and earlier[name] != value
-        ]
+        changed = _differences(read_settings(self.path), self.settings)
         if changed:
             raise ValueError(
                 f"resume: the run in {self.output_dir} has other settings: {'; '.join(changed)}. Restore these, or "
@@ -115,7 +144,7 @@ class RunSettings:
         if self.path.is_file():
             # Copied, and first: the weights then have their settings beside them even if this is interrupted. The
             # original is replaced when the settings of the new run are written.
-            shutil.copy2(self.path, aside / self.path.name)
+            copy_settings(self.path, aside / self.path.name)
         for path in found:
             if self.serving and path.name == "model.pt":
                 shutil.copy2(path, aside / path.name)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from monai.handlers import LrScheduleHandler
 from torch import nn
 from torch.utils.data import DataLoader
@@ -19,6 +20,8 @@ from .load_weights import LoadWeights
 from .run_settings import RunSettings
 
 __all__ = ["TrainingRun"]
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingRun:
@@ -64,7 +67,7 @@ class TrainingRun:
         title: str = "",
         best_epoch_by: str | None = None,
     ) -> None:
-        save = rank == 0
+        save, self.lr_scheduler = rank == 0, lr_scheduler
         if best_epoch_by is not None:
             settings = {**settings, "best_epoch_by": best_epoch_by}
         self.log = EpochLog(output_dir, evaluator, optimizer, title, save, validate_initial=init_checkpoint is not None)
@@ -83,3 +86,14 @@ class TrainingRun:
     def attach(self, engine: Engine) -> None:
         for handler in self.handlers:
             handler.attach(engine)
+        engine.add_event_handler(Events.STARTED, self._check_schedule)
+
+    def _check_schedule(self, engine: Engine) -> None:
+        """Warn of a cosine that is shorter than the run, as the rate rises again behind its end."""
+        length, epochs = getattr(self.lr_scheduler, "T_max", None), engine.state.max_epochs
+        if length is not None and epochs is not None and epochs > length:
+            logger.warning(
+                "the learning rate falls over %d epochs, and this run has %d: afterwards it rises again. Set "
+                "lr_scheduler#T_max to the epochs of all rounds or runs together.",
+                *(length, epochs),
+            )
