@@ -13,6 +13,7 @@ from .processes import distributed, local_rank, rank, start_processes, stop_proc
 from .running import choose, definition, given_data, root, type_names
 from .settings import checkpoint_of, training_settings
 from .teacher import Teacher
+from .tracking import tracked
 from .trained import trained_network, trained_settings, volume_settings
 from .workflow import Workflow
 
@@ -43,6 +44,7 @@ __all__ = [
     "run_alone",
     "start_processes",
     "stop_processes",
+    "tracked",
     "trained_network",
     "trained_settings",
     "training_settings",
