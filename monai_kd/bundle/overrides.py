@@ -55,10 +55,10 @@ def accept_overrides() -> None:
         run.parser["settings"] = {}
         run.parser.parse(reset=True)
         return
-    track_settings(run.parser)
+    of_tracking = track_settings(run.parser)
     known = ConfigParser()
     known.read_config(list(run.config_files))
-    refuse_unknown(run.overrides, known, run.config_files[0])
+    refuse_unknown(run.overrides.keys() - of_tracking, known, run.config_files[0])
     check_settings({name: value for name, value in run.overrides.items() if name in CHECKED and not _evaluated(value)})
     paths = {name: _as_typed(name, value) for name, value in run.overrides.items() if name in PATHS}
     changed = {name: value for name, value in paths.items() if value != run.overrides[name]}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from monai.bundle import ConfigParser
+from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 
 __all__ = ["track_settings", "tracked"]
 
@@ -17,14 +18,24 @@ _SETTINGS = (
 _LONGEST = 250  # characters of a value; MLflow refuses some hundred more
 
 
-def track_settings(parser: ConfigParser) -> None:
+def track_settings(parser: ConfigParser) -> frozenset[str]:
     """Give `tracked` settings as parameters to MONAI's handler for MLflow, if it is among those of the training.
 
     ``--tracking mlflow`` adds that handler to the config, without parameters.
+
+    Returns:
+        Ids that MONAI adds to the config with the handler, such as ``tracking_uri``, and that may be overridden; none
+        where it is not there.
     """
-    for handler in parser.get(HANDLERS) or []:
-        if isinstance(handler, dict) and str(handler.get("_target_", "")).endswith(TRACKER):
-            handler.setdefault("experiment_param", "$kd.tracked(@settings)")
+    handlers = parser.get(HANDLERS)
+    trackers = [
+        handler
+        for handler in (handlers if isinstance(handlers, list) else [])
+        if isinstance(handler, dict) and str(handler.get("_target_", "")).endswith(TRACKER)
+    ]
+    for handler in trackers:
+        handler.setdefault("experiment_param", "$kd.tracked(@settings)")
+    return frozenset(DEFAULT_MLFLOW_SETTINGS["configs"]) if trackers else frozenset()
 
 
 def tracked(settings: Mapping[str, Any]) -> dict[str, str]:

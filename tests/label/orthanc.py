@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import signal
 import socket
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pydicom
-import requests
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
@@ -29,6 +31,11 @@ def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
+
+
+def _answer(address: str, posted: bytes | None = None) -> bytes:
+    with urllib.request.urlopen(address, posted, timeout=60) as answer:
+        return answer.read()
 
 
 @contextmanager
@@ -53,9 +60,9 @@ def orthanc(folder: Path) -> Iterator[str]:
         address, end = f"http://127.0.0.1:{port}", time.monotonic() + 60
         while True:
             try:
-                requests.get(f"{address}/system", timeout=10).raise_for_status()
+                _answer(f"{address}/system")
                 break
-            except requests.ConnectionError:
+            except urllib.error.URLError:
                 assert process.poll() is None, (folder / "orthanc.log").read_text()[-2000:]
                 assert time.monotonic() < end, (folder / "orthanc.log").read_text()[-2000:]
                 time.sleep(0.3)
@@ -95,15 +102,14 @@ def write_series(folder: Path, volume: np.ndarray, gap: float = 6.0) -> str:
 
 def store(address: str, folder: Path) -> None:
     for path in sorted(folder.iterdir()):
-        requests.post(f"{address}/instances", data=path.read_bytes(), timeout=60).raise_for_status()
+        _answer(f"{address}/instances", path.read_bytes())
 
 
 def segmentations(address: str) -> list[pydicom.Dataset]:
     """The DICOM SEG objects that the server has."""
     found = []
-    for instance in requests.get(f"{address}/instances", timeout=30).json():
-        content = requests.get(f"{address}/instances/{instance}/file", timeout=60).content
-        data = pydicom.dcmread(pydicom.filebase.DicomBytesIO(content))
+    for instance in json.loads(_answer(f"{address}/instances")):
+        data = pydicom.dcmread(io.BytesIO(_answer(f"{address}/instances/{instance}/file")))
         if data.Modality == "SEG":
             found.append(data)
     return found
