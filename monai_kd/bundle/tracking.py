@@ -35,7 +35,10 @@ def track_settings(parser: ConfigParser) -> frozenset[str]:
     ]
     for handler in trackers:
         handler.setdefault("experiment_param", "$kd.tracked(@settings)")
-    return frozenset(DEFAULT_MLFLOW_SETTINGS["configs"]) if trackers else frozenset()
+    if not trackers:
+        return frozenset()
+    parser.parse(reset=True)
+    return frozenset(DEFAULT_MLFLOW_SETTINGS["configs"])
 
 
 def tracked(settings: Mapping[str, Any]) -> dict[str, str]:

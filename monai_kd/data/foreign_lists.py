@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 FOLDS, SEED = 5, 0
 UNCLASSED = "unclassed"  # key of a data list whose images have no class
 BACKGROUND = "0"  # among the labels of other lists
+OWN = ("class", "patient", "group", "source")  # what entries of the lists of this project have
 
 
 def datalist_path(folder: str | Path) -> Path:
@@ -28,37 +29,35 @@ def datalist_path(folder: str | Path) -> Path:
 def completed(datalist: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """A data list with what lists of the Decathlon and of Auto3DSeg do not have.
 
-    They name an ``image`` and a ``label``; Auto3DSeg's also a ``fold``. An entry without ``patient`` is of a patient of
-    its own, named after its image. Entries without ``fold`` are put into 5 folds at random, always the same, which is
-    logged as a warning. Images without ``class`` can't be classified, see `UNCLASSED`. The background is left out of
-    ``labels``. Entries that are not as such lists have them are left for the checks of `read_datalist`.
+    Their entries have an ``image`` and a ``label``, Auto3DSeg's also a ``fold``, and none of ``class``, ``patient``,
+    ``group`` and ``source``: lists in which an entry has one of these are returned as they are. Each image is of a
+    patient of its own, named after it. Images without ``fold`` are put into 5 folds at random, always the same, which
+    is logged as a warning. Images without a class can't be classified, see `UNCLASSED`. The background is left out of
+    ``labels``.
 
     Args:
         datalist: with a list ``training``.
         path: of the list, for the warning.
     """
     entries = datalist["training"]
-    whole = all(isinstance(entry, Mapping) and _first(entry.get("image")) for entry in entries)
-    if not whole or all(key in entry for entry in entries for key in ("class", "patient", "group", "fold", "source")):
+    if not all(isinstance(entry, Mapping) and _first(entry.get("image")) for entry in entries):
         return dict(datalist)
-    added = dict(datalist)
+    if any(key in entry for entry in entries for key in OWN):
+        return dict(datalist)
+    added = {**datalist, UNCLASSED: True}
     given = [entry.get("fold") for entry in entries]
     if all(fold is None for fold in given):
-        folds = np.random.default_rng(SEED).permutation(len(entries)) % FOLDS
-        given = [int(fold) for fold in folds]
+        given = (np.random.default_rng(SEED).permutation(len(entries)) % FOLDS).tolist()
         logger.warning("%s has no folds: its %d images are put into %d at random.", path, len(entries), FOLDS)
-    if not any("class" in entry for entry in entries):
-        added[UNCLASSED] = True
-        entries = [{"class": 0, **entry} for entry in entries]
-        labels = datalist.get("labels")
-        if isinstance(labels, Mapping) and BACKGROUND in labels:
-            added["labels"] = {number: name for number, name in labels.items() if number != BACKGROUND}
+    labels = datalist.get("labels")
+    if isinstance(labels, Mapping) and BACKGROUND in labels:
+        added["labels"] = {number: name for number, name in labels.items() if number != BACKGROUND}
     added["training"] = []
     for entry, fold in zip(entries, given, strict=True):
         image = _first(entry["image"])
-        patient = entry.get("patient", PurePosixPath(image).name.partition(".")[0])
-        own = {"patient": patient, "group": patient, "source": image, **({} if fold is None else {"fold": fold})}
-        added["training"].append({**own, **entry})
+        patient = PurePosixPath(image).name.partition(".")[0]
+        own = {"class": 0, "patient": patient, "group": patient, "source": image}
+        added["training"].append({**own, **entry, **({} if fold is None else {"fold": fold})})
     return added
 
 

@@ -142,7 +142,7 @@ class Server:
         self.address = f"http://127.0.0.1:{port}"
         self.client = MONAILabelClient(self.address, tmpdir=str(folder))
 
-    def wait(self, seconds: float = 180) -> None:
+    def wait(self, seconds: float = 900) -> None:
         end = time.monotonic() + seconds
         while time.monotonic() < end and self.process.poll() is None:
             try:
