@@ -46,16 +46,16 @@ def _with_data(settings: dict[str, Any]) -> dict[str, Any]:
     return {**settings, DATA: file_sha256(file), "synthetic": bool(synthetic)}
 
 
-def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any], free: frozenset[str] = _FREE) -> list[str]:
     """Settings that are not what they were. Places may have moved; the data list then tells the data set."""
-    free = _FREE - (set() if DATA in earlier else {"dataset_dir"})
+    free = free if earlier.get(DATA) is not None else free - {"dataset_dir"}
     found = []
     for name, value in now.items():
         before = earlier.get(name)
         if name in free or name not in earlier:
             continue
         if name == "teacher" and isinstance(before, Mapping) and isinstance(value, Mapping):
-            found += [f"{name} {each}" for each in _differences(before, value)]
+            found += [f"{name} {each}" for each in _differences(before, value, frozenset(PLACES))]
         elif before != value:
             found.append(f"{name} was {before!r} and is {value!r}")
     return found
