@@ -52,7 +52,8 @@ def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any], free: froze
     found = []
     for name, value in now.items():
         before = earlier.get(name)
-        if name in free or name not in earlier:
+        if name in free or name not in earlier or (name in PLACES and before is None):
+            # Places that share nothing with the run's folder are not stored.
             continue
         if name == "teacher" and isinstance(before, Mapping) and isinstance(value, Mapping):
             found += [f"{name} {each}" for each in _differences(before, value, frozenset(PLACES))]

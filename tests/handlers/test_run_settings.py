@@ -216,6 +216,14 @@ def test_a_run_of_before_is_gone_on_with_in_its_own_data_alone(tmp_path):
         begin(tmp_path, other, resume=True)
 
 
+def test_a_place_that_was_left_out_is_no_difference(tmp_path):
+    """Of a teacher of earlier versions, the folder of its data is all that is known of them."""
+    settings = {**SETTINGS, "teacher": {"checkpoint": "/elsewhere/model.pt", "dataset_dir": "/elsewhere/data"}}
+    begin(tmp_path, settings)
+    assert json.loads((tmp_path / "settings.json").read_text())["teacher"]["dataset_dir"] is None
+    begin(tmp_path, settings, resume=True)
+
+
 @pytest.mark.parametrize("content", ["{", "[1, 2]", "null"])
 def test_settings_that_cannot_be_read_are_said(tmp_path, content):
     (tmp_path / "settings.json").write_text(content)
