@@ -60,6 +60,9 @@ def check_writable(folder: Path) -> None:
             probe.unlink(missing_ok=True)
     except OSError as error:
         explained = write_error(error, probe)
+        if explained is None and error.errno is not None:
+            reason = error.strerror or os.strerror(error.errno)
+            explained = WriteError(error.errno, f"{folder} can't be written to: {reason}. Choose another folder.")
         if explained is None:
             raise
         raise explained from error

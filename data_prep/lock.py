@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .disk import check_writable
+
 __all__ = ["FolderInUse", "only_writer"]
 
 NAME = ".lock"
@@ -43,6 +45,7 @@ def only_writer(folder: str | Path, option: str = "folder") -> Iterator[None]:
 
     Raises:
         FolderInUse: another process or thread holds the lock.
+        WriteError: the folder can't be made or written to; the message names it.
 
     Example:
         >>> import tempfile
@@ -54,7 +57,7 @@ def only_writer(folder: str | Path, option: str = "folder") -> Iterator[None]:
         data_prep.lock.FolderInUse: another process is writing into ...
     """
     folder = Path(folder).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder)
     descriptor = _locked(folder, option)
     try:
         yield

@@ -36,7 +36,10 @@ EACH_PRESENT = pytest.mark.parametrize(
 )
 PARSERS = {"monai_kd": command_parser, "data_prep": data_prep_parser}
 # Of other programs.
-FOREIGN = {"--ckpt_file", "--host", "--input_shape", "--config_file", "--studies"}
+FOREIGN = {
+    *("--ckpt_file", "--host", "--input_shape", "--config_file", "--studies"),
+    *("--tracking_uri", "--experiment_name", "--run_name", "--backend-store-uri", "--bundle"),
+}
 
 
 def text_and_code(page: Path) -> tuple[str, list[str]]:

@@ -28,6 +28,7 @@ from monai_kd.data import class_names, load_fold
 from monai_kd.export import package
 from monai_kd.inference import BundlePredictor, read_image
 from monai_kd.io.table import read_table
+from monai_kd.io.trained import read_settings
 from monai_kd.label.request import literal_overrides, requested_device, training_request
 from monai_kd.label.served import ServedBundle
 from monai_kd.networks import HybridUNet
@@ -264,7 +265,7 @@ def test_a_teacher_is_trained_in_such_folders(tmp_path):
     expected = Path(teacher.settings["checkpoint"])
     assert expected.is_file()
     assert expected.parent.parent == tmp_path / CODE
-    assert json.loads((expected.parent / "settings.json").read_text())["dataset_dir"] == str(data)
+    assert read_settings(expected.parent / "settings.json")["dataset_dir"] == str(data)
 
 
 @EVERY_NAME

@@ -15,6 +15,7 @@ from .set_up import set_up
 from .settings import checkpoint_of, training_settings
 from .teacher import Teacher
 from .temperature import temperature_of
+from .tracking import tracked
 from .trained import trained_network, trained_settings, volume_settings
 from .workflow import Workflow
 
@@ -48,6 +49,7 @@ __all__ = [
     "start_processes",
     "stop_processes",
     "temperature_of",
+    "tracked",
     "trained_network",
     "trained_settings",
     "training_settings",

@@ -12,6 +12,7 @@ from monai.bundle import ConfigParser
 from ..config import CHECKED, check_settings, install_short_errors, literal, refuse_unknown
 from .loaded import NETWORK, loaded_network
 from .running import root
+from .tracking import track_settings
 from .workflow import loading, running
 
 __all__ = ["PATHS", "accept_overrides"]
@@ -34,6 +35,8 @@ def accept_overrides() -> None:
     where a config file has it.
     From Python, a path that begins with ``$`` or ``@`` is an expression, see `monai_kd.config.literal`.
 
+    With ``--tracking mlflow``, the run is tracked with its settings, see `track_settings`.
+
     For ``monai.bundle.load``, which needs the network alone, ``network_def`` becomes the trained network with its
     weights, see `loaded_network`, and no other setting is evaluated: that would make phantoms.
 
@@ -53,9 +56,10 @@ def accept_overrides() -> None:
         run.parser["settings"] = {}
         run.parser.parse(reset=True)
         return
+    of_tracking = track_settings(run.parser)
     known = ConfigParser()
     known.read_config(list(run.config_files))
-    refuse_unknown(run.overrides, known, run.config_files[0])
+    refuse_unknown(run.overrides.keys() - of_tracking, known, run.config_files[0])
     check_settings({name: value for name, value in run.overrides.items() if name in CHECKED and not _evaluated(value)})
     paths = {name: _as_typed(name, value) for name, value in run.overrides.items() if name in PATHS}
     changed = {name: value for name, value in paths.items() if value != run.overrides[name]}

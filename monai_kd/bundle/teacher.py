@@ -17,10 +17,10 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from ..config import build_network, check_settings, literal, refuse_unknown
-from ..data import class_names
+from ..data import class_names, datalist_path, same_data
 from ..io import load_weights, read_checkpoint
+from ..io.checksum import file_sha256
 from ..io.first_process import from_first
-from ..io.folders import same_folder
 from ..networks import LateFusionClassifier
 from .processes import is_distributed
 from .settings import training_settings
@@ -32,7 +32,10 @@ __all__ = ["Teacher"]
 logger = logging.getLogger(__name__)
 
 # Settings of the teacher that the settings.json of its student records.
-_RECORDED = ("dataset_dir", "fold", "leave_out", "epochs", "learning_rate", "image_size", "network_def", "taps")
+_RECORDED = (
+    *("dataset_dir", "datalist_sha256", "fold", "leave_out", "epochs", "learning_rate", "image_size"),
+    *("network_def", "taps"),
+)
 
 
 class Teacher:
@@ -96,7 +99,7 @@ class Teacher:
             check_settings({name: settings[name] for name in ("network_def", *self._overridden) if name in settings})
         except ValueError as error:
             raise ValueError(f"teacher_overrides: {error}") from None
-        return settings
+        return {**settings, "datalist_sha256": file_sha256(datalist_path(str(self.dataset_dir)))}
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -169,20 +172,21 @@ class Teacher:
 
     def _warn_of_leaks(self) -> None:
         folder, fold = self.trained.get("dataset_dir"), self.trained.get("fold")
+        known = folder is not None or self.trained.get("datalist_sha256") is not None
         if self.dataset_dir is None:
             # Slices that are labelled one by one: no metrics are reported for them.
             return
-        if folder is None or fold is None:
+        if not known or fold is None:
             logger.warning(
                 "The training data of the teacher %s is not known: if it includes slices that validate the student, "
                 "the student's metrics are better than on new slices.",
                 self.checkpoint,
             )
-        elif not same_folder(folder, self.dataset_dir):
+        elif not same_data(self.trained, self.dataset_dir):
             logger.warning(
                 "The teacher was trained on %s, and the student is trained on %s: if the teacher's data include "
                 "patients that validate the student, the student's metrics are better than on new patients.",
-                folder,
+                folder or "another data set",
                 self.dataset_dir,
             )
         elif seen := sorted(self.kept_from - {fold, *(self.trained.get("leave_out") or [])}):
@@ -246,9 +250,9 @@ class Teacher:
 
 def fingerprint(run: Mapping[str, Any]) -> str:
     """Ten hexadecimal digits that identify the settings and the data of a teacher's training."""
-    # Without the device, which differs between the processes of one run, and the folder of what is read from the data.
-    settings = {name: value for name, value in run.items() if name not in ("device", "cache_dir")}
-    data = (Path(run["dataset_dir"]) / "datalist.json").read_bytes()
+    # Without the device, which differs between the processes of one run, and the folders of the data and its cache.
+    settings = {name: value for name, value in run.items() if name not in ("device", "cache_dir", "dataset_dir")}
+    data = datalist_path(run["dataset_dir"]).read_bytes()
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=_plain).encode() + data).hexdigest()[:10]
 
 

@@ -1,7 +1,18 @@
 from .checked import CheckedDataset, UnusableItems
 from .classes import class_weights, last_is_alone, load_classes
-from .datalist import NO_TUMOUR, class_name, class_names, is_negative, load_fold, mask_value, placed, read_datalist
+from .datalist import (
+    NO_TUMOUR,
+    class_name,
+    class_names,
+    is_negative,
+    load_fold,
+    mask_value,
+    placed,
+    read_datalist,
+    same_data,
+)
 from .foreground import best_epoch_by
+from .foreign_lists import datalist_path
 from .leaks import find_leaks
 from .slices import SliceDataset
 from .spacing import has_geometry, in_plane_spacing
@@ -16,6 +27,7 @@ __all__ = [
     "class_name",
     "class_names",
     "class_weights",
+    "datalist_path",
     "find_leaks",
     "has_geometry",
     "in_plane_spacing",
@@ -29,4 +41,5 @@ __all__ = [
     "placed",
     "read_datalist",
     "region_values",
+    "same_data",
 ]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from .datalist import NO_TUMOUR, class_names, is_negative, load_fold
+from .datalist import NO_TUMOUR, class_names, is_negative, load_fold, read_datalist
+from .foreign_lists import UNCLASSED, datalist_path
 
 __all__ = ["class_weights", "last_is_alone", "load_classes"]
 
@@ -36,7 +37,9 @@ def load_classes(
     """
     entries = load_fold(dataset_dir, fold, part, leave_out, allow_outside, keys=("image",))
     names = class_names(dataset_dir)
-    path = Path(dataset_dir).expanduser() / "datalist.json"
+    path = datalist_path(dataset_dir)
+    if read_datalist(dataset_dir, allow_outside=True).get(UNCLASSED):
+        raise ValueError(f"{path} gives no image a 'class': add it to each entry, counted from 0; see docs/data.md.")
     if len(names) < 2:
         raise ValueError(f"{path} names {len(names)} class in 'labels'; a classification needs at least two.")
     if NO_TUMOUR not in names and any(map(is_negative, entries)):

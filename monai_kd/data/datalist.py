@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,21 @@ from monai.utils import ensure_tuple
 
 from data_prep.text import printable
 
+from ..io.checksum import file_sha256
+from ..io.folders import same_folder
+from .foreign_lists import completed, datalist_path
 from .leaks import find_leaks
 
-__all__ = ["class_name", "class_names", "is_negative", "load_fold", "mask_value", "placed", "read_datalist"]
+__all__ = [
+    "class_name",
+    "class_names",
+    "is_negative",
+    "load_fold",
+    "mask_value",
+    "placed",
+    "read_datalist",
+    "same_data",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +36,7 @@ NO_TUMOUR = "no tumour"
 
 
 def read_datalist(dataset_dir: str | Path, allow_outside: bool = False) -> dict:
-    """Read ``datalist.json`` of a data set folder.
+    """Read the data list of a data set folder, see `datalist_path`; what other formats lack is added, see `completed`.
 
     Args:
         dataset_dir: the folder.
@@ -39,7 +51,7 @@ def read_datalist(dataset_dir: str | Path, allow_outside: bool = False) -> dict:
     folder = Path(dataset_dir).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"dataset_dir: there is no folder {folder}.")
-    path = folder / "datalist.json"
+    path = datalist_path(folder)
     if not path.is_file():
         raise FileNotFoundError(
             f"dataset_dir: {folder} holds no datalist.json; make it from raw files with "
@@ -50,6 +62,8 @@ def read_datalist(dataset_dir: str | Path, allow_outside: bool = False) -> dict:
         entries = datalist["training"]
         if not isinstance(entries, list):
             raise TypeError(f"'training' is a {type(entries).__name__}")
+        datalist = completed(datalist, path)
+        entries = datalist["training"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is not a data list: it must be JSON with a list 'training' ({error!r}).") from error
     if not entries:
@@ -95,7 +109,7 @@ def _check_inside(folder: Path, entries: Sequence[dict], keys: Sequence[str]) ->
                 if not Path(target).is_relative_to(real):
                     raise ValueError(
                         printable(
-                            f"{folder / 'datalist.json'}: '{key}' of entry {number}, '{named}', is a file outside the "
+                            f"{datalist_path(folder)}: '{key}' of entry {number}, '{named}', is a file outside the "
                             f"folder, {target}; set allow_outside to True if you trust this data list."
                         )
                     )
@@ -149,14 +163,13 @@ def class_names(dataset_dir: str | Path) -> list[str]:
     if not isinstance(labels, dict) or not keys or set(labels) != set(keys):
         # In other data lists "0" is the background: every class would get the name of another one.
         raise ValueError(
-            f'{Path(dataset_dir).expanduser() / "datalist.json"}: the keys of \'labels\' must be "1", "2", … without '
+            f'{datalist_path(dataset_dir)}: the keys of \'labels\' must be "1", "2", … without '
             f'gaps and without a background: "1" is the name of class 0; got {labels!r}.'
         )
     names = [labels[key] for key in keys]
     if len(set(map(str, names))) < len(names) or not all(isinstance(name, str) and name for name in names):
         raise ValueError(
-            f"{Path(dataset_dir).expanduser() / 'datalist.json'}: 'labels' must give each class a name of its own, got "
-            f"{labels!r}."
+            f"{datalist_path(dataset_dir)}: 'labels' must give each class a name of its own, got {labels!r}."
         )
     return names
 
@@ -183,7 +196,7 @@ def mask_value(dataset_dir: str | Path) -> int | None:
     value = read_datalist(dataset_dir, allow_outside=True).get("mask_value")  # no file is read
     if value is not None and (type(value) is not int or value < 1):
         raise ValueError(
-            f"{Path(dataset_dir).expanduser() / 'datalist.json'}: 'mask_value' must be the value of tumour pixels in "
+            f"{datalist_path(dataset_dir)}: 'mask_value' must be the value of tumour pixels in "
             f"the masks, a whole number from 1, got {value!r}."
         )
     return value
@@ -252,7 +265,7 @@ def load_fold(
         if lacking := [key for key in keys if not _names_files(entry.get(key), channel_files and key == "image")]:
             also = ", or a list with one for each channel" if channel_files and lacking[0] == "image" else ""
             raise ValueError(
-                f"{folder / 'datalist.json'}: the entry {entry} has no '{lacking[0]}'; it must be the path of a file"
+                f"{datalist_path(folder)}: the entry {entry} has no '{lacking[0]}'; it must be the path of a file"
                 f"{also}."
             )
     chosen = [
@@ -263,9 +276,7 @@ def load_fold(
     listed = [path for entry in chosen for key in keys for path in ensure_tuple(entry[key])]
     absent = [path for path in listed if not Path(path).is_file()]
     if absent:
-        raise FileNotFoundError(
-            f"{folder / 'datalist.json'} lists {len(absent)} files that do not exist: {absent[0]} …"
-        )
+        raise FileNotFoundError(f"{datalist_path(folder)} lists {len(absent)} files that do not exist: {absent[0]} …")
     if part == "training":
         held_out = [
             {**entry, "image": placed(folder, entry["image"])}
@@ -275,3 +286,16 @@ def load_fold(
         for leak in find_leaks(chosen, held_out):
             logger.warning("%s Because of this leak, metrics on them are better than on new patients.", leak)
     return chosen
+
+
+def same_data(trained: Mapping[str, Any], dataset_dir: str | Path) -> bool:
+    """Whether a network was trained on the data set of a folder: one with this data list, or this folder.
+
+    Args:
+        trained: ``datalist_sha256`` and ``dataset_dir``, as ``settings.json`` has them, where they are known.
+        dataset_dir: folder with ``datalist.json``.
+    """
+    known, folder = trained.get("datalist_sha256"), trained.get("dataset_dir")
+    if known is not None and known == file_sha256(datalist_path(dataset_dir)):
+        return True
+    return folder is not None and same_folder(folder, dataset_dir)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .datalist import load_fold, read_datalist
+from .foreign_lists import UNCLASSED, datalist_path
 
 __all__ = ["load_volumes", "modalities", "region_values"]
 
@@ -57,13 +58,17 @@ def modalities(dataset_dir: str | Path) -> list[str]:
 def region_values(dataset_dir: str | Path) -> dict[str, list[int]]:
     """``regions`` of the data list: the name of each region to its values in label files.
 
-    Regions may overlap, as in BraTS: ``{"tumour core": [1, 4], "whole tumour": [1, 2, 4], "enhancing tumour": [4]}``.
+    In lists of the Decathlon, which have none, each of ``labels`` is a region. Regions may overlap, as in BraTS:
+    ``{"tumour core": [1, 4], "whole tumour": [1, 2, 4], "enhancing tumour": [4]}``.
 
     Raises:
         FileNotFoundError, ValueError: as for `read_datalist`.
         ValueError: ``regions`` is missing or has another format.
     """
-    regions: Any = read_datalist(dataset_dir, allow_outside=True).get("regions")  # no file is read
+    datalist = read_datalist(dataset_dir, allow_outside=True)  # no file is read
+    regions: Any = datalist.get("regions")
+    if regions is None and datalist.get(UNCLASSED) and isinstance(datalist.get("labels"), Mapping):
+        regions = {name: [int(number)] for number, name in datalist["labels"].items() if str(number).isdecimal()}
     if not isinstance(regions, Mapping) or not regions or not all(map(_whole_numbers, regions.values())):
         raise ValueError(
             f"{_path(dataset_dir)}: 'regions' must give each region its values in label files, whole numbers from 1, "
@@ -77,4 +82,4 @@ def _whole_numbers(values: Any) -> bool:
 
 
 def _path(dataset_dir: str | Path) -> Path:
-    return Path(dataset_dir).expanduser() / "datalist.json"
+    return datalist_path(dataset_dir)

@@ -22,7 +22,9 @@ class Distiller(nn.Module):
     """Run a student and its frozen teachers on the same image and return logits and tapped features.
 
     Only the student is a submodule: teachers appear neither in ``parameters()`` nor in the state dict, are not wrapped
-    by DDP, stay in eval mode also after ``train()``, and run without gradients.
+    by DDP, stay in eval mode also after ``train()``, and run without gradients. The state dict is that of the bare
+    student, under its own names, so that programs that exchange or save the weights of a trainer's network, as those
+    for federated learning do, handle the student that is used later.
 
     Args:
         student: the network to train. It may be wrapped (``DistributedDataParallel``) later by `wrap_student`.
@@ -66,6 +68,10 @@ class Distiller(nn.Module):
     ) -> None:
         super().__init__()
         self.student = student
+        # In a tuple, or it would be a second submodule.
+        self._bare_student = (student,)
+        self.register_state_dict_post_hook(_without_prefix)
+        self.register_load_state_dict_pre_hook(_with_prefix)
         self._student_taps = FeatureTaps(student, student_taps or {})
         if teacher is None:
             teachers: dict[str, nn.Module] = {}
@@ -107,6 +113,13 @@ class Distiller(nn.Module):
         """Replace the student by ``wrap(student)``, as for DDP; the taps stay on the bare network."""
         self.student = wrap(self.student)
         return self
+
+    def _student_prefix(self) -> str:
+        """What the names of the student's weights begin with in this module, within its wrappers."""
+        for name, module in self.named_modules():
+            if module is self._bare_student[0]:
+                return f"{name}."
+        raise ValueError("wrap_student: the student is no submodule of what it was wrapped in.")
 
     def _apply(self, fn, recurse: bool = True):
         # `.to(device)` and the like must also apply to the teachers, which are not submodules.
@@ -166,3 +179,15 @@ class Distiller(nn.Module):
             if outputs[key].ndim == outputs["student"].ndim:
                 outputs[key] = resize_to(outputs[key], outputs["student"].shape[2:])
         return outputs
+
+
+def _without_prefix(module: nn.Module, state: dict[str, Any], prefix: str, _metadata: Any) -> None:
+    own = prefix + cast(Distiller, module)._student_prefix()
+    for name in [name for name in state if name.startswith(own)]:
+        state[prefix + name[len(own) :]] = state.pop(name)
+
+
+def _with_prefix(module: nn.Module, state: dict[str, Any], prefix: str, *_others: Any) -> None:
+    own = prefix + cast(Distiller, module)._student_prefix()
+    for name in [name for name in state if name.startswith(prefix)]:
+        state[own + name[len(prefix) :]] = state.pop(name)

@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from data_prep.disk import check_writable
+
 from ..io.shards import Shards
 
 __all__ = ["TeacherStore", "fingerprint"]
@@ -75,6 +77,9 @@ class TeacherStore:
         expected: number of entries that one teacher will have, for the log; ``None`` if it is not known.
         half: whether to round float32.
 
+    Raises:
+        WriteError: the folder can't be made or written to.
+
     Example:
         >>> import tempfile
         >>> store, net = TeacherStore(tempfile.mkdtemp()), nn.Conv2d(1, 1, 1)
@@ -91,6 +96,8 @@ class TeacherStore:
         self._shards: dict[str, Shards] = {}
         self._written: dict[str, int] = {}
         self._warned = False
+        # Before any training, not after its first batch.
+        check_writable(self.folder)
 
     def answer(self, teacher: str, image: torch.Tensor, run: Callable[[torch.Tensor], Outputs]) -> Outputs:
         """Logits and features of a batch; the teacher runs only on the images that are not cached.

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..data import find_leaks, placed, read_datalist
+from ..data import datalist_path, find_leaks, placed, read_datalist, same_data
 from ..io.checksum import file_sha256
-from ..io.folders import same_folder
 
 __all__ = ["describe_evaluation"]
 
@@ -58,8 +57,9 @@ def describe_evaluation(
     notes = []
     if synthetic:
         notes.append("SYNTHETIC phantom slices: these metrics say nothing about images of patients.")
-    if trained["dataset_dir"] is not None and not same_folder(trained["dataset_dir"], data_dir):
-        notes.append(f"The checkpoint was trained on {trained['dataset_dir']}, and is evaluated on {data_dir}.")
+    if _data_known(trained) and not same_data(trained, data_dir):
+        where = trained["dataset_dir"] or "another data set"
+        notes.append(f"The checkpoint was trained on {where}, and is evaluated on {data_dir}.")
     by_itself, by_teacher = (_trained_on(run, data_dir) for run in (trained, trained.get("teacher") or {}))
     if seen := sum(map(by_itself, data)):
         notes.append(f"{seen} of the {len(data)} slices were TRAINED ON: these metrics are better than on new slices.")
@@ -92,7 +92,7 @@ def describe_evaluation(
         "dataset": {
             "folder": str(data_dir),
             "name": datalist.get("name"),
-            "datalist_sha256": file_sha256(Path(data_dir) / "datalist.json"),
+            "datalist_sha256": file_sha256(datalist_path(data_dir)),
             "part": part,
             "fold": fold if part == "validation" else None,
             "leave_out": list(leave_out),
@@ -110,10 +110,14 @@ def describe_evaluation(
     }
 
 
+def _data_known(trained: Mapping[str, Any]) -> bool:
+    return trained.get("dataset_dir") is not None or trained.get("datalist_sha256") is not None
+
+
 def _trained_on(trained: Mapping[str, Any], data_dir: str | Path) -> Callable[[Mapping[str, Any]], bool]:
     """A function that returns whether a network is known to be trained on an entry."""
-    folder, fold = trained.get("dataset_dir"), trained.get("fold")
-    if fold is None or (folder is not None and not same_folder(folder, data_dir)):
+    fold = trained.get("fold")
+    if fold is None or (_data_known(trained) and not same_data(trained, data_dir)):
         return lambda entry: False
     unseen = {fold, *trained.get("leave_out", [])}
     return lambda entry: entry["fold"] not in unseen

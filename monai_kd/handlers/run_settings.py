@@ -11,9 +11,12 @@ from typing import Any, cast
 
 from ignite.engine import Engine, Events
 
+from ..data import datalist_path
 from ..io.atomic import clear_partial
+from ..io.checksum import file_sha256
 from ..io.first_process import from_first
-from ..io.trained import begin_settings, read_settings, read_trained
+from ..io.places import PLACES
+from ..io.trained import begin_settings, copy_settings, read_settings, read_trained
 
 __all__ = ["RunSettings"]
 
@@ -28,13 +31,42 @@ _RUN_FILES = (
     "tensorboard",
 )
 # Settings that may change when a run is resumed, because the losses do not depend on them, and `epochs`.
-_FREE = frozenset({"bundle_root", "epochs", "resume", "teacher_store", "val_interval", "workers"})
+_FREE = frozenset({"bundle_root", "epochs", "resume", "synthetic", "val_interval", "workers", *PLACES})
+DATA = "datalist_sha256"
 
 logger = logging.getLogger(__name__)
 
 
+def _with_data(settings: dict[str, Any]) -> dict[str, Any]:
+    """With the hash of the data list, which tells data sets apart wherever they are, and whether it is synthetic."""
+    folder = settings.get("dataset_dir")
+    file = None if folder is None else datalist_path(folder)
+    if file is None or not file.is_file():
+        return settings
+    synthetic = json.loads(file.read_text(encoding="utf-8")).get("synthetic", False)
+    return {**settings, DATA: file_sha256(file), "synthetic": bool(synthetic)}
+
+
+def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any], free: frozenset[str] = _FREE) -> list[str]:
+    """Settings that are not what they were. Places may have moved; the data list then tells the data set."""
+    free = free if earlier.get(DATA) is not None else free - {"dataset_dir"}
+    found = []
+    for name, value in now.items():
+        before = earlier.get(name)
+        if name in free or name not in earlier or (name in PLACES and before is None):
+            # Places that share nothing with the run's folder are not stored.
+            continue
+        if name == "teacher" and isinstance(before, Mapping) and isinstance(value, Mapping):
+            found += [f"{name} {each}" for each in _differences(before, value, frozenset(PLACES))]
+        elif before != value:
+            found.append(f"{name} was {before!r} and is {value!r}")
+    return found
+
+
 class RunSettings:
     """Write ``settings.json`` when training starts; move an earlier run to a subfolder, or check the run to resume.
+
+    A trainer that is run again for more epochs goes on with its own run, which is not moved.
 
     Attach it after `TrainingCheckpoint`: then nothing on disk changes before the whole run has been built and, when
     resuming, restored. So an invalid setting does not move an earlier run.
@@ -43,7 +75,7 @@ class RunSettings:
         output_dir: folder of the run.
         settings: name to value; values that JSON does not support are written as text.
         resume: whether to resume the run in the folder. Its settings must be the same, except ``epochs`` and those that
-            the losses do not depend on.
+            the losses do not depend on. Folders may have moved: the data set is the same if its data list is.
         save: whether this process writes; with DDP, only rank 0 does.
         serving: whether ``model.pt`` of the folder may be in use, as by a server: then it is copied, not moved, and
             stays in place until it is replaced after the first validated epoch.
@@ -64,7 +96,7 @@ class RunSettings:
         self.output_dir, self.resume, self.save = Path(output_dir).expanduser(), bool(resume), bool(save)
         self.serving = bool(serving)
         # As they are read from the file: tuples become lists, and devices text.
-        self.settings = json.loads(json.dumps(dict(settings), default=str))
+        self.settings = _with_data(json.loads(json.dumps(dict(settings), default=str)))
 
     @property
     def path(self) -> Path:
@@ -74,6 +106,9 @@ class RunSettings:
         engine.add_event_handler(Events.STARTED, self.begin)
 
     def begin(self, engine: Engine) -> None:
+        if not self.resume and engine.state.epoch > 0:
+            # The same trainer goes on, as in each round of federated learning: the earlier run is its own.
+            return
         model = self.output_dir / "model.pt"
         if self.resume:
             from_first(self._check_same)
@@ -91,12 +126,7 @@ class RunSettings:
     def _check_same(self) -> None:
         if not self.path.is_file():
             return
-        earlier = read_settings(self.path)
-        changed = [
-            f"{name} was {earlier[name]!r} and is {value!r}"
-            for name, value in self.settings.items()
-            if name in earlier and name not in _FREE and earlier[name] != value
-        ]
+        changed = _differences(read_settings(self.path), self.settings)
         if changed:
             raise ValueError(
                 f"resume: the run in {self.output_dir} has other settings: {'; '.join(changed)}. Restore these, or "
@@ -116,7 +146,7 @@ class RunSettings:
         if self.path.is_file():
             # Copied, and first: the weights then have their settings beside them even if this is interrupted. The
             # original is replaced when the settings of the new run are written.
-            shutil.copy2(self.path, aside / self.path.name)
+            copy_settings(self.path, aside / self.path.name)
         for path in found:
             if self.serving and path.name == "model.pt":
                 shutil.copy2(path, aside / path.name)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from monai.handlers import LrScheduleHandler
 from torch import nn
 from torch.utils.data import DataLoader
@@ -20,6 +21,8 @@ from .run_settings import RunSettings
 from .weight_average import WeightAverage
 
 __all__ = ["TrainingRun"]
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingRun:
@@ -68,7 +71,7 @@ class TrainingRun:
         best_epoch_by: str | None = None,
         ema: float | None = None,
     ) -> None:
-        save = rank == 0
+        save, self.lr_scheduler = rank == 0, lr_scheduler
         if best_epoch_by is not None:
             settings = {**settings, "best_epoch_by": best_epoch_by}
         average = None if ema is None else WeightAverage(network, ema)
@@ -96,3 +99,14 @@ class TrainingRun:
     def attach(self, engine: Engine) -> None:
         for handler in self.handlers:
             handler.attach(engine)
+        engine.add_event_handler(Events.STARTED, self._check_schedule)
+
+    def _check_schedule(self, engine: Engine) -> None:
+        """Warn of a cosine that is shorter than the run, as the rate rises again behind its end."""
+        length, epochs = getattr(self.lr_scheduler, "T_max", None), engine.state.max_epochs
+        if length is not None and epochs is not None and epochs > length:
+            logger.warning(
+                "the learning rate falls over %d epochs, and this run has %d: afterwards it rises again. Set "
+                "lr_scheduler#T_max to the epochs of all rounds or runs together.",
+                *(length, epochs),
+            )

@@ -155,7 +155,7 @@ def _object_of(slices: Sequence[Any]) -> Any:
 
     highdicom takes no object in which several frames, such as those of two phases, are at one position.
     """
-    parents = {id(each.parent): each.parent for each in slices if hasattr(each, "parent")}
+    parents = {id(each.whole): each.whole for each in slices if hasattr(each, "whole")}
     if not parents:
         return None
     if len(parents) > 1:
@@ -168,7 +168,7 @@ def _object_of(slices: Sequence[Any]) -> Any:
         source.add(element)
     # Not by assignment, which would change the elements of the object itself.
     groups = completed.PerFrameFunctionalGroupsSequence
-    source.add_new("PerFrameFunctionalGroupsSequence", "SQ", [groups[each.index] for each in slices])
+    source.add_new("PerFrameFunctionalGroupsSequence", "SQ", [groups[each.place] for each in slices])
     source.add_new("NumberOfFrames", "IS", len(slices))
     return source
 
@@ -179,7 +179,7 @@ def _refer_to_frames(segmentation: Any, slices: Sequence[Any]) -> None:
         for derivation in groups.get("DerivationImageSequence", ()):
             for source in derivation.SourceImageSequence:
                 if "ReferencedFrameNumber" in source:
-                    source.ReferencedFrameNumber = slices[int(source.ReferencedFrameNumber) - 1].index + 1
+                    source.ReferencedFrameNumber = slices[int(source.ReferencedFrameNumber) - 1].place + 1
 
 
 def _label(name: str) -> str:

@@ -16,7 +16,7 @@ from ..io.unreadable import reason_of
 from .batches import PREDICTED, FilesTogether, KnownOutput
 from .dataset import SOURCE
 from .masks import MaskWriter
-from .system_errors import UNWRITTEN, system_reason
+from .system_errors import unwritten_reason
 
 __all__ = ["FileEvaluator"]
 
@@ -72,8 +72,7 @@ class FileEvaluator(SupervisedEvaluator):
             return output
         except Exception as error:
             refused, MaskWriter.refused = MaskWriter.refused, None
-            unwritten = system_reason(refused or error)
-            reason = reason_of(error) if unwritten is None else f"{UNWRITTEN}: {unwritten}"
+            reason = unwritten_reason(refused or error) or reason_of(error)
             if reason is None and refused is not None:
                 raise refused from None
             if reason is None:

@@ -24,7 +24,7 @@ from .inputs import InputImage
 from .masks import mask_path, write_mask
 from .measures import finding_columns, masks_and_probabilities, telling_slice, told_absence, told_lesions, told_size
 from .overlay import marks_of, overlay_picture
-from .system_errors import UNWRITTEN, system_reason
+from .system_errors import system_reason, unwritten_reason
 from .view import image_view
 
 __all__ = ["Examined", "columns", "examine"]
@@ -138,7 +138,8 @@ def _examined(
     try:
         source = read_source(image.paths, max_pixels=max_pixels)
     except OSError as error:
-        return _failed(image, error, "it can't be read", [str(path) for path in image.paths])
+        reason = system_reason(error, [str(path) for path in image.paths])
+        return _failed(image, error, reason and f"it can't be read: {reason}")
     item, pixels, meta = {"file": image.label, SOURCE: source}, source.pixels, source.meta()
     segmented = segment(pixels, meta)
     (found,) = findings.rows_of(item, segmented)
@@ -146,7 +147,7 @@ def _examined(
     try:
         write_mask(segmented[Keys.PRED], mask_path(findings.inputs, image.label), findings.mask_names)
     except OSError as error:
-        return _failed(image, error, UNWRITTEN)
+        return _failed(image, error, unwritten_reason(error))
     mask_names = findings.mask_names
     masks, probabilities = masks_and_probabilities(segmented, len(mask_names))
     probability = probabilities.max(axis=0)
@@ -167,12 +168,11 @@ def _examined(
     )
 
 
-def _failed(image: InputImage, error: OSError, what: str, read: Sequence[str] | None = None) -> Examined:
+def _failed(image: InputImage, error: OSError, reason: str | None) -> Examined:
     """Raises the error where it is not that of one file."""
-    reason = system_reason(error, read)
     if reason is None:
         raise error
-    return Examined({"file": image.label, "status": "failed", "reason": f"{what}: {reason}"})
+    return Examined({"file": image.label, "status": "failed", "reason": reason})
 
 
 def _embedded(picture: Image.Image) -> str:

@@ -16,7 +16,7 @@ from data_prep.text import printable
 from ..io.table import write_table
 from .earlier import clear_earlier
 from .inputs import InputFiles, InputImage
-from .system_errors import UNWRITTEN, system_reason
+from .system_errors import unwritten_reason
 
 __all__ = ["FileReport", "printable"]
 
@@ -98,10 +98,10 @@ class FileReport(ABC):
             try:
                 rows = self.rows_of(item, output)
             except OSError as error:
-                reason = system_reason(error)
+                reason = unwritten_reason(error)
                 if reason is None:
                     raise
-                self._add_failed(where, item["file"], f"{UNWRITTEN}: {reason}")
+                self._add_failed(where, item["file"], reason)
                 continue
             self.rows += rows
             logger.info("%s %s: %s", where, printable(item["file"]), self.summary_line(rows))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Collection
+from pathlib import Path
 
-from data_prep.disk import FULL
+from data_prep.disk import FULL, WriteError
 
-__all__ = ["UNWRITTEN", "system_reason"]
+__all__ = ["system_reason", "unwritten_reason"]
 
 UNWRITTEN = "an output can't be written"
 
@@ -29,11 +30,34 @@ def system_reason(error: BaseException, paths: Collection[str] | None = None) ->
         >>> system_reason(OSError(errno.ENOSPC, "No space left on device")), system_reason(KeyError("a"))
         (None, None)
     """
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, OSError):
-        cause = cause.__cause__
+    cause = _of_system(error)
     if cause is None or cause.errno is None or cause.errno in _OF_ALL:
         return None
     if paths is not None and cause.filename is not None and os.fsdecode(cause.filename) not in paths:
         return None
     return os.strerror(cause.errno)
+
+
+def unwritten_reason(error: BaseException) -> str | None:
+    """Why an output could not be written, with its folder; ``None`` where the run can't go on.
+
+    Args:
+        error: as for `system_reason`.
+
+    Example:
+        >>> unwritten_reason(OSError(errno.EIO, "Input/output error", "/out/scan_mask.nii.gz"))
+        "an output can't be written to /out: Input/output error"
+    """
+    reason, cause = system_reason(error), _of_system(error)
+    if reason is None or cause is None:
+        return None
+    if isinstance(cause, WriteError):
+        return f"{UNWRITTEN}: {cause.strerror}"
+    folder = f" to {Path(os.fsdecode(cause.filename)).parent}" if cause.filename else ""
+    return f"{UNWRITTEN}{folder}: {reason}"
+
+
+def _of_system(error: BaseException | None) -> OSError | None:
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__
+    return error

@@ -68,7 +68,7 @@ def read_slices(slices: Sequence[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarr
         for name in PIXELS:
             if name in each:
                 del each[name]
-    for parent in {id(each.parent): each.parent for each in slices if hasattr(each, "parent")}.values():
+    for parent in {id(each.whole): each.whole for each in slices if hasattr(each, "whole")}.values():
         for name in PIXELS:
             if name in parent:
                 del parent[name]

@@ -60,8 +60,8 @@ def is_enhanced(data: Any) -> bool:
 def frames_of(data: Any) -> list[Any]:
     """One data set for each frame, with the attributes of a single slice and no pixels.
 
-    Those of ``data`` that are no functional groups are shared, not copied. Each has the attributes ``parent``, which is
-    ``data``, and ``index``, its place in ``data.pixel_array``.
+    Those of ``data`` that are no functional groups are shared, not copied. Each has the attributes ``whole``, which is
+    ``data``, and ``place``, its index in ``data.pixel_array``.
 
     Raises:
         UnreadableImage: the functional groups are not those of the frames.
@@ -87,7 +87,7 @@ def frames_of(data: Any) -> list[Any]:
                 # Not by assignment, which would change an element that all frames share.
                 frame.add_new(name, dictionary_VR(name), value)
         frame.file_meta, frame.source_name = data.file_meta, data.source_name
-        frame.parent, frame.index = data, index
+        frame.whole, frame.place = data, index
         frame.apart = {name: _value((groups, shared), path) for name, path in _APART.items()}
         if frame.apart["stack"] is None:
             frame.apart["stack"] = _rounded(frame.get("ImageOrientationPatient"))

@@ -115,18 +115,18 @@ def dicom_pixels(data: Any) -> np.ndarray:
 
     Args:
         data: pydicom's data set; its attribute ``source_name`` is the file name for messages. The pixels of a frame
-            are those of its ``parent``, which are decoded once, see `monai_kd.io.dicom_frames.frames_of`.
+            are those of its ``whole``, which are decoded once, see `monai_kd.io.dicom_frames.frames_of`.
 
     Raises:
         UnreadableImage: the pixels are damaged, or compressed in a way that can't be decoded.
     """
-    parent = getattr(data, "parent", None)
+    parent = getattr(data, "whole", None)
     _check_codestream(data if parent is None else parent)
     try:
         with quietly():
             stored = np.asarray(data.pixel_array if parent is None else parent.pixel_array)
             if parent is not None:
-                stored = stored.reshape(-1, *stored.shape[-2:])[data.index]
+                stored = stored.reshape(-1, *stored.shape[-2:])[data.place]
             image = _values(data, stored)
             inverted = data.PhotometricInterpretation == "MONOCHROME1"
             shifted = int(data.get("HighBit", data.BitsStored - 1)) != data.BitsStored - 1

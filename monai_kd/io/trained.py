@@ -5,6 +5,8 @@
 - ``weights_sha256``: SHA-256 of the ``model.pt`` that was trained with them; ``null`` before the first save;
 - ``previous``: all settings, with ``weights_sha256``, of the ``model.pt`` before, if any.
 
+Paths in it are relative to its folder, see `monai_kd.io.places`; the functions here take and return absolute ones.
+
 New weights are saved in two atomic steps: first ``settings.json`` is replaced by one with the hashes of the new weights
 and, under ``previous``, of the old ones; then ``model.pt`` is replaced. So at any time, also after a killed run,
 ``settings.json`` has the settings of the weights that are on disk.
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,8 +25,17 @@ import torch
 
 from .atomic import atomic_write, write_json
 from .checksum import file_sha256
+from .places import absolute_places, relative_places
 
-__all__ = ["add_settings", "begin_settings", "read_settings", "read_trained", "save_trained", "settings_path"]
+__all__ = [
+    "add_settings",
+    "begin_settings",
+    "copy_settings",
+    "read_settings",
+    "read_trained",
+    "save_trained",
+    "settings_path",
+]
 
 HASH, PREVIOUS = "weights_sha256", "previous"
 
@@ -52,7 +64,20 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     for each in (settings, {} if earlier is None else earlier):
         if not isinstance(each, dict) or not isinstance(each.get(HASH), str | None):
             raise ValueError(f"{path} does not say as text which weights it belongs to; {remedy}")
-    return settings
+    return absolute_places(settings, Path(path).parent)
+
+
+def copy_settings(source: str | Path, target: str | Path) -> None:
+    """Copy a ``settings.json``, whose relative paths then lead to the same places.
+
+    A file that can't be read as settings is copied as it is.
+    """
+    try:
+        settings = read_settings(source)
+    except ValueError:
+        shutil.copy2(source, target)
+    else:
+        write_json(relative_places(settings, Path(target).parent), target)
 
 
 def read_trained(checkpoint: str | Path) -> dict[str, Any] | None:
@@ -110,7 +135,8 @@ def add_settings(checkpoint: str | Path, values: Mapping[str, Any]) -> None:
     settings = read_trained(checkpoint)
     if settings is None:
         raise ValueError(f"{checkpoint} has no settings.json beside it, to which {', '.join(values)} could be added.")
-    write_json({**settings, HASH: file_sha256(checkpoint), **values}, settings_path(checkpoint))
+    added = {**settings, HASH: file_sha256(checkpoint), **values}
+    write_json(relative_places(added, checkpoint.parent), settings_path(checkpoint))
 
 
 def begin_settings(settings: Mapping[str, Any], checkpoint: str | Path) -> None:
@@ -160,4 +186,5 @@ def _write(
     settings: Mapping[str, Any], sha256: str | None, previous: Mapping[str, Any] | None, checkpoint: Path
 ) -> None:
     more = {} if previous is None else {PREVIOUS: previous}
-    write_json({**settings, HASH: sha256, **more}, settings_path(checkpoint))
+    path = settings_path(checkpoint)
+    write_json(relative_places({**settings, HASH: sha256, **more}, path.parent), path)

@@ -15,7 +15,7 @@ from ..bundle import find_bundle, trained_settings
 from ..inference import BundlePredictor
 from ..io.atomic import atomic_folder, check_new_folder, write_json
 from ..io.network_name import network_name
-from ..io.trained import settings_path
+from ..io.trained import copy_settings, settings_path
 
 __all__ = ["make_app", "run_label_app"]
 
@@ -77,7 +77,7 @@ def _copy_bundle(bundle: Path, checkpoint: Path, bundles: Path) -> None:
         # Settings are replaced before weights are: as long as they are the same, they are those of the copy.
         if settings.read_bytes() != content:
             raise ValueError(f"{checkpoint} was replaced while it was copied: try again when its training has ended.")
-        settings_path(model).write_bytes(content)
+        copy_settings(settings, settings_path(model))
         _name_classes(target / "configs" / "metadata.json", trained_settings(model))
 
 

@@ -13,7 +13,7 @@ from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 
 from ..config import default_device
-from ..inference import UnreadableImage, read_image
+from ..inference import SourceImage, UnreadableImage, read_source
 from ..metrics import slice_disagreement, slice_entropy
 from ..transforms import foreground_probabilities
 from .served import ServedBundle
@@ -48,8 +48,8 @@ class Score:
         """Compute and keep it."""
         device = default_device()
         try:
-            pixels, meta = read_image(datastore.get_image_uri(image))
-            score = self.of(*(_probability(bundle, pixels, meta, device) for bundle in self.bundles))
+            source = read_source(datastore.get_image_uri(image))
+            score = self.of(*(_probability(bundle, source, device) for bundle in self.bundles))
         except UnreadableImage as error:
             logger.warning("%s: the image %s is left out: %s.", self.name, image, error)
             score = float("nan")
@@ -62,8 +62,8 @@ class Score:
         return "-".join(bundle.stamp for bundle in self.bundles)
 
 
-def _probability(bundle: ServedBundle, pixels: np.ndarray, meta: Mapping[str, Any], device: str) -> np.ndarray:
-    found = np.asarray(torch.as_tensor(bundle.predict(pixels, meta, device)["probability"]).cpu())
+def _probability(bundle: ServedBundle, source: SourceImage, device: str) -> np.ndarray:
+    found = np.asarray(torch.as_tensor(bundle.predict(source, device)["probability"]).cpu())
     return foreground_probabilities(found, len(bundle.predictor(device).mask_names)).max(axis=0)
 
 

@@ -15,6 +15,7 @@ from scipy.special import log_softmax, softmax
 from tiny import CLASSIFICATION, CLS_TAUGHT_BY, OVERRIDES, TINY_BACKBONES, cause, config, prepare, rows, train
 
 from monai_kd.io.checkpoints import load_weights
+from monai_kd.io.trained import read_settings
 from monai_kd.networks import LateFusionClassifier
 
 
@@ -54,7 +55,7 @@ def test_recipes(class_dataset, teacher, tmp_path, recipe, terms):
         assert not used.training
         assert all(torch.equal(value, before[name]) for name, value in used.state_dict().items())
         assert not any(parameter.requires_grad for parameter in used.parameters())
-    told = json.loads((tmp_path / "settings.json").read_text())["teacher"]
+    told = read_settings(tmp_path / "settings.json")["teacher"]
     assert told is None if recipe == "none" else (told["checkpoint"], told["epochs"]) == (teacher, 2)
 
 
@@ -63,7 +64,7 @@ def test_teacher_is_trained_first_and_once(class_dataset, tmp_path, caplog):
     assert "training the teacher FIRST" in caplog.text
     (folder,) = tmp_path.glob("teacher-*")
     trained = (folder / "model.pt").stat().st_mtime_ns
-    told = json.loads((tmp_path / "settings.json").read_text())["teacher"]
+    told = read_settings(tmp_path / "settings.json")["teacher"]
     assert (told["checkpoint"], told["epochs"]) == (str(folder / "model.pt"), 1)
     assert told["network_def"]["backbones"] == TINY_BACKBONES
     train("cls_student", class_dataset, tmp_path, epochs=1)

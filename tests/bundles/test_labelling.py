@@ -15,6 +15,7 @@ from monai.bundle import ConfigParser, create_workflow
 from monai.networks.nets import BasicUNet
 from tiny import BUNDLES, NETWORKS, TINY, TINY_VIT, cause, described, prepare, rows, save, train
 
+from monai_kd.io.trained import read_settings
 from monai_kd.networks import HybridUNet
 
 WIDTHS = NETWORKS["seg_student"]["features"]
@@ -69,7 +70,7 @@ def test_goes_on_from_the_served_weights_and_replaces_them(app, given):
         if "running" not in name and "tracked" not in name:
             # With a rate that moves nothing, what is published is what was served.
             torch.testing.assert_close(after[name], weight, rtol=0, atol=1e-6)
-    settings = json.loads((models / "settings.json").read_text())
+    settings = read_settings(models / "settings.json")
     assert settings["network_def"] == NETWORKS["seg_student"]
     assert (settings["image_size"], settings["epochs"]) == (32, 2)
     assert (settings["recipe"], settings["preset"]) == ("none", "labelling")
@@ -114,7 +115,7 @@ def test_a_teacher_beside_it_teaches(app, given):
     taps = {f"d{level}": f"unet.upcat_{level}" for level in (4, 3, 2, 1)}
     save(app / "seg_teacher" / "models", teacher.state_dict(), network_def=network, image_size=32, taps=taps)
     models = label(app, given[:4], given[4:])
-    settings = json.loads((models / "settings.json").read_text())
+    settings = read_settings(models / "settings.json")
     assert settings["recipe"] == "kd_plus_plus"
     assert settings["teacher"]["checkpoint"] == str(app / "seg_teacher" / "models" / "model.pt")
     assert "attention" in (models / "log.csv").read_text().splitlines()[0]

@@ -20,6 +20,7 @@ from tiny import OVERRIDES, cause, config, untrained
 from monai_kd.bundle import Workflow
 from monai_kd.bundle.overrides import PATHS
 from monai_kd.config import literal
+from monai_kd.io.trained import read_settings
 
 # Names of folders that MONAI's command line takes for something else. Those that begin with % it looks up before
 # anything of a config is evaluated.
@@ -202,7 +203,7 @@ def test_a_teacher_within_a_student_s_run_has_a_folder_of_its_own(disc_dataset, 
     workflow.run()
     assert {path.name for path in tmp_path.iterdir()} == {"2024_11"}
     (teacher,) = (tmp_path / "2024_11").glob("teacher-*")
-    settings = json.loads((tmp_path / "2024_11" / "settings.json").read_text())
+    settings = read_settings(tmp_path / "2024_11" / "settings.json")
     assert settings["teacher"]["checkpoint"] == str(teacher / "model.pt")
     assert "HybridUNet" in (teacher / "settings.json").read_text()
     assert "BasicUNet" in (tmp_path / "2024_11" / "settings.json").read_text().replace("HybridUNet", "")

@@ -17,6 +17,7 @@ from tiny import OVERRIDES, SEG_TAUGHT_BY, TINY_STUDENT, TINY_TEACHER, cause, co
 
 from monai_kd.config import cause_of
 from monai_kd.io.checkpoints import load_weights
+from monai_kd.io.trained import read_settings
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def test_student_trains_its_teacher_once_and_leaves_a_bare_network(disc_dataset,
     load_weights(student, tmp_path / "model.pt")
     for name in ("log.csv", "curves.png", "overlays.png", "last.ckpt", "settings.json"):
         assert (tmp_path / name).stat().st_size > 0
-    told = json.loads((tmp_path / "settings.json").read_text())["teacher"]
+    told = read_settings(tmp_path / "settings.json")["teacher"]
     assert told.items() >= {"checkpoint": str(folder / "model.pt"), "dataset_dir": str(disc_dataset), "fold": 0}.items()
     assert (told["epochs"], told["learning_rate"]) == (1, 0.0005)
     network = told["network_def"]

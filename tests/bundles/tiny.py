@@ -65,6 +65,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
         **{"backbones": TINY_BACKBONES, "num_classes": 3},
     },
 }
+TAPS_OF_TEACHER = {f"d{level}": f"unet.upcat_{level}" for level in (4, 3, 2, 1)}
 SEGMENTATION = ("seg_student", "seg_teacher")
 CLASSIFICATION = ("cls_student", "cls_teacher")
 

@@ -53,6 +53,15 @@ def test_errors_of_other_files_are_left_alone(error, tmp_path):
     assert disk.write_error(error, tmp_path / "a.csv") is None
 
 
+def test_whatever_the_system_says_of_a_folder(tmp_path, monkeypatch):
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(tmp_path / "out" / ".probe"))
+
+    monkeypatch.setattr(Path, "write_bytes", fails)
+    with pytest.raises(disk.WriteError, match=rf"{tmp_path}/out can't be written to: Input/output error\. Choose"):
+        disk.check_writable(tmp_path / "out")
+
+
 def test_a_folder_that_is_a_file(tmp_path):
     (tmp_path / "out").write_text("a file")
     for folder in (tmp_path / "out", tmp_path / "out" / "below"):

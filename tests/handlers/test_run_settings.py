@@ -123,7 +123,7 @@ SETTINGS = {"fold": 0, "features": (4, 8), "device": torch.device("cpu"), "epoch
     "changed",
     [
         pytest.param({"epochs": 5}, id="longer"),
-        pytest.param({"workers": 2, "resume": True, "teacher_store": "store"}, id="how-not-what"),
+        pytest.param({"workers": 2, "resume": True, "val_interval": 3}, id="how-not-what"),
         pytest.param({"features": [4, 8], "device": "cpu"}, id="the-same-as-text"),
         pytest.param({"new_in_a_later_version": 1}, id="unknown-then"),
     ],
@@ -148,6 +148,80 @@ def test_another_run_is_not_gone_on_with(tmp_path, changed, message):
     with pytest.raises(ValueError, match=f"has other settings: {message}"):
         begin(tmp_path, {**SETTINGS, **changed}, resume=True)
     assert (tmp_path / "settings.json").read_bytes() == before
+
+
+def moved(tmp_path: Path) -> tuple[dict, dict]:
+    """Settings of a run in ``old/runs/1``, and those of the same run after ``old`` was renamed to ``new``."""
+    data = {"synthetic": True, "training": []}
+    both = []
+    for name in ("old", "new"):
+        root = tmp_path / name
+        teacher = {"checkpoint": str(root / "teacher" / "model.pt"), "dataset_dir": str(root / "data"), "epochs": 3}
+        places = {"dataset_dir": str(root / "data"), "bundle_root": f"/opt/{name}/seg"}
+        both.append({**SETTINGS, **places, "teacher": teacher})
+    (tmp_path / "old" / "data").mkdir(parents=True)
+    (tmp_path / "old" / "data" / "datalist.json").write_text(json.dumps(data))
+    return both[0], both[1]
+
+
+def test_places_are_relative_and_say_nothing_of_the_computer(tmp_path):
+    settings, _ = moved(tmp_path)
+    folder = tmp_path / "old" / "runs" / "1"
+    train(folder, 1, {**settings, "teacher_store": "/no/such/store"})
+    text = (folder / "settings.json").read_text()
+    assert str(tmp_path) not in text
+    assert "/opt" not in text
+    written = json.loads(text)
+    assert (written["dataset_dir"], written["teacher"]["checkpoint"]) == ("../../data", "../../teacher/model.pt")
+    assert (written["bundle"], written["teacher_store"], written["synthetic"]) == ("seg", None, True)
+    # Whoever asks gets the places.
+    assert training_settings(folder / "model.pt")["dataset_dir"] == settings["dataset_dir"]
+
+
+def test_a_run_whose_folders_moved_can_be_gone_on_with(tmp_path):
+    before, after = moved(tmp_path)
+    train(tmp_path / "old" / "runs" / "1", 1, before)
+    (tmp_path / "old").rename(tmp_path / "new")
+    folder = tmp_path / "new" / "runs" / "1"
+    train(folder, 1, after, count=2, resume=True)
+    assert training_settings(folder / "model.pt")["dataset_dir"] == after["dataset_dir"]
+    # Not with another teacher, or other data, wherever they are.
+    other = {**after, "teacher": {**after["teacher"], "epochs": 4}}
+    with pytest.raises(ValueError, match="teacher epochs was 3 and is 4"):
+        train(folder, 1, other, count=3, resume=True)
+    (tmp_path / "new" / "data" / "datalist.json").write_text("{}")
+    with pytest.raises(ValueError, match="datalist_sha256 was"):
+        train(folder, 1, after, count=3, resume=True)
+
+
+def test_settings_that_are_put_aside_name_the_same_places(tmp_path):
+    settings, _ = moved(tmp_path)
+    folder = tmp_path / "old" / "runs" / "1"
+    for number in (1, 2):
+        train(folder, number, settings)
+    assert json.loads((folder / "earlier-1" / "settings.json").read_text())["dataset_dir"] == "../../../data"
+    assert training_settings(folder / "earlier-1" / "model.pt")["dataset_dir"] == settings["dataset_dir"]
+
+
+def test_a_run_of_before_is_gone_on_with_in_its_own_data_alone(tmp_path):
+    """Without the hash of the data list, the folder must be the same."""
+    settings, other = moved(tmp_path)
+    begin(tmp_path, settings)
+    written = {**json.loads((tmp_path / "settings.json").read_text()), "dataset_dir": settings["dataset_dir"]}
+    del written["datalist_sha256"]
+    (tmp_path / "settings.json").write_text(json.dumps(written))
+    begin(tmp_path, settings, resume=True)
+    (tmp_path / "settings.json").write_text(json.dumps(written))
+    with pytest.raises(ValueError, match="dataset_dir was"):
+        begin(tmp_path, other, resume=True)
+
+
+def test_a_place_that_was_left_out_is_no_difference(tmp_path):
+    """Of a teacher of earlier versions, the folder of its data is all that is known of them."""
+    settings = {**SETTINGS, "teacher": {"checkpoint": "/elsewhere/model.pt", "dataset_dir": "/elsewhere/data"}}
+    begin(tmp_path, settings)
+    assert json.loads((tmp_path / "settings.json").read_text())["teacher"]["dataset_dir"] is None
+    begin(tmp_path, settings, resume=True)
 
 
 @pytest.mark.parametrize("content", ["{", "[1, 2]", "null"])

@@ -119,7 +119,7 @@ def test_a_volume_of_an_enhanced_object(tmp_path, segment):
     # The object is not changed by it.
     sources = read_source(path / "phase-1").datasets
     write_dicom_seg(mask, sources, tmp_path / "again.dcm", "a network")
-    assert sources[0].parent.NumberOfFrames == len(sources[0].parent.PerFrameFunctionalGroupsSequence) == 6
+    assert sources[0].whole.NumberOfFrames == len(sources[0].whole.PerFrameFunctionalGroupsSequence) == 6
 
 
 def test_single_slice_without_any_patient(tmp_path, segment):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -18,11 +19,11 @@ import numpy as np
 import pytest
 import timm
 import torch
+from documented import documented
 from monai.networks.nets import BasicUNet
 from PIL import Image
 
 from monai_kd.inference import BundlePredictor, read_image
-from monai_kd.label import make_app
 from monai_kd.networks import HybridUNet
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed: see docs/label.md and .ci/label")
@@ -110,36 +111,38 @@ def path_of(studies: Path, name: str) -> Path:
 
 
 class Server:
-    """A server in a process of its own, on a copy of the images."""
+    """A server in a process of its own, begun by the line of the page, on a copy of the images.
 
-    def __init__(self, app: Path, studies: Path, *conf: str) -> None:
+    Args:
+        folder: where the line is run.
+        studies: the images, or an address of DICOMweb.
+        line: beginning of the line in docs/label.md.
+        more: settings of the environment.
+    """
+
+    def __init__(self, folder: Path, studies: Path | str, line: str, **more: str) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        self.app, self.studies, self.log = app, studies, app.with_suffix(".log")
-        command = [
-            sys.executable,
-            "-m",
-            "monailabel.main",
-            "start_server",
-            "--app",
-            str(app),
-            "--studies",
-            str(studies),
-        ]
-        command += ["--host", "127.0.0.1", "--port", str(port)]
-        for name in range(0, len(conf), 2):
-            command += ["--conf", conf[name], conf[name + 1]]
+        (words,) = map(shlex.split, documented("docs/label.md", line))
+        given = ("FOLDER_OF_IMAGES", "http://127.0.0.1:8042/dicom-web")
+        words = [str(studies) if word in given else word for word in words]
+        # Variables in front of the command.
+        while "=" in words[0]:
+            name, _, value = words.pop(0).partition("=")
+            more[name] = value
+        words = [word for word in words if word not in ("--port", "8000")] + ["--port", str(port)]
+        self.folder, self.app = folder, folder / words[words.index("--app") + 1]
+        self.studies, self.log = studies, folder / "server.log"
         # It starts whichever python comes first.
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, env={**os.environ, "PATH": path}, start_new_session=True
+                words, cwd=folder, stdout=log, stderr=log, env={**environment(), **more}, start_new_session=True
             )
         self.address = f"http://127.0.0.1:{port}"
-        self.client = MONAILabelClient(self.address, tmpdir=str(app.parent))
+        self.client = MONAILabelClient(self.address, tmpdir=str(folder))
 
-    def wait(self, seconds: float = 180) -> None:
+    def wait(self, seconds: float = 900) -> None:
         end = time.monotonic() + seconds
         while time.monotonic() < end and self.process.poll() is None:
             try:
@@ -167,6 +170,25 @@ class Server:
         raise AssertionError("training does not end")
 
 
+def environment() -> dict[str, str]:
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def run_lines(folder: Path, *beginnings: str) -> None:
+    """Run lines of the page in a folder."""
+    for line in documented("docs/label.md", *beginnings):
+        subprocess.run(line, shell=True, cwd=folder, env=environment(), check=True, capture_output=True)
+
+
+def made(checkpoints: dict[str, Path], folder: Path) -> Path:
+    """A folder with the weights where the page has them, and the app that it makes of them."""
+    names = {"segmentation": "seg_student", "teacher": "seg_teacher", "classification": "cls_student"}
+    for what, name in names.items():
+        shutil.copytree(checkpoints[what].parent, folder / "runs" / name)
+    run_lines(folder, "python -m monai_kd label_app")
+    return folder
+
+
 def served(server: Server) -> Iterator[Server]:
     try:
         server.wait()
@@ -177,25 +199,19 @@ def served(server: Server) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def stock(checkpoints, studies, tmp_path_factory) -> Iterator[Server]:
-    """MONAI Label's own app for bundles, with ours in its ``model/``."""
-    folder = tmp_path_factory.mktemp("stock")
-    make_app(folder / "made", {"segmentation": checkpoints["segmentation"]}, BUNDLES)
-    download = ["apps", "--download", "--name", "monaibundle", "--output", str(folder)]
-    subprocess.run([sys.executable, "-m", "monailabel.main", *download], check=True, capture_output=True)
-    shutil.rmtree(folder / "monaibundle" / "model", ignore_errors=True)
-    (folder / "made" / "model").rename(folder / "monaibundle" / "model")
+    """MONAI Label's own app for bundles, with our student in its ``model/``."""
+    folder = made(checkpoints, tmp_path_factory.mktemp("stock"))
+    run_lines(folder, "monailabel apps", "mkdir", "cp -r")
     images = shutil.copytree(studies, folder / "studies")
-    conf = ("models", "seg_student", "zoo_source", "local", "sam2", "false")
-    yield from served(Server(folder / "monaibundle", Path(images), *conf))
+    yield from served(Server(folder, images, "monailabel start_server --app monaibundle"))
 
 
 @pytest.fixture(scope="module")
 def own(checkpoints, studies, tmp_path_factory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("own")
-    make_app(folder / "app", checkpoints, BUNDLES)
+    folder = made(checkpoints, tmp_path_factory.mktemp("own"))
     # In paths of training images, MONAI's configs would make :: of it.
     images = shutil.copytree(studies, folder / "studies#1")
-    yield from served(Server(folder / "app", Path(images)))
+    yield from served(Server(folder, images, "monailabel start_server --app app"))
 
 
 def by_the_bundle(checkpoints, studies: Path, name: str) -> np.ndarray:
@@ -277,7 +293,7 @@ def test_a_file_can_be_sent(own, checkpoints, studies):
             f"{own.address}/infer/segmentation?output=image", files={"file": (path.name, file)}, timeout=60
         )
     answer.raise_for_status()
-    received = own.app.parent / "received.nii.gz"
+    received = own.folder / "received.nii.gz"
     received.write_bytes(answer.content)
     check_mask(received, path, by_the_bundle(checkpoints, studies, "flat"), depth=False)
 
@@ -340,7 +356,7 @@ def test_options_of_a_training_are_no_code(own, tmp_path):
     for option in ("device", "tracking"):
         own.client.train_start("segmentation", {option: code})
         status = {"status": "SUBMITTED"}
-        end = time.monotonic() + 120
+        end = time.monotonic() + 400
         while status["status"] in ("SUBMITTED", "RUNNING") and time.monotonic() < end:
             time.sleep(0.5)
             status = own.client.train_status()
@@ -350,14 +366,31 @@ def test_options_of_a_training_are_no_code(own, tmp_path):
     assert (own.app / "model" / "seg_student" / "models" / "model.pt").read_bytes() == before
 
 
-def test_curl_gets_the_same(own, studies, tmp_path):
-    curl = shutil.which("curl")
-    if curl is None:
+def test_stock_app_serves_no_weights_that_do_not_fit(tmp_path, caplog):
+    """MONAI Label does not load strictly, and would serve a random network; the bundle loads by itself."""
+    from monailabel.tasks.infer.bundle import BundleInferTask
+
+    bundle = tmp_path / "seg_student"
+    shutil.copytree(BUNDLES / "seg_student", bundle, ignore=shutil.ignore_patterns("models"))
+    save(bundle / "models", BasicUNet(2, 3, 1, (4, 4, 8, 8, 8, 4), norm="batch"), STUDENT)
+    with pytest.raises(RuntimeError) as caught:
+        BundleInferTask(str(bundle), {})
+    assert "does not fit BasicUNet" in str(caught.value.__cause__)
+
+
+def test_curl_lines_of_the_page(own, checkpoints, studies, tmp_path):
+    if shutil.which("curl") is None:
         pytest.skip("there is no curl")
-    target = tmp_path / "mask.nii.gz"
-    address = f"{own.address}/infer/segmentation?image=single&output=image"
-    subprocess.run([curl, "-sf", "-X", "POST", address, "-o", str(target)], check=True)
-    assert nib.load(target).shape == nib.load(path_of(studies, "single")).shape
+    shutil.copy(path_of(studies, "flat"), tmp_path / "slice.nii.gz")
+    lines = [line for line in documented("docs/label.md", "curl") if ":8000/" in line]
+    assert len(lines) == 5
+    for line in lines:
+        line = line.replace("http://127.0.0.1:8000", own.address).replace("IMAGE_ID", "flat")
+        run = subprocess.run(f"{line} --fail --silent", shell=True, cwd=tmp_path, capture_output=True, text=True)
+        assert run.returncode == 0, (line, run.stderr)
+    expected = by_the_bundle(checkpoints, studies, "flat")
+    check_mask(tmp_path / "mask.nii.gz", path_of(studies, "flat"), expected, depth=False)
+    assert b"area_px" in (tmp_path / "answer.multipart").read_bytes()
 
 
 def test_info(own, stock):

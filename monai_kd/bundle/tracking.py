@@ -1,0 +1,69 @@
+"""Parameters of a run for experiment tracking."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from monai.bundle import ConfigParser
+from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
+
+__all__ = ["track_settings", "tracked"]
+
+HANDLERS, TRACKER = "train::handlers", "MLFlowHandler"
+_SETTINGS = (
+    *("recipe", "fold", "leave_out", "seed", "preset", "image_size", "multiclass", "batch_size", "learning_rate"),
+    *("weight_decay", "augmentation", "datalist_sha256"),
+)
+_LONGEST = 250  # characters of a value; MLflow refuses some hundred more
+
+
+def track_settings(parser: ConfigParser) -> frozenset[str]:
+    """Give `tracked` settings as parameters to MONAI's handler for MLflow, if it is among those of the training.
+
+    ``--tracking mlflow`` adds that handler to the config, without parameters.
+
+    Returns:
+        Ids that MONAI adds to the config with the handler, such as ``tracking_uri``, and that may be overridden; none
+        where it is not there.
+    """
+    handlers = parser.get(HANDLERS)
+    trackers = [
+        handler
+        for handler in (handlers if isinstance(handlers, list) else [])
+        if isinstance(handler, dict) and str(handler.get("_target_", "")).endswith(TRACKER)
+    ]
+    for handler in trackers:
+        handler.setdefault("experiment_param", "$kd.tracked(@settings)")
+    if not trackers:
+        return frozenset()
+    parser.parse(reset=True)
+    return frozenset(DEFAULT_MLFLOW_SETTINGS["configs"])
+
+
+def tracked(settings: Mapping[str, Any]) -> dict[str, str]:
+    """What tells one run from another, as a flat dictionary of texts.
+
+    The recipe with its weights, the network with its arguments (widths among them), the folds, the
+    teacher with its arguments, and how it is trained.
+
+    Args:
+        settings: of a run.
+
+    Example:
+        >>> tracked({"fold": 1, "network_def": {"_target_": "BasicUNet", "features": [4, 8]}, "teacher": None})
+        {'fold': '1', 'network': 'BasicUNet', 'network.features': '[4, 8]', 'teacher': 'none'}
+    """
+    found = {name: settings[name] for name in _SETTINGS if name in settings}
+    found |= {f"weight.{name}": weight for name, weight in (settings.get("weights") or {}).items()}
+    found |= _network("network", settings.get("network_def") or {})
+    if "teacher" in settings:
+        teacher = settings["teacher"] or {}
+        found |= _network("teacher", teacher.get("network_def") or {"_target_": "none"})
+        found |= {f"teacher.{name}": teacher[name] for name in ("epochs", "learning_rate", "fold") if name in teacher}
+    return {name: str(value)[:_LONGEST] for name, value in found.items()}
+
+
+def _network(name: str, definition: Mapping[str, Any]) -> dict[str, Any]:
+    arguments = {f"{name}.{key}": value for key, value in definition.items() if key != "_target_"}
+    return {name: str(definition.get("_target_", "")).rpartition(".")[2], **arguments}

@@ -1,0 +1,67 @@
+"""Data lists of the Medical Segmentation Decathlon and of Auto3DSeg, taken as they are."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+__all__ = ["UNCLASSED", "completed", "datalist_path"]
+
+logger = logging.getLogger(__name__)
+
+FOLDS, SEED = 5, 0
+UNCLASSED = "unclassed"  # key of a data list whose images have no class
+BACKGROUND = "0"  # among the labels of other lists
+OWN = ("class", "patient", "group", "source")  # what entries of the lists of this project have
+
+
+def datalist_path(folder: str | Path) -> Path:
+    """The data list of a folder: ``datalist.json``, or else ``dataset.json``, the name of the Decathlon's."""
+    folder = Path(folder).expanduser()
+    other = folder / "dataset.json"
+    return other if other.is_file() and not (folder / "datalist.json").is_file() else folder / "datalist.json"
+
+
+def completed(datalist: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """A data list with what lists of the Decathlon and of Auto3DSeg do not have.
+
+    Their entries have an ``image`` and a ``label``, Auto3DSeg's also a ``fold``, and none of ``class``, ``patient``,
+    ``group`` and ``source``: lists in which an entry has one of these are returned as they are. Each image is of a
+    patient of its own, named after it. Images without ``fold`` are put into 5 folds at random, always the same, which
+    is logged as a warning. Images without a class can't be classified, see `UNCLASSED`. The background is left out of
+    ``labels``.
+
+    Args:
+        datalist: with a list ``training``.
+        path: of the list, for the warning.
+    """
+    entries = datalist["training"]
+    if not all(isinstance(entry, Mapping) and _first(entry.get("image")) for entry in entries):
+        return dict(datalist)
+    if any(key in entry for entry in entries for key in OWN):
+        return dict(datalist)
+    added = {**datalist, UNCLASSED: True}
+    given = [entry.get("fold") for entry in entries]
+    if all(fold is None for fold in given):
+        given = (np.random.default_rng(SEED).permutation(len(entries)) % FOLDS).tolist()
+        logger.warning("%s has no folds: its %d images are put into %d at random.", path, len(entries), FOLDS)
+    labels = datalist.get("labels")
+    if isinstance(labels, Mapping) and BACKGROUND in labels:
+        added["labels"] = {number: name for number, name in labels.items() if number != BACKGROUND}
+    added["training"] = []
+    for entry, fold in zip(entries, given, strict=True):
+        image = _first(entry["image"])
+        patient = PurePosixPath(image).name.partition(".")[0]
+        own = {"class": 0, "patient": patient, "group": patient, "source": image}
+        added["training"].append({**own, **entry, **({} if fold is None else {"fold": fold})})
+    return added
+
+
+def _first(image: Any) -> str:
+    """The file of an image, or that of its first channel; empty where it names none."""
+    first = image[0] if isinstance(image, list) and image else image
+    return first if isinstance(first, str) else ""

@@ -1,0 +1,58 @@
+"""Folders that can't be written to are named before any network runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from disc_slices import write_disc_slices
+from monai.bundle import create_workflow
+from monai.networks.nets import BasicUNet
+from tiny import BUNDLES, TINY_STUDENT, config, untrained
+
+from monai_kd.config import cause_of
+from monai_kd.distillation import TeacherStore
+from monai_kd.export import export_package
+from monai_kd.report import run_report
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder below a file, and networks that must not run."""
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setattr(BasicUNet, "forward", lambda *_: pytest.fail("the network runs"))
+    return tmp_path / "file" / "out"
+
+
+@pytest.mark.parametrize("kind", ["train", "evaluate", "inference"])
+def test_runs(kind, folder, tmp_path):
+    data = write_disc_slices(tmp_path / "data", 6)
+    values = {"output_dir": str(folder), "device": "cpu", "logging_file": False, "workflow_type": "infer"}
+    if kind == "train":
+        values |= {**TINY_STUDENT, "dataset_dir": str(data), "recipe": "none", "workflow_type": "train"}
+    else:
+        values["checkpoint"] = str(untrained("seg_student", tmp_path))
+        values |= {"input": str(data / "images")} if kind == "inference" else {"dataset_dir": str(data)}
+    workflow = create_workflow(config_file=config("seg_student", kind), **values)
+    with pytest.raises((RuntimeError, OSError)) as caught:
+        workflow.run()
+    # What the command line prints.
+    assert f"{folder} can't be written to: Not a directory" in str(cause_of(caught.value))
+
+
+def test_report(folder, tmp_path, capsys):
+    data = write_disc_slices(tmp_path / "data", 6)
+    checkpoints = [untrained(name, tmp_path / name) for name in ("seg_student", "cls_student")]
+    assert run_report(data / "images", folder, *checkpoints, device="cpu") == 2
+    assert f"{folder} can't be written to: Not a directory" in capsys.readouterr().err
+
+
+def test_export(folder, tmp_path):
+    with pytest.raises(OSError, match=rf"{folder} can't be written to: ") as caught:
+        export_package(BUNDLES / "seg_student", untrained("seg_student", tmp_path), folder / "package")
+    assert "Choose another folder" in str(caught.value)
+
+
+def test_store_of_a_teacher(folder):
+    with pytest.raises(OSError, match=rf"{folder} can't be written to: "):
+        TeacherStore(folder)

@@ -1,0 +1,85 @@
+"""Data lists as the Medical Segmentation Decathlon and Auto3DSeg have them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from monai_kd.data import class_names, load_classes, load_fold, load_volumes, modalities, read_datalist, region_values
+
+# Task01 of the Decathlon, with fewer images.
+DECATHLON = {
+    **{"name": "BRATS", "description": "Gliomas", "tensorImageSize": "4D", "licence": "CC-BY-SA 4.0"},
+    "modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"},
+    "labels": {"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"},
+    **{"numTraining": 10, "numTest": 1},
+    "training": [
+        {"image": f"./imagesTr/BRATS_{number:03d}.nii.gz", "label": f"./labelsTr/BRATS_{number:03d}.nii.gz"}
+        for number in range(1, 11)
+    ],
+    "test": ["./imagesTs/BRATS_485.nii.gz"],
+}
+AUTO3DSEG = {
+    "testing": [{"image": "val_001.nii.gz"}],
+    "training": [
+        {"fold": number % 3, "image": f"tr_{number}.nii.gz", "label": f"tr_{number}_seg.nii.gz"} for number in range(6)
+    ],
+}
+
+
+def written(folder: Path, content: dict, name: str) -> Path:
+    for entry in content["training"]:
+        for key in ("image", "label"):
+            file = folder / entry[key]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(b"")
+    (folder / name).write_text(json.dumps(content))
+    return folder
+
+
+def test_decathlon(tmp_path, caplog):
+    folder = written(tmp_path, DECATHLON, "dataset.json")
+    parts = {part: load_volumes(folder, 0, part) for part in ("training", "validation")}
+    assert {part: len(entries) for part, entries in parts.items()} == {"training": 8, "validation": 2}
+    assert "has no folds: its 10 images are put into 5 at random" in caplog.text
+    # Always the same, and each image a patient.
+    assert load_volumes(folder, 0, "validation") == parts["validation"]
+    assert {entry["patient"] for part in parts.values() for entry in part} == {f"BRATS_{n:03d}" for n in range(1, 11)}
+    first = parts["training"][0]
+    assert Path(first["image"]).is_file()
+    assert first["group"] == first["patient"]
+    assert modalities(folder) == ["FLAIR", "T1w", "t1gd", "T2w"]
+    assert region_values(folder) == {"edema": [1], "non-enhancing tumor": [2], "enhancing tumour": [3]}
+    assert class_names(folder) == ["edema", "non-enhancing tumor", "enhancing tumour"]
+
+
+def test_auto3dseg(tmp_path, caplog):
+    folder = written(tmp_path, AUTO3DSEG, "datalist.json")
+    validation = load_fold(folder, 1, "validation")
+    assert [Path(entry["image"]).name for entry in validation] == ["tr_1.nii.gz", "tr_4.nii.gz"]
+    assert "at random" not in caplog.text
+    with pytest.raises(ValueError, match=r"datalist\.json: 'modality' must name the channels"):
+        modalities(folder)
+
+
+def test_images_without_a_class_are_not_classified(tmp_path):
+    folder = written(tmp_path, DECATHLON, "dataset.json")
+    with pytest.raises(ValueError, match=r"dataset\.json gives no image a 'class'"):
+        load_classes(folder, 0, "training")
+
+
+@pytest.mark.parametrize("change", [{"fold": 1}, {"class": 0}, {"image": 3}])
+def test_lists_that_are_neither_are_checked_as_before(tmp_path, change):
+    """One entry has what the others lack, or names no image."""
+    content = {**DECATHLON, "training": [{**DECATHLON["training"][0], **change}, *DECATHLON["training"][1:]]}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"has no |is not a whole number"):
+        read_datalist(tmp_path)
+
+
+def test_our_own_list_comes_first(tmp_path, disc_dataset):
+    (tmp_path / "dataset.json").write_text(json.dumps(DECATHLON))
+    (tmp_path / "datalist.json").write_text((disc_dataset / "datalist.json").read_text())
+    assert read_datalist(tmp_path) == json.loads((disc_dataset / "datalist.json").read_text())
