@@ -283,7 +283,10 @@ class Viewer {
 
 // Resolves to the element of a viewer; rejects where the browser can't unpack the pixels.
 export async function viewer(view, name) {
-  const pixels = new Uint16Array(await unpacked(view.pixels));
+  // All low bytes, then all high bytes.
+  const bytes = new Uint8Array(await unpacked(view.pixels)), count = bytes.length / 2;
+  const pixels = new Uint16Array(count);
+  for (let i = 0; i < count; i++) pixels[i] = bytes[i] | bytes[count + i] << 8;
   const masks = await Promise.all(view.masks.map(async (mask) => new Uint8Array(await unpacked(mask.pixels))));
   return new Viewer(view, pixels, masks, name).element;
 }
