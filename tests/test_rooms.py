@@ -24,6 +24,7 @@ FLOORS = [
     ["bundle"],
     ["pages"],
     ["report", "serve", "label", "export", "demo", "taps"],
+    ["benchmark"],
     ["__main__"],
 ]
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}

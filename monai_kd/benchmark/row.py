@@ -1,0 +1,24 @@
+"""One line of the benchmark's table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Row"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A ratio of two times that were measured in turn, in one process.
+
+    Attributes:
+        name: what is divided by what.
+        aim: the ratio that is aimed at, such as ``"<= 1.3"`` or ``">= 3"``; any other text is printed only.
+        ratio: of the medians.
+        milliseconds: the median of each way, by its name.
+    """
+
+    name: str
+    aim: str
+    ratio: float
+    milliseconds: dict[str, float]
