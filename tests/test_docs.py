@@ -36,7 +36,7 @@ EACH_PRESENT = pytest.mark.parametrize(
 )
 PARSERS = {"monai_kd": command_parser, "data_prep": data_prep_parser}
 # Of other programs.
-FOREIGN = {"--ckpt_file", "--host", "--input_shape", "--config_file", "--studies"}
+FOREIGN = {"--ckpt_file", "--host", "--input_shape", "--config_file", "--studies", "--precision"}
 
 
 def text_and_code(page: Path) -> tuple[str, list[str]]:
