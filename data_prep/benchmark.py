@@ -28,7 +28,7 @@ def benchmark(src: Path, workers: int | None = None) -> str:
     files = [Path(source.chain[0]) for source in scan(src) if len(source.chain) == 1]
     with tempfile.TemporaryDirectory() as folder:
         start = _clocks()
-        slices = _plain_loop(files, Path(folder))
+        slices = plain_loop(files, Path(folder))
         plain, plain_cpu = _clocks() - start
     if not slices:
         raise ConvertError(f"no unpacked v7.3 slices in {src}")
@@ -53,7 +53,7 @@ def _clocks() -> NDArray[np.float64]:
     return np.array([time.perf_counter(), used.user + used.system + used.children_user + used.children_system])
 
 
-def _plain_loop(files: list[Path], dst: Path) -> int:
+def plain_loop(files: list[Path], dst: Path) -> int:
     """Read with h5py and save with nibabel, without any check; return the number of slices."""
     affine = np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1])
     slices = 0

@@ -115,7 +115,8 @@ def _kind_of(dtype: np.dtype) -> str:
 
 def _attribute(data: h5py.Dataset, name: str) -> object:
     """The value of a scalar attribute of a plain type, else ``None``."""
-    if name not in data.attrs:
+    # Most arrays lack most attributes, and h5py's mapping of them takes longer to make than a small array to read.
+    if not h5py.h5a.exists(data.id, name.encode()):
         return None
     found = data.attrs.get_id(name)
     one = found.shape is not None and math.prod(found.shape) == 1

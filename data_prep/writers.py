@@ -18,6 +18,12 @@ from PIL import Image
 from data_prep.disk import is_running, write_error
 from data_prep.text import printable
 
+try:
+    # Four times as fast, with files that are 5 % larger; what is in them is the same.
+    from isal import isal_zlib as packing
+except ImportError:
+    packing = zlib
+
 logger = logging.getLogger(__name__)
 
 SPACING = (0.49, 0.49, 6.0)  # mm, from the description of the Figshare data set
@@ -38,7 +44,8 @@ def nifti_gz_bytes(image: NDArray, synthetic: bool = False) -> bytes:
 
     The first row is anterior, and the left of the image is the patient's right, as axial slices are displayed in
     radiology. The raw files do not record whether a slice is axial, coronal or sagittal, so the axial convention is
-    used for all. Equal input gives equal bytes: the gzip header has no time stamp.
+    used for all. Equal input gives equal bytes, as long as it is the same library that packs them: the gzip header has
+    no time stamp.
 
     Args:
         image: (rows, cols).
@@ -50,8 +57,8 @@ def nifti_gz_bytes(image: NDArray, synthetic: bool = False) -> bytes:
     rows, cols = image.shape
     # Columns vary fastest in NIfTI, so the C order of (rows, cols) is the order of (X, Y, 1) on disk.
     pixels = np.ascontiguousarray(image, image.dtype.newbyteorder("<"))
-    # Level 1: four times as fast as zlib's default, with 10 % larger files.
-    packer = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    # Level 1: with zlib four times as fast as its default, with 10 % larger files.
+    packer = packing.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
     head = _header(cols, rows, pixels.dtype.str, synthetic)
     return packer.compress(head) + packer.compress(pixels.data) + packer.flush()
 

@@ -18,6 +18,7 @@ PROGRAMS = {
     "taps": ("taps", "run_taps"),
     "label_app": ("label", "run_label_app"),
     "compare": ("evaluation.compare", "run_compare"),
+    "benchmark": ("benchmark", "run_benchmark"),
 }
 
 
@@ -78,6 +79,19 @@ def command_parser() -> argparse.ArgumentParser:
         "checkpoint", type=path_argument, nargs="?", help="weights of its network (default: its models/model.pt)"
     )
     export.add_argument("output_dir", type=path_argument, help="new folder")
+    export.add_argument(
+        "--int8",
+        type=path_argument,
+        metavar="SLICES",
+        help="write 8-bit integers too, calibrated on these slices: a file, or a folder as for inference",
+    )
+    export.add_argument(
+        "--max_dice_loss",
+        type=float,
+        default=0.005,
+        metavar="D",
+        help="what int8 may change: 1 - Dice of its masks with those in float32, for each class (default: 0.005)",
+    )
     pack = commands.add_parser("pack", help="write a bundle with its weights as one archive, as the model zoo has them")
     pack.add_argument("bundle", type=path_argument, help="name of a bundle, such as seg_student, or its folder")
     pack.add_argument("checkpoint", type=path_argument, help="weights of its network")
@@ -97,7 +111,23 @@ def command_parser() -> argparse.ArgumentParser:
     label.add_argument(
         "--teacher", type=path_argument, metavar="CHECKPOINT", help="of seg_teacher, for distillation while labelling"
     )
-    for command in (demo, report, serve, export, pack, label):
+    speed = commands.add_parser("benchmark", help="measure how fast this machine is, as ratios of times")
+    speed.add_argument(
+        "--only",
+        nargs="+",
+        metavar="GROUP",
+        choices=("training", "inference", "conversion"),
+        help="training, inference, conversion (default: all)",
+    )
+    speed.add_argument("--json", dest="json_file", type=path_argument, metavar="FILE", help="write the table as JSON")
+    speed.add_argument("--plot", dest="plot_file", type=path_argument, metavar="FILE", help="write a picture of it")
+    speed.add_argument("--repeat", type=int, default=9, metavar="N", help="repetitions of each (default: 9)")
+    speed.add_argument("--tiny", action="store_true", help="tiny networks: only to try whether the benchmark runs")
+    speed.add_argument(
+        "--checkpoint", type=path_argument, help="of seg_student, for inference (default: one trained for some seconds)"
+    )
+    speed.add_argument("--slices", type=path_argument, metavar="FOLDER", help="for inference (default: phantoms)")
+    for command in (demo, report, serve, export, pack, label, speed):
         command.add_argument(
             "--bundles", type=path_argument, metavar="FOLDER", help="default: bundles/ of this checkout"
         )

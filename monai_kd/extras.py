@@ -1,4 +1,4 @@
-"""Optional dependencies, which only some commands need: ``monai_kd[dicom]``, ``[export]``, ``[serve]``."""
+"""Optional dependencies, which only some commands need, such as ``monai_kd[dicom]`` and ``monai_kd[openvino]``."""
 
 from __future__ import annotations
 

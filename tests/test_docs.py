@@ -38,7 +38,7 @@ PARSERS = {"monai_kd": command_parser, "data_prep": data_prep_parser}
 # Of other programs.
 FOREIGN = {
     *("--ckpt_file", "--host", "--input_shape", "--config_file", "--studies"),
-    *("--tracking_uri", "--experiment_name", "--run_name", "--backend-store-uri", "--bundle"),
+    *("--tracking_uri", "--experiment_name", "--run_name", "--backend-store-uri", "--bundle", "--precision"),
 }
 
 

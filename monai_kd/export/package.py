@@ -7,16 +7,13 @@ import json
 import logging
 import shutil
 import sys
-import warnings
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-import torch
 from monai.transforms import EnsureChannelFirstd, EnsureTyped, NormalizeIntensityd, RepeatChanneld
-from torch import nn
 
 from data_prep.text import printable
 
@@ -29,8 +26,13 @@ from ..io.atomic import atomic_folder, check_new_folder
 from ..io.network_name import network_name
 from ..metrics import PresenceRule
 from ..transforms import ResizeInPlaned, ScaleSliceIntensityd, UprightInPlaned
+from .int8 import agreement, largest_loss, quantise
+from .onnx_file import write_onnx
+from .slices import network_inputs
 
 __all__ = ["export_package", "run_export"]
+
+logger = logging.getLogger(__name__)
 
 PREDICT = Path(__file__).with_name("predict.py")
 # The transforms that predict.py implements, in this order.
@@ -40,39 +42,56 @@ KNOWN = [
 ]
 KNOWN_SCORES = ("max", "top_k_mean")  # in predict.py
 TOLERANCE = 1e-3
-OPSET = 18
+CALIBRATION_SLICES = 300  # as many again check the result
+MAX_DICE_LOSS = 0.005
 
 
-def export_package(bundle: str | Path, checkpoint: str | Path, output_dir: str | Path) -> float:
+def export_package(
+    bundle: str | Path,
+    checkpoint: str | Path,
+    output_dir: str | Path,
+    int8: str | Path | None = None,
+    max_dice_loss: float = MAX_DICE_LOSS,
+) -> float:
     """Write the network of a bundle as ONNX, with the settings of its preprocessing and a script that runs it.
 
     The folder has ``model.onnx``, ``settings.json`` (size, normalisation, rules, classes, origin), ``predict.py``
-    (needs numpy and onnxruntime only), ``requirements.txt``, ``MODEL_CARD.md``, ``LICENSE`` and ``data_license.txt``.
+    (needs numpy, and onnxruntime or OpenVINO), ``requirements.txt``, ``MODEL_CARD.md``, ``LICENSE`` and
+    ``data_license.txt``.
     It is written atomically, after its probabilities were compared with those of the bundle on a noise image.
 
     Args:
         bundle: folder of a bundle, with ``configs/``, such as that of seg_student or cls_student.
         checkpoint: weights of its network.
         output_dir: a new or empty folder.
+        int8: slices that the network was trained on, or others like them: a file or folder, as for inference. The
+            folder then has ``model_int8.onnx`` too, see `quantise`, which ``predict.py`` uses by default. Half of
+            the slices calibrate it; on the other half, its results are compared with those in float32.
+        max_dice_loss: what the `agreement` of each class may lack of 1.
 
     Returns:
         The largest difference between two probabilities.
 
     Raises:
         FileExistsError: ``output_dir`` is not empty.
-        ImportError: onnx, onnxscript or onnxruntime is not installed.
-        ValueError: ``predict.py`` does not implement the preprocessing of the config, the checkpoint does not fit, or
-            the probabilities of the package differ from those of the bundle.
+        ImportError: onnx, onnxscript or onnxruntime, or for ``int8`` nncf, is not installed.
+        ValueError: ``predict.py`` does not implement the preprocessing of the config, the checkpoint does not fit,
+            the probabilities of the package differ from those of the bundle, or int8 changes the masks too much.
     """
     require_extra("export", ["onnx", "onnxscript", "onnxruntime"], "export")
+    if int8 is not None:
+        require_extra("openvino", ["nncf", "openvino"], "export --int8")
     bundle, output_dir = Path(bundle).expanduser().resolve(), Path(output_dir).expanduser().resolve()
     check_new_folder(output_dir)
     predictor = BundlePredictor(bundle, checkpoint, device="cpu", amp=False)
     settings = _settings(predictor, bundle, checkpoint)
     with atomic_folder(output_dir) as folder:
-        _write_onnx(predictor.network, settings["image_size"], folder / "model.onnx")
+        write_onnx(predictor.network, settings["image_size"], folder / "model.onnx")
+        if int8 is not None:
+            settings |= {"precision": "int8", "int8": _add_int8(predictor, folder, settings, Path(int8), max_dice_loss)}
         (folder / "settings.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        (folder / "requirements.txt").write_text("numpy\nonnxruntime\n", encoding="utf-8")
+        runtime = "onnxruntime" if int8 is None else "openvino"
+        (folder / "requirements.txt").write_text(f"numpy\n{runtime}\n", encoding="utf-8")
         for source, name in (
             (PREDICT, "predict.py"),
             (bundle / "docs" / "README.md", "MODEL_CARD.md"),
@@ -89,13 +108,20 @@ def export_package(bundle: str | Path, checkpoint: str | Path, output_dir: str |
     return difference
 
 
-def run_export(bundle: str | Path, checkpoint: Path | None, output_dir: Path, bundles: Path | None = None) -> int:
+def run_export(
+    bundle: str | Path,
+    checkpoint: Path | None,
+    output_dir: Path,
+    bundles: Path | None = None,
+    int8: Path | None = None,
+    max_dice_loss: float = MAX_DICE_LOSS,
+) -> int:
     """``python -m monai_kd export``: write a package with `export_package`.
 
     Args:
         bundle: name of the bundle, see `find_bundle`, or its folder.
         checkpoint: see `export_package`; ``None`` for ``models/model.pt`` of the bundle.
-        output_dir: see `export_package`.
+        output_dir, int8, max_dice_loss: see `export_package`.
         bundles: folder of the bundles.
 
     Returns:
@@ -104,7 +130,7 @@ def run_export(bundle: str | Path, checkpoint: Path | None, output_dir: Path, bu
     try:
         folder = Path(bundle) if (Path(bundle) / "configs").is_dir() else find_bundle(str(bundle), bundles)
         checkpoint = checkpoint_or_own(checkpoint, folder, "export BUNDLE CHECKPOINT FOLDER")
-        difference = export_package(folder, checkpoint, output_dir)
+        difference = export_package(folder, checkpoint, output_dir, int8, max_dice_loss)
         print(printable(f"exported: {network_name(checkpoint)}"))
     except (OSError, ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -112,6 +138,31 @@ def run_export(bundle: str | Path, checkpoint: Path | None, output_dir: Path, bu
     print(f"{output_dir}: probabilities of model.onnx and of the bundle agree to {difference:.1g}. To use it:")
     print(f"  pip install -r {output_dir}/requirements.txt\n  python {output_dir}/predict.py SLICE.nii.gz")
     return 0
+
+
+def _add_int8(
+    predictor: BundlePredictor, folder: Path, settings: dict[str, Any], slices: Path, max_dice_loss: float
+) -> dict[str, Any]:
+    """Write ``model_int8.onnx``, compare it with ``model.onnx``, and return what is known of it."""
+    inputs = network_inputs(predictor, slices, 2 * CALIBRATION_SLICES)
+    # Neighbours are often of one patient: every other slice would not check anything new.
+    calibration, check = inputs[: len(inputs) // 2], inputs[len(inputs) // 2 :]
+    if not calibration:
+        raise ValueError(f"int8 needs two slices or more, and {slices} holds one.")
+    quantise(folder / "model.onnx", folder / "model_int8.onnx", calibration)
+    script = _script()
+    found = agreement(
+        script.open_network(folder, "float32"), script.open_network(folder, "int8", "openvino"), check, settings
+    )
+    name, loss = largest_loss(found)
+    logger.info("int8 and float32 agree on %d slices: %s", len(check), found)
+    if loss > max_dice_loss:
+        raise ValueError(
+            f"with int8, {name} loses {loss:.4f} of the agreement with float32 on {len(check)} slices, more than "
+            f"{max_dice_loss:g}: nothing was written. Give more slices, such as all that it was trained on, or allow "
+            "it with --max_dice_loss."
+        )
+    return {"agreement_with_float32": found, "calibration_slices": len(calibration), "checked_slices": len(check)}
 
 
 def _settings(predictor: BundlePredictor, bundle: Path, checkpoint: str | Path) -> dict[str, Any]:
@@ -149,6 +200,7 @@ def _settings(predictor: BundlePredictor, bundle: Path, checkpoint: str | Path) 
         "mean": [float(value) for value in normalizer.subtrahend],
         "std": [float(value) for value in normalizer.divisor],
         **output,
+        "precision": "float32",
         "input": "image: float32 (1, 3, columns, rows), a slice scaled to 0 … 1, resized, repeated, (x - mean) / std",
         "output": "logits",
         "bundle": {"name": bundle.name, "version": metadata["version"]},
@@ -157,41 +209,15 @@ def _settings(predictor: BundlePredictor, bundle: Path, checkpoint: str | Path) 
     }
 
 
-def _write_onnx(network: nn.Module, image_size: int, path: Path) -> None:
-    image = torch.zeros(1, 3, image_size, image_size)
-    log = logging.getLogger("torch.onnx")
-    before = log.level
-    try:
-        log.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                network.to(memory_format=torch.contiguous_format),
-                (image,),
-                path,
-                input_names=["image"],
-                output_names=["logits"],
-                opset_version=OPSET,
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-            )
-    finally:
-        log.setLevel(before)
-        network.to(memory_format=torch.channels_last)
-
-
 def _difference(predictor: BundlePredictor, folder: Path, settings: dict[str, Any]) -> float:
     """The largest difference between the probabilities of bundle and package, on noise that is not stored upright."""
-    import onnxruntime
-
     image = np.random.default_rng(0).normal(size=(75, 60, 2)).astype(np.float32)
     affine = np.diag([0.9, 0.8, 5.0, 1.0])
     meta = {"affine": affine, "original_affine": affine, "spatial_shape": np.asarray(image.shape), "space": "RAS"}
     meta |= {"original_channel_dim": float("nan"), "spacing": np.asarray([0.9, 0.8, 5.0])}
     output = predictor(image, meta)
-    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
-    found = _script().predict(image, affine[:3, :3], session, settings)
+    script = _script()
+    found = script.predict(image, affine[:3, :3], script.open_network(folder, runtime="onnxruntime"), settings)
     expected = np.asarray(output["pred"].T if settings["task"] == "classification" else output["probability"])
     expected = expected[0] if found.ndim < expected.ndim else expected
     return float(np.abs(expected.astype(float) - found).max())

@@ -1,17 +1,17 @@
-"""Segment or classify head slices, with numpy and onnxruntime alone. Research only: this is not a medical device.
+"""Segment or classify head slices, with numpy and onnxruntime or OpenVINO. Research only: this is no medical device.
 
 A SLICE is NIfTI (a slice or a volume), an upright .npy array (rows, columns), or, if Pillow is installed, PNG or JPEG.
 """
 
 import argparse
 import gzip
+import importlib.util
 import json
 import os
 import sys
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
 HERE = Path(__file__).resolve().parent
 NIFTI_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
@@ -121,8 +121,31 @@ def bilinear(old, new):
     return unit[low] * (1 - part) + unit[np.minimum(low + 1, old - 1)] * part
 
 
+def open_network(folder, precision="float32", runtime=None):
+    """A function from (1, 3, columns, rows) to logits, on the CPU; of several runtimes the one for the precision."""
+    model = folder / ("model_int8.onnx" if precision == "int8" else "model.onnx")
+    if not model.is_file():
+        raise ValueError(f"there is no {model.name} here: export it with --int8")
+    order = ["onnxruntime", "openvino"] if precision == "float32" else ["openvino", "onnxruntime"]
+    runtime = runtime or next((name for name in order if importlib.util.find_spec(name)), None)
+    if runtime is None or not importlib.util.find_spec(runtime):
+        raise ValueError(f"{runtime or 'a runtime'} is not installed: pip install onnxruntime, or openvino")
+    if runtime == "openvino":
+        import openvino
+
+        hint = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"}
+        compiled = openvino.compile_model(model, "CPU", hint)
+        return lambda image: compiled(image)[0]
+    if precision == "bfloat16":
+        raise ValueError("onnxruntime has no bfloat16 on a CPU: pip install openvino")
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    return lambda image: session.run(None, {"image": image})[0]
+
+
 @np.errstate(over="ignore", invalid="ignore")
-def predict(image, affine, session, settings):
+def predict(image, affine, network, settings):
     """Probabilities: of tumour, with the shape of the image; for several channels, (channels, *shape of the image); for
     a classification, (slices, classes)."""
     exact = image.astype(float) if image.size and image.dtype.kind in "buif" else np.zeros(1)
@@ -140,7 +163,7 @@ def predict(image, affine, session, settings):
     mean, std = (np.reshape(settings[name], (1, 3, 1, 1)) for name in ("mean", "std"))
     small = bilinear(slices.shape[1], side) @ slices @ bilinear(slices.shape[2], side).T
     inputs = ((small[:, None] - mean) / std).astype(np.float32)
-    logits = np.concatenate([session.run(None, {"image": each[None]})[0] for each in inputs]).astype(float)
+    logits = np.concatenate([network(each[None]) for each in inputs]).astype(float)
     if settings["task"] == "classification":
         return softmax(logits, settings["temperature"])
     found = softmax(logits) if settings["activation"] == "softmax" else 1 / (1 + np.exp(-logits))
@@ -218,6 +241,8 @@ def main():
     parser.add_argument("--threshold", type=float, default=settings.get("threshold"), help="on the probability")
     parser.add_argument("--presence_threshold", type=float, help="on the presence score of a slice")
     parser.add_argument("--smallest_extent_mm", type=float, help="of a mark across the slices of a volume")
+    parser.add_argument("--precision", choices=["float32", "bfloat16", "int8"], default=settings["precision"])
+    parser.add_argument("--runtime", choices=["onnxruntime", "openvino"], help="default: the one that is installed")
     given = parser.parse_args()
     if given.threshold is not None and settings.get("activation") == "softmax":
         parser.error("--threshold is not allowed here, because each pixel gets its most probable class")
@@ -226,12 +251,15 @@ def main():
     names = [path.name.removesuffix(".gz").rsplit(".", 1)[0] + "_mask" for path in given.slices]
     if len(set(names)) < len(names):
         parser.error("two files would get masks of the same name: run them one by one, with different --output_dir")
-    session = onnxruntime.InferenceSession(str(HERE / "model.onnx"), providers=["CPUExecutionProvider"])
+    try:
+        network = open_network(HERE, given.precision, given.runtime)
+    except ValueError as error:
+        parser.error(str(error))
     failed = 0
     for path, name in zip(given.slices, names, strict=True):
         try:
             image, affine, header = read(path)
-            found = predict(image, affine, session, settings)
+            found = predict(image, affine, network, settings)
         except Exception as error:  # damaged files raise many types of errors, large ones MemoryError
             print(f"{path.name}: left out: {type(error).__name__}, {error}", file=sys.stderr)
             failed += 1

@@ -324,14 +324,14 @@ def test_two_masks_of_one_name_are_refused(package, tmp_path):
 
 def test_script_is_short_and_imports_little():
     text = PREDICT.read_text()
-    assert len(text.splitlines()) <= 270
+    assert len(text.splitlines()) <= 300
     imported = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             imported |= {name.name.split(".")[0] for name in node.names}
         elif isinstance(node, ast.ImportFrom):
             imported.add(node.module.split(".")[0])
-    assert imported - set(sys.stdlib_module_names) == {"numpy", "onnxruntime", "PIL"}
+    assert imported - set(sys.stdlib_module_names) == {"numpy", "onnxruntime", "openvino", "PIL"}
 
 
 def test_folder_says_what_it_is(package, segmenter):

@@ -1,0 +1,114 @@
+"""Inference: a folder with all that is read and written, and the network alone in every runtime."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import create_workflow
+
+from data_prep.convert import convert
+from data_prep.phantom import write_phantoms
+
+from ..bundle import find_bundle
+from ..config import build_network
+from ..export.slices import network_inputs
+from ..inference import BundlePredictor
+from ..io import save_checkpoint
+from ..io.checksum import file_sha256
+from .networks import network_rows
+from .options import Options
+from .row import Row
+from .timing import interleaved
+
+__all__ = ["rows"]
+
+SLICES, SIZE, IMAGE_SIZE = 16, 512, 256
+TINY_SLICES, TINY_SIZE, TINY_IMAGE_SIZE = 4, 64, 32
+FEATURES, TINY_FEATURES = [32, 64, 128, 256, 512, 32], [4, 4, 8, 8, 8, 4]
+FOREGROUND = 0.02  # of the pixels, about as much as tumours cover
+FOLDER_AIMS = {False: "<= 1.3", True: "<= 1.5"}
+
+
+def rows(options: Options) -> Iterator[Row]:
+    """The folder of seg_student's inference, divided by its network's time; then the network in every runtime."""
+    bundle = find_bundle("seg_student", options.bundles)
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        slices = options.slices or _phantoms(Path(folder), options.tiny)
+        checkpoint = options.checkpoint or _untrained(Path(folder, "student"), bundle, slices, options.tiny)
+        for amp in (False, True):
+            yield _folder_row(bundle, checkpoint, slices, Path(folder, "out"), amp, options.repeat)
+        predictor = BundlePredictor(bundle, checkpoint, device="cpu")
+        yield from network_rows(predictor.network, network_inputs(predictor, slices, SLICES), options)
+
+
+def _folder_row(bundle: Path, checkpoint: Path, slices: Path, out: Path, amp: bool, repeat: int) -> Row:
+    values = {"input": str(slices), "output_dir": str(out), "checkpoint": str(checkpoint), "amp": amp}
+    values |= {"logging_file": False, "device": "cpu"}
+    workflow = create_workflow(config_file=str(bundle / "configs" / "inference.json"), workflow_type="infer", **values)
+    workflow.initialize()
+    value = workflow.parser.get_parsed_content
+    evaluator, network, inferer, dataset = (value(name) for name in ("evaluator", "network", "inferer", "dataset"))
+    batch = int(value("batch_size"))
+    images = [torch.as_tensor(item["image"].as_tensor()) for item in map(dataset.__getitem__, range(len(dataset)))]
+    together = [torch.stack(images[first : first + batch]) for first in range(0, len(images), batch)]
+
+    def alone() -> None:
+        with torch.no_grad():
+            for inputs in together:
+                inferer(inputs, network)
+
+    kind = "bfloat16" if amp else "float32"
+    whole, inner = f"{len(images)} files, masks, overlays and table", "their network alone"
+    times = interleaved({whole: evaluator.run, inner: alone}, repeat)
+    workflow.finalize()
+    return Row(f"inference of a folder ÷ network, {kind}", FOLDER_AIMS[amp], times[whole] / times[inner], times)
+
+
+def _phantoms(folder: Path, tiny: bool) -> Path:
+    count, size = (TINY_SLICES, TINY_SIZE) if tiny else (SLICES, SIZE)
+    write_phantoms(folder / "raw", count, size=size, workers=1, progress=False)
+    convert(folder / "raw", folder / "data", split="slice", workers=1, progress=False, folds_n=2)
+    return folder / "data" / "images"
+
+
+def _untrained(folder: Path, bundle: Path, slices: Path, tiny: bool) -> Path:
+    """A student with random weights that marks some pixels: its speed is that of a trained one."""
+    features, image_size = (TINY_FEATURES, TINY_IMAGE_SIZE) if tiny else (FEATURES, IMAGE_SIZE)
+    definition: dict[str, Any] = {
+        "_target_": "BasicUNet",
+        **{"spatial_dims": 2, "in_channels": 3, "out_channels": 1, "features": features, "norm": "batch"},
+        "act": ["relu", {"inplace": True}],
+    }
+    network = build_network(definition).eval()
+    folder.mkdir()
+    checkpoint = folder / "model.pt"
+
+    def save() -> None:
+        save_checkpoint(network.state_dict(), checkpoint)
+        settings = {"network_def": definition, "image_size": image_size, "weights_sha256": file_sha256(checkpoint)}
+        (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+
+    save()
+    image = torch.as_tensor(network_inputs(BundlePredictor(bundle, checkpoint, device="cpu"), slices, 1)[0])
+    with torch.no_grad():
+        network.final_conv.bias -= network(image).quantile(1 - FOREGROUND)
+    save()
+    return checkpoint
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the lines of every run about every file."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

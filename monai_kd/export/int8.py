@@ -1,0 +1,97 @@
+"""Weights and activations of an exported network as 8-bit integers, and what that costs."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..extras import require_extra
+
+__all__ = ["agreement", "largest_loss", "quantise"]
+
+Network = Callable[[np.ndarray], np.ndarray]
+
+
+def quantise(model: Path, target: Path, inputs: Sequence[np.ndarray]) -> None:
+    """Quantise an ONNX network after training, by NNCF, and write it as ONNX, which OpenVINO and onnxruntime run.
+
+    Ranges of the activations are those of ``inputs``; biases are corrected layer by layer, see Nagel et al. 2019,
+    https://arxiv.org/abs/1906.04721.
+
+    Args:
+        model: the network, with an input ``image``.
+        target: the file to write.
+        inputs: (1, C, H, W) each.
+
+    Raises:
+        ImportError: nncf is not installed.
+    """
+    require_extra("openvino", ["nncf"], "int8")
+    # NNCF reports its use over the internet unless this is set when it is imported.
+    os.environ.setdefault("NNCF_CI", "1")
+    import nncf
+    import onnx
+
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    quantised = nncf.quantize(
+        onnx.load(str(model)),
+        nncf.Dataset(list(inputs), lambda image: {"image": image}),
+        preset=nncf.QuantizationPreset.MIXED,
+        subset_size=len(inputs),
+        fast_bias_correction=False,
+    )
+    onnx.save(quantised, str(target))
+
+
+def agreement(
+    network: Network, other: Network, inputs: Sequence[np.ndarray], settings: Mapping[str, Any]
+) -> dict[str, float | None]:
+    """How far the results of two forms of a network agree, for each class.
+
+    Args:
+        network, other: from (1, C, H, W) to logits.
+        inputs: of the networks.
+        settings: of the package: ``task``, and ``activation``, ``threshold`` and ``labels`` or ``class_names``.
+
+    Returns:
+        Of a segmentation, the Dice of the two masks, at the size of the network, over the pixels of all slices. Of a
+        classification, the share of slices that both give the class, of those that either does. ``None`` for a class
+        that neither found.
+    """
+    names = list(settings["class_names"] if "class_names" in settings else list(settings["labels"].values())[1:])
+    sums = np.zeros((3, len(names)))
+    for image in inputs:
+        first, second = (_found(each(image)[0], settings) for each in (network, other))
+        sums += [(part.reshape(len(names), -1)).sum(axis=1) for part in (first & second, first, second)]
+    both, one, two = sums
+    either = one + two if settings["task"] == "segmentation" else 2 * (one + two - both)
+    return {name: round(float(2 * b / e), 5) if e > 0 else None for name, b, e in zip(names, both, either, strict=True)}
+
+
+def _found(logits: np.ndarray, settings: Mapping[str, Any]) -> np.ndarray:
+    """(C, …) boolean: where, or whether, each class is found."""
+    if settings["task"] == "classification":
+        return np.arange(len(logits)) == logits.argmax()
+    if settings["activation"] == "softmax":
+        return logits.argmax(axis=0) == np.arange(1, len(logits))[:, None, None]
+    threshold = settings["threshold"]
+    return np.asarray(1 / (1 + np.exp(-logits.astype(float))) >= threshold)
+
+
+def largest_loss(found: Mapping[str, float | None]) -> tuple[str, float]:
+    """The class that agrees least, and what it lacks; 1 where no class was found at all.
+
+    Example:
+        >>> largest_loss({"glioma": 0.998, "oedema": None})
+        ('glioma', 0.002)
+    """
+    known = {name: 1 - value for name, value in found.items() if value is not None}
+    if not known:
+        return "no class", 1.0
+    name = max(known, key=known.__getitem__)
+    return name, round(known[name], 5)

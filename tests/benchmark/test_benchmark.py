@@ -1,0 +1,70 @@
+"""The benchmark runs; how fast things are, no test says."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from monai_kd.__main__ import main
+from monai_kd.benchmark import Row, interleaved
+from monai_kd.benchmark.table import plot_rows, reached, table
+
+
+def test_ways_take_turns():
+    order = []
+    ways = {"a": lambda: order.append("a"), "b": lambda: (order.append("b"), time.sleep(0.02))}
+    found = interleaved(ways, 3)
+    assert "".join(order) == "abababab"
+    assert found["b"] >= 20 > found["a"]
+    with pytest.raises(ValueError, match="repeat must be 1 or more"):
+        interleaved(ways, 0)
+
+
+def test_the_median_leaves_out_the_first_and_an_outlier(monkeypatch):
+    clock = iter([0, 9, 9, 10, 10, 90, 90, 92])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    assert interleaved({"a": lambda: None}, 3) == {"a": 2000}
+
+
+@pytest.mark.parametrize(
+    ("aim", "ratio", "expected"),
+    [
+        ("<= 1.3", 1.3, True),
+        ("≤ 1.3", 1.31, False),
+        (">= 3", 3.5, True),
+        ("≥ 3", 2.9, False),
+        ("as small as can be", 1.0, None),
+    ],
+)
+def test_aims(aim, ratio, expected, tmp_path):
+    row = Row("a ÷ b", aim, ratio, {"a": 2.0, "b": 1.0})
+    assert reached(row) is expected
+    text = table([row])
+    assert ("MISSED" in text, "reached" in text) == (expected is False, expected is True)
+    plot_rows([row, row], tmp_path / "rows.png", "a machine")
+    assert (tmp_path / "rows.png").stat().st_size > 1000
+
+
+def test_it_runs_at_tiny_size(tmp_path, capsys):
+    files = {"--json": tmp_path / "rows.json", "--plot": tmp_path / "rows.png"}
+    command = ["benchmark", "--only", "inference", "conversion", "--tiny", "--repeat", "1"]
+    assert main([*command, *(str(each) for pair in files.items() for each in pair)]) == 0
+    out = capsys.readouterr().out
+    content = json.loads(files["--json"].read_text())
+    assert {"name", "cpu", "threads", "versions"} <= content["machine"].keys()
+    names = [row["name"] for row in content["rows"]]
+    assert sum(name.startswith("inference of a folder") for name in names) == 2
+    assert sum(name.startswith("student, one slice") for name in names) >= 1
+    assert sum(name.startswith("conversion") for name in names) == 1
+    for row in content["rows"]:
+        assert row["name"] in out
+        first, second = row["milliseconds"].values()
+        assert row["ratio"] == pytest.approx(first / second)
+    assert files["--plot"].stat().st_size > 1000
+
+
+def test_errors_end_it_with_a_message(tmp_path, capsys):
+    assert main(["benchmark", "--only", "inference", "--tiny", "--bundles", str(tmp_path)]) == 2
+    assert "there is no bundle seg_student" in capsys.readouterr().err
