@@ -122,7 +122,7 @@ def measure_lesions(
         (0.9, 18.0, 6.0)
     """
     masks, probabilities = (each.reshape(*each.shape[:3], -1) for each in (masks != 0, probabilities))
-    lesions, probability = label_lesions(masks.any(axis=0), stack.linked), probabilities.max(axis=0)
+    lesions, probability = label_lesions(np.any(masks, axis=0), stack.linked), probabilities.max(axis=0)
     regions = sorted(regionprops(lesions), key=lambda region: -_amount(region.image, region.bbox[2], stack))
     measured = []
     for number, region in enumerate(regions[:MOST_LESIONS], 1):
@@ -140,7 +140,8 @@ def measure_lesions(
         if stack.in_mm:
             own |= _millimetres(region, stack)
         if len(mask_names) > 1:
-            own |= _of_classes(masks[(slice(None), *region.slice)] & region.image, z0, stack, mask_names)
+            box = (slice(None), *region.slice)
+            own |= _of_classes(masks[box] & region.image, z0, stack, mask_names)
         measured.append(own)
     return measured, len(regions)
 
