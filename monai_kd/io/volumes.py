@@ -80,7 +80,7 @@ class VolumeReader(SourceReader):
         count, several = len(files), len(files) > 1
         if self.channels == 1 and several and all(kind_of(file) == "dicom" for file in files):
             try:
-                series = read_source(files, self.constant, self.max_pixels)
+                series = _even(read_source(files, self.constant, self.max_pixels))
             except UnreadableImage as error:
                 raise UnreadableImage(error.reason, str(files[0])) from None
             return series, [series.pixels]
@@ -88,7 +88,7 @@ class VolumeReader(SourceReader):
         read: list[np.ndarray] = []
         for number, file in enumerate(files, 1):
             try:
-                image = read_source(file, self.constant, self.max_pixels // count, channels=not several)
+                image = _even(read_source(file, self.constant, self.max_pixels // count, channels=not several))
                 if first is None:
                     first = image
                 elif fault := _apart(image, first):
@@ -99,6 +99,12 @@ class VolumeReader(SourceReader):
             read += [image.pixels] if image.channel_dim is None else list(np.moveaxis(image.pixels, 3, 0))
         assert first is not None
         return first, read
+
+
+def _even(image: SourceImage) -> SourceImage:
+    if image.positions is not None:
+        raise UnreadableImage("the slices are not evenly spaced, as a network of volumes needs them: resample the series")
+    return image
 
 
 def _apart(image: SourceImage, first: SourceImage) -> str | None:
