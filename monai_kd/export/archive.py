@@ -139,14 +139,12 @@ def _fill(
     shutil.copyfile(checkpoint, weights)
     if metadata["network_data_format"]["outputs"]["pred"]["format"] != "segmentation":
         settings.pop("mask_names", None)  # by which checkpoints of segmentations are told apart
-    own: dict[str, Any] = {
-        "weights_sha256": file_sha256(weights),
-        "synthetic": describe_checkpoint(checkpoint).synthetic,
-    }
+    sha256 = file_sha256(weights)
+    own = {"weights_sha256": sha256, "synthetic": describe_checkpoint(checkpoint).synthetic}
     write_json({**_without_places(settings), **own}, weights.with_name("settings.json"))
-    found = {} if evaluation is None else measured(Path(evaluation).expanduser(), own["weights_sha256"])
+    found = {} if evaluation is None else measured(Path(evaluation).expanduser(), sha256)
     if (temperature := _temperature(checkpoint, evaluation)) is not None:
-        content = {"temperature": temperature, "checkpoint": {"sha256": own["weights_sha256"]}}
+        content = {"temperature": temperature, "checkpoint": {"sha256": sha256}}
         write_json(content, weights.with_name("temperature.json"))
     described = {**of_weights(metadata, settings), "eval_metrics": found}
     write_json(described, packed / "configs" / "metadata.json")

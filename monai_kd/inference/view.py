@@ -82,4 +82,4 @@ def _window(image: np.ndarray) -> tuple[float, float]:
 
 def _packed(array: np.ndarray) -> str:
     """(slices, rows, columns), or (2, slices, rows, columns) of the bytes of numbers, compressed."""
-    return base64.b64encode(zlib.compress(array.tobytes(), level=1)).decode("ascii")
+    return base64.b64encode(zlib.compress(np.ascontiguousarray(array).data, level=1)).decode("ascii")

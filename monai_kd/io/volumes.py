@@ -103,7 +103,9 @@ class VolumeReader(SourceReader):
 
 def _even(image: SourceImage) -> SourceImage:
     if image.positions is not None:
-        raise UnreadableImage("the slices are not evenly spaced, as a network of volumes needs them: resample the series")
+        raise UnreadableImage(
+            "the slices are not evenly spaced, as a network of volumes needs them: resample the series"
+        )
     return image
 
 
