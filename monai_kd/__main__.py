@@ -19,6 +19,7 @@ PROGRAMS = {
     "label_app": ("label", "run_label_app"),
     "compare": ("evaluation.compare", "run_compare"),
     "benchmark": ("benchmark", "run_benchmark"),
+    "archive": ("archive", "run_archive"),
 }
 
 
@@ -127,7 +128,22 @@ def command_parser() -> argparse.ArgumentParser:
         "--checkpoint", type=path_argument, help="of seg_student, for inference (default: one trained for some seconds)"
     )
     speed.add_argument("--slices", type=path_argument, metavar="FOLDER", help="for inference (default: phantoms)")
-    for command in (demo, report, serve, export, pack, label, speed):
+    archive = commands.add_parser(
+        "archive", help="segment or classify a large archive by several processes or a cluster"
+    )
+    archive.add_argument("bundle", type=path_argument, help="name of a bundle, such as seg_student, or its folder")
+    archive.add_argument("checkpoint", type=path_argument, help="weights of its network")
+    archive.add_argument("input", type=path_argument, help="folder of slices and volumes")
+    archive.add_argument("output_dir", type=path_argument, help="new folder, or that of a run to continue")
+    archive.add_argument("--shard_size", type=int, default=1000, metavar="N", help="images in a shard (default: 1000)")
+    archive.add_argument("--workers", type=int, default=2, metavar="N", help="jobs at a time (default: 2)")
+    archive.add_argument("--cluster", choices=("local", "slurm"), default="local", help="where they run")
+    archive.add_argument(
+        "--slurm", nargs="+", default=(), metavar="NAME=VALUE", help="options of sbatch, such as partition=gpu time=240"
+    )
+    archive.add_argument("--config", type=path_argument, help="JSON with other settings, laid over inference.json")
+    archive.add_argument("--device", help="cpu, cuda … (default: a GPU if there is one)")
+    for command in (demo, report, serve, export, pack, label, speed, archive):
         command.add_argument(
             "--bundles", type=path_argument, metavar="FOLDER", help="default: bundles/ of this checkout"
         )

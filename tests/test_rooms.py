@@ -23,7 +23,7 @@ FLOORS = [
     ["inference", "evaluation"],
     ["bundle"],
     ["pages"],
-    ["report", "serve", "label", "export", "demo", "taps"],
+    ["report", "serve", "label", "export", "demo", "taps", "archive"],
     ["benchmark"],
     ["__main__"],
 ]

@@ -1,0 +1,144 @@
+"""``python -m monai_kd archive``: inference on more images than one process can do, by several at a time."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_prep.lock import only_writer
+
+from ..bundle import find_bundle
+from ..extras import require_extra
+from ..inference.file_report import UNSUPPORTED
+from ..io.checksum import file_sha256
+from ..io.table import read_table, write_table
+from .plan import Plan, make_plan
+from .shard import is_done, run_shards, table_of
+
+__all__ = ["run_archive"]
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS = 3
+A_YEAR = 365 * 24 * 60  # minutes: submitit ends local jobs after two otherwise
+PATHS = ("mask", "overlay", "dicom_seg", "gradcam")  # columns that name files
+
+
+def run_archive(
+    bundle: str | Path,
+    checkpoint: Path,
+    input: Path,
+    output_dir: Path,
+    shard_size: int = 1000,
+    workers: int = 2,
+    cluster: str = "local",
+    slurm: Sequence[str] = (),
+    config: Path | None = None,
+    device: str | None = None,
+    bundles: Path | None = None,
+) -> int:
+    """Segment or classify all images of a folder in shards, by jobs of submitit, and write one table.
+
+    A shard is done when its table has all its images; what a killed job left undone is given to a new one, up to three
+    times. The same command continues a run that was ended. One such command at a time works in an output folder.
+
+    Args:
+        bundle: name of the bundle, see `find_bundle`, or its folder.
+        checkpoint, input: as for its inference.json.
+        output_dir: for ``plan.jsonl``, ``shards/<number>/`` with the outputs, ``jobs/`` with the logs, and the table.
+        shard_size: images in a shard.
+        workers: number of jobs at a time.
+        cluster: ``"local"``: processes of this computer; ``"slurm"``: a job array.
+        slurm: ``name=value`` of options of ``sbatch``.
+        config: a file that is laid over inference.json, with other settings.
+        device: of the network.
+        bundles: folder of the bundles.
+
+    Returns:
+        The exit code: 0; 1 when some shards could not be done; 2 after an error on stderr.
+    """
+    output_dir = Path(output_dir).expanduser().resolve()
+    try:
+        require_extra("cluster", ["submitit"], "archive")
+        if workers < 1:
+            raise ValueError(f"workers must be 1 or more, got {workers}.")
+        folder = Path(bundle) if (Path(bundle) / "configs").is_dir() else find_bundle(str(bundle), bundles)
+        configs = [str(folder.resolve() / "configs" / "inference.json"), *([str(config.resolve())] if config else [])]
+        settings = {"configs": configs, "checkpoint": str(Path(checkpoint).resolve()), "device": device}
+        settings["checkpoint_sha256"] = file_sha256(Path(checkpoint))
+        with only_writer(output_dir, "output_dir"):
+            plan = make_plan(Path(input).expanduser(), output_dir, settings, shard_size)
+            left = _run(plan, _executor(output_dir, cluster, workers, slurm), workers)
+            if left:
+                numbers = ", ".join(map(str, left[:10]))
+                print(
+                    f"error: {len(left)} of {plan.shards} shards are not done ({numbers}); the logs are in "
+                    f"{output_dir / 'jobs'}. The same command tries again.",
+                    file=sys.stderr,
+                )
+                return 1
+            _write_table(plan)
+    except (OSError, ValueError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _executor(output_dir: Path, cluster: str, workers: int, slurm: Sequence[str]) -> Any:
+    import submitit
+
+    executor = submitit.AutoExecutor(output_dir / "jobs", cluster=cluster)
+    if wrong := [option for option in slurm if "=" not in option]:
+        raise ValueError(f"slurm: {', '.join(wrong)} is no NAME=VALUE, such as partition=gpu.")
+    options = dict(option.split("=", 1) for option in slurm)
+    executor.update_parameters(name="monai_kd_archive")
+    if cluster == "local":
+        executor.update_parameters(timeout_min=A_YEAR)
+    else:
+        executor.update_parameters(slurm_array_parallelism=workers, **{f"slurm_{k}": v for k, v in options.items()})
+    return executor
+
+
+def _run(plan: Plan, executor: Any, workers: int) -> list[int]:
+    """Run what is not done; the shards that are not done afterwards."""
+    left = [number for number in range(plan.shards) if not is_done(plan, number)]
+    for attempt in range(ATTEMPTS):
+        if not left:
+            break
+        logger.info("%d of %d shards are left, attempt %d", len(left), plan.shards, attempt + 1)
+        parts = [left[first::workers] for first in range(min(workers, len(left)))]
+        jobs = executor.map_array(run_shards, [str(plan.output_dir)] * len(parts), parts)
+        # Only when all have ended is what they left given to others: no shard is in two hands.
+        for job in jobs:
+            job.wait()
+        for job in jobs:
+            if (error := job.exception()) is not None:
+                logger.warning("job %s ended early: %s", job.job_id, str(error).partition("\n")[0])
+        left = [number for number in left if not is_done(plan, number)]
+    return left
+
+
+def _write_table(plan: Plan) -> None:
+    """The rows of all shards, in the order of the files, and those of skipped files."""
+    first = table_of(plan, 0)
+    assert first is not None, "every shard is done"
+    columns = list(read_table(first)[0])
+    count = {"ok": 0, "failed": 0, "skipped": len(plan.skipped)}
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for number in range(plan.shards):
+            table = table_of(plan, number)
+            assert table is not None, "every shard is done"
+            within = plan.folder(number).relative_to(plan.output_dir).as_posix()
+            for row in read_table(table):
+                count[row["status"]] += 1
+                yield {**row, **{name: f"{within}/{row[name]}" for name in PATHS if row.get(name)}}
+        for file in plan.skipped:
+            yield {"file": file, "status": "skipped", "reason": UNSUPPORTED}
+
+    write_table(rows(), columns, plan.output_dir / first.name)
+    counted = ", ".join(f"{number} {status}" for status, number in count.items())
+    print(f"{counted}: {plan.output_dir / first.name}")

@@ -1,0 +1,101 @@
+"""Which shard of an archive each image belongs to, written down once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..inference import InputFiles
+from ..inference.inputs import InputImage
+from ..io.atomic import atomic_write
+
+__all__ = ["PLAN", "Plan", "make_plan", "read_plan"]
+
+PLAN = "plan.jsonl"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The images of an archive, in shards.
+
+    Attributes:
+        output_dir: with the plan, a folder for each shard, and the table at the end.
+        settings: what the network is run with; the same in every run that continues this one.
+        shard_size: images in a shard; the last one may have fewer.
+        images: all images in the order of their labels, as `InputFiles` finds them.
+        skipped: files of no supported kind.
+    """
+
+    output_dir: Path
+    settings: dict[str, Any]
+    shard_size: int
+    images: list[InputImage]
+    skipped: list[str]
+
+    @cached_property
+    def shards(self) -> int:
+        """Number of shards."""
+        return -(-len(self.images) // self.shard_size)
+
+    def of_shard(self, number: int) -> list[InputImage]:
+        """The images of a shard, from 0."""
+        return self.images[number * self.shard_size : (number + 1) * self.shard_size]
+
+    def folder(self, number: int) -> Path:
+        """Where the outputs of a shard go."""
+        return self.output_dir / "shards" / f"{number:06d}"
+
+
+def make_plan(source: Path, output_dir: Path, settings: Mapping[str, Any], shard_size: int) -> Plan:
+    """Read the plan in the output folder, or list the images of a file or folder and write it.
+
+    Args:
+        source: as for inference.
+        output_dir: of the plan.
+        settings: see `Plan`; values of JSON.
+        shard_size: 1 or more.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+        ValueError: ``shard_size`` is less than 1, nothing can be segmented there, or the plan in the folder was made
+            with other settings, or for other images.
+    """
+    if shard_size < 1:
+        raise ValueError(f"shard_size must be 1 or more, got {shard_size}.")
+    told = {**settings, "input": str(source.resolve())}
+    if (output_dir / PLAN).is_file():
+        plan = read_plan(output_dir)
+        other = [name for name in told | plan.settings if told.get(name) != plan.settings.get(name)]
+        other += ["shard_size"] if plan.shard_size != shard_size else []
+        if other:
+            raise ValueError(
+                f"{output_dir} holds an archive that was begun with another {', '.join(other)}: give the values of "
+                "then, or another folder."
+            )
+        return plan
+    inputs = InputFiles(source, output_dir)
+    plan = Plan(output_dir, told, shard_size, inputs.images, inputs.skipped)
+    with atomic_write(output_dir / PLAN) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        head = {"settings": told, "shard_size": shard_size, "skipped": plan.skipped}
+        for line in (head, *([image.label, image.name, [str(path) for path in image.paths]] for image in plan.images)):
+            file.write(json.dumps(line) + "\n")
+    return plan
+
+
+def read_plan(output_dir: Path) -> Plan:
+    """The plan that `make_plan` wrote.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    path = output_dir / PLAN
+    try:
+        head, *lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        images = [InputImage(tuple(map(Path, paths)), label, name) for label, name, paths in lines]
+        return Plan(output_dir, head["settings"], head["shard_size"], images, head["skipped"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it, and begin again in another folder.") from error

@@ -1,0 +1,24 @@
+"""A data set whose process is killed once, at a chosen file."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from monai_kd.inference import ReadableDataset
+
+
+class DyingDataset(ReadableDataset):
+    """`ReadableDataset` that kills its process when it reaches ``at``, unless the file ``mark`` exists."""
+
+    def __init__(self, data: Any, transform: Any, at: str, mark: str) -> None:
+        super().__init__(data, transform)
+        self.at, self.mark = at, Path(mark)
+
+    def _transform(self, index: int) -> Any:
+        if self.data[index]["file"] == self.at and not self.mark.exists():
+            self.mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super()._transform(index)

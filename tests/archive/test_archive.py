@@ -1,0 +1,114 @@
+"""Inference on an archive in shards: every image once, whatever happens to the workers."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.networks.nets import BasicUNet
+from PIL import Image
+
+from monai_kd.__main__ import main
+from monai_kd.archive import is_done, make_plan, read_plan
+from monai_kd.io.checkpoints import save_checkpoint
+from monai_kd.io.table import write_table
+
+FEATURES = [4, 4, 8, 8, 8, 4]
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("student")
+    torch.manual_seed(0)
+    network = BasicUNet(2, 3, 1, FEATURES, act=("relu", {"inplace": True}), norm="batch")
+    save_checkpoint(network.state_dict(), folder / "model.pt")
+    (folder / "settings.json").write_text(json.dumps({"features": FEATURES, "norm": "batch", "image_size": 32}))
+    return folder / "model.pt"
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("archive")
+    (folder / "sub").mkdir()
+    random = np.random.default_rng(0)
+    for number in range(10):
+        name = f"sub/{number}.png" if number % 2 else f"{number}.png"
+        Image.fromarray(random.integers(0, 255, (40, 30)).astype(np.uint8)).save(folder / name)
+    (folder / "4a.png").write_bytes(b"no image")
+    (folder / "notes.txt").write_text("x")
+    return folder
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_plan(archive, tmp_path):
+    plan = make_plan(archive, tmp_path, {"checkpoint": "a"}, 4)
+    assert [len(plan.of_shard(number)) for number in range(plan.shards)] == [4, 4, 3]
+    assert plan.skipped == ["notes.txt"]
+    again = read_plan(tmp_path)
+    assert again == plan == make_plan(archive, tmp_path, {"checkpoint": "a"}, 4)
+    for settings, size, name in (({"checkpoint": "b"}, 4, "checkpoint"), ({"checkpoint": "a"}, 5, "shard_size")):
+        with pytest.raises(ValueError, match=f"begun with another {name}"):
+            make_plan(archive, tmp_path, settings, size)
+    with pytest.raises(ValueError, match="shard_size must be 1 or more"):
+        make_plan(archive, tmp_path / "other", {}, 0)
+    (tmp_path / "plan.jsonl").write_text('{"settings": ')
+    with pytest.raises(ValueError, match="is damaged"):
+        read_plan(tmp_path)
+
+
+@pytest.mark.parametrize(("files", "done"), [(None, False), (-1, False), (0, True), (1, False)])
+def test_a_shard_is_done_when_its_table_has_all_its_images(files, done, archive, tmp_path):
+    plan = make_plan(archive, tmp_path, {}, 4)
+    if files is not None:
+        labels = [image.label for image in plan.images[4 : 8 + files]]
+        write_table([{"file": label} for label in labels], ["file"], plan.folder(1) / "findings.csv")
+    assert is_done(plan, 1) == done
+
+
+def test_every_image_once_though_a_worker_is_killed(archive, student, tmp_path, monkeypatch, caplog, capsys):
+    pytest.importorskip("submitit")
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent}:{Path(__file__).parents[2]}")
+    dying = {"_target_": "dying.DyingDataset", "data": "@inputs", "transform": "@preprocessing"}
+    config = {"dataset": {**dying, "at": "8.png", "mark": str(tmp_path / "mark")}, "overlays": False}
+    (tmp_path / "more.json").write_text(json.dumps(config))
+    out = tmp_path / "out"
+    command = ["archive", "seg_student", student, archive, out, "--shard_size", 4, "--device", "cpu"]
+    command += ["--config", tmp_path / "more.json"]
+    assert main([str(each) for each in command]) == 0
+    assert (tmp_path / "mark").exists()
+    assert "ended early" in caplog.text
+    table = rows(out / "findings.csv")
+    assert sorted(row["file"] for row in table) == sorted(
+        [*(f"{n}.png" for n in range(0, 10, 2)), *(f"sub/{n}.png" for n in range(1, 10, 2)), "4a.png", "notes.txt"]
+    )
+    status = {row["file"]: row["status"] for row in table}
+    assert {file for file, each in status.items() if each != "ok"} == {"4a.png", "notes.txt"}
+    masks = [row["mask"] for row in table if row["status"] == "ok"]
+    assert all((out / mask).is_file() for mask in masks)
+    assert len(set(masks)) == len(list(out.rglob("*_mask.png"))) == 10
+    assert "10 ok, 1 failed, 1 skipped" in capsys.readouterr().out
+
+    # Once more, nothing is left to do; with another network, it is refused.
+    written = {mask: (out / mask).stat().st_mtime_ns for mask in masks}
+    jobs = len(list((out / "jobs").iterdir()))
+    assert main([str(each) for each in command]) == 0
+    assert {mask: (out / mask).stat().st_mtime_ns for mask in masks} == written
+    assert len(list((out / "jobs").iterdir())) == jobs
+    assert main([str(each) for each in command[:-2]]) == 2
+    assert "begun with another configs" in capsys.readouterr().err
+
+
+def test_submitit_is_named_where_it_is_absent(archive, student, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "submitit" else object())
+    assert main(["archive", "seg_student", str(student), str(archive), str(tmp_path / "out")]) == 2
+    assert "archive needs submitit: pip install 'monai_kd[cluster]'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
