@@ -25,7 +25,9 @@ class _Unmarked(CumulativeIterationMetric):
         super().__init__()
         self.first = 0 if include_background else 1
 
-    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+    def _compute_tensor(  # type: ignore[override]  # the label is needed
+        self, y_pred: torch.Tensor, y: torch.Tensor, **kwargs: Any
+    ) -> torch.Tensor:
         predicted, true = ((each[:, self.first :] != 0).flatten(1).any(1) for each in (y_pred, y))
         return torch.where(true, torch.nan, (~predicted).float())[:, None]
 
@@ -79,6 +81,7 @@ def validation_metrics(
     dice = metric()
     if not negative_probability and not any(map(is_negative, data)):
         return {"dice": dice}
-    specificity = Specificity(dice.metric_fn.include_background, from_engine([Keys.PRED, Keys.LABEL]))
+    include_background = dice.metric_fn.include_background  # type: ignore[attr-defined]  # a DiceMetric
+    specificity = Specificity(include_background, from_engine([Keys.PRED, Keys.LABEL]))
     combined = MetricsLambda(dice_and_specificity, dice, specificity)
     return {"dice_and_specificity": combined, "dice": dice, "specificity": specificity}

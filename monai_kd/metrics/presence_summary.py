@@ -11,7 +11,6 @@ from monai.metrics import compute_froc_curve_data, compute_froc_score, compute_r
 
 from .bootstrap import bootstrap_interval, drawn_patients
 from .marks import SliceMarks
-from .patients import grouped
 from .tables import text_table
 
 __all__ = ["FROC_RATES", "froc_curve", "presence_table", "summarise_presence"]
@@ -51,11 +50,10 @@ def summarise_presence(
     if present.all():
         return None
     marked = np.array([row["predicted_area_mm2"] > 0 for row in rows])
-    patients = {
-        str(name): np.array([index for index, _ in members])
-        for name, members in grouped(_numbered(rows), lambda pair: str(pair[1]["group"])).items()
-    }
-    members = list(patients.values())
+    patients: dict[str, list[int]] = {}
+    for index, row in enumerate(rows):
+        patients.setdefault(str(row["group"]), []).append(index)
+    members = [np.array(own) for own in patients.values()]
 
     def mean(values: np.ndarray, chosen: np.ndarray) -> dict[str, Any]:
         totals = [float(values[own][chosen[own]].sum()) for own in members if chosen[own].any()]
@@ -87,10 +85,6 @@ def summarise_presence(
         },
         "froc": _froc(marks, members, resamples, seed),
     }
-
-
-def _numbered(rows: Sequence[Row]) -> list[Any]:
-    return list(enumerate(rows))
 
 
 def _share(totals: list[float], weights: list[int], resamples: int, seed: int) -> dict[str, Any]:
@@ -137,8 +131,8 @@ def _auc(
         pairs = (times @ positives) * (times @ negatives)
         return np.divide(((times @ wins) * times).sum(1), pairs, out=np.full(len(times), np.nan), where=pairs > 0)
 
-    area: Any = compute_roc_auc(torch.as_tensor(scores), torch.as_tensor(present).int())
-    return _value(float(area), _interval(len(members), resamples, seed, statistic), len(scores))
+    area = compute_roc_auc(torch.as_tensor(scores), torch.as_tensor(present).int())
+    return _value(float(np.asarray(area)), _interval(len(members), resamples, seed, statistic), len(scores))
 
 
 def froc_curve(marks: Sequence[SliceMarks]) -> tuple[np.ndarray, np.ndarray]:
