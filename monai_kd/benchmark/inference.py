@@ -49,7 +49,7 @@ def rows(options: Options) -> Iterator[Row]:
 
 
 def _folder_row(bundle: Path, checkpoint: Path, slices: Path, out: Path, amp: bool, repeat: int) -> Row:
-    values = {"input": str(slices), "output_dir": str(out), "checkpoint": str(checkpoint), "amp": amp}
+    values: dict[str, Any] = {"input": str(slices), "output_dir": str(out), "checkpoint": str(checkpoint), "amp": amp}
     values |= {"logging_file": False, "device": "cpu"}
     workflow = create_workflow(config_file=str(bundle / "configs" / "inference.json"), workflow_type="infer", **values)
     workflow.initialize()
@@ -98,7 +98,8 @@ def _untrained(folder: Path, bundle: Path, slices: Path, tiny: bool) -> Path:
     save()
     image = torch.as_tensor(network_inputs(BundlePredictor(bundle, checkpoint, device="cpu"), slices, 1)[0])
     with torch.no_grad():
-        network.final_conv.bias -= network(image).quantile(1 - FOREGROUND)
+        final: Any = network.final_conv
+        final.bias -= network(image).quantile(1 - FOREGROUND)
     save()
     return checkpoint
 

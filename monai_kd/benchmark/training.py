@@ -82,7 +82,7 @@ class _Setting:
         self.device, self.folder = device, folder
         self.size, self.batch = (32, 2) if tiny else (128, 8)
         student, teacher = ([4] * 6, [4] * 6) if tiny else ((32, 64, 128, 256, 512, 32), (64, 128, 256, 512, 1024, 64))
-        vit = {"vit_name": "vit_tiny_patch16_224", "vit_image_size": 32} if tiny else {}
+        vit: dict[str, Any] = {"vit_name": "vit_tiny_patch16_224", "vit_image_size": 32} if tiny else {}
         self.student = BasicUNet(2, 3, 1, student, act=("relu", {"inplace": True}), norm="batch")
         self.teacher = HybridUNet(features=teacher, **vit)
         self.taps = {level: level for level in LEVELS}, {level: f"unet.{level}" for level in LEVELS}
@@ -104,7 +104,7 @@ class _Setting:
 def _ours(setting: _Setting, teacher: bool = True, store: TeacherStore | None = None) -> Callable[[], object]:
     student, loss = copy.deepcopy(setting.student), setting.loss(teacher)
     network = Distiller(student, setting.teacher, *setting.taps, store) if teacher else Distiller(student)
-    network.to(setting.device, memory_format=torch.channels_last)
+    network.to(setting.device).to(memory_format=torch.channels_last)
     image = setting.image.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW([*student.parameters(), *loss.parameters()], fused=True)
 
@@ -199,7 +199,7 @@ def _torchdistill(setting: _Setting, by_hand: bool) -> Callable[[], object]:
     student, teacher = _WithProjections(copy.deepcopy(setting.student), loss), copy.deepcopy(setting.teacher)
     image = setting.image
     if by_hand:
-        student, teacher = (each.to(memory_format=torch.channels_last) for each in (student, teacher))
+        student, teacher = student.to(memory_format=torch.channels_last), teacher.to(memory_format=torch.channels_last)
         image = image.to(memory_format=torch.channels_last)
     term = {"criterion": _Criterion(loss, setting.taps), "weight": 1.0}
     config = {

@@ -38,7 +38,8 @@ def track_settings(parser: ConfigParser) -> frozenset[str]:
     if not trackers:
         return frozenset()
     parser.parse(reset=True)
-    return frozenset(DEFAULT_MLFLOW_SETTINGS["configs"])
+    configs: Any = DEFAULT_MLFLOW_SETTINGS["configs"]
+    return frozenset(configs)
 
 
 def tracked(settings: Mapping[str, Any]) -> dict[str, str]:

@@ -15,7 +15,7 @@ __all__ = ["DefinedDice", "not_worse"]
 class _DiceOfMasks(DiceMetric):
     """MONAI's ``DiceMetric`` of masks, without its question to the device about each mask: ``if y.sum() > 0``."""
 
-    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         if y_pred.shape != y.shape:
             return super()._compute_tensor(y_pred, y)
         first = 0 if self.include_background or y_pred.shape[1] == 1 else 1
