@@ -16,7 +16,7 @@ class _DiceOfMasks(DiceMetric):
     """MONAI's ``DiceMetric`` of masks, without its question to the device about each mask: ``if y.sum() > 0``."""
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
-        if y_pred.shape != y.shape:
+        if self.num_classes is not None or y_pred.shape != y.shape:
             return super()._compute_tensor(y_pred, y)
         first = 0 if self.include_background or y_pred.shape[1] == 1 else 1
         found, mask = (each[:, first:].bool().flatten(2) for each in (y_pred, y))
@@ -33,11 +33,18 @@ class DefinedDice(IgniteMetricHandler):
 
     Args:
         include_background: whether the first of several channels counts.
-        output_transform: see ``IgniteMetricHandler``; masks are 0 or 1, a channel for each class.
+        num_classes: of maps of class indices, with one channel; ``None`` for masks of 0 and 1, a channel for each class.
+        output_transform: see ``IgniteMetricHandler``.
     """
 
-    def __init__(self, include_background: bool = True, output_transform: Callable = lambda output: output) -> None:
-        super().__init__(metric_fn=_DiceOfMasks(include_background), output_transform=output_transform)
+    def __init__(
+        self,
+        include_background: bool = True,
+        num_classes: int | None = None,
+        output_transform: Callable = lambda output: output,
+    ) -> None:
+        dice = _DiceOfMasks(include_background, num_classes=num_classes)
+        super().__init__(metric_fn=dice, output_transform=output_transform)
 
     def compute(self) -> Any:
         mean = super().compute()

@@ -155,11 +155,12 @@ def test_a_file_of_version_0_1_that_lacks_what_made_its_network(bundle, lacking,
 def test_settings_of_now_are_given_back(bundle, tmp_path, caplog):
     more = {
         **{"mean": [0.5], "std": [0.2], "in_channels": 1, "fold": 2, "leave_out": [1], "dataset_dir": "/data"},
-        **{"taps": {"d1": "upcat_1"}, "teacher": {"checkpoint": "t.pt"}, "anything": [1]},
+        **{"taps": {"d1": "upcat_1"}, "teacher": {"checkpoint": "/runs/t.pt"}, "anything": [1]},
     }
     checkpoint = untrained(bundle, tmp_path, **more)
     found = trained_settings(checkpoint)
-    assert found.items() >= described(bundle, **more).items()
+    expected = described(bundle, **more)
+    assert {name: found[name] for name in expected} == expected
     assert caplog.text == ""
     state = torch.load(checkpoint, weights_only=True)
     assert trained_network(found).state_dict().keys() == state.keys()

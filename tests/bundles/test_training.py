@@ -255,7 +255,7 @@ def test_command_from_another_folder_finds_its_bundle_and_says_the_error_last(tm
     assert run.stderr.strip().splitlines()[-1].startswith("ValueError: unknown override: --epoch")
 
 
-def test_weights_that_cannot_be_downloaded_end_in_the_two_ways_out(disc_dataset, tmp_path):
+def test_weights_that_cannot_be_downloaded_end_with_the_ways_out(disc_dataset, tmp_path):
     run = subprocess.run(
         [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", config("seg_teacher", "train")[0]]
         + [f"--{name}={value}" for name, value in {**TINY_TEACHER, "pretrained": True}.items()]
@@ -267,7 +267,8 @@ def test_weights_that_cannot_be_downloaded_end_in_the_two_ways_out(disc_dataset,
     assert run.returncode != 0
     last = run.stderr.strip().splitlines()[-1]
     assert last.startswith("RuntimeError: the pretrained weights of 'vit_tiny_patch16_224' could not be downloaded")
-    assert "Two ways" in last
+    assert "give the path of a local weights file" in last
+    assert "start from random weights" in last
 
 
 @pytest.mark.parametrize("own", [RuntimeError("our sentence"), ValueError("our sentence")])
