@@ -33,7 +33,7 @@ class DefinedDice(IgniteMetricHandler):
 
     Args:
         include_background: whether the first of several channels counts.
-        num_classes: of maps of class indices, with one channel; ``None`` for masks of 0 and 1, a channel for each class.
+        num_classes: of maps of class indices, with one channel; ``None`` for masks of 0 and 1, a channel a class.
         output_transform: see ``IgniteMetricHandler``.
     """
 
