@@ -455,6 +455,7 @@ class Stub:
     """Marks the brightest pixels, and gives every slice the same class."""
 
     mask_names = ("tumour",)
+    bundle = Path("seg_student")
 
     def __init__(self, classes: int = 0) -> None:
         self.classes = classes
@@ -521,10 +522,12 @@ def test_exported_program(suffix, blob, mend, tmp_path, monkeypatch, capsys):
     predict = importlib.util.module_from_spec(description)
     description.loader.exec_module(predict)
     values = {"task": "segmentation", "upright": True, "image_size": 16, "mean": [0] * 3, "std": [1] * 3}
-    (tmp_path / "settings.json").write_text(json.dumps({**values, "threshold": 0.5}))
-    session = SimpleNamespace(run=lambda _outputs, inputs: [inputs["image"][:, :1]])
+    values |= {"precision": "float32", "activation": "sigmoid", "threshold": 0.5}
+    values |= {"labels": {"0": "background", "1": "tumour"}}
+    values |= {"presence_score": "top_k_mean", "presence_threshold": None, "smallest_extent_mm": 3}
+    (tmp_path / "settings.json").write_text(json.dumps(values))
     monkeypatch.setattr(predict, "HERE", tmp_path)
-    monkeypatch.setattr(predict.onnxruntime, "InferenceSession", lambda *_args, **_kwargs: session)
+    monkeypatch.setattr(predict, "open_network", lambda *_args: lambda image: image[:, :1])
     path = tmp_path / f"slice{suffix}"
     monkeypatch.setattr(sys, "argv", ["predict.py", str(path), "--output_dir", str(tmp_path / "out")])
 

@@ -146,9 +146,8 @@ def test_data_and_weights_travel(disc_dataset, tmp_path):
         for folder, entry in ((disc_dataset, one), (data, other)):
             prepare = slice_preprocessing(48, label=True, single_slices=True, mask_value=masks[folder])
             seen.append(prepare({"image": str(folder / entry["image"]), "label": str(folder / entry["label"])}))
-        difference = np.abs(np.asarray(seen[0]["image"]) - np.asarray(seen[1]["image"]))
         # The slice was resized after it was scaled, and is scaled again.
-        assert np.median(difference) < 0.1
+        assert np.corrcoef(*(np.asarray(each["image"]).ravel() for each in seen))[0, 1] > 0.99
         assert np.array_equal(np.asarray(seen[0]["label"]), np.asarray(seen[1]["label"]))
 
 

@@ -105,9 +105,11 @@ def table(first: list[Path], second: list[Path], evaluation: str, resamples: int
             if name not in METRICS or (part != "all" and name != metric):
                 continue
             low, high = entry["interval_95"] or (float("nan"), float("nan"))
+            # Of one patient there is none.
+            p_value = "–" if entry["p_value"] is None else f"{entry['p_value']:.4f}"
             lines.append(
                 f"| {part} | {name} | {entry['slices']} | {entry['first']:.3f} | {entry['second']:.3f} | "
-                f"{entry['difference']:+.3f} [{low:+.3f}, {high:+.3f}] | {entry['p_value']:.4f} |"
+                f"{entry['difference']:+.3f} [{low:+.3f}, {high:+.3f}] | {p_value} |"
             )
     return lines
 
