@@ -72,3 +72,9 @@ def test_data_prep_knows_nothing_of_monai_kd() -> None:
         text = path.read_text(encoding="utf-8")
         assert "monai_kd" not in text or path.name in ("convert.py",), path
         assert "import torch" not in text, path
+
+
+def test_no_two_test_modules_have_one_name() -> None:
+    """Without packages among the tests, pytest imports the first one for both, and ends with an error."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
