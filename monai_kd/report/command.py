@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from data_prep.disk import check_writable
 from data_prep.lock import only_writer
@@ -20,25 +21,13 @@ from .page import write_page, write_table
 __all__ = ["run_report"]
 
 
-def run_report(
-    input: Path,
-    output_dir: Path,
-    segmentation: Path | None = None,
-    classification: Path | None = None,
-    threshold: float | None = None,
-    temperature: str | None = None,
-    device: str | None = None,
-    bundles: Path | None = None,
-    presence_threshold: float | None = None,
-    smallest_extent_mm: float | None = None,
-) -> int:
+def run_report(input: Path, output_dir: Path, **networks: Any) -> int:
     """Segment and classify slices with both students; write masks, ``report.csv`` and ``report.html``.
 
     Args:
         input: file or folder.
         output_dir: folder for all output files.
-        segmentation, classification, threshold, temperature, device, bundles, presence_threshold, smallest_extent_mm:
-            as for `load_students`.
+        networks: arguments of `load_students`.
 
     Returns:
         The exit code: 0; 1 if no file could be used; 2 if an argument is invalid or the folder can't be written to.
@@ -48,16 +37,7 @@ def run_report(
         inputs = InputFiles(input, output_dir)
         # Raises an error if there are no inputs, before the networks are loaded.
         count = len(inputs.images)
-        students = load_students(
-            segmentation,
-            classification,
-            threshold,
-            temperature,
-            device,
-            bundles,
-            presence_threshold,
-            smallest_extent_mm,
-        )
+        students = load_students(**networks)
         with only_writer(inputs.output_dir, "--output_dir"):
             return _report(inputs, count, students)
     except (OSError, ValueError) as error:

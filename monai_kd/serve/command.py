@@ -7,8 +7,7 @@ import socket
 import sys
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..bundle.students import Students, load_students
 from ..extras import require_extra
@@ -27,27 +26,14 @@ MOST_CONNECTIONS = 128  # of them, at most `ConnectionLimits.most_waiting` witho
 MOST_HEADERS = 2**14  # bytes, of all together
 
 
-def run_serve(
-    segmentation: Path | None = None,
-    classification: Path | None = None,
-    threshold: float | None = None,
-    temperature: str | None = None,
-    device: str | None = None,
-    bundles: Path | None = None,
-    presence_threshold: float | None = None,
-    smallest_extent_mm: float | None = None,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    max_upload_mb: float = 100,
-) -> int:
+def run_serve(host: str = "127.0.0.1", port: int = 8000, max_upload_mb: float = 100, **networks: Any) -> int:
     """Serve the page until interrupted.
 
     Args:
-        segmentation, classification, threshold, temperature, device, bundles: see `load_students`.
-        presence_threshold, smallest_extent_mm: see `load_students`.
         host: address or name to listen on; there is no encryption and no authentication.
         port: 0 for a free one.
         max_upload_mb: largest size of one upload, all of its files together; 1 MB = 2^20 bytes.
+        networks: arguments of `load_students`.
 
     Returns:
         the exit code: 0 after an interrupt; 2 when the server could not start, after printing the reason.
@@ -57,16 +43,7 @@ def run_serve(
         if not max_upload_mb > 0:
             raise ValueError(f"--max_upload_mb must be a positive number, got {max_upload_mb}.")
         with _listening(host, port) as listening:
-            students = load_students(
-                segmentation,
-                classification,
-                threshold,
-                temperature,
-                device,
-                bundles,
-                presence_threshold,
-                smallest_extent_mm,
-            )
+            students = load_students(**networks)
             _serve(students, listening, host, int(max_upload_mb * 2**20))
     except (OSError, ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -42,8 +42,9 @@ def test_runs(kind, folder, tmp_path):
 
 def test_report(folder, tmp_path, capsys):
     data = write_disc_slices(tmp_path / "data", 6)
-    checkpoints = [untrained(name, tmp_path / name) for name in ("seg_student", "cls_student")]
-    assert run_report(data / "images", folder, *checkpoints, device="cpu") == 2
+    students = {"segmentation": "seg_student", "classification": "cls_student"}
+    checkpoints = {what: untrained(name, tmp_path / name) for what, name in students.items()}
+    assert run_report(data / "images", folder, **checkpoints, device="cpu") == 2
     assert f"{folder} can't be written to: Not a directory" in capsys.readouterr().err
 
 
