@@ -1,10 +1,8 @@
 from .checked import CheckedDataset, UnusableItems
 from .classes import class_weights, last_is_alone, load_classes
 from .datalist import (
-    NO_TUMOUR,
     class_name,
     class_names,
-    is_negative,
     load_fold,
     mask_value,
     placed,
@@ -14,6 +12,7 @@ from .datalist import (
 from .foreground import best_epoch_by
 from .foreign_lists import datalist_path
 from .leaks import find_leaks
+from .negatives import NO_TUMOUR, is_negative
 from .slices import SliceDataset
 from .spacing import has_geometry, in_plane_spacing
 from .volume_list import load_volumes, modalities, region_values

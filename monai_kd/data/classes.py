@@ -9,8 +9,9 @@ from pathlib import Path
 
 import torch
 
-from .datalist import NO_TUMOUR, class_names, is_negative, load_fold, read_datalist
+from .datalist import class_names, load_fold, read_datalist
 from .foreign_lists import UNCLASSED, datalist_path
+from .negatives import NO_TUMOUR, is_negative
 
 __all__ = ["class_weights", "last_is_alone", "load_classes"]
 

@@ -17,11 +17,11 @@ from ..io.checksum import file_sha256
 from ..io.folders import same_folder
 from .foreign_lists import completed, datalist_path
 from .leaks import find_leaks
+from .negatives import is_negative, with_negatives
 
 __all__ = [
     "class_name",
     "class_names",
-    "is_negative",
     "load_fold",
     "mask_value",
     "placed",
@@ -32,7 +32,6 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 ENTRY = ("image", "class", "patient", "group", "fold", "source")
-NO_TUMOUR = "no tumour"
 
 
 def read_datalist(dataset_dir: str | Path, allow_outside: bool = False) -> dict:
@@ -86,16 +85,6 @@ def read_datalist(dataset_dir: str | Path, allow_outside: bool = False) -> dict:
     return datalist
 
 
-def is_negative(entry: Any) -> bool:
-    """Whether an entry of a data list is marked as a slice without a tumour: ``"tumour": false``.
-
-    Example:
-        >>> is_negative({"tumour": False}), is_negative({"image": "a.png"})
-        (True, False)
-    """
-    return isinstance(entry, dict) and entry.get("tumour") is False
-
-
 def _check_inside(folder: Path, entries: Sequence[dict], keys: Sequence[str]) -> None:
     real = os.path.realpath(folder)
     for number, entry in enumerate(entries):
@@ -113,26 +102,6 @@ def _check_inside(folder: Path, entries: Sequence[dict], keys: Sequence[str]) ->
                             f"folder, {target}; set allow_outside to True if you trust this data list."
                         )
                     )
-
-
-def _completed(entries: Sequence[dict], datalist: dict, path: Path) -> list[dict]:
-    """The entries, in which slices without a tumour have all keys, since the items of a batch must have the same."""
-    for entry in entries:
-        if not is_negative(entry) and entry.get("label") is not None and entry["label"] == entry["image"]:
-            raise ValueError(
-                f"{path}: the entry {entry} has its image as its label. Name the file of its mask, or mark a slice "
-                'without a tumour by "tumour": false, without a label.'
-            )
-    if not any("tumour" in entry for entry in datalist["training"]):
-        return list(entries)
-    names = list((datalist.get("labels") or {}).values())
-    number = names.index(NO_TUMOUR) if NO_TUMOUR in names else len(names)
-    return [
-        {"class": number, **entry, "label": entry.get("label") or entry["image"]}
-        if is_negative(entry)
-        else {"tumour": True, **entry}
-        for entry in entries
-    ]
 
 
 def placed(folder: str | Path, image: str | Sequence[str]) -> str | list[str]:
@@ -260,7 +229,7 @@ def load_fold(
     if not chosen:
         raise ValueError(f"no {part} slices: {folder} has the folds {folds}, and fold {fold} validates.")
     if not channel_files:
-        chosen = _completed(chosen, datalist, folder / "datalist.json")
+        chosen = with_negatives(chosen, datalist, datalist_path(folder))
     for entry in chosen:
         if lacking := [key for key in keys if not _names_files(entry.get(key), channel_files and key == "image")]:
             also = ", or a list with one for each channel" if channel_files and lacking[0] == "image" else ""

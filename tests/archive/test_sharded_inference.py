@@ -8,26 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from monai.networks.nets import BasicUNet
 from PIL import Image
+from students import segmentation_student
 
 from monai_kd.__main__ import main
 from monai_kd.archive import is_done, make_plan, read_plan
-from monai_kd.io.checkpoints import save_checkpoint
 from monai_kd.io.table import write_table
-
-FEATURES = [4, 4, 8, 8, 8, 4]
 
 
 @pytest.fixture(scope="module")
 def student(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("student")
-    torch.manual_seed(0)
-    network = BasicUNet(2, 3, 1, FEATURES, act=("relu", {"inplace": True}), norm="batch")
-    save_checkpoint(network.state_dict(), folder / "model.pt")
-    (folder / "settings.json").write_text(json.dumps({"features": FEATURES, "norm": "batch", "image_size": 32}))
-    return folder / "model.pt"
+    return segmentation_student(tmp_path_factory.mktemp("student"))
 
 
 @pytest.fixture(scope="module")
