@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import MutableSequence, Sequence
 from typing import Any
 
 from .dicom_pixels import quietly
+from .dicom_values import header_number
 
 __all__ = ["kind_doubts", "other_kind"]
 
@@ -68,9 +68,9 @@ def other_kind(data: Any) -> str:
     named = next((name for name, words in OTHERS.items() if words.search(described)), "")
     if named and not T1.search(described):
         return f"the header names {named}"
-    if _number(data, "DiffusionBValue") > 0:
+    if header_number(data, "DiffusionBValue") > 0:
         return "the header names a diffusion sequence"
-    if not T1.search(described) and _number(data, "EchoTime") > LONGEST_ECHO:
+    if not T1.search(described) and header_number(data, "EchoTime") > LONGEST_ECHO:
         return f"the header gives an echo time above {LONGEST_ECHO:g} ms, which no T1-weighted sequence has"
     return ""
 
@@ -99,13 +99,3 @@ def _text(data: Any, name: str) -> str:
         return " ".join(map(str, value if several else ["" if value is None else value])).upper()
     except Exception:  # Damaged values raise half a dozen types, and must not be quoted.
         return ""
-
-
-def _number(data: Any, name: str) -> float:
-    """0 where there is none, or it is damaged."""
-    try:
-        with quietly():
-            value = float(data.get(name) or 0)
-    except Exception:
-        return 0.0
-    return value if math.isfinite(value) else 0.0

@@ -15,8 +15,9 @@ from data_prep.limits import MAX_PIXELS, TooLarge
 from data_prep.regular import check_regular
 from data_prep.values import fault_of
 
-from .dicom import dicom_slices, read_slices, uneven_positions, unplaced
+from .dicom import dicom_slices, read_slices
 from .dicom_frames import file_and_volume
+from .dicom_geometry import uneven_positions, unplaced
 from .dicom_kind import kind_doubts, other_kind
 from .kinds import kind_of
 from .nifti import header_bytes, read_nifti
