@@ -7,7 +7,6 @@ from .deep_supervision import DeepSupervision as DeepSupervision
 from .dice_ce import DiceCE as DiceCE
 from .distillation import DistillationLoss as DistillationLoss
 from .distillation import LossReport as LossReport
-from .distillation import WithTeacher as WithTeacher
 from .edge import EdgeLoss as EdgeLoss
 from .edge_body import BodyKL as BodyKL
 from .edge_body import EdgeKL as EdgeKL
@@ -17,3 +16,4 @@ from .logit import LogitKL as LogitKL
 from .logit import LogitMSE as LogitMSE
 from .mask_bce import MaskBCE as MaskBCE
 from .projection import Projections as Projections
+from .with_teacher import WithTeacher as WithTeacher

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import cast
 
 import torch
 from torch import nn
@@ -15,10 +14,9 @@ from torch import nn
 from .pairs import ComparedFeatures
 from .probability import full_precision
 from .projection import Projections
+from .with_teacher import SUPERVISED
 
-__all__ = ["DistillationLoss", "LossReport", "WithTeacher"]
-
-_SUPERVISED = ("student", "label")
+__all__ = ["DistillationLoss", "LossReport"]
 
 
 @dataclass
@@ -34,30 +32,6 @@ class LossReport:
     total: torch.Tensor
     terms: dict[str, torch.Tensor] = field(default_factory=dict)
     weighted: dict[str, torch.Tensor] = field(default_factory=dict)
-
-
-class WithTeacher(nn.Module):
-    """A term that compares with one of several teachers.
-
-    Args:
-        term: a loss term of this package.
-        teacher: the name under which the `Distiller` holds that teacher.
-
-    Example:
-        >>> from monai_kd.losses import LogitKL
-        >>> WithTeacher(LogitKL(), "vit").inputs
-        ('student', 'teacher.vit')
-    """
-
-    def __init__(self, term: nn.Module, teacher: str) -> None:
-        super().__init__()
-        self.term = term
-        # The student's features have the teacher's name too, because each teacher has its own projection of them.
-        inputs = cast("tuple[str, ...]", term.inputs)
-        self.inputs = tuple(name if name in _SUPERVISED else f"{name}.{teacher}" for name in inputs)
-
-    def forward(self, *args: torch.Tensor) -> torch.Tensor:
-        return self.term(*args)
 
 
 class DistillationLoss(nn.Module):
@@ -271,7 +245,7 @@ def _in_full(value: object) -> object:
 
 
 def _inputs(term: nn.Module) -> tuple[str, ...]:
-    return getattr(term, "inputs", _SUPERVISED)
+    return getattr(term, "inputs", SUPERVISED)
 
 
 def _needs_features(terms: Iterable[nn.Module]) -> bool:
