@@ -10,7 +10,7 @@ from typing import Any
 
 from data_prep.lock import only_writer
 
-from ..bundle import find_bundle
+from ..bundle.folder import bundle_folder
 from ..extras import require_extra
 from ..inference.file_report import UNSUPPORTED
 from ..io.checksum import file_sha256
@@ -65,7 +65,7 @@ def run_archive(
         require_extra("cluster", ["submitit"], "archive")
         if workers < 1:
             raise ValueError(f"workers must be 1 or more, got {workers}.")
-        folder = Path(bundle) if (Path(bundle) / "configs").is_dir() else find_bundle(str(bundle), bundles)
+        folder = bundle_folder(bundle, bundles)
         configs = [str(folder.resolve() / "configs" / "inference.json"), *([str(config.resolve())] if config else [])]
         settings = {"configs": configs, "checkpoint": str(Path(checkpoint).resolve()), "device": device}
         settings["checkpoint_sha256"] = file_sha256(Path(checkpoint))

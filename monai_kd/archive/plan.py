@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,12 @@ def read_plan(output_dir: Path) -> Plan:
     Raises:
         ValueError: it is damaged.
     """
+    return _read(output_dir, (output_dir / PLAN).stat().st_mtime_ns)
+
+
+# Each shard of a job asks for it.
+@lru_cache(maxsize=1)
+def _read(output_dir: Path, _written: int) -> Plan:
     path = output_dir / PLAN
     try:
         head, *lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

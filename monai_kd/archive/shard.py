@@ -10,7 +10,7 @@ from typing import Any
 from monai.bundle import create_workflow
 
 from ..config import literal
-from ..inference import InputFiles
+from ..inference import Classifications, Findings, InputFiles
 from ..inference.inputs import InputImage
 from ..io.table import as_text, read_table
 from .plan import Plan, read_plan
@@ -19,7 +19,7 @@ __all__ = ["TABLES", "ShardFiles", "is_done", "run_shard", "run_shards", "table_
 
 logger = logging.getLogger(__name__)
 
-TABLES = ("findings.csv", "classes.csv")  # of a segmentation and of a classification
+TABLES = (Findings.table, Classifications.table)
 
 
 class ShardFiles(InputFiles):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
-__all__ = ["find_bundle"]
+__all__ = ["bundle_folder", "copy_bundle", "find_bundle"]
 
 
 def find_bundle(name: str, bundles: str | Path | None = None) -> Path:
@@ -25,3 +26,15 @@ def find_bundle(name: str, bundles: str | Path | None = None) -> Path:
             "the folder bundles/ of a checkout, --bundles FOLDER."
         )
     return bundle
+
+
+def bundle_folder(bundle: str | Path, bundles: str | Path | None = None) -> Path:
+    """The folder of a bundle that is given as such, or by its name, see `find_bundle`."""
+    return Path(bundle) if (Path(bundle) / "configs").is_dir() else find_bundle(str(bundle), bundles)
+
+
+def copy_bundle(bundle: Path, target: Path) -> None:
+    """Copy what belongs to a bundle: no weights, results or caches that lie in its folder."""
+    for part in ("configs", "docs"):
+        shutil.copytree(bundle / part, target / part, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    shutil.copyfile(bundle / "LICENSE", target / "LICENSE")

@@ -2,7 +2,6 @@ from ..networks.outputs import all_logits, main_logits
 from .class_batch import ClassBatch
 from .inferer import LogitsInferer, PlanarInferer
 from .label_path import LabelPath
-from .plain import plain_tensor
 from .precision import autocast, autocast_dtype
 from .trainer import DistillationTrainer
 
@@ -16,5 +15,4 @@ __all__ = [
     "autocast",
     "autocast_dtype",
     "main_logits",
-    "plain_tensor",
 ]

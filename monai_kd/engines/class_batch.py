@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from monai.transforms import MixUp
 
-from .plain import plain_tensor
+from ..io.plain import plain_tensor
 
 __all__ = ["ClassBatch"]
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from monai.inferers import Inferer
 
+from ..io.plain import plain_tensor
 from ..networks.outputs import main_logits
-from .plain import plain_tensor
 from .precision import autocast
 
 __all__ = ["LogitsInferer", "PlanarInferer", "mirrored"]

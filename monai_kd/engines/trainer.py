@@ -14,8 +14,8 @@ from monai.utils.enums import CommonKeys as Keys
 from torch import nn
 
 from ..distillation import Distiller
+from ..io.plain import plain_tensor
 from ..networks.outputs import student_outputs
-from .plain import plain_tensor
 from .precision import autocast, autocast_dtype
 
 __all__ = ["DistillationTrainer"]

@@ -16,8 +16,8 @@ from monai.utils.enums import CommonKeys as Keys
 from data_prep.text import printable
 
 from ..data import in_plane_spacing, is_negative, read_datalist
-from ..engines import plain_tensor
 from ..io import SliceReader
+from ..io.plain import plain_tensor
 from ..metrics import (
     class_columns,
     mask_patient_rows,

@@ -14,11 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..bundle import find_bundle
 from ..bundle.checkpoint import describe_checkpoint
+from ..bundle.folder import bundle_folder, copy_bundle
 from ..bundle.temperature import find_temperature, read_temperature
 from ..bundle.trained import trained_settings
 from ..inference import BundlePredictor
+from ..io import places
 from ..io.atomic import atomic_folder, atomic_write, check_new_folder, write_json
 from ..io.checksum import file_sha256
 from .zoo_metadata import measured, of_weights
@@ -29,7 +30,7 @@ LARGEST_FILE = 25 * 2**20  # of a file in the zoo's repository, by its CONTRIBUT
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 SAME_TIME = (1980, 1, 1, 0, 0, 0)  # of all members: equal contents give equal archives
 # Settings that are places of the computer of the training, and mean nothing elsewhere.
-PLACES = frozenset({"bundle_root", "dataset_dir", "output_dir", "init_checkpoint", "teacher_store", "checkpoint"})
+PLACES = frozenset({"bundle_root", "output_dir", *places.PLACES})
 
 
 def pack_bundle(
@@ -107,7 +108,7 @@ def run_pack(
         The exit code: 0, or 2 after an error on stderr.
     """
     try:
-        folder = Path(bundle) if (Path(bundle) / "configs").is_dir() else find_bundle(str(bundle), bundles)
+        folder = bundle_folder(bundle, bundles)
         archive = pack_bundle(folder, checkpoint, output_dir, name, evaluation, weights_url)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -127,10 +128,7 @@ def run_pack(
 def _fill(
     packed: Path, bundle: Path, checkpoint: Path, metadata: dict[str, Any], evaluation: str | Path | None
 ) -> None:
-    # Of a bundle, what belongs to it: no weights, results or caches that lie in its folder.
-    for part in ("configs", "docs"):
-        shutil.copytree(bundle / part, packed / part, ignore=shutil.ignore_patterns(".*", "__pycache__"))
-    shutil.copyfile(bundle / "LICENSE", packed / "LICENSE")
+    copy_bundle(bundle, packed)
     if not checkpoint.is_file():
         raise FileNotFoundError(f"there is no checkpoint {checkpoint}; train first, or give the right path.")
     settings = trained_settings(checkpoint, bundle)

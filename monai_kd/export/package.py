@@ -17,8 +17,8 @@ from monai.transforms import EnsureChannelFirstd, EnsureTyped, NormalizeIntensit
 
 from data_prep.text import printable
 
-from ..bundle import find_bundle
 from ..bundle.checkpoint import describe_checkpoint
+from ..bundle.folder import bundle_folder
 from ..bundle.released import checkpoint_or_own
 from ..extras import require_extra
 from ..inference import BundlePredictor
@@ -128,7 +128,7 @@ def run_export(
         The exit code: 0, or 2 after an error on stderr.
     """
     try:
-        folder = Path(bundle) if (Path(bundle) / "configs").is_dir() else find_bundle(str(bundle), bundles)
+        folder = bundle_folder(bundle, bundles)
         checkpoint = checkpoint_or_own(checkpoint, folder, "export BUNDLE CHECKPOINT FOLDER")
         difference = export_package(folder, checkpoint, output_dir, int8, max_dice_loss)
         print(printable(f"exported: {network_name(checkpoint)}"))

@@ -7,10 +7,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import torch
-from monai.data import MetaTensor
 from monai.inferers import Inferer
 from monai.utils.enums import CommonKeys as Keys
 
+from ..io.plain import plain_tensor
 from .dataset import SOURCE
 
 __all__ = ["FilesTogether", "KnownOutput", "read_ahead", "slices_together"]
@@ -70,7 +70,7 @@ class FilesTogether:
     def __iter__(self) -> Iterator[Item]:
         for items in read_ahead(slices_together(self.loader, self.most)):
             images = [item[Keys.IMAGE] for item in items if Keys.IMAGE in item]
-            outputs = self.predict(torch.cat([_plain(image) for image in images])) if len(images) > 1 else None
+            outputs = self.predict(torch.cat([plain_tensor(image) for image in images])) if len(images) > 1 else None
             known = iter([None] * len(images) if outputs is None else outputs.split(1))
             del images, outputs
             # Each is released before the next one is processed.
@@ -133,7 +133,3 @@ def _fits(item: Item, together: Sequence[Item]) -> bool:
         return True
     shapes = {each[Keys.IMAGE].shape for each in together if Keys.IMAGE in each}
     return _is_small(item) and (not shapes or shapes == {item[Keys.IMAGE].shape})
-
-
-def _plain(image: torch.Tensor) -> torch.Tensor:
-    return image.as_tensor() if isinstance(image, MetaTensor) else image

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from monai.data import Dataset, list_data_collate
+from monai.utils import ensure_tuple
 from monai.utils.enums import CommonKeys as Keys
 
 from ..io.unreadable import reason_of
 from .preparation import Preparation
-from .system_errors import system_reason
+from .system_errors import unread_reason
 
 __all__ = ["SOURCE", "ReadableDataset", "collate_file"]
 
@@ -45,11 +46,9 @@ class ReadableDataset(Dataset):
         except Exception as error:
             reason = reason_of(error)
             if reason is None:
-                paths = [item[Keys.IMAGE]] if isinstance(item[Keys.IMAGE], str) else item[Keys.IMAGE]
-                system = system_reason(error, paths)
-                if system is None:
+                reason = unread_reason(error, ensure_tuple(item[Keys.IMAGE]))
+                if reason is None:
                     raise
-                reason = f"it can't be read: {system}"
             return {"file": item["file"], "reason": reason}
 
 

@@ -17,8 +17,7 @@ from .. import __version__
 from ..extras import require_extra
 from ..io.atomic import atomic_write
 from ..io.dicom import quietly
-from ..plots import class_colours
-from .overlay import OUTLINE
+from .overlay import outline_colours
 
 __all__ = ["NoSegmentation", "require_highdicom", "write_dicom_seg"]
 
@@ -198,7 +197,7 @@ def _segmentation(frames: np.ndarray, slices: Sequence[Any], algorithm: str, mas
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
-    colours = [OUTLINE] if len(mask_names) == 1 else class_colours(len(mask_names))
+    colours = outline_colours(len(mask_names))
     described = [
         hd.seg.SegmentDescription(
             segment_number=number,

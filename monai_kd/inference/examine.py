@@ -22,9 +22,9 @@ from .dataset import SOURCE
 from .file_report import UNSUPPORTED
 from .inputs import InputImage
 from .masks import mask_path, write_mask
-from .measures import finding_columns, masks_and_probabilities, telling_slice, told_absence, told_lesions, told_size
+from .measures import finding_columns, finding_of, telling_slice, told_absence, told_classes, told_lesions, told_size
 from .overlay import marks_of, overlay_picture
-from .system_errors import system_reason, unwritten_reason
+from .system_errors import unread_reason, unwritten_reason
 from .view import image_view
 
 __all__ = ["Examined", "columns", "examine"]
@@ -138,19 +138,18 @@ def _examined(
     try:
         source = read_source(image.paths, max_pixels=max_pixels)
     except OSError as error:
-        reason = system_reason(error, [str(path) for path in image.paths])
-        return _failed(image, error, reason and f"it can't be read: {reason}")
+        return _failed(image, error, unread_reason(error, [str(path) for path in image.paths]))
     item, pixels, meta = {"file": image.label, SOURCE: source}, source.pixels, source.meta()
     segmented = segment(pixels, meta)
-    (found,) = findings.rows_of(item, segmented)
+    finding = finding_of(segmented, findings.mask_names, source.warnings)
+    found = findings.row_of(item, segmented, finding)
     slices = classes.rows_of(item, classify(pixels, meta))
     try:
         write_mask(segmented[Keys.PRED], mask_path(findings.inputs, image.label), findings.mask_names)
     except OSError as error:
         return _failed(image, error, unwritten_reason(error))
     mask_names = findings.mask_names
-    masks, probabilities = masks_and_probabilities(segmented, len(mask_names))
-    probability = probabilities.max(axis=0)
+    masks, probability = finding.masks, finding.probabilities.max(axis=0)
     with_tumour = np.flatnonzero(masks.reshape(*masks.shape[:3], -1).any(axis=(0, 1, 2)))
     telling = telling_slice(found, probability)
     chosen = {**slices[telling], "uncertain": "yes" if is_uncertain(slices[telling]["probability"]) else "no"}
@@ -161,8 +160,8 @@ def _examined(
         _embedded(overlay_picture(pixels, meta, shown, probability, mask_names=mask_names, marks=marks_of(source))),
         {name: chosen[f"p_{name}"] for name in classes.class_names},
         dict(sorted(votes.items(), key=lambda vote: -vote[1])),
-        {name: told_size(found, f"_{name}") for name in mask_names if found.get(f"tumour_{name}") == "yes"},
-        findings.lesions[image.label],
+        told_classes(found, mask_names),
+        finding.lesions,
         source.orientation_known,
         image_view(source, shown, mask_names, telling) if views else None,
     )

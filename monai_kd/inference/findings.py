@@ -19,31 +19,10 @@ from .dicom_seg import NoSegmentation, require_highdicom, write_dicom_seg
 from .file_report import FileReport, printable
 from .inputs import InputFiles, InputImage
 from .masks import mask_path
-from .measures import (
-    COLUMNS,
-    finding_columns,
-    finding_of,
-    masks_and_probabilities,
-    measure,
-    measure_classes,
-    telling_slice,
-    told_absence,
-    told_lesions,
-    told_size,
-)
+from .measures import Finding, finding_columns, finding_of, told_absence, told_classes, told_lesions, told_size
 from .overlay import draw_overlay, marks_of
 
-__all__ = [
-    "COLUMNS",
-    "Findings",
-    "finding_columns",
-    "masks_and_probabilities",
-    "measure",
-    "measure_classes",
-    "telling_slice",
-    "told_size",
-    "write_lesions",
-]
+__all__ = ["Findings", "write_lesions"]
 
 logger = logging.getLogger(__name__)
 
@@ -91,8 +70,17 @@ class Findings(FileReport):
         return finding_columns(self.mask_names)
 
     def rows_of(self, item: Mapping[str, Any], output: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return [self.row_of(item, output, finding_of(output, self.mask_names, item[SOURCE].warnings))]
+
+    def row_of(self, item: Mapping[str, Any], output: Mapping[str, Any], finding: Finding) -> dict[str, Any]:
+        """The row of an image; its overlay and DICOM segmentation are written, and its lesions are kept.
+
+        Args:
+            item: of `ReadableDataset`.
+            output: of the segmentation.
+            finding: what `finding_of` measured in it.
+        """
         file, source = item["file"], item[SOURCE]
-        finding = finding_of(output, self.mask_names, source.warnings)
         masks, probabilities = finding.masks, finding.probabilities
         spacing = np.asarray(output[Keys.PRED].meta["spacing"], dtype=float)
         unknown = bool(np.isnan(spacing[:2]).any())
@@ -112,7 +100,7 @@ class Findings(FileReport):
         self.lesions[file] = finding.lesions
         if (count := row["lesion_count"]) > MOST_LESIONS:
             logger.warning("%s: %d lesions; the largest %d are measured.", printable(file), count, MOST_LESIONS)
-        return [row]
+        return row
 
     def _begin(self, engine: Engine) -> None:
         super()._begin(engine)
@@ -157,7 +145,5 @@ def _summary_line(row: Mapping[str, Any], mask_names: Sequence[str]) -> str:
         size += f" in slice {row['largest_slice'] + 1} of {row['slices']}, {row['slices_with_tumour']} with tumour"
     size += told_lesions(row)
     if len(mask_names) > 1:
-        present = [name for name in mask_names if row[f"tumour_{name}"] == "yes"]
-        sizes = [f"{name} {told_size(row, f'_{name}')}" for name in present]
-        size += f" ({', '.join(sizes)})"
+        size += f" ({', '.join(f'{name} {own}' for name, own in told_classes(row, mask_names).items())})"
     return f"tumour, {size}, mean probability {row['mean_probability']:.2f}"

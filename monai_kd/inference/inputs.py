@@ -188,11 +188,11 @@ def _stem_and_volume(image: InputImage) -> tuple[str, str]:
 def _named(images: list[InputImage]) -> list[InputImage]:
     """Name outputs by the stem of the file, cut where it is too long; by the suffix too, where two share a stem."""
     # Some file systems take A.png and a.png for the same.
-    shared = Counter("".join(_stem_and_volume(image)).lower() for image in images)
+    parts = [_stem_and_volume(image) for image in images]
+    shared = Counter("".join(part).lower() for part in parts)
     taken: set[str] = set()
     named = []
-    for image in images:
-        stem, volume = _stem_and_volume(image)
+    for image, (stem, volume) in zip(images, parts, strict=True):
         if shared[(stem + volume).lower()] > 1:
             stem += image.label.removesuffix(f"/{volume[1:]}")[len(stem) :].replace(".", "_")
         stem += volume

@@ -195,6 +195,11 @@ def telling_slice(found: Mapping[str, Any], probability: np.ndarray) -> int:
     return int(probability.reshape(*probability.shape[:2], -1).max(axis=(0, 1)).argmax())
 
 
+def told_classes(row: Mapping[str, Any], mask_names: Sequence[str]) -> dict[str, str]:
+    """The size of each class that was found, as text, by its name; nothing for a single mask."""
+    return {name: told_size(row, f"_{name}") for name in mask_names if row.get(f"tumour_{name}") == "yes"}
+
+
 def told_lesions(row: Mapping[str, Any]) -> str:
     """How many lesions there are, for a line of text; nothing for a single one."""
     return f", {row['lesion_count']} lesions" if row.get("lesion_count", 1) > 1 else ""

@@ -16,9 +16,10 @@ from ..io.source import SourceImage
 from ..plots import class_colours
 from ..transforms import edge_marks, upright_array, upright_turn
 
-__all__ = ["draw_overlay", "marks_of", "overlay_picture"]
+__all__ = ["draw_overlay", "marks_of", "outline_colours", "overlay_picture"]
 
 
+WINDOW = (0.5, 99.8)  # percentiles of a slice that are black and white
 OUTLINE, MARK = "#ff5252", "#ffe082"
 # Of the letters at the edges: a fraction of width and height, and the anchor of the text in Pillow.
 PLACES = {
@@ -84,7 +85,7 @@ def overlay_picture(
     width = WIDE if len(slices) == 1 else NARROW
     height = round(width * min(2.0, max(0.5, aspect * image.shape[1] / image.shape[0])))
     numbered = image.shape[2] > 1
-    colours = [OUTLINE] if len(masks) == 1 else class_colours(len(masks))
+    colours = outline_colours(len(masks))
 
     head = _Text(title, columns * (width + GAP) - GAP, FONT_SIZE) if title else None
     caption = SMALL_FONT_SIZE + GAP if numbered else 0
@@ -111,6 +112,11 @@ def overlay_picture(
     for number, names in enumerate(legend):
         _draw_legend(picture, draw, names, mask_names, bottom + GAP + number * (FONT_SIZE + GAP))
     return picture
+
+
+def outline_colours(count: int) -> Sequence[str]:
+    """A colour for each class; of a single mask, that of all outlines."""
+    return [OUTLINE] if count == 1 else class_colours(count)
 
 
 def marks_of(source: SourceImage) -> dict[str, str] | None:
@@ -144,7 +150,7 @@ def draw_overlay(
 
 def _grey(plane: np.ndarray, size: tuple[int, int]) -> Image.Image:
     """A slice, (X, Y), as a picture of the first `GREYS` values, without the brightest and darkest few pixels."""
-    low, high = np.percentile(plane, (0.5, 99.8))
+    low, high = np.percentile(plane, WINDOW)
     # To bytes first: a picture of floating-point numbers takes longer to resize.
     scaled = (plane.T.astype(np.float32) - np.float32(low)) * np.float32((GREYS - 1) / max(high - low, 1e-6))
     pixels = np.ascontiguousarray(np.rint(np.clip(scaled, 0, GREYS - 1)).astype(np.uint8))

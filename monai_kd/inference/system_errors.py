@@ -9,7 +9,7 @@ from pathlib import Path
 
 from data_prep.disk import FULL, WriteError
 
-__all__ = ["system_reason", "unwritten_reason"]
+__all__ = ["system_reason", "unread_reason", "unwritten_reason"]
 
 UNWRITTEN = "an output can't be written"
 
@@ -36,6 +36,12 @@ def system_reason(error: BaseException, paths: Collection[str] | None = None) ->
     if paths is not None and cause.filename is not None and os.fsdecode(cause.filename) not in paths:
         return None
     return os.strerror(cause.errno)
+
+
+def unread_reason(error: BaseException, paths: Collection[str]) -> str | None:
+    """Why a file could not be read; ``None`` where the run can't go on. Arguments are those of `system_reason`."""
+    reason = system_reason(error, paths)
+    return reason and f"it can't be read: {reason}"
 
 
 def unwritten_reason(error: BaseException) -> str | None:

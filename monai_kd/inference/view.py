@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 
 from ..io.source import SourceImage
-from ..plots import class_colours
 from ..transforms import upright_array, upright_turn
-from .overlay import OUTLINE, marks_of
+from .overlay import WINDOW, marks_of, outline_colours
 
 __all__ = ["image_view"]
 
-WINDOW = (0.5, 99.8)  # percentiles, as in overlays
 MOST_COUNTED = 2**20  # about so many pixels, for them
 WIDEST = 2**16 - 1  # whole grey values are kept exactly up to this range
 LEVELS = 2**12 - 1  # of all others: more than any screen shows
@@ -45,7 +43,7 @@ def image_view(
     swap, _ = upright_turn(source.affine)
     width, height = source.spacing[:2][:: -1 if swap else 1]
     several = len(mask_names) > 1
-    colours = class_colours(len(mask_names)) if several else [OUTLINE]
+    colours = outline_colours(len(mask_names))
     black, white = _window(image)
     columns, rows, slices = image.shape
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from data_prep.limits import MAX_PIXELS, TooLarge
@@ -33,10 +34,7 @@ def size_in_header(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int,
         if kind == "nifti":
             shape = [abs(int(length)) for length in nifti_header(path).get_data_shape()]
             slices = shape.pop(slice_axis(shape)) if len(shape) > 2 else 1
-            pixels = 1
-            for length in shape:
-                pixels *= length
-            return pixels, slices
+            return math.prod(shape), slices
         if kind == "picture":
             columns, rows = picture_size(path)
             return columns * rows, 1

@@ -12,6 +12,7 @@ from typing import Any
 from data_prep.text import printable
 
 from ..bundle import find_bundle, trained_settings
+from ..bundle.folder import copy_bundle
 from ..inference import BundlePredictor
 from ..io.atomic import atomic_folder, check_new_folder, write_json
 from ..io.network_name import network_name
@@ -66,9 +67,7 @@ def _own(bundles: Path | None) -> dict[str, Path]:
 
 def _copy_bundle(bundle: Path, checkpoint: Path, bundles: Path) -> None:
     target = bundles / bundle.name
-    for part in ("configs", "docs"):
-        shutil.copytree(bundle / part, target / part)
-    shutil.copyfile(bundle / "LICENSE", target / "LICENSE")
+    copy_bundle(bundle, target)
     (target / "models").mkdir()
     model, settings = target / "models" / "model.pt", settings_path(checkpoint)
     content = settings.read_bytes() if settings.is_file() else None

@@ -15,7 +15,7 @@ from monai.metrics import (
     get_confusion_matrix,
 )
 
-from ..engines import plain_tensor
+from ..io.plain import plain_tensor
 
 __all__ = ["MASK_METRICS", "class_columns", "mask_metrics", "masks_metrics"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from monai.data import MetaTensor
+
+from ..io.plain import plain_tensor
 
 __all__ = ["PRESENCE_SCORES", "presence_score"]
 
@@ -53,8 +54,7 @@ def presence_score(probability: torch.Tensor, kind: str = "top_k_mean") -> float
     """
     if kind not in PRESENCE_SCORES:
         raise ValueError(f"kind of presence score must be one of {', '.join(PRESENCE_SCORES)}, got {kind!r}.")
-    # Every operation on a MetaTensor is several times slower.
-    values = probability.as_tensor() if isinstance(probability, MetaTensor) else probability
+    values = plain_tensor(probability)
     if values.ndim not in (2, 3) or not values.numel():
         raise ValueError(f"probability must be (H, W) or (C, H, W), and not empty, got {tuple(values.shape)}.")
     pixels = values.float()

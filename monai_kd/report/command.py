@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from data_prep.disk import check_writable
 from data_prep.lock import only_writer
 from data_prep.text import printable
 
@@ -46,7 +45,6 @@ def run_report(input: Path, output_dir: Path, **networks: Any) -> int:
 
 
 def _report(inputs: InputFiles, count: int, students: Students) -> int:
-    check_writable(inputs.output_dir)
     names, files = students.classify.value("class_names"), list[Examined]()
     table, page = inputs.output_dir / "report.csv", inputs.output_dir / "report.html"
     lesions = inputs.output_dir / LESIONS

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.data import MetaTensor
 from monai.transforms import MapTransform, RandomizableTransform
 from monai.utils import convert_to_dst_type
 
+from ..io.plain import plain_tensor
 from .masks import file_of
 from .tumour_removal import operate_elsewhere, remove_tumour
 
@@ -108,9 +108,7 @@ class RemoveTumourd(MapTransform):
 def _operated(operate: Callable, given: list[torch.Tensor], random: np.random.RandomState) -> list[torch.Tensor] | None:
     if any(each.ndim != 3 for each in given):
         raise ValueError(f"expected single slices, (C, H, W), got {[tuple(each.shape) for each in given]}.")
-    # Every operation on a MetaTensor is several times slower.
-    plain = [each.as_tensor() if isinstance(each, MetaTensor) else each for each in given]
-    operated = operate(*plain, random)
+    operated = operate(*map(plain_tensor, given), random)
     if operated is None:
         return None
     return [convert_to_dst_type(new, old)[0] for new, old in zip(operated, given, strict=True)]

@@ -17,8 +17,8 @@ from slices import grey, pattern, write_dicom
 
 from monai_kd.inference import DropSmallAreasd, Findings, InputFiles, measure, read_source
 from monai_kd.inference.dicom_seg import write_dicom_seg
-from monai_kd.inference.findings import COLUMNS, finding_columns, measure_classes
 from monai_kd.inference.masks import MaskWriter, write_mask
+from monai_kd.inference.measures import COLUMNS, finding_columns, measure_classes
 from monai_kd.plots import class_colours
 
 NAMES = ["meningioma", "glioma", "pituitary"]
