@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from monai_kd.metrics import check_same_data, paired_differences, read_slices
+from monai_kd.metrics.paired import COMPARED
 
-METRICS = ("dice", "iou", "sensitivity", "precision", "hd95_mm", "surface_distance_mm", "correct")
 AREA = "truth_area_mm2"
 RUN = re.compile(r"_fold(\w+?)_seed(\d+)")
 
@@ -54,7 +54,7 @@ def over_seeds(runs: dict[tuple[str, str], list[dict[str, Any]]]) -> list[dict[s
     for same in rows.values():
         means = {
             name: None if any(row[name] is None for row in same) else float(np.mean([row[name] for row in same]))
-            for name in METRICS
+            for name in COMPARED
             if name in same[0]
         }
         averaged.append({**same[0], **means})
@@ -102,7 +102,7 @@ def table(first: list[Path], second: list[Path], evaluation: str, resamples: int
     for part, images in parts(rows[0]).items():
         chosen = [[row for row in each if row["image"] in images] for each in rows]
         for name, entry in paired_differences(chosen[0], chosen[1], resamples, seed).items():
-            if name not in METRICS or (part != "all" and name != metric):
+            if name not in COMPARED or (part != "all" and name != metric):
                 continue
             low, high = entry["interval_95"] or (float("nan"), float("nan"))
             # Of one patient there is none.

@@ -21,11 +21,7 @@ __all__ = ["GROUPS", "run_benchmark"]
 logger = logging.getLogger(__name__)
 
 # Modules of this package, each with ``rows(options)``.
-GROUPS = tuple(
-    name
-    for name in ("training", "inference", "conversion")
-    if importlib.util.find_spec(f"{__package__}.{name}") is not None
-)
+GROUPS = ("training", "inference", "conversion")
 
 
 def run_benchmark(

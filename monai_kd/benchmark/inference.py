@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 from collections.abc import Iterator
@@ -20,8 +19,7 @@ from ..bundle import find_bundle
 from ..config import build_network
 from ..export.slices import network_inputs
 from ..inference import BundlePredictor
-from ..io import save_checkpoint
-from ..io.checksum import file_sha256
+from ..io.trained import save_trained
 from .networks import network_rows
 from .options import Options
 from .row import Row
@@ -90,17 +88,13 @@ def _untrained(folder: Path, bundle: Path, slices: Path, tiny: bool) -> Path:
     folder.mkdir()
     checkpoint = folder / "model.pt"
 
-    def save() -> None:
-        save_checkpoint(network.state_dict(), checkpoint)
-        settings = {"network_def": definition, "image_size": image_size, "weights_sha256": file_sha256(checkpoint)}
-        (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
-
-    save()
+    settings = {"network_def": definition, "image_size": image_size}
+    save_trained(network.state_dict(), checkpoint, settings)
     image = torch.as_tensor(network_inputs(BundlePredictor(bundle, checkpoint, device="cpu"), slices, 1)[0])
     with torch.no_grad():
         final: Any = network.final_conv
         final.bias -= network(image).quantile(1 - FOREGROUND)
-    save()
+    save_trained(network.state_dict(), checkpoint, settings)
     return checkpoint
 
 

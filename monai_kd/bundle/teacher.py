@@ -17,7 +17,7 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from ..config import build_network, check_settings, literal, refuse_unknown
-from ..data import class_names, datalist_path, same_data
+from ..data import class_names, data_known, datalist_path, same_data
 from ..io import load_weights, read_checkpoint
 from ..io.checksum import file_sha256
 from ..io.first_process import from_first
@@ -172,11 +172,10 @@ class Teacher:
 
     def _warn_of_leaks(self) -> None:
         folder, fold = self.trained.get("dataset_dir"), self.trained.get("fold")
-        known = folder is not None or self.trained.get("datalist_sha256") is not None
         if self.dataset_dir is None:
             # Slices that are labelled one by one: no metrics are reported for them.
             return
-        if not known or fold is None:
+        if not data_known(self.trained) or fold is None:
             logger.warning(
                 "The training data of the teacher %s is not known: if it includes slices that validate the student, "
                 "the student's metrics are better than on new slices.",

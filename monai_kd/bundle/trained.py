@@ -168,8 +168,7 @@ def volume_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_task(saved: Mapping[str, Any], checkpoint: Path, bundle_root: Path) -> None:
     """Refuse a checkpoint of the other task: its network is built from its own settings, so it would load."""
-    metadata = json.loads((bundle_root / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    expected = metadata["network_data_format"]["outputs"]["pred"]["format"]
+    expected = _pred(bundle_root)["format"]
     # Version 0.1 had no mask_names, and features for the networks of segmentation alone.
     if "mask_names" in saved or "features" in saved:
         task = "segmentation"
@@ -184,13 +183,17 @@ def _check_task(saved: Mapping[str, Any], checkpoint: Path, bundle_root: Path) -
         )
 
 
+def _pred(bundle_root: Path) -> dict[str, Any]:
+    metadata = json.loads((bundle_root / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    return metadata["network_data_format"]["outputs"]["pred"]
+
+
 def _of_bundle(bundle_root: Path) -> dict[str, Any]:
     """The settings that the bundle's training would write for the preset ``"full"``."""
     configs = bundle_root / "configs"
     parser = ConfigParser()
     parser.read_config(str(configs / "train.json"))
-    metadata = json.loads((configs / "metadata.json").read_text(encoding="utf-8"))
-    pred = metadata["network_data_format"]["outputs"]["pred"]
+    pred = _pred(bundle_root)
     # The channels of a classifier are its classes.
     channels = {} if pred["format"] == "segmentation" else pred["channel_def"]
     names = [channels[number] for number in sorted(channels, key=int)]

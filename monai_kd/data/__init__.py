@@ -3,6 +3,7 @@ from .classes import class_weights, last_is_alone, load_classes
 from .datalist import (
     class_name,
     class_names,
+    data_known,
     load_fold,
     mask_value,
     placed,
@@ -26,6 +27,7 @@ __all__ = [
     "class_name",
     "class_names",
     "class_weights",
+    "data_known",
     "datalist_path",
     "find_leaks",
     "has_geometry",

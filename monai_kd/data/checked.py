@@ -16,6 +16,7 @@ from monai.transforms import Compose, Transform
 from monai.transforms.traits import RandomizableTrait
 from monai.utils import ensure_tuple
 
+from ..config.errors import cause_of
 from ..io.shards import Shards
 from ..io.unreadable import UnusableItems
 from .described import item_key, transforms_key
@@ -201,9 +202,7 @@ class CheckedDataset(CacheDataset):
 
 
 def _named(error: Exception, item: Any) -> Exception:
-    cause: BaseException = error
-    while type(cause) is RuntimeError and str(cause).startswith("applying transform ") and cause.__cause__ is not None:
-        cause = cause.__cause__
+    cause = cause_of(error)
     files = _files(item) if isinstance(item, Mapping) else []
     expected = isinstance(cause, (ValueError, OSError))
     reason = str(cause) if isinstance(cause, ValueError) else f"{type(cause).__name__}: {cause}"

@@ -22,6 +22,7 @@ from .negatives import is_negative, with_negatives
 __all__ = [
     "class_name",
     "class_names",
+    "data_known",
     "load_fold",
     "mask_value",
     "placed",
@@ -255,6 +256,11 @@ def load_fold(
         for leak in find_leaks(chosen, held_out):
             logger.warning("%s Because of this leak, metrics on them are better than on new patients.", leak)
     return chosen
+
+
+def data_known(trained: Mapping[str, Any]) -> bool:
+    """Whether the settings of a network tell on which data set it was trained, see `same_data`."""
+    return trained.get("dataset_dir") is not None or trained.get("datalist_sha256") is not None
 
 
 def same_data(trained: Mapping[str, Any], dataset_dir: str | Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,6 +25,12 @@ def datalist_path(folder: str | Path) -> Path:
     folder = Path(folder).expanduser()
     other = folder / "dataset.json"
     return other if other.is_file() and not (folder / "datalist.json").is_file() else folder / "datalist.json"
+
+
+# A run reads its list several times.
+@cache
+def _warn_of_random_folds(path: Path, images: int) -> None:
+    logger.warning("%s has no folds: its %d images are put into %d at random.", path, images, FOLDS)
 
 
 def completed(datalist: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -48,7 +55,7 @@ def completed(datalist: Mapping[str, Any], path: Path) -> dict[str, Any]:
     given = [entry.get("fold") for entry in entries]
     if all(fold is None for fold in given):
         given = (np.random.default_rng(SEED).permutation(len(entries)) % FOLDS).tolist()
-        logger.warning("%s has no folds: its %d images are put into %d at random.", path, len(entries), FOLDS)
+        _warn_of_random_folds(path, len(entries))
     labels = datalist.get("labels")
     if isinstance(labels, Mapping) and BACKGROUND in labels:
         added["labels"] = {number: name for number, name in labels.items() if number != BACKGROUND}

@@ -29,8 +29,9 @@ def load_volumes(
     for entry in entries:
         if isinstance(entry["image"], list) and len(entry["image"]) != len(names):
             raise ValueError(
-                f"{_path(dataset_dir)}: the image {', '.join(entry['image'])} has {len(entry['image'])} files, and "
-                f"'modality' names {len(names)} channels, {', '.join(names)}: list a file for each, in this order."
+                f"{datalist_path(dataset_dir)}: the image {', '.join(entry['image'])} has "
+                f"{len(entry['image'])} files, and 'modality' names {len(names)} channels, "
+                f"{', '.join(names)}: list a file for each, in this order."
             )
     return entries
 
@@ -49,8 +50,8 @@ def modalities(dataset_dir: str | Path) -> list[str]:
     names: list[Any] = [named.get(str(number)) for number in range(len(named))] if isinstance(named, dict) else []
     if not names or not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
         raise ValueError(
-            f"{_path(dataset_dir)}: 'modality' must name the channels of an image from \"0\" without gaps, such as "
-            f'{{"0": "FLAIR", "1": "T1w"}}; got {named!r}.'
+            f"{datalist_path(dataset_dir)}: 'modality' must name the channels of an image from \"0\" without gaps, "
+            f'such as {{"0": "FLAIR", "1": "T1w"}}; got {named!r}.'
         )
     return names
 
@@ -71,15 +72,11 @@ def region_values(dataset_dir: str | Path) -> dict[str, list[int]]:
         regions = {name: [int(number)] for number, name in datalist["labels"].items() if str(number).isdecimal()}
     if not isinstance(regions, Mapping) or not regions or not all(map(_whole_numbers, regions.values())):
         raise ValueError(
-            f"{_path(dataset_dir)}: 'regions' must give each region its values in label files, whole numbers from 1, "
-            f'such as {{"whole tumour": [1, 2, 4], "enhancing tumour": [4]}}; got {regions!r}.'
+            f"{datalist_path(dataset_dir)}: 'regions' must give each region its values in label files, whole numbers "
+            f'from 1, such as {{"whole tumour": [1, 2, 4], "enhancing tumour": [4]}}; got {regions!r}.'
         )
     return {name: list(values) for name, values in regions.items()}
 
 
 def _whole_numbers(values: Any) -> bool:
     return isinstance(values, list) and len(values) > 0 and all(type(value) is int and value >= 1 for value in values)
-
-
-def _path(dataset_dir: str | Path) -> Path:
-    return datalist_path(dataset_dir)

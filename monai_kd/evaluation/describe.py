@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..data import datalist_path, find_leaks, placed, read_datalist, same_data
+from ..data import data_known, datalist_path, find_leaks, placed, read_datalist, same_data
 from ..io.checksum import file_sha256
 
 __all__ = ["describe_evaluation"]
@@ -57,7 +57,7 @@ def describe_evaluation(
     notes = []
     if synthetic:
         notes.append("SYNTHETIC phantom slices: these metrics say nothing about images of patients.")
-    if _data_known(trained) and not same_data(trained, data_dir):
+    if data_known(trained) and not same_data(trained, data_dir):
         where = trained["dataset_dir"] or "another data set"
         notes.append(f"The checkpoint was trained on {where}, and is evaluated on {data_dir}.")
     by_itself, by_teacher = (_trained_on(run, data_dir) for run in (trained, trained.get("teacher") or {}))
@@ -110,14 +110,10 @@ def describe_evaluation(
     }
 
 
-def _data_known(trained: Mapping[str, Any]) -> bool:
-    return trained.get("dataset_dir") is not None or trained.get("datalist_sha256") is not None
-
-
 def _trained_on(trained: Mapping[str, Any], data_dir: str | Path) -> Callable[[Mapping[str, Any]], bool]:
     """A function that returns whether a network is known to be trained on an entry."""
     fold = trained.get("fold")
-    if fold is None or (_data_known(trained) and not same_data(trained, data_dir)):
+    if fold is None or (data_known(trained) and not same_data(trained, data_dir)):
         return lambda entry: False
     unseen = {fold, *trained.get("leave_out", [])}
     return lambda entry: entry["fold"] not in unseen

@@ -14,7 +14,7 @@ from torch import nn
 from .pairs import ComparedFeatures
 from .probability import full_precision
 from .projection import Projections
-from .with_teacher import SUPERVISED
+from .with_teacher import SUPERVISED, WithTeacher
 
 __all__ = ["DistillationLoss", "LossReport"]
 
@@ -165,8 +165,7 @@ class DistillationLoss(nn.Module):
             >>> loss.feature_sizes({"d1": (1, 4, 8, 8)}, {"d1": (1, 4, 32, 32)})
             {'d1': (8, 8)}
         """
-        terms = [getattr(term, "term", term) for term in self.terms.values()]
-        terms = [term for term in terms if any("features" in name for name in _inputs(term))]
+        terms = [term for term in map(_inner, self.terms.values()) if _needs_features([term])]
         sizes = {}
         for name in student.keys() & teacher.keys():
             sides = tuple(student[name][2:]), tuple(teacher[name][2:])
@@ -176,8 +175,7 @@ class DistillationLoss(nn.Module):
 
     @property
     def _with_energies(self) -> bool:
-        terms = [getattr(term, "term", term) for term in self.terms.values()]
-        return any(getattr(term, "needs_energies", False) for term in terms)
+        return any(getattr(_inner(term), "needs_energies", False) for term in self.terms.values())
 
     def _projected(self, outputs: Mapping[str, object]) -> dict[str, object]:
         """The outputs with projected features; with several teachers, the student's features for each of them."""
@@ -213,7 +211,7 @@ class DistillationLoss(nn.Module):
             if missing:
                 there = sorted(key for key, value in available.items() if value is not None)
                 raise ValueError(f"loss term '{name}' needs {', '.join(missing)}; there is {', '.join(there)}.")
-            half = getattr(getattr(term, "term", term), "takes_half", False)
+            half = getattr(_inner(term), "takes_half", False)
             with torch.set_grad_enabled(torch.is_grad_enabled() and self.weights[name] > 0):
                 values[name] = term(*(available[key] if half else _in_full(available[key]) for key in wanted))
         # A term of weight 0 is left out of the sum rather than multiplied by 0, because it may be infinite.
@@ -239,9 +237,14 @@ def _feature_size(term: nn.Module, student: tuple[int, ...], teacher: tuple[int,
 
 def _in_full(value: object) -> object:
     """Features converted to float32 where they are in half precision; logits and labels as they are."""
-    if not isinstance(value, Mapping) or all(each is full_precision(each) for each in value.values()):
+    if not isinstance(value, Mapping):
         return value
-    return {name: full_precision(each) for name, each in value.items()}
+    full = {name: full_precision(each) for name, each in value.items()}
+    return value if all(each is full[name] for name, each in value.items()) else full
+
+
+def _inner(term: nn.Module) -> nn.Module:
+    return term.term if isinstance(term, WithTeacher) else term
 
 
 def _inputs(term: nn.Module) -> tuple[str, ...]:

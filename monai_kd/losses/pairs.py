@@ -96,20 +96,31 @@ def aligned_pairs(student: Mapping[str, torch.Tensor], teacher: Mapping[str, tor
     return student.pairs(teacher) if isinstance(student, ComparedFeatures) else _aligned(student, teacher, False)
 
 
-def _aligned(student: Mapping[str, torch.Tensor], teacher: Mapping[str, torch.Tensor], energies: bool) -> list[Pair]:
+def check_shapes(student: Mapping[str, Sequence[int]], teacher: Mapping[str, Sequence[int]]) -> None:
+    """Check that the layers of both sides, given by their shapes, can be compared but for channels and sizes.
+
+    Raises:
+        ValueError: the names differ, none is given, or the axes of a pair differ.
+    """
     if not student or set(student) != set(teacher):
         raise ValueError(
             f"student and teacher must be tapped under the same names: student has {sorted(student)}, teacher has "
             f"{sorted(teacher)}."
         )
+    for name, shape in student.items():
+        s, t = tuple(shape), tuple(teacher[name])
+        if len(s) != len(t) or not 3 <= len(s) <= 5:
+            raise ValueError(
+                f"layer '{name}': student {s} and teacher {t} must be (B, C, spatial axes …) with the same one to "
+                "three axes; tokens of a transformer, (B, N, C), are no such map."
+            )
+
+
+def _aligned(student: Mapping[str, torch.Tensor], teacher: Mapping[str, torch.Tensor], energies: bool) -> list[Pair]:
+    check_shapes(*({name: each.shape for name, each in side.items()} for side in (student, teacher)))
     pairs = []
     for name, s in student.items():
         t = teacher[name]
-        if s.ndim != t.ndim or not 3 <= s.ndim <= 5:
-            raise ValueError(
-                f"layer '{name}': student {tuple(s.shape)} and teacher {tuple(t.shape)} must be (B, C, spatial axes …) "
-                "with the same one to three axes; tokens of a transformer, (B, N, C), are no such map."
-            )
         if s.shape[1] != t.shape[1]:
             raise ValueError(
                 f"layer '{name}': student has {s.shape[1]} channels, teacher {t.shape[1]}; give it a projection."

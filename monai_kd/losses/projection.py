@@ -8,6 +8,8 @@ import torch
 from monai.networks.layers.factories import Conv
 from torch import nn
 
+from .pairs import check_shapes
+
 __all__ = ["Projections"]
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -69,18 +71,8 @@ class Projections(nn.Module):
             >>> Projections.fitted({"d1": (1, 4, 6, 6)}, {"d1": (1, 8, 3, 3)}, side="student").layers["d1"]
             Conv2d(4, 8, kernel_size=(1, 1), stride=(1, 1))
         """
-        if not student_shapes or set(student_shapes) != set(teacher_shapes):
-            raise ValueError(
-                f"student and teacher must be tapped under the same names: student has {sorted(student_shapes)}, "
-                f"teacher has {sorted(teacher_shapes)}."
-            )
+        check_shapes(student_shapes, teacher_shapes)
         shapes = {name: (tuple(shape), tuple(teacher_shapes[name])) for name, shape in student_shapes.items()}
-        for name, (student, teacher) in shapes.items():
-            if len(student) != len(teacher) or not 3 <= len(student) <= 5:
-                raise ValueError(
-                    f"layer '{name}': student {student} and teacher {teacher} must be (B, C, spatial axes …) with the "
-                    "same one to three axes; tokens of a transformer, (B, N, C), are no such map."
-                )
         axes = {name: len(student) - 2 for name, (student, _) in shapes.items()}
         if len(set(axes.values())) > 1:
             raise ValueError(f"tapped layers must have the same number of spatial axes, got {axes}.")

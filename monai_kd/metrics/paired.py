@@ -13,6 +13,7 @@ import numpy as np
 from ..io.table import read_table
 from .bootstrap import bootstrap_interval
 from .masks import AREAS, MASK_METRICS
+from .patients import grouped
 from .sign_flip import sign_flip_p_value
 from .tables import text_table
 
@@ -153,11 +154,9 @@ def paired_differences(
         ]
         if not pairs:
             continue
-        groups: dict[str, list[float]] = {}
-        for group, a, b in pairs:
-            groups.setdefault(str(group), []).append(b - a)
+        groups = grouped(pairs, lambda pair: str(pair[0]))
         differences = np.array([b - a for _, a, b in pairs])
-        totals = [sum(own) for own in groups.values()]
+        totals = [sum(b - a for _, a, b in own) for own in groups.values()]
         interval = bootstrap_interval(totals, [len(own) for own in groups.values()], resamples, seed)
         towards = -1 if MASK_METRICS.get(_metric(metric) or metric) else 1
         found[metric] = {

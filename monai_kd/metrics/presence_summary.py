@@ -11,6 +11,7 @@ from monai.metrics import compute_froc_curve_data, compute_froc_score, compute_r
 
 from .bootstrap import bootstrap_interval, drawn_patients
 from .marks import SliceMarks
+from .patients import grouped
 from .tables import text_table
 
 __all__ = ["FROC_RATES", "froc_curve", "presence_table", "summarise_presence"]
@@ -50,10 +51,7 @@ def summarise_presence(
     if present.all():
         return None
     marked = np.array([row["predicted_area_mm2"] > 0 for row in rows])
-    patients: dict[str, list[int]] = {}
-    for index, row in enumerate(rows):
-        patients.setdefault(str(row["group"]), []).append(index)
-    members = [np.array(own) for own in patients.values()]
+    members = [np.array(own) for own in grouped(range(len(rows)), lambda index: str(rows[index]["group"])).values()]
 
     def mean(values: np.ndarray, chosen: np.ndarray) -> dict[str, Any]:
         totals = [float(values[own][chosen[own]].sum()) for own in members if chosen[own].any()]
