@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 
+from data_prep.arguments import CommandParser
 from data_prep.benchmark import benchmark
 from data_prep.convert import ConvertError, Summary, convert
 from data_prep.limits import MAX_PIXELS
@@ -37,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_prep", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=CommandParser)
     figshare = commands.add_parser("figshare", help="convert .mat slices into a data set folder")
     figshare.set_defaults(command=_figshare)
     figshare.add_argument(

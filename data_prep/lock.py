@@ -6,7 +6,7 @@ import errno
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .disk import check_writable
@@ -40,7 +40,7 @@ def only_writer(folder: str | Path, option: str = "folder") -> Iterator[None]:
     warning.
 
     Args:
-        folder: made when needed.
+        folder: made when needed, and removed again if an exception ends the block before anything was written.
         option: name of the option to change when the folder is in use, for the message.
 
     Raises:
@@ -57,10 +57,15 @@ def only_writer(folder: str | Path, option: str = "folder") -> Iterator[None]:
         data_prep.lock.FolderInUse: another process is writing into ...
     """
     folder = Path(folder).expanduser()
+    made = not folder.exists()
     check_writable(folder)
     descriptor = _locked(folder, option)
+    empty = False
     try:
         yield
+    except BaseException:
+        empty = made
+        raise
     finally:
         # A child process that was forked in the block does not hold the lock.
         if descriptor in _held:
@@ -68,6 +73,9 @@ def only_writer(folder: str | Path, option: str = "folder") -> Iterator[None]:
             # Removed while still locked: later it could be the file of the next process.
             (folder / NAME).unlink(missing_ok=True)
             os.close(descriptor)
+        if empty:
+            with suppress(OSError):  # what was written stays
+                folder.rmdir()
 
 
 def _locked(folder: Path, option: str) -> int | None:
@@ -79,6 +87,8 @@ def _locked(folder: Path, option: str) -> int | None:
         return None
     path = folder / NAME
     while True:
+        # The process before may have removed the folder that it had made.
+        folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import sys
 
+from data_prep.arguments import CommandParser
 from data_prep.paths import path_argument
 
 # Command to its module and function.
@@ -26,7 +27,7 @@ PROGRAMS = {
 def command_parser() -> argparse.ArgumentParser:
     """The parser of the command line, built without importing what the commands run."""
     parser = argparse.ArgumentParser(prog="python -m monai_kd", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=CommandParser)
     demo = commands.add_parser(
         "demo", help="train, distil, evaluate and segment on generated phantom slices, by the bundles, in some minutes"
     )

@@ -143,7 +143,9 @@ def trained_network(settings: Mapping[str, Any], checkpoint: str | Path | None =
     if checkpoint is None:
         return network
     if not Path(checkpoint).expanduser().is_file():
-        logger.warning("there is no checkpoint %s: the weights of the network are RANDOM.", checkpoint)
+        logger.warning(
+            "there is no checkpoint %s: the weights of the network are RANDOM; a run that needs them ends.", checkpoint
+        )
         return network
     return load_weights(network, checkpoint)
 

@@ -156,3 +156,23 @@ def test_file_system_without_locks(tmp_path: Path, monkeypatch, caplog, reason: 
         (tmp_path / "written").touch()
     assert [path.name for path in tmp_path.iterdir()] == ["written"]
     assert f"file system without locks ({os.strerror(reason)}): don't start a second" in caplog.text
+
+
+def test_a_folder_that_was_made_for_nothing_goes(tmp_path):
+    folder = tmp_path / "out"
+    with pytest.raises(ValueError, match="nothing was begun"), only_writer(folder):
+        raise ValueError("nothing was begun")
+    assert not folder.exists()
+    folder.mkdir()
+    with pytest.raises(ValueError, match="nothing was begun"), only_writer(folder):
+        raise ValueError("nothing was begun")
+    assert folder.is_dir()
+
+    def stopped_after_a_table() -> None:
+        with only_writer(tmp_path / "other"):
+            (tmp_path / "other" / "a.csv").touch()
+            raise ValueError("after a table")
+
+    with pytest.raises(ValueError, match="after a table"):
+        stopped_after_a_table()
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["a.csv"]
