@@ -19,6 +19,7 @@ such as _rate0.0005. A run that was interrupted continues; one that is complete 
     rate          by network    learning rate
     recipe        by how        recipe of the student's train.json
     temperature   of the recipe
+    negatives     0             seg: share of the training slices whose tumour is taken out (negative_probability)
     teacher       its run       checkpoint; by default that of the hybrid with the same fold, epochs and size, seed 0
     threads       1             OMP_NUM_THREADS
     workers       0             processes that load slices
@@ -58,11 +59,11 @@ DEFAULTS = {
 }
 COMMON = {
     **{"data": "", "runs": "runs", "fold": "4", "seed": "0"},
-    **{"rate": "", "recipe": "", "temperature": "", "teacher": ""},
+    **{"rate": "", "recipe": "", "temperature": "", "teacher": "", "negatives": "0"},
     **{"threads": "1", "workers": "0", "minutes": "", "device": "", "show": "0"},
 }
 # Values that are part of the name of a run where they differ from the protocol.
-NAMED = ("epochs", "size", "batch", "rate", "recipe", "temperature")
+NAMED = ("epochs", "size", "batch", "rate", "recipe", "temperature", "negatives")
 UNFINISHED = 75
 
 
@@ -109,7 +110,7 @@ class Run:
         if self.values["teacher"]:
             path = Path(self.values["teacher"]).expanduser()
         else:
-            same = ("data", "runs", "fold", "epochs", "size")
+            same = ("data", "runs", "fold", "epochs", "size", "negatives")
             path = Run(self.task, "hybrid", "alone", {name: self.values[name] for name in same}).folder / "model.pt"
         if not path.is_file() and self.values["show"] == "0":
             raise ValueError(f"there is no teacher {path}: train it first, or give teacher=FILE.")
@@ -130,6 +131,10 @@ class Run:
         }
         # The last epoch, which is kept, must be validated.
         values["val_interval"] = str(next(n for n in (5, 4, 3, 2, 1) if epochs % n == 0))
+        if self.task == "seg":
+            values["negative_probability"] = self.values["negatives"]
+        elif self.values["negatives"] != "0":
+            raise ValueError("negatives is of seg.")
         if self.values["fold"] != "all":
             values["fold"] = str(int(self.values["fold"]) - 1)
         if self.taught:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import nn
 from ..distillation import Distiller
 from ..io.plain import plain_tensor
 from ..networks.outputs import student_outputs
+from .depthwise import Float32DepthwiseGradients
 from .precision import autocast, autocast_dtype
 
 __all__ = ["DistillationTrainer"]
@@ -64,6 +66,8 @@ class DistillationTrainer(SupervisedTrainer):
         # MONAI ties gradient scaling to `amp`; bfloat16 has the range of float32 and needs none.
         kwargs["amp"] = amp and autocast_dtype(device) is torch.float16
         super().__init__(device, *args, **kwargs)
+        # The compiler writes its own kernels.
+        self.compiled = any(hasattr(each, "_orig_mod") for each in self.network.modules())
         self.autocast, self.decollates = bool(amp), bool(kwargs.get("decollate", True))
         if isinstance(self.network, Distiller) and self.network.store is not None:
             self.add_event_handler(Events.EPOCH_COMPLETED, self.network.store.flush)
@@ -84,7 +88,7 @@ class DistillationTrainer(SupervisedTrainer):
         if first:
             engine.optimizer.zero_grad(set_to_none=engine.optim_set_to_none)
 
-        with autocast(engine.state.device, engine.autocast):
+        with autocast(engine.state.device, engine.autocast), engine.gradients():
             outputs = engine.inferer(plain_tensor(inputs), engine.network, *args, **kwargs)
         if not isinstance(outputs, dict):
             outputs = student_outputs(outputs, engine.network, inputs.ndim)
@@ -116,6 +120,11 @@ class DistillationTrainer(SupervisedTrainer):
             output[Keys.LOSS] = output[Keys.LOSS].expand(len(inputs), 1)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output
+
+    def gradients(self) -> AbstractContextManager:
+        """What the forward pass runs in, so that the backward pass is quick on this device."""
+        quick = self.autocast and torch.device(self.state.device).type == "cpu" and not self.compiled
+        return Float32DepthwiseGradients() if quick else nullcontext()
 
     @staticmethod
     def _accumulation(engine: SupervisedTrainer) -> tuple[bool, bool, float]:

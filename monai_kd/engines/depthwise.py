@@ -1,0 +1,109 @@
+"""Gradients of depthwise convolutions on a CPU, in float32.
+
+Measured with torch 2.14.1 and oneDNN on a CPU with AMX, one thread, channels_last: the gradients of a 5 × 5 depthwise
+convolution of 672 channels, 16 × 16 pixels, batch 8, take 100 ms in bfloat16 and 18 ms in float32. In a step of
+EfficientNet-Lite0 with a U-Net decoder they were 57 % of the time. The forward pass is as quick in bfloat16 as it
+should be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["Float32DepthwiseGradients"]
+
+
+def _two(value: int | Iterable[int]) -> list[int]:
+    return [value, value] if isinstance(value, int) else list(value)
+
+
+class _DepthwiseConvolution(torch.autograd.Function):
+    """A convolution in the precision of autocast whose gradients are computed in float32."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        image: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        *geometry: Any,
+    ) -> torch.Tensor:
+        ctx.save_for_backward(image, weight)
+        ctx.geometry, ctx.bias = geometry, bias is not None
+        half = image.dtype
+        return torch.conv2d(image, weight.to(half), None if bias is None else bias.to(half), *geometry)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        image, weight = ctx.saved_tensors
+        stride, padding, dilation, groups = ctx.geometry
+        of_image, of_weight, of_bias = torch.ops.aten.convolution_backward(
+            *(gradients[0].float(), image.float(), weight.float(), [len(weight)] if ctx.bias else None),
+            *(stride, padding, dilation, False, [0, 0], groups),
+            [ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.bias and ctx.needs_input_grad[2]],
+        )
+        of_image = None if of_image is None else of_image.to(image.dtype)
+        return of_image, None if of_weight is None else of_weight.to(weight.dtype), of_bias, None, None, None, None
+
+
+@dataclass
+class _Call:
+    """Arguments of ``torch.conv2d``, by its names."""
+
+    input: torch.Tensor
+    weight: torch.Tensor
+    bias: torch.Tensor | None = None
+    stride: int | Iterable[int] = 1
+    padding: int | str | Iterable[int] = 0
+    dilation: int | Iterable[int] = 1
+    groups: int = 1
+
+    def depthwise(self) -> bool:
+        """Whether it is a depthwise convolution of a batch on a CPU that is differentiated."""
+        return (
+            self.groups > 1
+            and self.weight.shape[1] == 1
+            and self.input.ndim == 4
+            and self.input.device.type == "cpu"
+            and not isinstance(self.padding, str)
+            and (self.input.requires_grad or self.weight.requires_grad)
+        )
+
+    def run(self, dtype: torch.dtype) -> Any:
+        assert not isinstance(self.padding, str)
+        geometry = (_two(self.stride), _two(self.padding), _two(self.dilation), self.groups)
+        return _DepthwiseConvolution.apply(self.input.to(dtype), self.weight, self.bias, *geometry)
+
+
+class Float32DepthwiseGradients(TorchFunctionMode):
+    """While it is active, gradients of depthwise convolutions under bfloat16 autocast on a CPU are of float32.
+
+    Outputs have the same bits, and gradients are those of float32 from the same bfloat16 inputs, so that they are as
+    exact as before or better. Everything else, other devices, and convolutions without autocast or without gradients
+    are left alone. Needs to be active in the forward pass only.
+
+    Example:
+        >>> depthwise = torch.nn.Conv2d(4, 4, 3, groups=4)
+        >>> with torch.autocast("cpu"), Float32DepthwiseGradients():
+        ...     depthwise(torch.ones(1, 4, 8, 8)).dtype
+        torch.bfloat16
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable,
+        types: Iterable[type],
+        args: tuple = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func is torch.conv2d and torch.is_autocast_enabled("cpu") and torch.is_grad_enabled():
+            call = _Call(*args, **(kwargs or {}))
+            if call.depthwise():
+                with torch.autocast("cpu", enabled=False):
+                    return call.run(torch.get_autocast_dtype("cpu"))
+        return func(*args, **(kwargs or {}))
