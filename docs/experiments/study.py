@@ -19,7 +19,8 @@ such as _rate0.0005. A run that was interrupted continues; one that is complete 
     rate          by network    learning rate
     recipe        by how        recipe of the student's train.json
     temperature   of the recipe
-    negatives     0             seg: share of the training slices whose tumour is taken out (negative_probability)
+    negatives     0             seg: share of the training slices whose tumour is taken out (negative_probability);
+                                above 0, Dice is computed over the batch (batch_dice)
     teacher       its run       checkpoint; by default that of the hybrid with the same fold, epochs and size, seed 0
     threads       1             OMP_NUM_THREADS
     workers       0             processes that load slices
@@ -133,6 +134,8 @@ class Run:
         values["val_interval"] = str(next(n for n in (5, 4, 3, 2, 1) if epochs % n == 0))
         if self.task == "seg":
             values["negative_probability"] = self.values["negatives"]
+            # Dice of a slice with an empty mask has no gradient, so that a network learns to mark something on each.
+            values["batch_dice"] = str(float(self.values["negatives"]) > 0)
         elif self.values["negatives"] != "0":
             raise ValueError("negatives is of seg.")
         if self.values["fold"] != "all":
