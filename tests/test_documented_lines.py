@@ -2,60 +2,99 @@
 
 from __future__ import annotations
 
+import json
+import re
 import runpy
 import shlex
 import shutil
+import subprocess
 import sys
+import time
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from documented import ROOT, documented
+from volumes import write_volumes
 
 sys.path.append(str(ROOT / "tests" / "bundles"))
-from tiny import untrained
+from tiny import TINY_CLS_STUDENT, TINY_STUDENT, untrained
 
 RUNS = {
-    "runs/student": "seg_student",
-    "runs/seg_student": "seg_student",
-    "runs/cls_student": "cls_student",
-    "runs/teacher": "seg_teacher",
+    **{"runs/student": "seg_student", "runs/seg_student": "seg_student", "RUN": "seg_student"},
+    **{"runs/cls_student": "cls_student", "runs/teacher": "seg_teacher"},
 }
 EVALUATED, CLASSES = "runs/student/evaluation", "runs/cls_student/evaluation"
+RUN, CONFIG = "python -m monai.bundle run", "--config_file bundles/{}_student/configs/{}.json"
+TRAIN = f"{RUN} training {CONFIG.format('seg', 'train')}"
 # Page, beginning of the line, and what it must have written.
-LINES = [
-    ("docs/data.md", "python -m data_prep phantom DST", []),
-    ("docs/evaluation.md", "python -m monai.bundle run evaluating --config_file bundles/seg_student", [EVALUATED]),
-    ("docs/evaluation.md", "python -m monai.bundle run evaluating --config_file bundles/cls_student", [CLASSES]),
-    ("docs/inference.md", "python -m monai.bundle run inferring --config_file bundles/seg", ["OUT/findings.csv"]),
-    ("docs/inference.md", "python -m monai.bundle run inferring --config_file bundles/cls", ["OUT/classes.csv"]),
+LINES: list[tuple[str, str, list[str]]] = [
+    ("docs/data.md", "python -m data_prep phantom DST", ["DST"]),
+    ("docs/evaluation.md", f"{RUN} evaluating {CONFIG.format('seg', 'evaluate')}", [EVALUATED]),
+    ("docs/evaluation.md", f"{RUN} evaluating {CONFIG.format('cls', 'evaluate')}", [CLASSES]),
+    ("docs/evaluation.md", f"{RUN} evaluating --dataset_dir DATA", ["RUN/evaluation/metrics.json"]),
+    ("docs/evaluation.md", "python -m monai_kd compare", [EVALUATED]),
+    ("docs/examinations.md", f"{RUN} evaluating", ["RUN/evaluation/roc.png"]),
+    ("docs/inference.md", f"{RUN} inferring --config_file bundles/seg", ["OUT/findings.csv"]),
+    ("docs/inference.md", f"{RUN} inferring --config_file bundles/cls", ["OUT/classes.csv"]),
+    ("docs/inference.md", "python -m monai.bundle verify_net_in_out", []),
+    ("docs/archive.md", "python -m monai_kd archive seg_student", ["OUT/findings.csv"]),
     ("docs/report.md", "python -m monai_kd report", ["OUT/report.html"]),
+    ("docs/export.md", "python -m monai.bundle ckpt_export", ["model.ts"]),
     ("README.md", "python -m monai_kd report", ["report/report.html"]),
     ("README.md", "python -m monai_kd label_app", ["app/main.py"]),
 ]
+# Lines that train get networks and images that are small enough for a test.
+SMALL, SMALL_CLASSES = ({**values, "epochs": 1, "output_dir": "OUT"} for values in (TINY_STUDENT, TINY_CLS_STUDENT))
+TRAININGS = [
+    ("docs/training.md", TRAIN, SMALL),
+    ("docs/training.md", TRAIN.replace("seg_student", "cls_student"), SMALL_CLASSES),
+    ("docs/examinations.md", TRAIN, SMALL),
+]
+# They need a file of weights, which the tests don't have, and MLflow, see tests/bundles/test_tracking.py.
+ELSEWHERE = ("--pretrained", "--tracking", "torchrun")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, disc_dataset: Path) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory, class_dataset: Path) -> Path:
     """A checkout with data and runs, in which the lines are run."""
     folder = tmp_path_factory.mktemp("checkout")
     for name in ("bundles", "docs"):
         (folder / name).symlink_to(ROOT / name)
-    shutil.copytree(disc_dataset, folder / "DATA")
-    for name in ("FILE_OR_FOLDER", "NEW_SLICES"):
+    shutil.copytree(class_dataset, folder / "DATA")
+    for name in ("FILE_OR_FOLDER", "NEW_SLICES", "ARCHIVE", "SLICES"):
         (folder / name).mkdir()
-        shutil.copy(disc_dataset / "images" / "0000.nii.gz", folder / name)
+        shutil.copy(class_dataset / "images" / "0000.nii.gz", folder / name)
+    shutil.copy(class_dataset / "images" / "0000.nii.gz", folder / "slice.nii.gz")
+    shutil.copy(class_dataset / "images" / "0001.nii.gz", folder / "volume.nii.gz")
     for run, bundle in RUNS.items():
         untrained(bundle, folder / run)
+    (folder / "my_net.json").write_text(
+        json.dumps({"network_def": json.loads((folder / "RUN" / "settings.json").read_text())["network_def"]})
+    )
+    untrained("seg_student", folder / "runs" / "none")
+    (evaluate,) = documented("docs/evaluation.md", f"{RUN} evaluating {CONFIG.format('seg', 'evaluate')}")
+    for name in ("runs/none", "runs/student"):
+        words = shlex.split(evaluate.replace("runs/student", name))
+        subprocess.run([sys.executable, *words[1:]], check=True, capture_output=True, cwd=folder)
     return folder
 
 
-def run(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In this process, as ``python -m package …`` or ``python file …`` does."""
+def run(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **more: Any) -> None:
+    """In this process, as ``python -m package …`` or ``python file …`` does.
+
+    Args:
+        more: overrides that are added to the line.
+    """
     line = line.replace("[--slices 240] [--seed 0] [--size 256] [--workers N]", "--slices 6 --workers 1")
     words = shlex.split(line, comments=True)
     assert words.pop(0) == "python"
     is_module = words[0] == "-m"
     name, *arguments = words[1:] if is_module else words
+    for option, value in more.items():
+        if f"--{option}" not in arguments:
+            arguments += [f"--{option}", str(value)]
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", [name, *arguments])
     code: object = None
@@ -74,4 +113,84 @@ def test_line(page, beginning, written, made, monkeypatch):
     shutil.rmtree(made / "OUT", ignore_errors=True)
     for line in documented(page, beginning):
         run(line, made, monkeypatch)
-    assert all((made / name).exists() for name in written or ["DST"])
+    assert all((made / name).exists() for name in written)
+
+
+@pytest.mark.parametrize(
+    ("page", "beginning", "small"), TRAININGS, ids=[f"{page}: {line}" for page, line, _ in TRAININGS]
+)
+def test_line_that_trains(page, beginning, small, made, monkeypatch):
+    for line in documented(page, beginning):
+        if any(option in line for option in ELSEWHERE):
+            continue
+        for folder in ("OUT", "TRAINED"):
+            shutil.rmtree(made / folder, ignore_errors=True)
+        # RUN is the folder of the other lines.
+        run(line.replace("--output_dir RUN", "--output_dir TRAINED"), made, monkeypatch, **small)
+        assert (made / "OUT" / "model.pt").is_file() or (made / "TRAINED" / "model.pt").is_file()
+
+
+def test_page_of_volumes(made, monkeypatch, tmp_path):
+    write_volumes(tmp_path / "DATA")
+    for name in ("bundles", "docs"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    small = {
+        **{"features": [8, 8, 8, 16, 16, 8], "norm": ["group", {"num_groups": 4}], "image_size": [16, 16, 16]},
+        **{"epochs": 1, "batch_size": 2, "amp": False, "device": "cpu", "output_dir": "runs/student"},
+        "teacher_overrides": {"epochs": 1, "init_filters": 8},
+    }
+    training, *_ = documented("docs/volumes.md", f"{RUN} training --dataset_dir DATA")
+    run(training, tmp_path, monkeypatch, **small)
+    evaluating, inferring = documented("docs/volumes.md", f"{RUN} evaluating", f"{RUN} inferring")
+    run(evaluating, tmp_path, monkeypatch)
+    assert (tmp_path / "runs" / "eval" / "dice_summary.csv").is_file()
+    shutil.copytree(tmp_path / "DATA" / "images", tmp_path / "FOLDER")
+    run(inferring, tmp_path, monkeypatch)
+    assert list((tmp_path / "runs" / "masks").glob("**/*.nii.gz"))
+
+
+def test_page_of_exports(made, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    page = "docs/export.md"
+    seg, classes, *_ = documented(page, "python -m monai_kd export")
+    for line in (seg, classes):
+        run(line, made, monkeypatch)
+    predict = documented(page, "python package/predict.py")
+    for line in predict[:1]:
+        run(line, made, monkeypatch)
+    assert len(list((made / "masks").iterdir())) == 2
+    (pack,) = documented(page, "python -m monai_kd pack")
+    run(pack.replace(" --evaluation runs/seg_student/evaluation", ""), made, monkeypatch)
+    (unzip,) = documented(page, "unzip")
+    _, archive, _, target = unzip.split()
+    with zipfile.ZipFile(made / "packed" / archive) as packed:
+        packed.extractall(made / target)
+    (inferring,) = documented(page, f"{RUN} inferring")
+    run(inferring, made, monkeypatch)
+    assert (made / "MASKS" / "findings.csv").is_file()
+
+
+def test_page_of_the_server(made):
+    pytest.importorskip("starlette")
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    (serve,) = documented("docs/serve.md", "python -m monai_kd serve")
+    (curl,) = documented("docs/serve.md", "curl")
+    words = [*shlex.split(serve)[1:], "--port", "0"]
+    server = subprocess.Popen([sys.executable, *words], cwd=made, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        said, address, begun = "", None, time.monotonic()
+        while address is None:
+            assert server.stdout is not None
+            assert time.monotonic() < begun + 120, said
+            line = server.stdout.readline().decode()
+            assert line or server.poll() is None, said
+            said += line
+            address = re.search(r"http://127\.0\.0\.1:\d+", line)
+        asked = shlex.split(curl.replace("http://127.0.0.1:8000", address[0]))
+        answer = json.loads(subprocess.run(asked, cwd=made, check=True, capture_output=True).stdout)
+        assert len(answer["files"]) == 1
+        assert "error" not in answer
+    finally:
+        server.terminate()
+        server.wait()

@@ -1,4 +1,4 @@
-"""The version is told in one place, and repeated where other programs read it."""
+"""The version is defined in one place, and repeated where other programs read it."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def free_cores(seconds: float = SAMPLE, stat: Path = Path("/proc/stat")) -> floa
         stat: where the kernel shows the times of each core.
 
     Returns:
-        from 0 to the number of cores; ``None`` on systems that don't tell.
+        from 0 to the number of cores; ``None`` on systems that don't show them.
     """
     before = _times(stat)
     time.sleep(seconds)

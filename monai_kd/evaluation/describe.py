@@ -56,7 +56,7 @@ def describe_evaluation(
     synthetic = bool(datalist.get("synthetic", False))
     notes = []
     if synthetic:
-        notes.append("SYNTHETIC phantom slices: these metrics say nothing about images of patients.")
+        notes.append("SYNTHETIC phantoms: these metrics say nothing about images of patients.")
     if data_known(trained) and not same_data(trained, data_dir):
         where = trained["dataset_dir"] or "another data set"
         notes.append(f"The checkpoint was trained on {where}, and is evaluated on {data_dir}.")

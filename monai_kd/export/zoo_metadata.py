@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["measured", "of_weights"]
+__all__ = ["eval_metrics", "measured", "of_weights"]
 
 DIGITS = 4
 
@@ -25,6 +26,14 @@ def of_weights(metadata: Mapping[str, Any], settings: Mapping[str, Any]) -> dict
     image, pred = data["inputs"]["image"], data["outputs"]["pred"]
     size, dimensions, channels = settings["image_size"], settings["spatial_dims"], settings["in_channels"]
     image["spatial_shape"] = list(size) if isinstance(size, Sequence) else [size] * dimensions
+    if settings["mean"] and settings["std"]:
+        # Grey values from 0 to 1, normalised: bounds to a decimal that hold them.
+        ends = [
+            (10 * (grey - mean) / std)
+            for grey in (0, 1)
+            for mean, std in zip(settings["mean"], settings["std"], strict=True)
+        ]
+        image["value_range"] = [math.floor(min(ends)) / 10, math.ceil(max(ends)) / 10]
     if channels != image["num_channels"]:
         names = (settings.get("volumes") or {}).get("modalities") or []
         named = len(names) == channels
@@ -63,20 +72,29 @@ def measured(evaluation: Path, sha256: str) -> dict[str, Any]:
         raise FileNotFoundError(f"--evaluation: there is no {path}: give the folder that evaluate.json wrote.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        own = content["checkpoint"]["sha256"] == sha256
-        if "overall" in content:
-            part = content["overall"]
-            means = {name: each["over_slices"]["mean"] for name, each in part["metrics"].items()}
-            values = {f"mean_{name}": mean for name, mean in means.items() if not name.endswith("_area_mm2")}
-            counts = {"slices": part["slices"], "patients": part["patients"]}
-        else:
-            part = content["over_slices"]
-            values = {name: each["value"] for name, each in part["metrics"].items()}
-            counts = {"slices": part["count"], "patients": content["over_patients"]["count"]}
-        synthetic = {"synthetic": True} if content["synthetic"] else {}
+        own, found = content["checkpoint"]["sha256"] == sha256, eval_metrics(content)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"--evaluation: {path} is not the metrics.json of an evaluation ({error!r}).") from None
     if not own:
         raise ValueError(f"--evaluation: {path} is of another checkpoint: evaluate this one, or leave it out.")
+    return found
+
+
+def eval_metrics(content: Mapping[str, Any]) -> dict[str, Any]:
+    """``eval_metrics`` of the content of a ``metrics.json``: means over slices, and numbers of slices.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is none of an evaluation.
+    """
+    if "overall" in content:
+        part = content["overall"]
+        means = {name: each["over_slices"]["mean"] for name, each in part["metrics"].items()}
+        values = {f"mean_{name}": mean for name, mean in means.items() if not name.endswith("_area_mm2")}
+        counts = {"slices": part["slices"], "patients": part["patients"]}
+    else:
+        part = content["over_slices"]
+        values = {name: each["value"] for name, each in part["metrics"].items()}
+        counts = {"slices": part["count"], "patients": content["over_patients"]["count"]}
+    synthetic = {"synthetic": True} if content["synthetic"] else {}
     known = {name: round(float(value), DIGITS) for name, value in values.items() if value is not None}
     return {**known, **counts, **synthetic}

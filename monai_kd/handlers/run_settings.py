@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 def _with_data(settings: dict[str, Any]) -> dict[str, Any]:
-    """With the hash of the data list, which tells data sets apart wherever they are, and whether it is synthetic."""
+    """With the hash of the data list, by which data sets are distinguished wherever they are, and whether it is synthetic."""
     folder = settings.get("dataset_dir")
     file = None if folder is None else datalist_path(folder)
     if file is None or not file.is_file():
@@ -48,7 +48,7 @@ def _with_data(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any], free: frozenset[str] = _FREE) -> list[str]:
-    """Settings that are not what they were. Places may have moved; the data list then tells the data set."""
+    """Settings that are not what they were. Places may have moved; the data list then identifies the data set."""
     free = free if earlier.get(DATA) is not None else free - {"dataset_dir"}
     found = []
     for name, value in now.items():

@@ -124,7 +124,7 @@ class InputFiles(Sequence):
 
     @cached_property
     def _kinds(self) -> dict[Path, str | None]:
-        """The kind of each file, which is opened for that where its name does not tell it."""
+        """The kind of each file, which is opened for that where its name does not show it."""
         return {file: kind_of(file) for file in self._files}
 
     def _walk(self) -> Iterator[Path]:

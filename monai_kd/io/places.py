@@ -20,7 +20,7 @@ def relative_places(settings: Mapping[str, Any], folder: str | Path) -> dict[str
     """Settings as they are stored in a file of a folder: with paths relative to it.
 
     So a run that is moved, or copied to another computer, together with its data finds them. A place that shares no
-    folder with it but the root becomes ``None``: its path would tell about this computer and nothing else. Of the
+    folder with it but the root becomes ``None``: its path would only describe this computer. Of the
     bundle, the name is kept.
 
     Args:

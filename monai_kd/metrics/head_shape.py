@@ -21,7 +21,7 @@ def is_head_shaped(picture: np.ndarray) -> bool:
     With the picture scaled to 0 … 1, its frame (the outermost 3 % on each side) must be dark in the middle of its
     values; of the pixels above 0.1, without specks, one connected area must have most, and most of its convex hull.
 
-    It tells stripes, noise, crops and photographs from heads, and neither other sequences nor round phantoms.
+    It distinguishes stripes, noise, crops and photographs from heads, but neither other sequences nor round phantoms.
 
     Args:
         picture: (X, Y), grey values.

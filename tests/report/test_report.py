@@ -448,7 +448,7 @@ SYNTHETIC: dict[str, tuple[Callable[[Path], dict | None], str | None]] = {
 
 
 @pytest.mark.parametrize(("settings", "said"), SYNTHETIC.values(), ids=SYNTHETIC)
-def test_synthetic_is_said_aloud(settings, said, scans, students, disc_dataset, tmp_path, capsys):
+def test_synthetic_is_logged_and_printed(settings, said, scans, students, disc_dataset, tmp_path, capsys):
     classifier = classification_student(tmp_path)
     values = settings(disc_dataset)
     if values is None:

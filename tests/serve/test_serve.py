@@ -535,7 +535,7 @@ def test_one_clear_error(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(("host", "warned"), [("127.0.0.1", False), ("localhost", False), ("0.0.0.0", True)])
-def test_other_computers_are_let_in_aloud(host, warned, tmp_path, capsys, monkeypatch):
+def test_warning_where_other_computers_are_let_in(host, warned, tmp_path, capsys, monkeypatch):
     import uvicorn
 
     for name in ("s", "c"):

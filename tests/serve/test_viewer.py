@@ -103,7 +103,7 @@ def counted(result) -> str:
 
 
 def test_slices_by_the_wheel_counted_from_1(browser, shown):
-    assert f"Largest in\nslice {counted(shown)}\n" in shown.text, "it begins with the slice that is told about"
+    assert f"Largest in\nslice {counted(shown)}\n" in shown.text, "it begins with the slice that the text describes"
     view = canvas(shown)
     for _ in range(SLICES + 1):
         ActionChains(browser).scroll_from_origin(origin_of(view), 0, -100).perform()

@@ -1,0 +1,92 @@
+"""Put trained weights into a bundle of this repository; see docs/study.md.
+
+    python docs/experiments/release.py seg_student RUN/model.pt [operating_point=EVALUATION/operating_point.json]
+        [temperature=EVALUATION/temperature.json] [metrics=EVALUATION]
+
+writes models/model.pt, models/settings.json and, with a temperature, models/temperature.json of the bundle, without
+paths of this computer, and describes the network in configs/metadata.json. The operating point, temperature and metrics
+may be those of a network of the same recipe that was trained without one fold: the weights that are released have seen
+all folds. Then the files say so. An operating point that the checkpoint's own settings have is left out without one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from monai_kd.export.archive import pack_bundle
+from monai_kd.export.zoo_metadata import eval_metrics
+from monai_kd.io.atomic import atomic_write, write_json
+from monai_kd.io.checksum import file_sha256
+
+ROOT = Path(__file__).resolve().parents[2]
+SAME_RECIPE = "a network of the same recipe that was trained without this fold"
+
+
+def read(path: str) -> dict[str, Any]:
+    return json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+
+
+def release(name: str, checkpoint: str, given: dict[str, str]) -> None:
+    """Fill ``models/`` and ``metadata.json`` of the bundle ``name``.
+
+    Raises:
+        FileNotFoundError, ValueError: see `pack_bundle`; or a value is unknown.
+    """
+    if unknown := set(given) - {"operating_point", "temperature", "metrics"}:
+        raise ValueError(f"there is no value {', '.join(sorted(unknown))}.")
+    bundle, metadata_file = ROOT / "bundles" / name, f"{name}/configs/metadata.json"
+    with tempfile.TemporaryDirectory() as temporary:
+        archive = pack_bundle(bundle, checkpoint, temporary)
+        with zipfile.ZipFile(archive) as packed:
+            weights = packed.read(f"{name}/models/model.pt")
+            settings = json.loads(packed.read(f"{name}/models/settings.json"))
+            metadata = json.loads(packed.read(metadata_file))
+    settings.pop("operating_point", None)
+    if "operating_point" in given:
+        point = read(given["operating_point"])
+        settings["operating_point"] = {**point, "measured_on": f"{point['measured_on']}; {SAME_RECIPE}"}
+    metrics = {}
+    if "metrics" in given:
+        found = read(str(Path(given["metrics"]) / "metrics.json"))
+        metrics = {"of": f"fold {found['dataset']['fold'] + 1}, by {SAME_RECIPE}", **eval_metrics(found)}
+    models = bundle / "models"
+    models.mkdir(exist_ok=True)
+    with atomic_write(models / "model.pt") as partial:
+        partial.write_bytes(weights)
+    write_json(settings, models / "settings.json")
+    (models / "temperature.json").unlink(missing_ok=True)
+    if "temperature" in given:
+        content = {
+            **{"temperature": read(given["temperature"])["temperature"], "measured_on": SAME_RECIPE},
+            "checkpoint": {"sha256": file_sha256(models / "model.pt")},
+        }
+        write_json(content, models / "temperature.json")
+    file = bundle / "configs" / "metadata.json"
+    text = file.read_text(encoding="utf-8")
+    image = metadata["network_data_format"]["inputs"]["image"]
+    for key, value in {"eval_metrics": metrics, "value_range": image["value_range"]}.items():
+        # The first of this name, on one line; the file keeps its layout.
+        text = re.sub(rf'(?m)^(\s*"{key}": ).*?(,?)$', lambda m, v=value: m[1] + json.dumps(v) + m[2], text, count=1)
+    file.write_text(text, encoding="utf-8")
+    if json.loads(text) != {**metadata, "eval_metrics": metrics}:
+        raise ValueError(f"{file} describes another network than the weights: shapes or classes differ. Edit it.")
+    print(f"{models / 'model.pt'}: {len(weights) / 2**20:.1f} MB, SHA-256 {settings['weights_sha256']}")
+
+
+def main(words: list[str]) -> int:
+    names = [word for word in words if "=" not in word]
+    if len(names) != 2:
+        print(__doc__, file=sys.stderr)
+        return 2
+    release(names[0], names[1], dict(word.split("=", 1) for word in words if "=" in word))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
