@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 def _with_data(settings: dict[str, Any]) -> dict[str, Any]:
-    """With the hash of the data list, by which data sets are distinguished wherever they are, and whether it is synthetic."""
+    """With the hash of the data list, which identifies the data set wherever it is, and whether it is synthetic."""
     folder = settings.get("dataset_dir")
     file = None if folder is None else datalist_path(folder)
     if file is None or not file.is_file():
