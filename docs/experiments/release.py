@@ -69,12 +69,18 @@ def release(name: str, checkpoint: str, given: dict[str, str]) -> None:
         write_json(content, models / "temperature.json")
     file = bundle / "configs" / "metadata.json"
     text = file.read_text(encoding="utf-8")
+    if '"weights_sha256"' not in text:
+        text = text.replace('    "eval_metrics"', '    "weights_sha256": null,\n    "eval_metrics"', 1)
     image = metadata["network_data_format"]["inputs"]["image"]
-    for key, value in {"eval_metrics": metrics, "value_range": image["value_range"]}.items():
+    metadata = {**metadata, "eval_metrics": metrics, "weights_sha256": settings["weights_sha256"]}
+    for key, value in {
+        **{key: metadata[key] for key in ("eval_metrics", "weights_sha256")},
+        "value_range": image["value_range"],
+    }.items():
         # The first of this name, on one line; the file keeps its layout.
         text = re.sub(rf'(?m)^(\s*"{key}": ).*?(,?)$', lambda m, v=value: m[1] + json.dumps(v) + m[2], text, count=1)
     file.write_text(text, encoding="utf-8")
-    if json.loads(text) != {**metadata, "eval_metrics": metrics}:
+    if json.loads(text) != metadata:
         raise ValueError(f"{file} describes another network than the weights: shapes or classes differ. Edit it.")
     print(f"{models / 'model.pt'}: {len(weights) / 2**20:.1f} MB, SHA-256 {settings['weights_sha256']}")
 

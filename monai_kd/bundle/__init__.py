@@ -10,6 +10,7 @@ from .distillation import Distillation, needs_teacher, recipe_title
 from .folder import find_bundle
 from .overrides import accept_overrides
 from .processes import distributed, local_rank, rank, start_processes, stop_processes
+from .released import training_folder
 from .running import choose, definition, given_data, root, type_names
 from .set_up import set_up
 from .settings import checkpoint_of, training_settings
@@ -52,6 +53,7 @@ __all__ = [
     "tracked",
     "trained_network",
     "trained_settings",
+    "training_folder",
     "training_settings",
     "type_names",
     "validation_metrics",

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
-__all__ = ["checkpoint_or_own"]
+from ..io.network_name import released_version
+
+__all__ = ["checkpoint_or_own", "training_folder"]
+
+logger = logging.getLogger(__name__)
+
+CHECKOUT = Path(__file__).resolve().parents[2] / "bundles"
 
 
 def checkpoint_or_own(checkpoint: str | Path | None, bundle: str | Path, option: str) -> Path:
@@ -24,3 +31,22 @@ def checkpoint_or_own(checkpoint: str | Path | None, bundle: str | Path, option:
     if not own.is_file():
         raise FileNotFoundError(f"there is no {own}, so the network must be given: {option}.")
     return own
+
+
+def training_folder(bundle_root: str | Path) -> str:
+    """Where a training writes that got no ``output_dir``: ``models/`` of the bundle.
+
+    In a checkout whose ``models/`` holds weights that the repository carries, it is ``runs/`` instead, with a warning:
+    the first trial on phantoms would otherwise replace what `checkpoint_or_own` finds. Copies of a bundle, as in the
+    MONAI Label app or of a client in federated learning, are trained in place.
+    """
+    root = Path(bundle_root).resolve()
+    weights = root / "models" / "model.pt"
+    if root.parent != CHECKOUT or not weights.is_file() or released_version(weights) is None:
+        return f"{bundle_root}/models"
+    logger.warning(
+        "no output_dir was given, and %s is what the repository carries: this run is written to %s; give "
+        "--checkpoint %s to use it.",
+        *(weights, root / "runs", root / "runs" / "model.pt"),
+    )
+    return f"{bundle_root}/runs"

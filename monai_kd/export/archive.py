@@ -145,6 +145,8 @@ def _fill(
         content = {"temperature": temperature, "checkpoint": {"sha256": sha256}}
         write_json(content, weights.with_name("temperature.json"))
     described = {**of_weights(metadata, settings), "eval_metrics": found}
+    if described.get("weights_sha256") != sha256:
+        described.pop("weights_sha256", None)  # of other weights, which the bundle was released with
     write_json(described, packed / "configs" / "metadata.json")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from .checksum import file_sha256
 from .trained import read_trained
 
-__all__ = ["network_name"]
+__all__ = ["network_name", "released_version"]
 
 
 def network_name(checkpoint: str | Path) -> str:
@@ -24,16 +24,27 @@ def network_name(checkpoint: str | Path) -> str:
     """
     path = Path(checkpoint).expanduser()
     settings = read_trained(path) or {}
-    sha256 = file_sha256(path)
-    bundle = path.resolve().parents[1]
-    try:
-        metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        metadata = {}
-    if isinstance(metadata, dict) and metadata.get("weights_sha256") == sha256:
-        name = f"{bundle.name} {metadata.get('version')}, as released"
+    version, sha256 = released_version(path), file_sha256(path)
+    if version is not None:
+        name = f"{path.resolve().parents[1].name} {version}, as released"
     else:
         definition = settings.get("network_def")
         target = definition.get("_target_") if isinstance(definition, dict) else None
         name = f"{str(target).rpartition('.')[2]} of a training" if target else "a network of a training"
     return f"{name} ({path}, SHA-256 {sha256[:12]} …)"
+
+
+def released_version(checkpoint: str | Path) -> str | None:
+    """The version of the bundle if a checkpoint in its ``models/`` is the one that it was released with, else ``None``.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+    """
+    path = Path(checkpoint).expanduser().resolve()
+    try:
+        metadata = json.loads((path.parents[1] / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(metadata, dict) or metadata.get("weights_sha256") != file_sha256(path):
+        return None
+    return str(metadata.get("version"))

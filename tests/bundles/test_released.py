@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from disc_slices import write_disc_slices
+from monai.bundle import create_workflow
 from students import classification_student, segmentation_student
-from tiny import BUNDLES
+from tiny import BUNDLES, TINY_STUDENT
 
 from monai_kd.__main__ import command_parser
-from monai_kd.bundle.released import checkpoint_or_own
+from monai_kd.bundle import released
+from monai_kd.bundle.released import checkpoint_or_own, training_folder
 from monai_kd.bundle.students import load_students
 from monai_kd.config import build_network
 from monai_kd.export.package import run_export
@@ -43,6 +46,27 @@ def test_given_checkpoint_comes_first_and_none_is_an_error(bundles, tmp_path):
     own.unlink()
     with pytest.raises(FileNotFoundError, match=r"there is no .*model\.pt, so the network must be given: --x FILE"):
         checkpoint_or_own(None, bundles / "seg_student", "--x FILE")
+
+
+def test_training_without_a_folder_leaves_the_weights_of_the_repository(bundles, tmp_path, caplog, monkeypatch):
+    segmentation, classification = bundles / "seg_student", bundles / "cls_student"
+    # A copy, as in the MONAI Label app, is trained in place.
+    assert training_folder(segmentation) == f"{segmentation}/models"
+    monkeypatch.setattr(released, "CHECKOUT", bundles)
+    assert training_folder(classification) == f"{classification}/models"
+    assert not caplog.records
+    dataset = write_disc_slices(tmp_path / "slices")
+    values = {**TINY_STUDENT, "recipe": "none", "epochs": 1, "dataset_dir": str(dataset)}
+    before = file_sha256(segmentation / "models" / "model.pt")
+    workflow = create_workflow(
+        config_file=[str(segmentation / "configs" / "train.json")], workflow_type="train", **values
+    )
+    workflow.run()
+    workflow.finalize()
+    assert f"this run is written to {segmentation / 'runs'}; give --checkpoint" in caplog.text
+    assert file_sha256(segmentation / "models" / "model.pt") == before
+    assert sorted(path.name for path in (segmentation / "models").iterdir()) == ["model.pt", "settings.json"]
+    assert (segmentation / "runs" / "model.pt").is_file()
 
 
 def test_names(bundles, tmp_path):
