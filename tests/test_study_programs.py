@@ -18,10 +18,14 @@ import torch
 from monai.bundle import ConfigParser
 
 from monai_kd.config import refuse_unknown
+from monai_kd.io.checksum import file_sha256
 from monai_kd.io.trained import read_trained, save_trained
 from monai_kd.networks import create_backbone
 from monai_kd.networks.installed_weights import weights_package
 from monai_kd.transforms import slice_preprocessing
+
+sys.path.append(str(Path(__file__).parent / "bundles"))
+from tiny import untrained
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = ROOT / "docs" / "experiments"
@@ -34,7 +38,7 @@ def program(name: str) -> ModuleType:
     return module
 
 
-study, gpu_files = program("study"), program("gpu_files")
+study, gpu_files, release = program("study"), program("gpu_files"), program("release")
 NAMES = [
     (task, network, how)
     for (task, network), (bundle, _, _) in study.NETWORKS.items()
@@ -70,6 +74,76 @@ def test_alone_and_distilled_differ_in_the_distillation_alone(tmp_path):
     assert alone[0] == distilled[0]
     different = {key for key in alone[1].keys() | distilled[1].keys() if alone[1].get(key) != distilled[1].get(key)}
     assert different == {"output_dir", "recipe", "teacher_checkpoint"}
+
+
+def test_negatives_are_those_of_the_teacher_and_have_an_evaluation_of_their_own(tmp_path):
+    given = {"data": "DATA", "runs": str(tmp_path), "negatives": "0.3", "show": "1"}
+    run = study.Run("seg", "lite0", "distilled", given)
+    values = parts(run.training())[1]
+    assert run.folder.name == "seg_lite0_distilled_fold4_seed0_negatives0.3"
+    assert (values["negative_probability"], values["batch_dice"]) == ("0.3", "True")
+    assert values["teacher_checkpoint"] == str(tmp_path / "seg_hybrid_alone_fold4_seed0_negatives0.3" / "model.pt")
+    *_, (folder, command) = run.evaluations()
+    files, values = parts(command)
+    assert folder.name == "evaluation_negatives"
+    assert (values["negative_share"], values["specificity"]) == ("0.5", "0.9")
+    parser = ConfigParser()
+    parser.read_config(files)
+    refuse_unknown(values, parser, files[0])
+    assert parts(study.Run("seg", "lite0", "alone", {**given, "negatives": "0"}).training())[1]["batch_dice"] == "False"
+
+
+POINT = {"score": "max", "threshold": 0.1, "specificity": 0.9, "sensitivity": 0.8, "measured_on": "fold 3"}
+
+
+@pytest.fixture
+def bundle(tmp_path, monkeypatch) -> Path:
+    """A copy of a bundle without weights, in which weights are released."""
+    monkeypatch.setattr(release, "ROOT", tmp_path)
+    shutil.copytree(
+        ROOT / "bundles" / "seg_student", tmp_path / "bundles" / "seg_student", ignore=shutil.ignore_patterns("models")
+    )
+    return tmp_path / "bundles" / "seg_student"
+
+
+def test_release_says_of_what_the_numbers_are(bundle, tmp_path, capsys):
+    run = tmp_path / "run"
+    checkpoint = untrained("seg_student", run, image_size=256, dataset_dir="/data", operating_point=POINT)
+    point = {**POINT, "threshold": 0.7}
+    (run / "operating_point.json").write_text(json.dumps(point))
+    part = {"slices": 5, "patients": 2, "metrics": {"dice": {"over_slices": {"mean": 0.75}}}}
+    found = {"overall": part, "dataset": {"fold": 3}, "synthetic": False, "checkpoint": {"sha256": "of another"}}
+    (run / "metrics.json").write_text(json.dumps(found))
+    before = (bundle / "configs" / "metadata.json").read_text().splitlines()
+    words = [f"operating_point={run / 'operating_point.json'}", f"metrics={run}"]
+    assert release.main(["seg_student", str(checkpoint), *words]) == 0
+    assert (bundle / "models" / "model.pt").read_bytes() == checkpoint.read_bytes()
+    settings = json.loads((bundle / "models" / "settings.json").read_text())
+    assert settings["operating_point"] == {**point, "measured_on": f"fold 3; {release.SAME_RECIPE}"}
+    assert settings["dataset_dir"] is None
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+    assert metadata["eval_metrics"] == {
+        **{"of": f"fold 4, by {release.SAME_RECIPE}", "mean_dice": 0.75},
+        **{"slices": 5, "patients": 2},
+    }
+    assert metadata["weights_sha256"] == settings["weights_sha256"] == file_sha256(checkpoint)
+    # The rest of the file stays as it is, but for the network's size and values.
+    after = (bundle / "configs" / "metadata.json").read_text().splitlines()
+    assert len(set(after) - set(before)) <= 4
+    assert settings["weights_sha256"] in capsys.readouterr().out
+
+
+def test_release_without_numbers(bundle, tmp_path):
+    checkpoint = untrained("seg_student", tmp_path / "run", image_size=256)
+    assert release.main(["seg_student", str(checkpoint)]) == 0
+    assert json.loads((bundle / "configs" / "metadata.json").read_text())["eval_metrics"] == {}
+    assert "operating_point" not in json.loads((bundle / "models" / "settings.json").read_text())
+    assert release.main(["seg_student"]) == 2
+    small = untrained("seg_student", tmp_path / "small")
+    with pytest.raises(ValueError, match="describes another network than the weights"):
+        release.main(["seg_student", str(small)])
+    with pytest.raises(ValueError, match="there is no value metric"):
+        release.main(["seg_student", "x.pt", "metric=y"])
 
 
 @pytest.mark.parametrize(

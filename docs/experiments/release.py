@@ -55,18 +55,6 @@ def release(name: str, checkpoint: str, given: dict[str, str]) -> None:
     if "metrics" in given:
         found = read(str(Path(given["metrics"]) / "metrics.json"))
         metrics = {"of": f"fold {found['dataset']['fold'] + 1}, by {SAME_RECIPE}", **eval_metrics(found)}
-    models = bundle / "models"
-    models.mkdir(exist_ok=True)
-    with atomic_write(models / "model.pt") as partial:
-        partial.write_bytes(weights)
-    write_json(settings, models / "settings.json")
-    (models / "temperature.json").unlink(missing_ok=True)
-    if "temperature" in given:
-        content = {
-            **{"temperature": read(given["temperature"])["temperature"], "measured_on": SAME_RECIPE},
-            "checkpoint": {"sha256": file_sha256(models / "model.pt")},
-        }
-        write_json(content, models / "temperature.json")
     file = bundle / "configs" / "metadata.json"
     text = file.read_text(encoding="utf-8")
     if '"weights_sha256"' not in text:
@@ -79,9 +67,21 @@ def release(name: str, checkpoint: str, given: dict[str, str]) -> None:
     }.items():
         # The first of this name, on one line; the file keeps its layout.
         text = re.sub(rf'(?m)^(\s*"{key}": ).*?(,?)$', lambda m, v=value: m[1] + json.dumps(v) + m[2], text, count=1)
-    file.write_text(text, encoding="utf-8")
     if json.loads(text) != metadata:
         raise ValueError(f"{file} describes another network than the weights: shapes or classes differ. Edit it.")
+    file.write_text(text, encoding="utf-8")
+    models = bundle / "models"
+    models.mkdir(exist_ok=True)
+    with atomic_write(models / "model.pt") as partial:
+        partial.write_bytes(weights)
+    write_json(settings, models / "settings.json")
+    (models / "temperature.json").unlink(missing_ok=True)
+    if "temperature" in given:
+        content = {
+            **{"temperature": read(given["temperature"])["temperature"], "measured_on": SAME_RECIPE},
+            "checkpoint": {"sha256": file_sha256(models / "model.pt")},
+        }
+        write_json(content, models / "temperature.json")
     print(f"{models / 'model.pt'}: {len(weights) / 2**20:.1f} MB, SHA-256 {settings['weights_sha256']}")
 
 

@@ -65,6 +65,8 @@ COMMON = {
 }
 # Values that are part of the name of a run where they differ from the protocol.
 NAMED = ("epochs", "size", "batch", "rate", "recipe", "temperature", "negatives")
+# By slice, of the operating point.
+SPECIFICITY = "0.9"
 UNFINISHED = 75
 
 
@@ -149,12 +151,19 @@ class Run:
         return self._command("training", files, values)
 
     def evaluations(self) -> Iterator[tuple[Path, list[str]]]:
-        """Folder and command of each evaluation on the fold that was not trained on: as it is, and mirrored."""
+        """Folder and command of each evaluation on the fold that was not trained on.
+
+        As it is, and mirrored; of a network that was trained with negatives, also with the tumours taken out of half of
+        the slices, which chooses its operating point.
+        """
         if self.values["fold"] == "all":
             return
-        for name, mirror in (("evaluation", "[]"), ("evaluation_mirrored", "[0]")):
+        kinds = {"evaluation": {"mirror": "[]"}, "evaluation_mirrored": {"mirror": "[0]"}}
+        if float(self.values["negatives"]) > 0:
+            kinds["evaluation_negatives"] = {"negative_share": "0.5", "specificity": SPECIFICITY}
+        for name, options in kinds.items():
             values = {
-                **{"dataset_dir": self.values["data"], "checkpoint": str(self.folder / "model.pt"), "mirror": mirror},
+                **{"dataset_dir": self.values["data"], "checkpoint": str(self.folder / "model.pt"), **options},
                 "output_dir": str(self.folder / name),
             }
             file = ROOT / "bundles" / self.bundle / "configs" / "evaluate.json"
