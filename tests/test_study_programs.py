@@ -81,7 +81,7 @@ def test_negatives_are_those_of_the_teacher_and_have_an_evaluation_of_their_own(
     run = study.Run("seg", "lite0", "distilled", given)
     values = parts(run.training())[1]
     assert run.folder.name == "seg_lite0_distilled_fold4_seed0_negatives0.3"
-    assert (values["negative_probability"], values["batch_dice"]) == ("0.3", "True")
+    assert (values["negative_probability"], values["batch_dice"]) == ("0.3", "False")
     assert values["teacher_checkpoint"] == str(tmp_path / "seg_hybrid_alone_fold4_seed0_negatives0.3" / "model.pt")
     *_, (folder, command) = run.evaluations()
     files, values = parts(command)
@@ -90,7 +90,13 @@ def test_negatives_are_those_of_the_teacher_and_have_an_evaluation_of_their_own(
     parser = ConfigParser()
     parser.read_config(files)
     refuse_unknown(values, parser, files[0])
-    assert parts(study.Run("seg", "lite0", "alone", {**given, "negatives": "0"}).training())[1]["batch_dice"] == "False"
+    run = study.Run("seg", "lite0", "distilled", {**given, "batch_dice": "1"})
+    values = parts(run.training())[1]
+    assert run.folder.name == "seg_lite0_distilled_fold4_seed0_negatives0.3_batch_dice1"
+    assert (values["batch_dice"], Path(values["teacher_checkpoint"]).parent.name) == (
+        "True",
+        "seg_hybrid_alone_fold4_seed0_negatives0.3_batch_dice1",
+    )
 
 
 POINT = {"score": "max", "threshold": 0.1, "specificity": 0.9, "sensitivity": 0.8, "measured_on": "fold 3"}
@@ -155,6 +161,7 @@ def test_release_without_numbers(bundle, tmp_path):
         (["seg", "lite0", "alone", "data=D", "epoch=3"], "there is no value epoch: data, runs"),
         (["seg", "lite0", "alone", "data=D", "fold=0"], "fold must be 1, 2, 3, 4 or all, got '0'"),
         (["seg", "lite0", "alone"], "give data=FOLDER"),
+        (["cls", "lite0", "alone", "data=D", "negatives=0.3"], "negatives and batch_dice are of seg"),
         (["seg", "lite0", "distilled", "data=D"], "there is no teacher .*seg_hybrid_alone_fold4_seed0.model.pt"),
         (["seg", "lite0"], "Run one training of the study by its name"),
     ],

@@ -19,8 +19,8 @@ such as _rate0.0005. A run that was interrupted continues; one that is complete 
     rate          by network    learning rate
     recipe        by how        recipe of the student's train.json
     temperature   of the recipe
-    negatives     0             seg: share of the training slices whose tumour is taken out (negative_probability);
-                                above 0, Dice is computed over the batch (batch_dice)
+    negatives     0             seg: share of the training slices whose tumour is taken out (negative_probability)
+    batch_dice    0             seg: 1 computes Dice over the batch instead of slice by slice
     teacher       its run       checkpoint; by default that of the hybrid with the same fold, epochs and size, seed 0
     threads       1             OMP_NUM_THREADS
     workers       0             processes that load slices
@@ -60,11 +60,11 @@ DEFAULTS = {
 }
 COMMON = {
     **{"data": "", "runs": "runs", "fold": "4", "seed": "0"},
-    **{"rate": "", "recipe": "", "temperature": "", "teacher": "", "negatives": "0"},
+    **{"rate": "", "recipe": "", "temperature": "", "teacher": "", "negatives": "0", "batch_dice": "0"},
     **{"threads": "1", "workers": "0", "minutes": "", "device": "", "show": "0"},
 }
 # Values that are part of the name of a run where they differ from the protocol.
-NAMED = ("epochs", "size", "batch", "rate", "recipe", "temperature", "negatives")
+NAMED = ("epochs", "size", "batch", "rate", "recipe", "temperature", "negatives", "batch_dice")
 # By slice, of the operating point.
 SPECIFICITY = "0.9"
 UNFINISHED = 75
@@ -113,7 +113,7 @@ class Run:
         if self.values["teacher"]:
             path = Path(self.values["teacher"]).expanduser()
         else:
-            same = ("data", "runs", "fold", "epochs", "size", "negatives")
+            same = ("data", "runs", "fold", "epochs", "size", "negatives", "batch_dice")
             path = Run(self.task, "hybrid", "alone", {name: self.values[name] for name in same}).folder / "model.pt"
         if not path.is_file() and self.values["show"] == "0":
             raise ValueError(f"there is no teacher {path}: train it first, or give teacher=FILE.")
@@ -136,10 +136,9 @@ class Run:
         values["val_interval"] = str(next(n for n in (5, 4, 3, 2, 1) if epochs % n == 0))
         if self.task == "seg":
             values["negative_probability"] = self.values["negatives"]
-            # Dice of a slice with an empty mask has no gradient, so that a network learns to mark something on each.
-            values["batch_dice"] = str(float(self.values["negatives"]) > 0)
-        elif self.values["negatives"] != "0":
-            raise ValueError("negatives is of seg.")
+            values["batch_dice"] = str(self.values["batch_dice"] == "1")
+        elif (self.values["negatives"], self.values["batch_dice"]) != ("0", "0"):
+            raise ValueError("negatives and batch_dice are of seg.")
         if self.values["fold"] != "all":
             values["fold"] = str(int(self.values["fold"]) - 1)
         if self.taught:

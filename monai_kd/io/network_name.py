@@ -14,6 +14,8 @@ __all__ = ["network_name", "released_version"]
 def network_name(checkpoint: str | Path) -> str:
     """One line that says which network a checkpoint is: name, version where it has one, path, and SHA-256.
 
+    It also says so when the network was trained on synthetic phantoms.
+
     The weights that a bundle was released with are those whose SHA-256 is ``weights_sha256`` in its ``metadata.json``;
     they have its name and version. Others, also in ``models/``, are of some training, and have the class of their
     network.
@@ -31,7 +33,8 @@ def network_name(checkpoint: str | Path) -> str:
         definition = settings.get("network_def")
         target = definition.get("_target_") if isinstance(definition, dict) else None
         name = f"{str(target).rpartition('.')[2]} of a training" if target else "a network of a training"
-    return f"{name} ({path}, SHA-256 {sha256[:12]} …)"
+    phantoms = ", trained on SYNTHETIC phantoms" if settings.get("synthetic") is True else ""
+    return f"{name}{phantoms} ({path}, SHA-256 {sha256[:12]} …)"
 
 
 def released_version(checkpoint: str | Path) -> str | None:

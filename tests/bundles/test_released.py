@@ -80,6 +80,9 @@ def test_names(bundles, tmp_path):
     state = torch.load(released, weights_only=True)
     torch.save({key: value + 1 for key, value in state.items()}, released)
     assert network_name(released).startswith("BasicUNet of a training (")
+    file = released.with_name("settings.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "synthetic": True}))
+    assert network_name(released).startswith("BasicUNet of a training, trained on SYNTHETIC phantoms (")
     torch.save({"a": torch.zeros(1)}, tmp_path / "alone.pt")
     assert network_name(tmp_path / "alone.pt").startswith("a network of a training (")
 
