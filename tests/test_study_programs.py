@@ -86,7 +86,7 @@ def test_negatives_are_those_of_the_teacher_and_have_an_evaluation_of_their_own(
     *_, (folder, command) = run.evaluations()
     files, values = parts(command)
     assert folder.name == "evaluation_negatives"
-    assert (values["negative_share"], values["specificity"]) == ("0.5", "0.9")
+    assert (values["negative_share"], values["specificity"]) == ("0.5", "0.85")
     parser = ConfigParser()
     parser.read_config(files)
     refuse_unknown(values, parser, files[0])
@@ -121,7 +121,7 @@ def test_release_says_of_what_the_numbers_are(bundle, tmp_path, capsys):
     found = {"overall": part, "dataset": {"fold": 3}, "synthetic": False, "checkpoint": {"sha256": "of another"}}
     (run / "metrics.json").write_text(json.dumps(found))
     before = (bundle / "configs" / "metadata.json").read_text().splitlines()
-    words = [f"operating_point={run / 'operating_point.json'}", f"metrics={run}"]
+    words = [f"operating_point={run}", f"metrics={run}"]
     assert release.main(["seg_student", str(checkpoint), *words]) == 0
     assert (bundle / "models" / "model.pt").read_bytes() == checkpoint.read_bytes()
     settings = json.loads((bundle / "models" / "settings.json").read_text())
@@ -129,7 +129,7 @@ def test_release_says_of_what_the_numbers_are(bundle, tmp_path, capsys):
     assert settings["dataset_dir"] is None
     metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
     assert metadata["eval_metrics"] == {
-        **{"of": f"fold 4, by {release.SAME_RECIPE}", "mean_dice": 0.75},
+        **{"of": f"fold 4; {release.SAME_RECIPE}", "mean_dice": 0.75},
         **{"slices": 5, "patients": 2},
     }
     assert metadata["weights_sha256"] == settings["weights_sha256"] == file_sha256(checkpoint)
@@ -137,6 +137,11 @@ def test_release_says_of_what_the_numbers_are(bundle, tmp_path, capsys):
     after = (bundle / "configs" / "metadata.json").read_text().splitlines()
     assert len(set(after) - set(before)) <= 4
     assert settings["weights_sha256"] in capsys.readouterr().out
+    # Numbers of these very weights.
+    (run / "metrics.json").write_text(json.dumps({**found, "checkpoint": {"sha256": file_sha256(checkpoint)}}))
+    assert release.main(["seg_student", str(checkpoint), *words]) == 0
+    assert json.loads((bundle / "models" / "settings.json").read_text())["operating_point"] == point
+    assert json.loads((bundle / "configs" / "metadata.json").read_text())["eval_metrics"]["of"] == "fold 4"
 
 
 def test_release_without_numbers(bundle, tmp_path):

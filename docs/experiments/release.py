@@ -1,12 +1,13 @@
 """Put trained weights into a bundle of this repository; see docs/study.md.
 
-    python docs/experiments/release.py seg_student RUN/model.pt [operating_point=EVALUATION/operating_point.json]
-        [temperature=EVALUATION/temperature.json] [metrics=EVALUATION]
+    python docs/experiments/release.py seg_student RUN/model.pt [operating_point=EVALUATION] [temperature=EVALUATION]
+        [metrics=EVALUATION]
 
 writes models/model.pt, models/settings.json and, with a temperature, models/temperature.json of the bundle, without
-paths of this computer, and describes the network in configs/metadata.json. The operating point, temperature and metrics
-may be those of a network of the same recipe that was trained without one fold: the weights that are released have seen
-all folds. Then the files say so. An operating point that the checkpoint's own settings have is left out without one.
+paths of this computer, and describes the network in configs/metadata.json. Each EVALUATION is a folder that
+evaluate.json wrote. It may be that of a network of the same recipe which was trained without one fold, where the
+weights that are released have seen all folds; then the files say so. Without operating_point there is none, whatever
+the settings beside the checkpoint have.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SAME_RECIPE = "a network of the same recipe that was trained without this fold"
 
 
-def read(path: str) -> dict[str, Any]:
-    return json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+def read(folder: str, name: str) -> dict[str, Any]:
+    return json.loads((Path(folder).expanduser() / name).read_text(encoding="utf-8"))
 
 
 def release(name: str, checkpoint: str, given: dict[str, str]) -> None:
@@ -47,14 +48,21 @@ def release(name: str, checkpoint: str, given: dict[str, str]) -> None:
             weights = packed.read(f"{name}/models/model.pt")
             settings = json.loads(packed.read(f"{name}/models/settings.json"))
             metadata = json.loads(packed.read(metadata_file))
+    evaluations = {option: read(folder, "metrics.json") for option, folder in given.items()}
+
+    def by(option: str) -> str:
+        """Of which network the numbers are, where it is not this one."""
+        own = evaluations[option]["checkpoint"]["sha256"] == settings["weights_sha256"]
+        return "" if own else f"; {SAME_RECIPE}"
+
     settings.pop("operating_point", None)
     if "operating_point" in given:
-        point = read(given["operating_point"])
-        settings["operating_point"] = {**point, "measured_on": f"{point['measured_on']}; {SAME_RECIPE}"}
+        point = read(given["operating_point"], "operating_point.json")
+        settings["operating_point"] = {**point, "measured_on": point["measured_on"] + by("operating_point")}
     metrics = {}
     if "metrics" in given:
-        found = read(str(Path(given["metrics"]) / "metrics.json"))
-        metrics = {"of": f"fold {found['dataset']['fold'] + 1}, by {SAME_RECIPE}", **eval_metrics(found)}
+        found = evaluations["metrics"]
+        metrics = {"of": f"fold {found['dataset']['fold'] + 1}{by('metrics')}", **eval_metrics(found)}
     file = bundle / "configs" / "metadata.json"
     text = file.read_text(encoding="utf-8")
     if '"weights_sha256"' not in text:
@@ -78,7 +86,8 @@ def release(name: str, checkpoint: str, given: dict[str, str]) -> None:
     (models / "temperature.json").unlink(missing_ok=True)
     if "temperature" in given:
         content = {
-            **{"temperature": read(given["temperature"])["temperature"], "measured_on": SAME_RECIPE},
+            "temperature": read(given["temperature"], "temperature.json")["temperature"],
+            "fitted_to": f"fold {evaluations['temperature']['dataset']['fold'] + 1}{by('temperature')}",
             "checkpoint": {"sha256": file_sha256(models / "model.pt")},
         }
         write_json(content, models / "temperature.json")
