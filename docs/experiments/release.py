@@ -61,8 +61,7 @@ def release(name: str, checkpoint: str, given: dict[str, str]) -> None:
         settings["operating_point"] = {**point, "measured_on": point["measured_on"] + by("operating_point")}
     metrics = {}
     if "metrics" in given:
-        found = evaluations["metrics"]
-        metrics = {"of": f"fold {found['dataset']['fold'] + 1}{by('metrics')}", **eval_metrics(found)}
+        metrics = {**({"of": by("metrics")[2:]} if by("metrics") else {}), **eval_metrics(evaluations["metrics"])}
     file = bundle / "configs" / "metadata.json"
     text = file.read_text(encoding="utf-8")
     if '"weights_sha256"' not in text:

@@ -121,7 +121,7 @@ def test_a_checkpoint_of_other_classes_is_refused(trained, class_dataset, tmp_pa
     with pytest.raises((RuntimeError, ValueError)) as caught:
         evaluate((bundle, other), class_dataset, tmp_path / "eval", fold=1)
     assert f"trained for the classes {', '.join(names)}" in cause(caught.value)
-    assert not list((tmp_path / "eval").iterdir())
+    assert not (tmp_path / "eval").exists()
 
 
 def test_a_data_list_with_other_classes_is_refused(trained, class_dataset, tmp_path):

@@ -59,8 +59,10 @@ def test_versions_are_numbers_of_packages(metadata):
 
 def test_metrics_are_those_that_an_evaluation_reports(metadata):
     known = {*CLASS_METRICS, *(f"mean_{name}" for name in MASK_METRICS), "slices", "patients"}
-    assert metadata["eval_metrics"].keys() <= known
-    assert all(isinstance(value, int | float) for value in metadata["eval_metrics"].values())
+    # `of`: the numbers are those of another network, see docs/experiments/release.py.
+    values = {name: value for name, value in metadata["eval_metrics"].items() if name != "of"}
+    assert values.keys() <= known
+    assert all(isinstance(value, int | float) for value in values.values())
     assert {"slices", "patients"} <= metadata["eval_metrics"].keys()
 
 

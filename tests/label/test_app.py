@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from monai.networks.nets import BasicUNet
 from monai_kd.__main__ import main
 from monai_kd.label.served import ServedBundle
 
+ROOT = Path(__file__).resolve().parents[2]
 WIDTHS = [4, 4, 8, 8, 8, 4]
 
 
@@ -46,9 +49,12 @@ def test_the_folder_holds_the_app_and_the_bundle_with_its_weights(checkpoint, tm
 )
 def test_what_is_wrong_is_said_and_nothing_is_left(checkpoint, tmp_path, capsys, options, said):
     given = [str(checkpoint) if option == "MODEL" else option for option in options]
-    assert main(["label_app", str(tmp_path / "app"), *given]) == 2
+    # Without the weights that the repository carries.
+    for name in ("seg_student", "seg_teacher", "cls_student"):
+        shutil.copytree(ROOT / "bundles" / name, tmp_path / "bundles" / name, ignore=shutil.ignore_patterns("models"))
+    assert main(["label_app", str(tmp_path / "app"), *given, "--bundles", str(tmp_path / "bundles")]) == 2
     assert said in capsys.readouterr().err
-    assert {path.name for path in tmp_path.iterdir()} == {"run"}
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "bundles"}
 
 
 def test_a_folder_in_use_is_left_alone(checkpoint, tmp_path, capsys):
