@@ -9,35 +9,41 @@ import numpy as np
 import pytest
 from tiny import BUNDLES
 
-from monai_kd.bundle import trained_network, trained_settings
+from monai_kd.bundle import temperature_of, trained_network, trained_settings
 from monai_kd.inference import BundlePredictor, finding_of, read_image
 from monai_kd.io.network_name import released_version
 from monai_kd.metrics import PresenceRule
 
-SEGMENTATION = BUNDLES / "seg_student" / "models" / "model.pt"
+SEGMENTATION, CLASSIFICATION = (BUNDLES / name / "models" / "model.pt" for name in ("seg_student", "cls_student"))
+BOTH = pytest.mark.parametrize("weights", [SEGMENTATION, CLASSIFICATION], ids=["seg_student", "cls_student"])
 VOLUMES = Path(__file__).resolve().parents[3] / "shared" / "volumes"
 LARGEST = 16 * 2**20  # bytes
 
 
-def test_weights_are_those_of_the_metadata_and_fit_their_network() -> None:
-    assert SEGMENTATION.stat().st_size <= LARGEST
-    metadata = json.loads((SEGMENTATION.parents[1] / "configs" / "metadata.json").read_text())
-    assert released_version(SEGMENTATION) == metadata["version"]
-    settings = trained_settings(SEGMENTATION)
+@BOTH
+def test_weights_are_those_of_the_metadata_and_fit_their_network(weights: Path) -> None:
+    assert weights.stat().st_size <= LARGEST
+    metadata = json.loads((weights.parents[1] / "configs" / "metadata.json").read_text())
+    assert released_version(weights) == metadata["version"]
+    settings = trained_settings(weights)
     assert settings["synthetic"] is False
     size = [settings["image_size"]] * 2
     assert metadata["network_data_format"]["inputs"]["image"]["spatial_shape"] == size
     # Strictly: names and shapes of all weights.
-    trained_network(settings, SEGMENTATION)
-    # It says on what the threshold was chosen, and what it does there.
-    point = settings["operating_point"]
+    trained_network(settings, weights)
+
+
+def test_operating_point_and_temperature_are_used() -> None:
+    point = trained_settings(SEGMENTATION)["operating_point"]
     assert PresenceRule.of(point).threshold == point["threshold"]
     assert {"specificity", "sensitivity", "measured_on"} <= point.keys()
+    assert temperature_of(CLASSIFICATION) == pytest.approx(2.0, abs=0.1)
 
 
-def test_settings_name_no_place() -> None:
-    text = SEGMENTATION.with_name("settings.json").read_text()
-    assert not [value for value in json.loads(text).values() if isinstance(value, str) and value.startswith(("/", "~"))]
+@BOTH
+def test_settings_name_no_place(weights: Path) -> None:
+    values = json.loads(weights.with_name("settings.json").read_text()).values()
+    assert not [value for value in values if isinstance(value, str) and value.startswith(("/", "~"))]
 
 
 @pytest.mark.skipif(not (VOLUMES / "brain1.nii.gz").is_file(), reason="needs ../shared/volumes")
