@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from documented import ROOT, documented
-from volumes import write_volumes
+from volumes import SMALL_TRAINING, write_volumes
 
 sys.path.append(str(ROOT / "tests" / "bundles"))
 from tiny import TINY_CLS_STUDENT, TINY_STUDENT, untrained
@@ -53,7 +53,7 @@ TRAININGS = [
     ("docs/examinations.md", TRAIN, SMALL),
 ]
 # They need a file of weights, which the tests don't have, and MLflow, see tests/bundles/test_tracking.py.
-ELSEWHERE = ("--pretrained", "--tracking", "torchrun")
+ELSEWHERE = ("--pretrained", "--tracking")
 
 
 @pytest.fixture(scope="module")
@@ -136,11 +136,7 @@ def test_page_of_volumes(made, monkeypatch, tmp_path):
     write_volumes(tmp_path / "DATA")
     for name in ("bundles", "docs"):
         (tmp_path / name).symlink_to(ROOT / name)
-    small = {
-        **{"features": [8, 8, 8, 16, 16, 8], "norm": ["group", {"num_groups": 4}], "image_size": [16, 16, 16]},
-        **{"epochs": 1, "batch_size": 2, "amp": False, "device": "cpu", "output_dir": "runs/student"},
-        "teacher_overrides": {"epochs": 1, "init_filters": 8},
-    }
+    small = {**SMALL_TRAINING, "epochs": 1, "output_dir": "runs/student"}
     training, *_ = documented("docs/volumes.md", f"{RUN} training --dataset_dir DATA")
     run(training, tmp_path, monkeypatch, **small)
     evaluating, inferring = documented("docs/volumes.md", f"{RUN} evaluating", f"{RUN} inferring")

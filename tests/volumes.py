@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -13,6 +14,13 @@ REGIONS = {"tumour core": [1, 4], "whole tumour": [1, 2, 4], "enhancing tumour":
 SPACING = (1.0, 1.0, 2.0)
 # As many files have it: the first two axes run to the left and to the back.
 AFFINE = np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1.0])
+
+# Normalisation of groups: at the bridge of a patch of 16 voxels there is one voxel.
+SMALL_TRAINING: dict[str, Any] = {
+    **{"features": [8, 8, 8, 16, 16, 8], "norm": ["group", {"num_groups": 4}], "image_size": [16, 16, 16]},
+    **{"epochs": 2, "batch_size": 2, "amp": False, "device": "cpu", "logging_file": False, "cache_rate": 1.0},
+    "teacher_overrides": {"epochs": 1, "init_filters": 8},
+}
 
 
 def nested(size: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

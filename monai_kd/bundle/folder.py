@@ -5,7 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-__all__ = ["bundle_folder", "copy_bundle", "find_bundle"]
+__all__ = ["CHECKOUT", "bundle_folder", "copy_bundle", "find_bundle"]
+
+# ``bundles/`` of the checkout that this package runs from.
+CHECKOUT = Path(__file__).resolve().parents[2] / "bundles"
 
 
 def find_bundle(name: str, bundles: str | Path | None = None) -> Path:
@@ -18,7 +21,7 @@ def find_bundle(name: str, bundles: str | Path | None = None) -> Path:
     Raises:
         FileNotFoundError: there is no such bundle.
     """
-    folder = Path(__file__).parents[2] / "bundles" if bundles is None else Path(bundles).expanduser()
+    folder = CHECKOUT if bundles is None else Path(bundles).expanduser()
     bundle = folder.resolve() / name
     if not (bundle / "configs").is_dir():
         raise FileNotFoundError(

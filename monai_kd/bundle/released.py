@@ -6,12 +6,11 @@ import logging
 from pathlib import Path
 
 from ..io.network_name import released_version
+from .folder import CHECKOUT
 
 __all__ = ["checkpoint_or_own", "training_folder"]
 
 logger = logging.getLogger(__name__)
-
-CHECKOUT = Path(__file__).resolve().parents[2] / "bundles"
 
 
 def checkpoint_or_own(checkpoint: str | Path | None, bundle: str | Path, option: str) -> Path:

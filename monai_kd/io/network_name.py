@@ -25,8 +25,8 @@ def network_name(checkpoint: str | Path) -> str:
         ValueError: the ``settings.json`` beside it can't be read, or belongs to other weights.
     """
     path = Path(checkpoint).expanduser()
-    settings = read_trained(path) or {}
-    version, sha256 = released_version(path), file_sha256(path)
+    settings, sha256 = read_trained(path) or {}, file_sha256(path)
+    version = _version_of(path, sha256)
     if version is not None:
         name = f"{path.resolve().parents[1].name} {version}, as released"
     else:
@@ -43,11 +43,15 @@ def released_version(checkpoint: str | Path) -> str | None:
     Raises:
         FileNotFoundError: there is no such checkpoint.
     """
-    path = Path(checkpoint).expanduser().resolve()
+    path = Path(checkpoint).expanduser()
+    return _version_of(path, file_sha256(path))
+
+
+def _version_of(checkpoint: Path, sha256: str) -> str | None:
+    file = checkpoint.resolve().parents[1] / "configs" / "metadata.json"
     try:
-        metadata = json.loads((path.parents[1] / "configs" / "metadata.json").read_text(encoding="utf-8"))
+        metadata = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if not isinstance(metadata, dict) or metadata.get("weights_sha256") != file_sha256(path):
-        return None
-    return str(metadata.get("version"))
+    released = isinstance(metadata, dict) and metadata.get("weights_sha256") == sha256
+    return str(metadata.get("version")) if released else None

@@ -19,20 +19,13 @@ import torch.multiprocessing as mp
 from ignite.engine import Events
 from students import segmentation_student
 from tiny import cause, config, rows
-from volumes import AFFINE, MODALITIES, REGIONS, nested, write_volumes
+from volumes import AFFINE, MODALITIES, REGIONS, SMALL_TRAINING, nested, write_volumes
 
 from monai_kd.bundle import Workflow, trained_network, trained_settings
 from monai_kd.engines import LogitsInferer
 from monai_kd.handlers import EpochSeed
 from monai_kd.io import load_weights
 from monai_kd.losses import DeepSupervision, DiceCE
-
-# Normalisation of groups: at the bridge of a patch of 16 voxels there is one voxel.
-SMALL = {
-    **{"features": [8, 8, 8, 16, 16, 8], "norm": ["group", {"num_groups": 4}], "image_size": [16, 16, 16]},
-    **{"epochs": 2, "batch_size": 2, "amp": False, "device": "cpu", "logging_file": False, "cache_rate": 1.0},
-    "teacher_overrides": {"epochs": 1, "init_filters": 8},
-}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +34,7 @@ def dataset(tmp_path_factory) -> Path:
 
 
 def prepared(dataset: Path | None, output_dir: Path, *more: str, **overrides: Any) -> Workflow:
-    values = {**SMALL, "output_dir": str(output_dir), **overrides}
+    values = {**SMALL_TRAINING, "output_dir": str(output_dir), **overrides}
     if dataset is not None:
         values["dataset_dir"] = str(dataset)
     workflow = Workflow(config("seg_student", "train", "volumes", *more), workflow_type="train", **values)
