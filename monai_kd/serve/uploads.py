@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 from ..bundle.students import Students
 from ..inference import InputFiles, UnreadableImage
 from ..inference.examine import examine
+from ..io.dicom_frames import file_and_volume
 from ..io.kinds import SUFFIXES, kind_of
 from .headers import MOST_PIXELS, TooManyPixels, announced_pixels
 from .temporary import upload_folder
@@ -47,7 +48,8 @@ def _name_of(given: str) -> _Name:
 def examine_uploads(uploads: Sequence[tuple[str, BinaryIO]], students: Students) -> list[dict[str, Any]]:
     """Segment and classify files; nothing of them remains on disk.
 
-    DICOM files of one series are one volume, every other file is an image of its own.
+    DICOM files of one series are one volume, a multi-frame DICOM file is as many as it has stacks and phases, and every
+    other file is an image of its own.
 
     Args:
         uploads: name and content of each.
@@ -94,17 +96,19 @@ def _examined(inputs: InputFiles, names: dict[str, _Name], students: Students) -
     dicom_seg = find_spec("highdicom") is not None
     for file in examine(inputs, students.segment, students.classify, MOST_PIXELS, views=True, dicom_seg=dicom_seg):
         paths = inputs.labelled(file.row["file"]).paths
-        name = names[paths[0].name]
+        stored, volume = file_and_volume(paths[0])
+        name = names[stored.name]
         row = {key: value for key, value in file.row.items() if not key.startswith("p_")}
-        row["file"] = name.shown + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
-        for stored, each in names.items():
-            row["reason"] = row["reason"].replace(stored, each.shown)
+        row["file"] = f"{name.shown}/{volume}" if volume else name.shown
+        row["file"] += f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        for upload, each in names.items():
+            row["reason"] = row["reason"].replace(upload, each.shown)
         if row["status"] == "ok":
             for key, ending in (("mask", "_mask"), ("dicom_seg", "_seg")):
                 if key in row:
                     saved = inputs.output_dir / row[key]
                     row[key] = {
-                        "name": f"{name.stem}{ending}{saved.name.rpartition(ending)[2]}",
+                        "name": f"{name.stem}{'_' * bool(volume)}{volume}{ending}{saved.name.rpartition(ending)[2]}",
                         "content": base64.b64encode(saved.read_bytes()).decode("ascii"),
                     }
             row |= {"probabilities": file.probabilities, "votes": file.votes, "segmented": file.segmented}

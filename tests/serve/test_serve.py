@@ -20,6 +20,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+from enhanced import write_enhanced
 from PIL import Image
 from pydicom.filewriter import dcmwrite
 from students import CLASS_NAMES, SIZE, classification_student, segmentation_student
@@ -206,6 +207,19 @@ def test_the_files_of_a_series_are_one_volume_and_others_are_not(client):
     assert {name: row["slices"] for name, row in rows.items()} == {"2.dcm and 2 more": 3, "other.dcm": 1, "a.nii.gz": 3}
     assert rows["2.dcm and 2 more"]["volume_mm3"] == pytest.approx(3 * 64 * 0.25 * 4)
     assert sum(rows["a.nii.gz"]["votes"].values()) == 3
+
+
+def test_a_file_of_several_volumes(client, tmp_path):
+    phases = [
+        {"image": square(seed=number).T, "position": (0, 0, 4 * number), "phase": phase}
+        for phase in (1, 2)
+        for number in range(3)
+    ]
+    content = write_enhanced(tmp_path / "exam.dcm", phases).read_bytes()
+    rows = {row["file"]: row for row in upload(client, ("exam.dcm", content), ("a.png", picture())).json()["files"]}
+    assert list(rows) == ["exam.dcm/phase-1", "exam.dcm/phase-2", "a.png"]
+    assert [row["slices"] for row in rows.values()] == [3, 3, 1]
+    assert [row["mask"]["name"] for row in rows.values()][:2] == [f"exam_phase-{n}_mask.nii.gz" for n in (1, 2)]
 
 
 def test_nothing_of_a_dicom_header_is_said(client, caplog, capfd):
