@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from dicom_file import write_dicom_file
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, generate_uid
@@ -84,7 +85,7 @@ def write_enhanced(
         setattr(data, name, value)
     data.PixelData = pixels.tobytes()
     path.parent.mkdir(parents=True, exist_ok=True)
-    data.save_as(path, enforce_file_format=True)
+    write_dicom_file(path, data)
     return path
 
 

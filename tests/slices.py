@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import torch
+from dicom_file import write_dicom_file
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from torch import nn
@@ -76,7 +77,7 @@ def write_dicom(
     if "Rows" in data:
         data.PixelData = image.tobytes()
     path.parent.mkdir(parents=True, exist_ok=True)
-    data.save_as(path, enforce_file_format=True)
+    write_dicom_file(path, data)
     return path
 
 

@@ -30,10 +30,10 @@ import numpy as np
 import pydicom
 import pytest
 import torch
+from dicom_file import write_dicom_file
 from monai.data import MetaTensor
 from monai.utils.enums import CommonKeys as Keys
 from PIL import Image
-from pydicom.filewriter import dcmwrite
 from scipy.io import savemat
 
 from data_prep.folds import FoldError, folds_from_cvind
@@ -135,7 +135,7 @@ def dicom(syntax: str = pydicom.uid.ExplicitVRLittleEndian) -> bytes:
     else:
         data.PixelData = IMAGE.tobytes()
     buffer = io.BytesIO()
-    dcmwrite(buffer, data, enforce_file_format=True)
+    write_dicom_file(buffer, data)
     return buffer.getvalue()
 
 

@@ -127,7 +127,7 @@ def dicom_pixels(data: Any) -> np.ndarray:
             stored = np.asarray(data.pixel_array if parent is None else parent.pixel_array)
             if parent is not None:
                 stored = stored.reshape(-1, *stored.shape[-2:])[data.place]
-            image = _values(data, stored)
+            image = _values(data, _without_unused_bits(stored, data))
             inverted = data.PhotometricInterpretation == "MONOCHROME1"
             shifted = int(data.get("HighBit", data.BitsStored - 1)) != data.BitsStored - 1
     except MemoryError:
@@ -152,6 +152,17 @@ def dicom_pixels(data: Any) -> np.ndarray:
     return -image if inverted else image
 
 
+def _without_unused_bits(stored: np.ndarray, data: Any) -> np.ndarray:
+    """Stored values, extended by their sign bit; old scanners keep overlays in the bits above (PS3.5 8.1.1).
+
+    pydicom 3 does this itself, pydicom 2, which MONAI Label needs, does not.
+    """
+    unused = 8 * stored.dtype.itemsize - int(data.get("BitsStored", 0))
+    if stored.dtype.kind not in "iu" or not 0 < unused < 8 * stored.dtype.itemsize:
+        return stored
+    return stored << unused >> unused
+
+
 def _values(data: Any, stored: np.ndarray) -> np.ndarray:
     """Stored values after the modality transform, in double precision (PS3.3 C.11.1: a LUT, or slope and intercept)."""
     if data.get("ModalityLUTSequence"):
@@ -172,7 +183,9 @@ def _modality_lut(stored: np.ndarray, data: Any) -> np.ndarray:
 
 def _compressed(data: Any) -> UID | None:
     syntax = data.file_meta.get("TransferSyntaxUID")
-    return syntax if isinstance(syntax, UID) and syntax.is_transfer_syntax and syntax.is_encapsulated else None
+    # pydicom 2 asks nothing else of a private one.
+    public = isinstance(syntax, UID) and not syntax.is_private
+    return syntax if public and syntax.is_transfer_syntax and syntax.is_encapsulated else None
 
 
 def _check_codestream(data: Any) -> None:
@@ -204,17 +217,26 @@ def _codestreams(pixel_data: bytes, frames: int) -> Iterator[bytes]:
 def _undecodable(syntax: UID) -> str:
     """The reason why pixels of a compressed transfer syntax could not be decoded, and a remedy."""
     packages = next((needed for name, needed in DECODERS.items() if syntax.name.startswith(name)), None)
-    try:
-        # Not in pydicom 2, which MONAI Label needs.
-        from pydicom.pixels import get_decoder
-    except ImportError:
-        return f"can't be decoded: damaged, or a decoder is missing (pip install {packages or 'pylibjpeg'})"
-    try:
-        installed = get_decoder(syntax).is_available
-    except NotImplementedError:
+    installed = _decoders(syntax)
+    if not installed:
         return "there is no decoder for it: convert the file to an uncompressed transfer syntax"
-    if installed or packages is None:
+    if any(installed) or packages is None:
         return "can't be decoded: damaged?" + (
             f" If not, try another decoder: pip install {packages}" if packages else ""
         )
     return f"no decoder for it is installed: pip install {packages}"
+
+
+def _decoders(syntax: UID) -> list[bool]:
+    """Of each decoder that pydicom knows for a transfer syntax, or of all together, whether it is installed."""
+    try:
+        from pydicom.pixels import get_decoder
+    except ImportError:  # pydicom 2, which MONAI Label needs
+        from pydicom import config
+
+        handlers = [each for each in config.pixel_data_handlers if each.supports_transfer_syntax(syntax)]
+        return [each.is_available() for each in handlers]
+    try:
+        return [get_decoder(syntax).is_available]
+    except NotImplementedError:
+        return []

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+from dicom_file import write_dicom_file
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
@@ -96,7 +97,7 @@ def write_series(folder: Path, volume: np.ndarray, gap: float = 6.0) -> str:
         data.BitsAllocated = data.BitsStored = 16
         data.HighBit, data.PixelRepresentation = 15, 1
         data.PixelData = volume[..., number].T.astype("<i2").tobytes()
-        data.save_as(path, write_like_original=False)
+        write_dicom_file(path, data)
     return str(series)
 
 

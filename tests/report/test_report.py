@@ -22,6 +22,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+from dicom_file import write_dicom_file
 from monai.bundle import create_workflow
 from PIL import Image
 from students import CLASS_NAMES, SIZE, classification_student, segmentation_student
@@ -60,7 +61,7 @@ def save_dicom(path: Path, image: np.ndarray) -> None:
     data.Rows, data.Columns, data.SamplesPerPixel = *image.shape, 1
     data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 16, 15, 1
     data.PixelData = image.tobytes()
-    data.save_as(path, enforce_file_format=True)
+    write_dicom_file(path, data)
 
 
 @pytest.fixture(scope="module")

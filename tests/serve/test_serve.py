@@ -20,9 +20,9 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+from dicom_file import write_dicom_file
 from enhanced import write_enhanced
 from PIL import Image
-from pydicom.filewriter import dcmwrite
 from students import CLASS_NAMES, SIZE, classification_student, segmentation_student
 
 from monai_kd.__main__ import main
@@ -31,6 +31,7 @@ from monai_kd.inference import read_image
 from monai_kd.serve import command, headers, uploads
 
 testclient = pytest.importorskip("starlette.testclient", reason="needs monai_kd[serve]")
+
 from monai_kd.serve.app import create_app  # noqa: E402
 
 MOST_BYTES = 2**20
@@ -84,7 +85,7 @@ def dicom(number: int = 0, series: str = "1.2.3", syntax: str = pydicom.uid.Expl
     for name, value in more.items():
         setattr(data, name, value)
     buffer = io.BytesIO()
-    dcmwrite(buffer, data, enforce_file_format=True)
+    write_dicom_file(buffer, data)
     return buffer.getvalue()
 
 
@@ -113,7 +114,7 @@ def run_lengths(size: int) -> bytes:
     file.PixelData = pydicom.encaps.encapsulate([segment])
     file["PixelData"].is_undefined_length = True
     buffer = io.BytesIO()
-    dcmwrite(buffer, file, enforce_file_format=True)
+    write_dicom_file(buffer, file)
     return buffer.getvalue()
 
 
