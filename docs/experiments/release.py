@@ -64,14 +64,15 @@ def release(name: str, checkpoint: str, given: dict[str, str]) -> None:
         metrics = {**({"of": by("metrics")[2:]} if by("metrics") else {}), **eval_metrics(evaluations["metrics"])}
     file = bundle / "configs" / "metadata.json"
     text = file.read_text(encoding="utf-8")
-    if '"weights_sha256"' not in text:
-        text = text.replace('    "eval_metrics"', '    "weights_sha256": null,\n    "eval_metrics"', 1)
     image = metadata["network_data_format"]["inputs"]["image"]
-    metadata = {**metadata, "eval_metrics": metrics, "weights_sha256": settings["weights_sha256"]}
-    for key, value in {
-        **{key: metadata[key] for key in ("eval_metrics", "weights_sha256")},
-        "value_range": image["value_range"],
-    }.items():
+    described = {"weights_sha256": settings["weights_sha256"], "eval_metrics": metrics}
+    if "operating_point" in settings or '    "operating_point"' in text:
+        described["operating_point"] = settings.get("operating_point")
+    for key in described:
+        if f'    "{key}"' not in text:
+            text = text.replace('    "eval_metrics"', f'    "{key}": null,\n    "eval_metrics"', 1)
+    metadata = {**metadata, **described}
+    for key, value in {**described, "value_range": image["value_range"]}.items():
         # The first of this name, on one line; the file keeps its layout.
         text = re.sub(rf'(?m)^(\s*"{key}": ).*?(,?)$', lambda m, v=value: m[1] + json.dumps(v) + m[2], text, count=1)
     if json.loads(text) != metadata:

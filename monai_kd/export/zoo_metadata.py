@@ -15,13 +15,16 @@ DIGITS = 4
 
 
 def of_weights(metadata: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata with shapes and classes of a network as `trained_settings` describes it.
+    """The metadata with shapes, classes and operating point of a network as `trained_settings` describes it.
 
     Args:
         metadata: of the bundle, for its default network.
         settings: of the weights.
     """
     result = copy.deepcopy(dict(metadata))
+    result.pop("operating_point", None)
+    if settings.get("operating_point"):
+        result["operating_point"] = copy.deepcopy(settings["operating_point"])
     data = result["network_data_format"]
     image, pred = data["inputs"]["image"], data["outputs"]["pred"]
     size, dimensions, channels = settings["image_size"], settings["spatial_dims"], settings["in_channels"]

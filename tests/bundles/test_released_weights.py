@@ -37,6 +37,8 @@ def test_operating_point_and_temperature_are_used() -> None:
     point = trained_settings(SEGMENTATION)["operating_point"]
     assert PresenceRule.of(point).threshold == point["threshold"]
     assert {"specificity", "sensitivity", "measured_on"} <= point.keys()
+    metadata = json.loads((SEGMENTATION.parents[1] / "configs" / "metadata.json").read_text())
+    assert metadata["operating_point"] == point
     assert temperature_of(CLASSIFICATION) == pytest.approx(2.0, abs=0.1)
 
 

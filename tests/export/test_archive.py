@@ -21,10 +21,11 @@ from students import CLASS_NAMES, classification_student, segmentation_student
 
 from monai_kd import __version__
 from monai_kd.__main__ import main
+from monai_kd.bundle import trained_settings
 from monai_kd.bundle.temperature import temperature_of
 from monai_kd.config import build_network
 from monai_kd.export.archive import LARGEST_FILE, pack_bundle
-from monai_kd.export.zoo_metadata import measured
+from monai_kd.export.zoo_metadata import measured, of_weights
 from monai_kd.inference import BundlePredictor, read_image
 from monai_kd.io.checkpoints import save_checkpoint
 
@@ -129,6 +130,18 @@ def test_metrics_and_temperature_are_of_these_weights(tmp_path):
     assert json.loads((folder / "models" / "settings.json").read_text())["synthetic"] is True
     # The network of the archive is calibrated, whoever runs it.
     assert BundlePredictor(folder, folder / "models" / "model.pt", device="cpu").value("temperature") == 2.5
+
+
+def test_the_operating_point_is_that_of_the_weights():
+    """Not that of the weights which the bundle was released with."""
+    bundle = BUNDLES / "seg_student"
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+    settings = trained_settings(bundle / "models" / "model.pt")
+    point = {"score": "max", "threshold": 0.5}
+    assert metadata["operating_point"] == settings["operating_point"]
+    assert of_weights(metadata, settings)["operating_point"] == settings["operating_point"]
+    assert of_weights(metadata, {**settings, "operating_point": point})["operating_point"] == point
+    assert "operating_point" not in of_weights(metadata, {**settings, "operating_point": None})
 
 
 def test_means_of_masks(tmp_path):
