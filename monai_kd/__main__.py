@@ -21,6 +21,7 @@ PROGRAMS = {
     "compare": ("evaluation.compare", "run_compare"),
     "benchmark": ("benchmark", "run_benchmark"),
     "archive": ("archive", "run_archive"),
+    "familiarity": ("bundle.familiarity", "run_familiarity"),
 }
 
 
@@ -144,7 +145,16 @@ def command_parser() -> argparse.ArgumentParser:
     )
     archive.add_argument("--config", type=path_argument, help="JSON with other settings, laid over inference.json")
     archive.add_argument("--device", help="cpu, cuda … (default: a GPU if there is one)")
-    for command in (demo, report, serve, export, pack, label, speed, archive):
+    familiar = commands.add_parser(
+        "familiarity", help="learn what training slices look like to a network, by which it recognises other input"
+    )
+    familiar.add_argument("bundle", type=path_argument, help="name of a bundle, such as seg_student, or its folder")
+    familiar.add_argument(
+        "checkpoint", type=path_argument, nargs="?", help="weights of its network (default: its models/model.pt)"
+    )
+    familiar.add_argument("dataset_dir", type=path_argument, help="the data set that it was trained on")
+    familiar.add_argument("--device", help="cpu, cuda … (default: a GPU if there is one)")
+    for command in (demo, report, serve, export, pack, label, speed, archive, familiar):
         command.add_argument(
             "--bundles", type=path_argument, metavar="FOLDER", help="default: bundles/ of this checkout"
         )

@@ -3,10 +3,11 @@
     python docs/experiments/release.py seg_student RUN/model.pt [operating_point=EVALUATION] [temperature=EVALUATION]
         [metrics=EVALUATION]
 
-writes models/model.pt, models/settings.json and, with a temperature, models/temperature.json of the bundle, without
-paths of this computer, and describes the network in configs/metadata.json. Each EVALUATION is a folder that
-evaluate.json wrote. It may be that of a network of the same recipe which was trained without one fold, where the
-weights that are released have seen all folds; then the files say so. Without operating_point there is none, whatever
+writes models/model.pt, models/settings.json and, with a temperature, models/temperature.json of the bundle, and
+models/familiarity.safetensors if the run has it (python -m monai_kd familiarity), without paths of this computer,
+and describes the network in configs/metadata.json. Each EVALUATION is a folder that evaluate.json wrote. It may be
+that of a network of the same recipe which was trained without one fold, where the weights that are released have seen
+all folds; then the files say so. Without operating_point there is none, whatever
 the settings beside the checkpoint have.
 """
 
@@ -22,6 +23,7 @@ from typing import Any
 
 from monai_kd.export.archive import pack_bundle
 from monai_kd.export.zoo_metadata import eval_metrics
+from monai_kd.inference.familiarity import FAMILIARITY_FILE
 from monai_kd.io.atomic import atomic_write, write_json
 from monai_kd.io.checksum import file_sha256
 
@@ -46,6 +48,8 @@ def release(name: str, checkpoint: str, given: dict[str, str]) -> None:
         archive = pack_bundle(bundle, checkpoint, temporary)
         with zipfile.ZipFile(archive) as packed:
             weights = packed.read(f"{name}/models/model.pt")
+            familiar = f"{name}/models/{FAMILIARITY_FILE}"
+            familiarity = packed.read(familiar) if familiar in packed.namelist() else None
             settings = json.loads(packed.read(f"{name}/models/settings.json"))
             metadata = json.loads(packed.read(metadata_file))
     evaluations = {option: read(folder, "metrics.json") for option, folder in given.items()}
@@ -83,6 +87,9 @@ def release(name: str, checkpoint: str, given: dict[str, str]) -> None:
     with atomic_write(models / "model.pt") as partial:
         partial.write_bytes(weights)
     write_json(settings, models / "settings.json")
+    (models / FAMILIARITY_FILE).unlink(missing_ok=True)
+    if familiarity is not None:
+        (models / FAMILIARITY_FILE).write_bytes(familiarity)
     (models / "temperature.json").unlink(missing_ok=True)
     if "temperature" in given:
         content = {

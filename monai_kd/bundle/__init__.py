@@ -7,6 +7,7 @@ from ..handlers import not_worse, validation_metrics
 from .alone import run_alone
 from .data import cache_folder, dataset_folder, mask_values, preset
 from .distillation import Distillation, needs_teacher, recipe_title
+from .familiarity import familiarity_of
 from .folder import find_bundle
 from .overrides import accept_overrides
 from .processes import distributed, local_rank, rank, start_processes, stop_processes
@@ -34,6 +35,7 @@ __all__ = [
     "definition",
     "describe_evaluation",
     "distributed",
+    "familiarity_of",
     "find_bundle",
     "given_data",
     "local_rank",

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from ..bundle.checkpoint import describe_checkpoint
+from ..bundle.familiarity import familiarity_of
 from ..bundle.folder import bundle_folder, copy_bundle
 from ..bundle.temperature import find_temperature, read_temperature
 from ..bundle.trained import trained_settings
 from ..inference import BundlePredictor
+from ..inference.familiarity import FAMILIARITY_FILE
 from ..io import places
 from ..io.atomic import atomic_folder, atomic_write, check_new_folder, write_json
 from ..io.checksum import file_sha256
@@ -44,9 +46,9 @@ def pack_bundle(
     """Write ``<name>_v<version>.zip`` with configs, docs, licences and weights, and return its path.
 
     In the archive, ``models/model.pt`` has the weights and ``models/settings.json`` describes them, without paths of
-    the computer of the training; a temperature that was fitted to them becomes ``models/temperature.json``.
-    ``configs/metadata.json`` has the shapes, the classes and the metrics of these weights. Before the archive appears,
-    its network is built from its own files.
+    the computer of the training; a temperature that was fitted to them becomes ``models/temperature.json``, and
+    what training slices look like to them ``models/familiarity.safetensors``. ``configs/metadata.json`` has the shapes,
+    the classes and the metrics of these weights. Before the archive appears, its network is built from its own files.
 
     Args:
         bundle: folder of a bundle, with ``configs/``.
@@ -144,6 +146,8 @@ def _fill(
     if (temperature := _temperature(checkpoint, evaluation)) is not None:
         content = {"temperature": temperature, "checkpoint": {"sha256": sha256}}
         write_json(content, weights.with_name("temperature.json"))
+    if (familiarity := familiarity_of(checkpoint)) is not None:
+        familiarity.save(weights.with_name(FAMILIARITY_FILE), sha256)
     described = {**of_weights(metadata, settings), "eval_metrics": found}
     if described.get("weights_sha256") != sha256:
         described.pop("weights_sha256", None)  # of other weights, which the bundle was released with

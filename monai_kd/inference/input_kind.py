@@ -12,11 +12,14 @@ from monai.transforms import MapTransform
 from monai.utils import convert_to_numpy
 
 from ..metrics import is_head_shaped
+from .familiarity import Familiarity
 from .presence import EXAMINATION
 
 __all__ = ["JudgeInputd"]
 
 MOST_SLICES = 9  # of a volume, of the middle half of it, that are looked at
+UNFAMILIAR = 1.5  # distance of features, in which 1 is the 99th percentile of training slices of other patients
+UNLIKE = "its features are unlike those of the training slices (distance {:.1f}, where up to 1 is usual)"
 NO_HEAD = "it does not have the shape of a whole head on a dark ground"
 
 
@@ -27,10 +30,16 @@ class JudgeInputd(MapTransform):
     image, the shape is looked at (`is_head_shaped`), of a volume on slices of its middle half, of which most must be
     doubtful: then a sentence is added under ``examination`` as ``warnings``, and the mask stays.
 
+    With what training slices look like to the network, images whose features are `UNFAMILIAR` times as far from them as
+    is usual are marked and warned of too; of a volume, the median of the same slices counts. ``feature_distance`` is
+    added under ``examination``.
+
     Args:
         keys: masks, with the metadata of `read_image`.
         judge_unfit: whether masks of unfit images stay too.
         image_key: the image as the network got it, whose first channel is looked at.
+        network: of which the features are, in evaluation mode when the transform is called.
+        familiarity: ``None``: features are not looked at.
 
     Shape:
         - masks and images: (C, X, Y) or (C, X, Y, Z)
@@ -41,26 +50,50 @@ class JudgeInputd(MapTransform):
         keys: KeysCollection,
         judge_unfit: bool = False,
         image_key: str = "image",
+        network: torch.nn.Module | None = None,
+        familiarity: Familiarity | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.judge_unfit, self.image_key = bool(judge_unfit), image_key
+        self.network, self.familiarity = network, familiarity
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        out, judged = dict(data), dict[str, Any]()
+        out, judged, warnings = dict(data), dict[str, Any](), list[str]()
+        if self.image_key in out:
+            slices = _middle(torch.as_tensor(out[self.image_key]))
+            if not _shaped(convert_to_numpy(slices)):
+                warnings.append(NO_HEAD)
+            distance = self._distance(slices)
+            if distance is not None:
+                judged["feature_distance"] = round(distance, 2)
+                if distance >= UNFAMILIAR:
+                    warnings.append(UNLIKE.format(distance))
+        unfamiliar = judged.get("feature_distance", 0) >= UNFAMILIAR
         for key in self.key_iterator(out):
-            if "unfit" in getattr(out[key], "meta", {}) and not self.judge_unfit:
+            if (unfamiliar or "unfit" in getattr(out[key], "meta", {})) and not self.judge_unfit:
                 out[key], judged["unfit"] = torch.zeros_like(out[key]), True
-        if self.image_key in out and not _shaped(convert_to_numpy(out[self.image_key])[0]):
-            judged["warnings"] = [NO_HEAD]
+        if warnings:
+            judged["warnings"] = warnings
         if judged:
             out[EXAMINATION] = {**out.get(EXAMINATION, {}), **judged}
         return out
 
+    def _distance(self, slices: torch.Tensor) -> float | None:
+        if self.familiarity is None or self.network is None:
+            return None
+        device = next(self.network.parameters()).device
+        return float(np.median(self.familiarity.distances(self.network, slices.to(device))))
 
-def _shaped(image: np.ndarray) -> bool:
-    """Of one slice, (X, Y), or of most slices in the middle of a volume, (X, Y, Z)."""
-    slices = image.reshape(*image.shape[:2], -1)
-    count = slices.shape[2]
+
+def _middle(image: torch.Tensor) -> torch.Tensor:
+    """Slices, (B, C, X, Y), of the middle half of a volume, (C, X, Y, Z), or the one slice, (C, X, Y)."""
+    slices = image.reshape(*image.shape[:3], -1).movedim(-1, 0)
+    count = len(slices)
     middle = np.unique(np.linspace((count - 1) / 4, 3 * (count - 1) / 4, min(count, MOST_SLICES)).round().astype(int))
-    return 2 * sum(is_head_shaped(slices[..., number]) for number in middle) >= len(middle)
+    return slices[torch.from_numpy(middle)]
+
+
+def _shaped(slices: np.ndarray) -> bool:
+    """Whether most of them are."""
+    return 2 * sum(is_head_shaped(each[0]) for each in slices) >= len(slices)

@@ -32,7 +32,15 @@ __all__ = [
 COLUMNS = (
     *("file", "status", "reason", "tumour", "slices", "slices_with_tumour", "largest_slice", "area_px", "area_mm2"),
     *("volume_mm3", "x0", "y0", "x1", "y1", "z0", "z1", "mean_probability", "highest_probability", "mask", "overlay"),
-    *("dicom_seg", "presence_score", "presence_threshold", "lesion_count", "dropped_marks", "warning"),
+    *(
+        "dicom_seg",
+        "presence_score",
+        "presence_threshold",
+        "lesion_count",
+        "dropped_marks",
+        "feature_distance",
+        "warning",
+    ),
 )
 NOT_JUDGED = "not judged"  # in place of "yes" and "no", of an image that the network is not made for
 # Columns of `measure` for each class; the number of slices is that of the file.

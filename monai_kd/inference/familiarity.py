@@ -1,0 +1,99 @@
+"""Whether an image looks to a network like those that it was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from ..io.atomic import atomic_write
+from ..metrics.familiarity import FeatureReference
+from ..networks.encoder_features import encoder_layers, pooled_features
+
+__all__ = ["FAMILIARITY_FILE", "Familiarity"]
+
+FAMILIARITY_FILE = "familiarity.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Familiarity:
+    """Pooled features of the encoder on training slices: their layers, and their distribution.
+
+    Attributes:
+        layers: modules of the network, see `encoder_layers`.
+        reference: of their features, see `pooled_features`.
+    """
+
+    layers: tuple[str, ...]
+    reference: FeatureReference
+
+    @classmethod
+    def fit(cls, network: nn.Module, batches: Iterable[tuple[torch.Tensor, Sequence[str]]]) -> Familiarity:
+        """Learn from training slices.
+
+        Args:
+            network: in evaluation mode.
+            batches: slices as the network gets them, (B, C, H, W), on its device, and their B patients.
+
+        Raises:
+            ValueError: the network has no such layers, or as `FeatureReference.fit`.
+        """
+        layers, features, patients = list[str](), list[np.ndarray](), list[str]()
+        for images, groups in batches:
+            layers = layers or encoder_layers(network, images[:1])
+            features.append(pooled_features(network, layers, images).double().cpu().numpy())
+            patients += groups
+        if not features:
+            raise ValueError("there are no slices to learn from.")
+        return cls(tuple(layers), FeatureReference.fit(np.concatenate(features), patients))
+
+    def distances(self, network: nn.Module, images: torch.Tensor) -> np.ndarray:
+        """Of each slice, see `FeatureReference.distances`.
+
+        Shape:
+            - images: (B, C, H, W), on the device of the network
+            - result: (B,)
+        """
+        return self.reference.distances(pooled_features(network, self.layers, images).double().cpu().numpy())
+
+    def save(self, path: str | Path, sha256: str) -> None:
+        """Write a safetensors file.
+
+        Args:
+            path: where to; written whole or not at all.
+            sha256: of the checkpoint that the features are of.
+        """
+        tensors = {
+            "mean": torch.from_numpy(self.reference.mean),
+            "precision": torch.from_numpy(self.reference.precision).contiguous(),
+            "usual": torch.tensor(self.reference.usual, dtype=torch.float64),
+        }
+        with atomic_write(Path(path)) as partial:
+            # `save_file` would make a file that only its owner can read.
+            partial.write_bytes(save(tensors, {"layers": ",".join(self.layers), "weights_sha256": sha256}))
+
+    @classmethod
+    def load(cls, path: str | Path) -> tuple[Familiarity, str]:
+        """Read what `save` wrote, and the SHA-256 of the checkpoint.
+
+        Raises:
+            ValueError: it is no such file.
+        """
+        try:
+            with safe_open(str(path), "numpy") as file:
+                described = file.metadata()
+                mean, precision, usual = (file.get_tensor(name) for name in ("mean", "precision", "usual"))
+            reference = FeatureReference(mean, precision, float(usual))
+            if precision.shape != (*mean.shape, *mean.shape) or not reference.usual > 0:
+                raise ValueError("its shapes do not fit together")
+            return cls(tuple(described["layers"].split(",")), reference), described["weights_sha256"]
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path} is none that python -m monai_kd familiarity wrote ({error}): run it again, or remove the file."
+            ) from error

@@ -1,0 +1,108 @@
+"""Features of the encoder of any network of slices, pooled over the slice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["encoder_layers", "pooled_features"]
+
+# Coarse enough for shapes, fine enough for grey values and texture.
+STRIDES = (8, 16)
+
+
+class _Enough(Exception):
+    """All layers have run."""
+
+
+def encoder_layers(network: nn.Module, image: torch.Tensor, strides: Sequence[int] = STRIDES) -> list[str]:
+    """The module of each stride whose output the encoder hands on.
+
+    Of the modules with an output of this stride, before the next stride is reached or the decoder enlarges it again,
+    the last one on the highest level of the network: a stage rather than the first layers of the next stage.
+
+    Args:
+        network: run once, without gradients, in its own mode.
+        image: such as zeros.
+        strides: height of the image by that of the output.
+
+    Returns:
+        Names of modules, in the order of ``strides``.
+
+    Shape:
+        - image: (B, C, H, W)
+
+    Raises:
+        ValueError: there is no output of a stride, as in a transformer without a convolutional encoder.
+
+    Example:
+        >>> net = nn.Sequential(nn.MaxPool2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Upsample(scale_factor=16))
+        >>> encoder_layers(net, torch.zeros(1, 1, 32, 32))
+        ['1', '2']
+    """
+    seen: list[tuple[str, int]] = []
+    height = image.shape[-2]
+
+    def note(name: str, output: Any) -> None:
+        if isinstance(output, torch.Tensor) and output.ndim == 4 and height % output.shape[-2] == 0:
+            seen.append((name, height // output.shape[-2]))
+
+    names = [name for name, _ in network.named_modules() if name]
+    with _hooks(network, names, note), torch.no_grad():
+        network(image)
+    found = []
+    for wanted in strides:
+        reached = next((place for place, (_, stride) in enumerate(seen) if stride == wanted), None)
+        if reached is None:
+            raise ValueError(f"{type(network).__name__} has no output of 1/{wanted} of the height of the image.")
+        # Other strides are those of modules that pool a block to weigh its channels.
+        ends = (place for place in range(reached, len(seen)) if seen[place][1] in (2 * wanted, wanted // 2))
+        stop = next(ends, len(seen))
+        names = [name for name, stride in seen[reached:stop] if stride == wanted]
+        found.append(min(reversed(names), key=lambda name: name.count(".")))
+    return found
+
+
+def pooled_features(network: nn.Module, layers: Sequence[str], images: torch.Tensor) -> torch.Tensor:
+    """Means over the slice of the outputs of layers, one after the other; what follows the last layer is not run.
+
+    Args:
+        network: in evaluation mode, on the device of the images.
+        layers: as `encoder_layers` gives them.
+        images: as the network gets them.
+
+    Shape:
+        - images: (B, C, H, W)
+        - output: (B, channels of all layers), float32
+
+    Raises:
+        KeyError: there is no such layer.
+    """
+    outputs: dict[str, torch.Tensor] = {}
+
+    def keep(name: str, output: Any) -> None:
+        outputs[name] = output.float().mean(dim=(2, 3))
+        if len(outputs) == len(layers):
+            raise _Enough
+
+    with _hooks(network, layers, keep), torch.no_grad(), suppress(_Enough):
+        network(images)
+    return torch.cat([outputs[name] for name in layers], dim=1)
+
+
+@contextmanager
+def _hooks(network: nn.Module, names: Sequence[str], call: Any) -> Iterator[None]:
+    modules = dict(network.named_modules())
+    handles = [
+        modules[name].register_forward_hook(lambda _module, _inputs, output, name=name: call(name, output))
+        for name in names
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,137 @@
+"""A network that says so when it is shown other images than those that it was trained on."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from tiny import BUNDLES, untrained
+
+from monai_kd.__main__ import main
+from monai_kd.bundle import familiarity_of
+from monai_kd.export.archive import pack_bundle
+from monai_kd.inference import BundlePredictor, finding_of, read_image
+from monai_kd.inference.familiarity import FAMILIARITY_FILE, Familiarity
+
+BUNDLE = BUNDLES / "seg_student"
+FIGSHARE = Path(__file__).resolve().parents[3] / "shared" / "volumes" / "brain1.nii.gz"
+RELEASED = BUNDLE / "models" / "model.pt"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, class_dataset: Path) -> Path:
+    """A network with random weights, and what the slices of a data set look like to it."""
+    path = untrained("seg_student", tmp_path_factory.mktemp("run"))
+    assert main(["familiarity", "seg_student", str(path), str(class_dataset), "--device", "cpu"]) == 0
+    return path
+
+
+def stripes(path: Path, slices: int = 1) -> Path:
+    image = np.tile((np.arange(64) // 2 % 2 * 900)[:, None, None], (1, 64, slices))
+    nib.save(nib.Nifti1Image(image.astype(np.int16), np.eye(4)), path)
+    return path
+
+
+def finding(checkpoint: Path, path: Path, **overrides) -> dict:
+    predictor = BundlePredictor(BUNDLE, checkpoint, device="cpu", threshold=1e-6, **overrides)
+    found = finding_of(predictor(*read_image(path)), ["tumour"])
+    return {**found.found, "marked": bool(found.masks.any())}
+
+
+def test_slices_like_those_of_the_training_are_judged(checkpoint, class_dataset):
+    for path in sorted((class_dataset / "images").iterdir())[:3]:
+        found = finding(checkpoint, path)
+        assert found["feature_distance"] < 1.5
+        assert found["tumour"] == "yes"
+        assert "unlike" not in found.get("warning", "")
+
+
+@pytest.mark.parametrize("slices", [1, 5])
+def test_other_images_are_not(checkpoint, tmp_path, slices):
+    path = stripes(tmp_path / "stripes.nii.gz", slices)
+    found = finding(checkpoint, path)
+    assert found["feature_distance"] >= 1.5
+    assert (found["tumour"], found["marked"]) == ("not judged", False)
+    assert f"unlike those of the training slices (distance {found['feature_distance']:.1f}" in found["warning"]
+    judged = finding(checkpoint, path, judge_unfit=True)
+    assert (judged["tumour"], judged["marked"], judged["warning"]) == ("yes", True, found["warning"])
+
+
+def test_a_row_of_findings(checkpoint, class_dataset, tmp_path):
+    from monai.bundle import create_workflow
+
+    (tmp_path / "in").mkdir()
+    stripes(tmp_path / "in" / "stripes.nii.gz")
+    shutil.copy(class_dataset / "images" / "0000.nii.gz", tmp_path / "in" / "slice.nii.gz")
+    values = {"input": str(tmp_path / "in"), "output_dir": str(tmp_path / "out"), "checkpoint": str(checkpoint)}
+    file = str(BUNDLE / "configs" / "inference.json")
+    create_workflow(config_file=file, workflow_type="inference", run_id="inferring", **values).run()
+    with open(tmp_path / "out" / "findings.csv", newline="") as table:
+        rows = {row["file"]: row for row in csv.DictReader(table)}
+    assert rows["stripes.nii.gz"]["tumour"] == "not judged"
+    assert float(rows["stripes.nii.gz"]["feature_distance"]) >= 1.5 > float(rows["slice.nii.gz"]["feature_distance"])
+
+
+def test_distances_are_those_of_the_features(checkpoint, class_dataset):
+    """By a second implementation: hooks on a whole pass, and NumPy's inverse."""
+    predictor = BundlePredictor(BUNDLE, checkpoint, device="cpu")
+    image = torch.as_tensor(predictor(*read_image(class_dataset / "images" / "0000.nii.gz"))["image"])[..., 0][None]
+    familiarity = familiarity_of(checkpoint)
+    modules, means = dict(predictor.network.named_modules()), []
+    for name in familiarity.layers:
+        modules[name].register_forward_hook(lambda _m, _i, output: means.append(output.mean((2, 3))))
+    with torch.no_grad():
+        predictor.network(image)
+    away = torch.cat(means, 1)[0].numpy() - familiarity.reference.mean
+    expected = np.sqrt(away @ np.linalg.solve(np.linalg.inv(familiarity.reference.precision), away))
+    found = familiarity.distances(predictor.network, image)
+    np.testing.assert_allclose(found, expected / familiarity.reference.usual, rtol=1e-4)
+
+
+def test_after_a_further_training_it_is_not_used(checkpoint, tmp_path, caplog):
+    other = untrained("seg_student", tmp_path, epochs=2)
+    state = torch.load(other, weights_only=True)
+    torch.save({name: value + 1 for name, value in state.items()}, other)
+    shutil.copy(checkpoint.with_name(FAMILIARITY_FILE), tmp_path)
+    assert familiarity_of(other) is None
+    assert "is not used: it is of another checkpoint" in caplog.text
+
+
+def test_an_archive_holds_it(checkpoint, tmp_path):
+    import zipfile
+
+    with zipfile.ZipFile(pack_bundle(BUNDLE, checkpoint, tmp_path)) as packed:
+        packed.extractall(tmp_path)
+    packed_checkpoint = tmp_path / "seg_student" / "models" / "model.pt"
+    assert familiarity_of(packed_checkpoint).layers == familiarity_of(checkpoint).layers
+
+
+@pytest.mark.parametrize("content", [b"", b"junk" * 100])
+def test_a_damaged_file(content, tmp_path):
+    (tmp_path / FAMILIARITY_FILE).write_bytes(content)
+    with pytest.raises(ValueError, match="is none that python -m monai_kd familiarity wrote"):
+        Familiarity.load(tmp_path / FAMILIARITY_FILE)
+
+
+def test_what_is_refused(checkpoint, class_dataset, tmp_path, capsys):
+    classifier = untrained("cls_student", tmp_path)
+    assert main(["familiarity", "cls_student", str(classifier), str(class_dataset)]) == 2
+    assert "only segmentations of slices judge their input" in capsys.readouterr().err
+    assert main(["familiarity", "seg_student", str(checkpoint), str(tmp_path / "none")]) == 2
+    assert "error: " in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not FIGSHARE.is_file() or not RELEASED.is_file(), reason="needs ../shared/volumes")
+def test_the_released_network_on_a_volume_from_elsewhere():
+    """Judged as it is; with its grey values inverted, as a T2-weighted one looks, it is not."""
+    predictor = BundlePredictor(BUNDLE, RELEASED, device="cpu")
+    image, meta = read_image(FIGSHARE)
+    assert finding_of(predictor(image, meta), ["tumour"]).found["feature_distance"] < 1.3
+    top = np.percentile(image, 99.5)
+    inverted = np.where(image > 0.08 * top, (top - image).clip(0), image)
+    assert finding_of(predictor(inverted, meta), ["tumour"]).found["tumour"] == "not judged"
