@@ -44,6 +44,7 @@ LINES: list[tuple[str, str, list[str]]] = [
     ("docs/archive.md", "python -m monai_kd archive seg_student", ["OUT/findings.csv"]),
     ("docs/report.md", "python -m monai_kd report", ["OUT/report.html"]),
     ("docs/export.md", "python -m monai.bundle ckpt_export", ["model.ts"]),
+    ("docs/examinations.md", "python -m monai_kd familiarity", ["RUN/familiarity.safetensors"]),
     ("README.md", "python -m monai_kd report", ["report/report.html"]),
     ("README.md", "python -m monai_kd label_app", ["app/main.py"]),
 ]

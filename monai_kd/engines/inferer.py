@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from itertools import chain, combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from monai.inferers import Inferer
+from torch import nn
 
 from ..io.plain import plain_tensor
 from ..networks.outputs import main_logits
 from .precision import autocast
+
+if TYPE_CHECKING:
+    from ..inference.familiarity import Familiarity
 
 __all__ = ["LogitsInferer", "PlanarInferer", "mirrored"]
 
@@ -68,6 +73,7 @@ class PlanarInferer(Inferer):
         amp: autocast on the device of the input, see `monai_kd.engines.autocast`.
         slices_per_batch: number of slices of a volume that run at once.
         mirror: axes of the slice, of 0 and 1, to average over mirrored images, see `mirrored`.
+        familiarity: remembers the features of the slices, for `monai_kd.inference.JudgeInputd`.
 
     Shape:
         - input: (B, C, H, W) or (B, C, H, W, D)
@@ -83,10 +89,17 @@ class PlanarInferer(Inferer):
         torch.Size([1, 1, 8, 8, 5])
     """
 
-    def __init__(self, amp: bool = False, slices_per_batch: int = 16, mirror: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        amp: bool = False,
+        slices_per_batch: int = 16,
+        mirror: Sequence[int] = (),
+        familiarity: Familiarity | None = None,
+    ) -> None:
         self.amp = bool(amp)
         self.slices_per_batch = int(slices_per_batch)
         self.mirror = _axes(mirror, 2)
+        self.familiarity = familiarity
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args, **kwargs) -> torch.Tensor:
         image = plain_tensor(inputs)
@@ -97,7 +110,12 @@ class PlanarInferer(Inferer):
         def of(part: torch.Tensor) -> torch.Tensor:
             return main_logits(network(part, *args, **kwargs), network, part.ndim).float()
 
-        with autocast(image.device, self.amp):
+        watching = (
+            self.familiarity.watching(network)
+            if self.familiarity is not None and isinstance(network, nn.Module)
+            else nullcontext()
+        )
+        with autocast(image.device, self.amp), watching:
             logits = [mirrored(part, of, self.mirror) for part in slices]
         found = _finite(logits[0] if image.ndim == 4 else torch.cat(logits))
         if image.ndim == 5:

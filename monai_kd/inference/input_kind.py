@@ -82,8 +82,7 @@ class JudgeInputd(MapTransform):
     def _distance(self, slices: torch.Tensor) -> float | None:
         if self.familiarity is None or self.network is None:
             return None
-        device = next(self.network.parameters()).device
-        return float(np.median(self.familiarity.distances(self.network, slices.to(device))))
+        return float(np.median(self.familiarity.distances(self.network, slices)))
 
 
 def _middle(image: torch.Tensor) -> torch.Tensor:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import nn
 
-__all__ = ["encoder_layers", "pooled_features"]
+__all__ = ["encoder_layers", "features_of_passes", "pooled_features"]
 
 # Coarse enough for shapes, fine enough for grey values and texture.
 STRIDES = (8, 16)
@@ -82,16 +82,43 @@ def pooled_features(network: nn.Module, layers: Sequence[str], images: torch.Ten
     Raises:
         KeyError: there is no such layer.
     """
-    outputs: dict[str, torch.Tensor] = {}
+    found: list[torch.Tensor] = []
 
-    def keep(name: str, output: Any) -> None:
-        outputs[name] = output.float().mean(dim=(2, 3))
-        if len(outputs) == len(layers):
-            raise _Enough
+    def keep(_images: torch.Tensor, features: torch.Tensor) -> None:
+        found.append(features)
+        raise _Enough
 
-    with _hooks(network, layers, keep), torch.no_grad(), suppress(_Enough):
+    with features_of_passes(network, layers, keep), torch.no_grad(), suppress(_Enough):
         network(images)
-    return torch.cat([outputs[name] for name in layers], dim=1)
+    return found[0]
+
+
+@contextmanager
+def features_of_passes(
+    network: nn.Module, layers: Sequence[str], receive: Callable[[torch.Tensor, torch.Tensor], None]
+) -> Iterator[None]:
+    """Hand out the pooled features of every pass of the network in the context, see `pooled_features`.
+
+    Args:
+        receive: gets the images and their features, as soon as the last layer has run.
+    """
+    outputs, images = dict[str, torch.Tensor](), list[torch.Tensor]()
+
+    def begin(_network: nn.Module, inputs: tuple[Any, ...]) -> None:
+        outputs.clear()
+        images[:] = inputs[:1]
+
+    def keep(name: str, output: torch.Tensor) -> None:
+        outputs[name] = output.detach().float().mean(dim=(2, 3))
+        if len(outputs) == len(layers):
+            receive(images[0], torch.cat([outputs[each] for each in layers], dim=1))
+
+    handle = network.register_forward_pre_hook(begin)
+    try:
+        with _hooks(network, layers, keep):
+            yield
+    finally:
+        handle.remove()
 
 
 @contextmanager

@@ -93,6 +93,23 @@ def test_distances_are_those_of_the_features(checkpoint, class_dataset):
     np.testing.assert_allclose(found, expected / familiarity.reference.usual, rtol=1e-4)
 
 
+@pytest.mark.parametrize("overrides", [{}, {"mirror": [0]}, {"amp": True}, {"batch_size": 2}], ids=str)
+def test_the_pass_of_the_segmentation_is_enough(checkpoint, class_dataset, tmp_path, monkeypatch, overrides):
+    """The network runs no second time, and the distance is that of a pass of its own."""
+    path = stripes(tmp_path / "stripes.nii.gz", 5)
+    predictor = BundlePredictor(BUNDLE, checkpoint, device="cpu", **overrides)
+    expected = []
+    for file in (path, class_dataset / "images" / "0000.nii.gz"):
+        image = torch.as_tensor(predictor(*read_image(file))["image"]).movedim(-1, 0)
+        expected.append(np.median(familiarity_of(checkpoint).distances(predictor.network, image)))
+    monkeypatch.setattr("monai_kd.inference.familiarity.pooled_features", lambda *_: pytest.fail("a second pass"))
+    for file, distance in zip((path, class_dataset / "images" / "0000.nii.gz"), expected, strict=True):
+        found = predictor(*read_image(file))["examination"]["feature_distance"]
+        # bfloat16 shifts features; how far this is in units of their variance depends on the network.
+        assert found == pytest.approx(distance, abs=0.01) or "amp" in overrides
+    assert not predictor.network._forward_pre_hooks
+
+
 def test_after_a_further_training_it_is_not_used(checkpoint, tmp_path, caplog):
     other = untrained("seg_student", tmp_path, epochs=2)
     state = torch.load(other, weights_only=True)

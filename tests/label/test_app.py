@@ -12,6 +12,7 @@ from class_students import NAMES, classes_student
 from monai.networks.nets import BasicUNet
 
 from monai_kd.__main__ import main
+from monai_kd.bundle import familiarity_of, temperature_of
 from monai_kd.label.served import ServedBundle
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,6 +37,17 @@ def test_the_folder_holds_the_app_and_the_bundle_with_its_weights(checkpoint, tm
     assert {path.name for path in (bundle / "configs").iterdir()} >= {"train.json", "inference.json", "metadata.json"}
     assert "SliceApp" in (tmp_path / "app" / "main.py").read_text()
     assert [path.name for path in (tmp_path / "app" / "model").iterdir()] == ["seg_student"]
+
+
+def test_temperature_and_familiarity_go_with_the_weights(tmp_path):
+    """Those of the repository's weights, by which the answers of the app are those of the bundles."""
+    assert main(["label_app", str(tmp_path / "app")]) == 0
+    segmentation, classification = (
+        tmp_path / "app" / "model" / name / "models" / "model.pt" for name in ("seg_student", "cls_student")
+    )
+    released = ROOT / "bundles" / "cls_student" / "models" / "model.pt"
+    assert temperature_of(classification) == temperature_of(released) > 1
+    assert familiarity_of(segmentation) is not None
 
 
 @pytest.mark.parametrize(
