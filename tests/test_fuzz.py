@@ -41,8 +41,10 @@ from monai_kd.bundle import trained_settings, training_settings
 from monai_kd.bundle.temperature import read_temperature
 from monai_kd.data import class_names, load_fold, read_datalist
 from monai_kd.inference import InputFiles, UnreadableImage, read_image
+from monai_kd.inference.familiarity import Familiarity
 from monai_kd.inference.masks import mask_path
 from monai_kd.io.checkpoints import load_weights, read_checkpoint
+from monai_kd.metrics.familiarity import FeatureReference
 
 hypothesis = pytest.importorskip("hypothesis")
 from hypothesis import HealthCheck, Phase, given, settings  # noqa: E402
@@ -421,6 +423,25 @@ def test_temperature_of_an_evaluation(tmp_path):
         assert str(path) in str(info.value)
 
     check()
+
+
+def test_familiarity_beside_a_checkpoint(tmp_path):
+    path = tmp_path / "familiarity.safetensors"
+    reference = FeatureReference(np.zeros(3), np.eye(3), 1.0)
+    Familiarity(("down_3", "down_4"), reference).save(path, "0" * 64)
+
+    @examples(60)
+    @given(damaged(path.read_bytes()))
+    def test(content):
+        path.write_bytes(content)
+        try:
+            familiarity, _ = Familiarity.load(path)
+        except ValueError as error:
+            assert str(path) in str(error)
+        else:
+            assert familiarity.reference.mean.shape == (3,)
+
+    test()
 
 
 def saved(content: Any) -> bytes:

@@ -116,8 +116,10 @@ class Familiarity:
                 described = file.metadata()
                 mean, precision, usual = (file.get_tensor(name) for name in ("mean", "precision", "usual"))
             reference = FeatureReference(mean, precision, float(usual))
-            if precision.shape != (*mean.shape, *mean.shape) or not reference.usual > 0:
+            if precision.shape != (*mean.shape, *mean.shape):
                 raise ValueError("its shapes do not fit together")
+            if not (np.isfinite(mean).all() and np.isfinite(precision).all() and 0 < reference.usual < np.inf):
+                raise ValueError("its values are not finite")
             return cls(tuple(described["layers"].split(",")), reference), described["weights_sha256"]
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(

@@ -17,6 +17,7 @@ from monai_kd.bundle import familiarity_of
 from monai_kd.export.archive import pack_bundle
 from monai_kd.inference import BundlePredictor, finding_of, read_image
 from monai_kd.inference.familiarity import FAMILIARITY_FILE, Familiarity
+from monai_kd.metrics.familiarity import FeatureReference
 
 BUNDLE = BUNDLES / "seg_student"
 FIGSHARE = Path(__file__).resolve().parents[3] / "shared" / "volumes" / "brain1.nii.gz"
@@ -128,9 +129,14 @@ def test_an_archive_holds_it(checkpoint, tmp_path):
     assert familiarity_of(packed_checkpoint).layers == familiarity_of(checkpoint).layers
 
 
-@pytest.mark.parametrize("content", [b"", b"junk" * 100])
+@pytest.mark.parametrize("content", [b"", b"junk" * 100, (np.nan, 1.0), (0.0, np.inf), (0.0, 0.0)], ids=repr)
 def test_a_damaged_file(content, tmp_path):
-    (tmp_path / FAMILIARITY_FILE).write_bytes(content)
+    if isinstance(content, tuple):
+        mean, usual = content
+        reference = FeatureReference(np.full(2, mean), np.eye(2), usual)
+        Familiarity(("a", "b"), reference).save(tmp_path / FAMILIARITY_FILE, "")
+    else:
+        (tmp_path / FAMILIARITY_FILE).write_bytes(content)
     with pytest.raises(ValueError, match="is none that python -m monai_kd familiarity wrote"):
         Familiarity.load(tmp_path / FAMILIARITY_FILE)
 
