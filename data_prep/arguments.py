@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import sys
+from itertools import takewhile
 from typing import Any
 
 __all__ = ["CommandParser"]
@@ -17,10 +19,14 @@ class CommandParser(argparse.ArgumentParser):
     """
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        found, unknown = super().parse_known_args(args, namespace)
+        words = sys.argv[1:] if args is None else list(args)
+        # Before argparse, which would rather miss the option that was meant. It takes beginnings of names.
+        for name in (word.partition("=")[0] for word in takewhile(lambda word: word != "--", words)):
+            if name.startswith("--") and not any(option.startswith(name) for option in self._option_string_actions):
+                near = difflib.get_close_matches(name, self._option_string_actions, n=2)
+                hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+                self.error(f"unrecognized arguments: {name}{hint}")
+        found, unknown = super().parse_known_args(words, namespace)
         if unknown:
-            # Options may be written as --name=value.
-            near = difflib.get_close_matches(unknown[0].partition("=")[0], self._option_string_actions, n=2)
-            hint = f" (did you mean {' or '.join(near)}?)" if near else ""
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return found, unknown
