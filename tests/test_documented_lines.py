@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from disc_slices import write_disc_slices
 from documented import ROOT, documented
 from monai.bundle import ConfigParser
 from monai.data import load_net_with_metadata
@@ -44,7 +45,6 @@ LINES: list[tuple[str, str, list[str]]] = [
     ("docs/archive.md", "python -m monai_kd archive seg_student", ["OUT/findings.csv"]),
     ("docs/report.md", "python -m monai_kd report", ["OUT/report.html"]),
     ("docs/export.md", "python -m monai.bundle ckpt_export", ["model.ts"]),
-    ("docs/examinations.md", "python -m monai_kd familiarity", ["RUN/familiarity.safetensors"]),
     ("README.md", "python -m monai_kd report", ["report/report.html"]),
     ("README.md", "python -m monai_kd label_app", ["app/main.py"]),
 ]
@@ -143,6 +143,15 @@ def test_line_with_a_file_of_weights(made, monkeypatch):
     shutil.rmtree(made / "OUT", ignore_errors=True)
     run(line, made, monkeypatch, **SMALL_CLASSES)
     assert (made / "OUT" / "model.pt").is_file()
+
+
+def test_line_of_familiarity(made, monkeypatch):
+    write_disc_slices(made / "MANY", count=36)
+    (line,) = documented("docs/examinations.md", "python -m monai_kd familiarity")
+    run(line.replace(" DATA", " MANY"), made, monkeypatch)
+    assert (made / "RUN" / "familiarity.safetensors").is_file()
+    # RUN is the folder of the other lines.
+    (made / "RUN" / "familiarity.safetensors").unlink()
 
 
 def test_page_of_volumes(made, monkeypatch, tmp_path):

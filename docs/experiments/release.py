@@ -89,7 +89,8 @@ def release(name: str, checkpoint: str, given: dict[str, str]) -> None:
     write_json(settings, models / "settings.json")
     (models / FAMILIARITY_FILE).unlink(missing_ok=True)
     if familiarity is not None:
-        (models / FAMILIARITY_FILE).write_bytes(familiarity)
+        with atomic_write(models / FAMILIARITY_FILE) as partial:
+            partial.write_bytes(familiarity)
     (models / "temperature.json").unlink(missing_ok=True)
     if "temperature" in given:
         content = {

@@ -19,14 +19,16 @@ from monai.transforms import (
     RandGaussianSmoothd,
     ScaleIntensityd,
 )
+from torch import nn
 
 from data_prep.text import printable
 
 from ..config import checked_device, default_device
-from ..data.datalist import load_fold
+from ..data.datalist import data_known, load_fold, same_data
 from ..inference.familiarity import FAMILIARITY_FILE, Familiarity
 from ..io.checksum import file_sha256
 from ..io.network_name import network_name
+from ..io.unreadable import reason_of
 from ..transforms import slice_preprocessing
 from .folder import bundle_folder
 from .released import checkpoint_or_own
@@ -41,13 +43,17 @@ SLICES = 1000
 BATCH = 8
 
 
-def familiarity_of(checkpoint: str | Path) -> Familiarity | None:
+def familiarity_of(checkpoint: str | Path, network: nn.Module | None = None) -> Familiarity | None:
     """Of ``familiarity.safetensors`` beside a checkpoint; ``None`` where there is none for it.
 
     One of another checkpoint, as before a further training, is not used; this is logged as a warning.
 
+    Args:
+        checkpoint: weights, also where they are not there yet.
+        network: whose layers the file must name.
+
     Raises:
-        ValueError: the file is damaged.
+        ValueError: the file is damaged, or of another network.
     """
     checkpoint = Path(checkpoint).expanduser()
     path = checkpoint.with_name(FAMILIARITY_FILE)
@@ -55,6 +61,8 @@ def familiarity_of(checkpoint: str | Path) -> Familiarity | None:
         return None
     familiarity, sha256 = Familiarity.load(path)
     if sha256 == file_sha256(checkpoint):
+        if network is not None:
+            familiarity.check(network)
         return familiarity
     logger.warning("%s is not used: it is of another checkpoint than %s.", path, checkpoint.name)
     return None
@@ -83,11 +91,16 @@ def fit_familiarity(bundle: Path, checkpoint: Path, dataset_dir: Path, device: s
     place = torch.device(device or default_device())
     network = trained_network(trained, checkpoint).to(place).eval()
     part = "all" if trained["fold"] is None else "training"
-    entries = load_fold(dataset_dir, trained["fold"], part, trained["leave_out"], keys=("image",))
+    if data_known(trained) and not same_data(trained, dataset_dir):
+        logger.warning("%s is another data set than %s was trained on.", dataset_dir, checkpoint)
+    outside = bool(trained.get("allow_outside", False))
+    entries = load_fold(dataset_dir, trained["fold"], part, trained["leave_out"], outside, keys=("image",))
     chosen = [entries[index] for index in np.unique(np.linspace(0, len(entries) - 1, SLICES).round().astype(int))]
     logger.info("%s: learning from %d of %d training slices of %s", checkpoint, len(chosen), len(entries), dataset_dir)
     familiarity = Familiarity.fit(network, _batches(chosen, trained, place))
     path = checkpoint.with_name(FAMILIARITY_FILE)
+    if path.is_file():
+        logger.warning("%s is replaced.", path)
     familiarity.save(path, file_sha256(checkpoint))
     return path
 
@@ -117,8 +130,18 @@ def _batches(
     for prepare in (preprocessing([]), augmented):
         for first in range(0, len(entries), BATCH):
             some = entries[first : first + BATCH]
-            images = [torch.as_tensor(prepare({"image": entry["image"]})["image"]).float() for entry in some]
-            yield torch.stack(images).to(device), [str(entry.get("group", entry["patient"])) for entry in some]
+            images = torch.stack([_prepared(prepare, entry["image"]) for entry in some])
+            yield images.to(device), [str(entry.get("group", entry["patient"])) for entry in some]
+
+
+def _prepared(prepare: Compose, path: str) -> torch.Tensor:
+    try:
+        return torch.as_tensor(prepare({"image": path})["image"]).float()
+    except Exception as error:
+        # MONAI wraps whatever a transform raises.
+        if (reason := reason_of(error)) is None:
+            raise
+        raise ValueError(f"{path}: {reason}") from error
 
 
 def run_familiarity(

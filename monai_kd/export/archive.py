@@ -24,7 +24,7 @@ from ..inference.familiarity import FAMILIARITY_FILE
 from ..io import places
 from ..io.atomic import atomic_folder, atomic_write, check_new_folder, write_json
 from ..io.checksum import file_sha256
-from .zoo_metadata import measured, of_weights
+from .zoo_metadata import described, measured
 
 __all__ = ["pack_bundle", "run_pack"]
 
@@ -148,10 +148,7 @@ def _fill(
         write_json(content, weights.with_name("temperature.json"))
     if (familiarity := familiarity_of(checkpoint)) is not None:
         familiarity.save(weights.with_name(FAMILIARITY_FILE), sha256)
-    described = {**of_weights(metadata, settings), "eval_metrics": found}
-    if described.get("weights_sha256") != sha256:
-        described.pop("weights_sha256", None)  # of other weights, which the bundle was released with
-    write_json(described, packed / "configs" / "metadata.json")
+    write_json(described(metadata, settings, sha256, found), packed / "configs" / "metadata.json")
 
 
 def _without_places(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["eval_metrics", "measured", "of_weights"]
+__all__ = ["described", "eval_metrics", "measured", "of_weights"]
 
 DIGITS = 4
 
@@ -56,6 +56,22 @@ def of_weights(metadata: Mapping[str, Any], settings: Mapping[str, Any]) -> dict
         numbered = ", ".join(f"{number} {label}" for number, label in enumerate(labels))
         result["label_classes"] = result["pred_classes"] = masks + numbered
     pred["channel_def"] = {str(number): label for number, label in enumerate(labels)}
+    return result
+
+
+def described(
+    metadata: Mapping[str, Any], settings: Mapping[str, Any], sha256: str, metrics: Mapping[str, Any]
+) -> dict[str, Any]:
+    """`of_weights`, with these metrics, and without the hash of other weights that the bundle was released with.
+
+    Args:
+        metadata, settings: as of `of_weights`.
+        sha256: of the weights.
+        metrics: ``eval_metrics``, empty where they are not known.
+    """
+    result = {**of_weights(metadata, settings), "eval_metrics": dict(metrics)}
+    if result.get("weights_sha256") != sha256:
+        result.pop("weights_sha256", None)
     return result
 
 

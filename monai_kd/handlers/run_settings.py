@@ -20,8 +20,10 @@ from ..io.trained import begin_settings, copy_settings, read_settings, read_trai
 
 __all__ = ["RunSettings"]
 
-# Files that training writes beside settings.json, see docs/training.md.
+# Files that training writes beside settings.json, see docs/training.md, and what belongs to its weights.
+_BESIDE = ("temperature.json", "familiarity.safetensors")
 _RUN_FILES = (
+    *_BESIDE,
     "model.pt",
     "last.ckpt",
     "log.csv",
@@ -148,7 +150,7 @@ class RunSettings:
             # original is replaced when the settings of the new run are written.
             copy_settings(self.path, aside / self.path.name)
         for path in found:
-            if self.serving and path.name == "model.pt":
+            if self.serving and path.name in ("model.pt", *_BESIDE):
                 shutil.copy2(path, aside / path.name)
             else:
                 path.rename(aside / path.name)
@@ -156,3 +158,13 @@ class RunSettings:
             "%s held an earlier run, which is now in %s. To resume a run instead, set --resume True.",
             *(self.output_dir, aside),
         )
+        point = self.path.is_file() and read_settings(self.path).get("operating_point")
+        lost = [
+            *(["the operating point"] if point else []),
+            *(name for name in _BESIDE if aside.joinpath(name).is_file()),
+        ]
+        if lost:
+            logger.warning(
+                "%s: %s of the earlier weights do not hold for the new ones: find them anew when these are trained.",
+                *(self.output_dir, " and ".join(lost)),
+            )

@@ -24,7 +24,7 @@ FAMILIARITY_FILE = "familiarity.safetensors"
 MOST_SEEN = 4096  # slices, of 1 to 8 kB each
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Familiarity:
     """Pooled features of the encoder on training slices: their layers, and their distribution.
 
@@ -32,11 +32,13 @@ class Familiarity:
         layers: modules of the network, see `encoder_layers`.
         reference: of their features, see `pooled_features`.
         seen: features of the slices that went through the network while `watching`, by their digests.
+        network: the last one that was watched.
     """
 
     layers: tuple[str, ...]
     reference: FeatureReference
     seen: dict[bytes, torch.Tensor] = field(default_factory=dict, repr=False)
+    network: nn.Module | None = field(default=None, repr=False)
 
     @classmethod
     def fit(cls, network: nn.Module, batches: Iterable[tuple[torch.Tensor, Sequence[str]]]) -> Familiarity:
@@ -61,6 +63,7 @@ class Familiarity:
     @contextmanager
     def watching(self, network: nn.Module) -> Iterator[None]:
         """Remember the features of slices that go through the network, so that `distances` has no pass of its own."""
+        self.network = network
 
         def remember(images: torch.Tensor, features: torch.Tensor) -> None:
             self.seen.update(zip(_digests(images), features.double().cpu(), strict=True))
@@ -70,23 +73,45 @@ class Familiarity:
         with features_of_passes(network, self.layers, remember):
             yield
 
-    def distances(self, network: nn.Module, images: torch.Tensor) -> np.ndarray:
-        """Of each slice, see `FeatureReference.distances`.
+    def distances(self, images: torch.Tensor) -> np.ndarray:
+        """Of each slice, see `FeatureReference.distances`. Slices that were not `seen` go through the network again.
 
         Args:
-            network: runs once more, unless all slices were `seen`.
             images: as the network gets them.
 
         Shape:
             - images: (B, C, H, W)
             - result: (B,)
+
+        Raises:
+            ValueError: the features are of another network, or no network has been watched.
         """
-        known = [self.seen.get(digest) for digest in _digests(images)]
-        features = [each for each in known if each is not None]
-        if len(features) < len(known):
-            device = next(network.parameters()).device
-            features = list(pooled_features(network, self.layers, images.to(device)).double().cpu())
-        return self.reference.distances(torch.stack(features).numpy())
+        features = [self.seen.get(digest) for digest in _digests(images)]
+        found = [each for each in features if each is not None]
+        if len(found) < len(features):
+            if self.network is None:
+                raise ValueError("no network has been watched.")
+            place = next(self.network.parameters()).device
+            found = list(pooled_features(self.network, self.layers, images.to(place)).double().cpu())
+        rows = torch.stack(found).numpy()
+        if rows.shape[1] != len(self.reference.mean):
+            raise ValueError(
+                f"{FAMILIARITY_FILE} is of features of {len(self.reference.mean)} channels, and the layers of the "
+                f"network have {rows.shape[1]}: run python -m monai_kd familiarity again, or remove the file."
+            )
+        return self.reference.distances(rows)
+
+    def check(self, network: nn.Module) -> None:
+        """Check that a network has the layers.
+
+        Raises:
+            ValueError: it has not.
+        """
+        if lacking := sorted(set(self.layers) - dict(network.named_modules()).keys()):
+            raise ValueError(
+                f"{FAMILIARITY_FILE} is of layers that the network does not have ({', '.join(lacking)}): run "
+                "python -m monai_kd familiarity again, or remove the file."
+            )
 
     def save(self, path: str | Path, sha256: str) -> None:
         """Write a safetensors file.
@@ -120,7 +145,9 @@ class Familiarity:
                 raise ValueError("its shapes do not fit together")
             if not (np.isfinite(mean).all() and np.isfinite(precision).all() and 0 < reference.usual < np.inf):
                 raise ValueError("its values are not finite")
-            return cls(tuple(described["layers"].split(",")), reference), described["weights_sha256"]
+            if not all(layers := tuple(described["layers"].split(","))):
+                raise ValueError("it names no layers")
+            return cls(layers, reference), described["weights_sha256"]
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path} is none that python -m monai_kd familiarity wrote ({error}): run it again, or remove the file."
@@ -128,6 +155,6 @@ class Familiarity:
 
 
 def _digests(images: torch.Tensor) -> list[bytes]:
-    """By which a slice is known again: of each eighth value of every eighth row of its first channel."""
-    some = images[:, 0, ::8, ::8].float().cpu().contiguous().numpy()
-    return [hashlib.blake2b(each.tobytes(), digest_size=16).digest() for each in some]
+    """By which slices are known again, of their first channels."""
+    first = images[:, 0].float().cpu().contiguous().numpy()
+    return [hashlib.blake2b(each.tobytes(), digest_size=16).digest() for each in first]

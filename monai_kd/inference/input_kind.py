@@ -38,8 +38,8 @@ class JudgeInputd(MapTransform):
         keys: masks, with the metadata of `read_image`.
         judge_unfit: whether masks of unfit images stay too.
         image_key: the image as the network got it, whose first channel is looked at.
-        network: of which the features are, in evaluation mode when the transform is called.
-        familiarity: ``None``: features are not looked at.
+        familiarity: has watched the network, see `monai_kd.engines.PlanarInferer`; ``None``: features are not looked
+            at.
 
     Shape:
         - masks and images: (C, X, Y) or (C, X, Y, Z)
@@ -50,13 +50,12 @@ class JudgeInputd(MapTransform):
         keys: KeysCollection,
         judge_unfit: bool = False,
         image_key: str = "image",
-        network: torch.nn.Module | None = None,
         familiarity: Familiarity | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.judge_unfit, self.image_key = bool(judge_unfit), image_key
-        self.network, self.familiarity = network, familiarity
+        self.familiarity = familiarity
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         out, judged, warnings = dict(data), dict[str, Any](), list[str]()
@@ -64,12 +63,11 @@ class JudgeInputd(MapTransform):
             slices = _middle(torch.as_tensor(out[self.image_key]))
             if not _shaped(convert_to_numpy(slices)):
                 warnings.append(NO_HEAD)
-            distance = self._distance(slices)
-            if distance is not None:
-                judged["feature_distance"] = round(distance, 2)
-                if distance >= UNFAMILIAR:
-                    warnings.append(UNLIKE.format(distance))
+            if self.familiarity is not None:
+                judged["feature_distance"] = round(float(np.median(self.familiarity.distances(slices))), 2)
         unfamiliar = judged.get("feature_distance", 0) >= UNFAMILIAR
+        if unfamiliar:
+            warnings.append(UNLIKE.format(judged["feature_distance"]))
         for key in self.key_iterator(out):
             if (unfamiliar or "unfit" in getattr(out[key], "meta", {})) and not self.judge_unfit:
                 out[key], judged["unfit"] = torch.zeros_like(out[key]), True
@@ -78,11 +76,6 @@ class JudgeInputd(MapTransform):
         if judged:
             out[EXAMINATION] = {**out.get(EXAMINATION, {}), **judged}
         return out
-
-    def _distance(self, slices: torch.Tensor) -> float | None:
-        if self.familiarity is None or self.network is None:
-            return None
-        return float(np.median(self.familiarity.distances(self.network, slices)))
 
 
 def _middle(image: torch.Tensor) -> torch.Tensor:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from data_prep.text import printable
 
@@ -15,9 +13,11 @@ from ..bundle import find_bundle, trained_settings
 from ..bundle.familiarity import familiarity_of
 from ..bundle.folder import copy_bundle
 from ..bundle.temperature import find_temperature
+from ..export.zoo_metadata import described
 from ..inference import BundlePredictor
 from ..inference.familiarity import FAMILIARITY_FILE
 from ..io.atomic import atomic_folder, check_new_folder, write_json
+from ..io.checksum import file_sha256
 from ..io.network_name import network_name
 from ..io.trained import copy_settings, settings_path
 
@@ -84,20 +84,11 @@ def _copy_bundle(bundle: Path, checkpoint: Path, bundles: Path) -> None:
         if settings.read_bytes() != content:
             raise ValueError(f"{checkpoint} was replaced while it was copied: try again when its training has ended.")
         copy_settings(settings, settings_path(model))
-        _name_classes(target / "configs" / "metadata.json", trained_settings(model))
-
-
-def _name_classes(metadata: Path, trained: Mapping[str, Any]) -> None:
-    """Name several classes of a segmentation in the metadata of a copied bundle, where MONAI Label reads them."""
-    content = json.loads(metadata.read_text(encoding="utf-8"))
-    pred = content["network_data_format"]["outputs"]["pred"]
-    names = trained["mask_names"]
-    if pred["format"] != "segmentation" or len(names) == 1:
-        return
-    pred["channel_def"] = {str(index): name for index, name in enumerate(["background", *names])}
-    pred["num_channels"] = len(names) + (1 if trained["activation"] == "softmax" else 0)
-    meaning = "one-channel mask: " + ", ".join(f"{index} {name}" for index, name in pred["channel_def"].items())
-    write_json({**content, "label_classes": meaning, "pred_classes": meaning}, metadata)
+    file = target / "configs" / "metadata.json"
+    metadata, sha256 = json.loads(file.read_text(encoding="utf-8")), file_sha256(model)
+    metrics = metadata.get("eval_metrics") if metadata.get("weights_sha256") == sha256 else {}
+    # MONAI Label reads the names of the classes there.
+    write_json(described(metadata, trained_settings(model, target), sha256, metrics or {}), file)
 
 
 def run_label_app(

@@ -9,6 +9,7 @@ import numpy as np
 
 __all__ = ["FeatureReference", "ledoit_wolf"]
 
+LEAST_PATIENTS, LEAST_SLICES = 10, 40
 QUANTILE = 0.99  # of the distances of training images that count as usual
 
 
@@ -70,13 +71,19 @@ class FeatureReference:
             groups: n patients.
 
         Raises:
-            ValueError: there are fewer than two patients, or features are not finite.
+            ValueError: there are fewer than `LEAST_PATIENTS` or `LEAST_SLICES`, or the features are not finite, or do
+                not vary.
         """
         if not np.isfinite(features).all():
             raise ValueError("features are not finite: the weights of the network are broken.")
         patients = sorted(set(groups))
-        if len(patients) < 2:
-            raise ValueError(f"a reference needs slices of at least two patients, got {len(patients)}.")
+        if len(patients) < LEAST_PATIENTS or len(features) < LEAST_SLICES:
+            raise ValueError(
+                f"what is usual can't be told from {len(features)} slices of {len(patients)} patients: at least "
+                f"{LEAST_SLICES} of {LEAST_PATIENTS} are needed."
+            )
+        if not features.std(axis=0).any():
+            raise ValueError("all slices have the same features.")
         # Without any order that a data list may have.
         first = set(np.random.default_rng(0).permutation(patients)[: len(patients) // 2])
         inside = np.array([group in first for group in groups])

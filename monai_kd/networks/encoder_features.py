@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -37,7 +38,7 @@ def encoder_layers(network: nn.Module, image: torch.Tensor, strides: Sequence[in
         - image: (B, C, H, W)
 
     Raises:
-        ValueError: there is no output of a stride, as in a transformer without a convolutional encoder.
+        ValueError: there is no output of a stride.
 
     Example:
         >>> net = nn.Sequential(nn.MaxPool2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Upsample(scale_factor=16))
@@ -48,8 +49,9 @@ def encoder_layers(network: nn.Module, image: torch.Tensor, strides: Sequence[in
     height = image.shape[-2]
 
     def note(name: str, output: Any) -> None:
-        if isinstance(output, torch.Tensor) and output.ndim == 4 and height % output.shape[-2] == 0:
-            seen.append((name, height // output.shape[-2]))
+        if isinstance(output, torch.Tensor) and output.ndim == 4:
+            # Strides are powers of two; pooling rounds sizes that these do not divide.
+            seen.append((name, 2 ** round(math.log2(height / output.shape[-2]))))
 
     names = [name for name, _ in network.named_modules() if name]
     with _hooks(network, names, note), torch.no_grad():

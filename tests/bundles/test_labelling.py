@@ -13,7 +13,7 @@ import torch
 from ignite.engine import Events
 from monai.bundle import ConfigParser, create_workflow
 from monai.networks.nets import BasicUNet
-from tiny import BUNDLES, NETWORKS, TINY, TINY_VIT, cause, described, prepare, rows, save, train
+from tiny import BUNDLES, NETWORKS, TINY, TINY_VIT, cause, described, prepare, rows, save, train, untrained
 
 from monai_kd.io.trained import read_settings
 from monai_kd.networks import HybridUNet
@@ -153,6 +153,23 @@ def test_fine_tuning_from_a_checkpoint_by_hand(app, disc_dataset, tmp_path):
     before, after = (torch.load(path, weights_only=True) for path in (checkpoint, tmp_path / "tuned" / "model.pt"))
     weight = "final_conv.weight"
     torch.testing.assert_close(after[weight], before[weight], rtol=0, atol=1e-6)
+
+
+def test_slices_are_normalised_as_the_first_weights_want_them(app, disc_dataset, tmp_path):
+    """Epoch 0, before any step, is the network as it is served."""
+    half = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+    checkpoint = untrained("seg_student", tmp_path / "first", **half)
+    values = {name: value for name, value in TINY.items() if name not in ("features", "image_size")}
+    values |= {"recipe": "none", "init_checkpoint": str(checkpoint), "epochs": 1}
+    workflow = prepare("seg_student", disc_dataset, tmp_path / "tuned", **values)
+    usual = prepare("seg_student", disc_dataset, tmp_path / "other", recipe="none")
+    image, other = (
+        torch.as_tensor(each.parser.get_parsed_content("validate#dataset")[0]["image"])[0] for each in (workflow, usual)
+    )
+    torch.testing.assert_close(image * 0.5 + 0.5, other * 0.229 + 0.485)
+    workflow.run()
+    settings = read_settings(tmp_path / "tuned" / "settings.json")
+    assert {name: settings[name] for name in half} == half
 
 
 def test_going_on_is_not_starting_again(app, disc_dataset, tmp_path):

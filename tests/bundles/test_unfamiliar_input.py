@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
@@ -10,13 +11,19 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from disc_slices import write_disc_slices
+from ignite.engine import Engine
+from monai.data import MetaTensor
 from tiny import BUNDLES, untrained
 
 from monai_kd.__main__ import main
 from monai_kd.bundle import familiarity_of
 from monai_kd.export.archive import pack_bundle
-from monai_kd.inference import BundlePredictor, finding_of, read_image
+from monai_kd.handlers import RunSettings
+from monai_kd.inference import BundlePredictor, JudgeInputd, finding_of, read_image
 from monai_kd.inference.familiarity import FAMILIARITY_FILE, Familiarity
+from monai_kd.inference.measures import told_absence
+from monai_kd.io.checksum import file_sha256
 from monai_kd.metrics.familiarity import FeatureReference
 
 BUNDLE = BUNDLES / "seg_student"
@@ -25,10 +32,15 @@ RELEASED = BUNDLE / "models" / "model.pt"
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory, class_dataset: Path) -> Path:
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_disc_slices(tmp_path_factory.mktemp("discs"), count=36)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
     """A network with random weights, and what the slices of a data set look like to it."""
     path = untrained("seg_student", tmp_path_factory.mktemp("run"))
-    assert main(["familiarity", "seg_student", str(path), str(class_dataset), "--device", "cpu"]) == 0
+    assert main(["familiarity", "seg_student", str(path), str(dataset), "--device", "cpu"]) == 0
     return path
 
 
@@ -44,8 +56,8 @@ def finding(checkpoint: Path, path: Path, **overrides) -> dict:
     return {**found.found, "marked": bool(found.masks.any())}
 
 
-def test_slices_like_those_of_the_training_are_judged(checkpoint, class_dataset):
-    for path in sorted((class_dataset / "images").iterdir())[:3]:
+def test_slices_like_those_of_the_training_are_judged(checkpoint, dataset):
+    for path in sorted((dataset / "images").iterdir())[:3]:
         found = finding(checkpoint, path)
         assert found["feature_distance"] < 1.5
         assert found["tumour"] == "yes"
@@ -63,12 +75,12 @@ def test_other_images_are_not(checkpoint, tmp_path, slices):
     assert (judged["tumour"], judged["marked"], judged["warning"]) == ("yes", True, found["warning"])
 
 
-def test_a_row_of_findings(checkpoint, class_dataset, tmp_path):
+def test_a_row_of_findings(checkpoint, dataset, tmp_path):
     from monai.bundle import create_workflow
 
     (tmp_path / "in").mkdir()
     stripes(tmp_path / "in" / "stripes.nii.gz")
-    shutil.copy(class_dataset / "images" / "0000.nii.gz", tmp_path / "in" / "slice.nii.gz")
+    shutil.copy(dataset / "images" / "0000.nii.gz", tmp_path / "in" / "slice.nii.gz")
     values = {"input": str(tmp_path / "in"), "output_dir": str(tmp_path / "out"), "checkpoint": str(checkpoint)}
     file = str(BUNDLE / "configs" / "inference.json")
     create_workflow(config_file=file, workflow_type="inference", run_id="inferring", **values).run()
@@ -78,10 +90,10 @@ def test_a_row_of_findings(checkpoint, class_dataset, tmp_path):
     assert float(rows["stripes.nii.gz"]["feature_distance"]) >= 1.5 > float(rows["slice.nii.gz"]["feature_distance"])
 
 
-def test_distances_are_those_of_the_features(checkpoint, class_dataset):
+def test_distances_are_those_of_the_features(checkpoint, dataset):
     """By a second implementation: hooks on a whole pass, and NumPy's inverse."""
     predictor = BundlePredictor(BUNDLE, checkpoint, device="cpu")
-    image = torch.as_tensor(predictor(*read_image(class_dataset / "images" / "0000.nii.gz"))["image"])[..., 0][None]
+    image = torch.as_tensor(predictor(*read_image(dataset / "images" / "0000.nii.gz"))["image"])[..., 0][None]
     familiarity = familiarity_of(checkpoint)
     modules, means = dict(predictor.network.named_modules()), []
     for name in familiarity.layers:
@@ -90,21 +102,24 @@ def test_distances_are_those_of_the_features(checkpoint, class_dataset):
         predictor.network(image)
     away = torch.cat(means, 1)[0].numpy() - familiarity.reference.mean
     expected = np.sqrt(away @ np.linalg.solve(np.linalg.inv(familiarity.reference.precision), away))
-    found = familiarity.distances(predictor.network, image)
+    familiarity.network = predictor.network
+    found = familiarity.distances(image)
     np.testing.assert_allclose(found, expected / familiarity.reference.usual, rtol=1e-4)
 
 
 @pytest.mark.parametrize("overrides", [{}, {"mirror": [0]}, {"amp": True}, {"batch_size": 2}], ids=str)
-def test_the_pass_of_the_segmentation_is_enough(checkpoint, class_dataset, tmp_path, monkeypatch, overrides):
+def test_the_pass_of_the_segmentation_is_enough(checkpoint, dataset, tmp_path, monkeypatch, overrides):
     """The network runs no second time, and the distance is that of a pass of its own."""
     path = stripes(tmp_path / "stripes.nii.gz", 5)
     predictor = BundlePredictor(BUNDLE, checkpoint, device="cpu", **overrides)
     expected = []
-    for file in (path, class_dataset / "images" / "0000.nii.gz"):
+    for file in (path, dataset / "images" / "0000.nii.gz"):
         image = torch.as_tensor(predictor(*read_image(file))["image"]).movedim(-1, 0)
-        expected.append(np.median(familiarity_of(checkpoint).distances(predictor.network, image)))
+        familiarity = familiarity_of(checkpoint)
+        familiarity.network = predictor.network
+        expected.append(np.median(familiarity.distances(image)))
     monkeypatch.setattr("monai_kd.inference.familiarity.pooled_features", lambda *_: pytest.fail("a second pass"))
-    for file, distance in zip((path, class_dataset / "images" / "0000.nii.gz"), expected, strict=True):
+    for file, distance in zip((path, dataset / "images" / "0000.nii.gz"), expected, strict=True):
         found = predictor(*read_image(file))["examination"]["feature_distance"]
         # bfloat16 shifts features; how far this is in units of their variance depends on the network.
         assert found == pytest.approx(distance, abs=0.01) or "amp" in overrides
@@ -141,12 +156,60 @@ def test_a_damaged_file(content, tmp_path):
         Familiarity.load(tmp_path / FAMILIARITY_FILE)
 
 
-def test_what_is_refused(checkpoint, class_dataset, tmp_path, capsys):
+def test_just_below_and_at_the_limit(monkeypatch):
+    """The mask, the answer and the warning go by one number, which is the one in the table."""
+    for distance, judged in ((1.494, True), (1.496, False), (1.5, False)):
+        familiarity = Familiarity(("a",), FeatureReference(np.zeros(1), np.eye(1), 1.0))
+        monkeypatch.setattr(familiarity, "distances", lambda slices, d=distance: np.full(len(slices), d))
+        mask = MetaTensor(torch.ones(1, 16, 16), meta={"spacing": np.ones(3)})
+        data = {"pred": mask, "probability": torch.ones(1, 16, 16), "image": torch.rand(3, 16, 16)}
+        found = finding_of(JudgeInputd("pred", familiarity=familiarity)(data), ["tumour"]).found
+        assert (found["tumour"] == "yes") is judged
+        assert ("unlike" in found["warning"]) is not judged
+        assert told_absence(found) if not judged else True
+
+
+def test_layers_of_another_network(checkpoint, tmp_path):
+    other = untrained("seg_student", tmp_path)
+    own, _ = Familiarity.load(checkpoint.with_name(FAMILIARITY_FILE))
+    Familiarity(("nope",), own.reference).save(tmp_path / FAMILIARITY_FILE, file_sha256(other))
+    with pytest.raises(ValueError, match="layers that the network does not have"):
+        BundlePredictor(BUNDLE, other, device="cpu")
+    Familiarity(own.layers[:1], own.reference).save(tmp_path / FAMILIARITY_FILE, file_sha256(other))
+    with pytest.raises(ValueError, match="channels, and the layers of the network have"):
+        BundlePredictor(BUNDLE, other, device="cpu")(*read_image(stripes(tmp_path / "a.nii.gz")))
+
+
+def test_training_again_puts_it_aside_and_says_so(checkpoint, tmp_path, caplog):
+    for name in ("model.pt", "settings.json", FAMILIARITY_FILE):
+        shutil.copy(checkpoint.with_name(name), tmp_path)
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    point = {"operating_point": {"score": "max", "threshold": 0.5}}
+    (tmp_path / "settings.json").write_text(json.dumps({**settings, **point}))
+    engine = Engine(lambda engine, batch: None)
+    RunSettings(tmp_path, {"epochs": 1}).attach(engine)
+    engine.run([0])
+    assert familiarity_of(tmp_path / "earlier-1" / "model.pt") is not None
+    assert not (tmp_path / FAMILIARITY_FILE).exists()
+    assert f"the operating point and {FAMILIARITY_FILE} of the earlier weights do not hold" in caplog.text
+
+
+def test_a_damaged_slice_is_named(checkpoint, dataset, tmp_path, capsys):
+    shutil.copytree(dataset, tmp_path / "data")
+    (tmp_path / "data" / "images" / "0002.nii.gz").write_bytes(b"junk")
+    assert main(["familiarity", "seg_student", str(checkpoint), str(tmp_path / "data")]) == 2
+    assert "0002.nii.gz: " in capsys.readouterr().err
+
+
+def test_what_is_refused(checkpoint, dataset, tmp_path, capsys):
     classifier = untrained("cls_student", tmp_path)
-    assert main(["familiarity", "cls_student", str(classifier), str(class_dataset)]) == 2
+    assert main(["familiarity", "cls_student", str(classifier), str(dataset)]) == 2
     assert "only segmentations of slices judge their input" in capsys.readouterr().err
     assert main(["familiarity", "seg_student", str(checkpoint), str(tmp_path / "none")]) == 2
     assert "error: " in capsys.readouterr().err
+    few = write_disc_slices(tmp_path / "few", count=12)
+    assert main(["familiarity", "seg_student", str(checkpoint), str(few)]) == 2
+    assert "can't be told from 24 slices of 6 patients" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not FIGSHARE.is_file() or not RELEASED.is_file(), reason="needs ../shared/volumes")

@@ -42,8 +42,12 @@ def test_the_usual_distance_is_that_of_patients_who_were_not_fitted():
 
 
 def test_what_it_can_not_learn_from():
-    features = np.random.default_rng(0).normal(size=(20, 3))
-    with pytest.raises(ValueError, match="at least two patients, got 1"):
-        FeatureReference.fit(features, ["a"] * 20)
+    features = np.random.default_rng(0).normal(size=(60, 3))
+    many = [str(number) for number in range(60)]
+    for groups in (["a"] * 60, many[:30]):
+        with pytest.raises(ValueError, match="at least 40 of 10 are needed"):
+            FeatureReference.fit(features[: len(groups)], groups)
     with pytest.raises(ValueError, match="not finite"):
-        FeatureReference.fit(np.where(features > 1, np.nan, features), list("ab") * 10)
+        FeatureReference.fit(np.where(features > 1, np.nan, features), many)
+    with pytest.raises(ValueError, match="all slices have the same features"):
+        FeatureReference.fit(np.ones((60, 3)), many)

@@ -33,6 +33,11 @@ def test_layers(build, expected):
     assert shapes == [(8, 12), (4, 6)]
 
 
+def test_sizes_that_strides_do_not_divide():
+    network = BasicUNet(2, 3, 1, (4, 4, 8, 8, 8, 4)).eval()
+    assert encoder_layers(network, torch.zeros(1, 3, 72, 100)) == ["down_3", "down_4"]
+
+
 def test_features_are_means_and_what_follows_is_not_run():
     network = BasicUNet(2, 3, 1, (4, 4, 8, 8, 8, 4)).eval()
     images = torch.rand(2, 3, 32, 32)
