@@ -13,7 +13,9 @@ from monai.fl.client import MonaiAlgo
 from monai.fl.utils.constants import ExtraItems, WeightType
 from monai.fl.utils.exchange_object import ExchangeObject
 
+from data_prep.disk import check_writable
 from monai_kd.config import literal
+from monai_kd.io.atomic import check_new_folder
 from monai_kd.io.trained import save_trained
 
 Weights = Mapping[str, torch.Tensor]
@@ -76,7 +78,8 @@ def simulate(
     Returns:
         For each round the validation Dice, or accuracy, of the common student at each client.
     """
-    folder.mkdir(parents=True)
+    check_new_folder(folder)
+    check_writable(folder)
     clients = {
         name: client(bundle.resolve(), name, path.resolve(), (folder / name).resolve(), rounds, **options)
         for name, path in data.items()

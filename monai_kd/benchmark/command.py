@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from data_prep.disk import check_writable
+
 from ..io.atomic import write_json
 from .machine import describe_machine
 from .options import Options
@@ -49,6 +51,8 @@ def run_benchmark(
     machine = describe_machine()
     logger.info("%s, %s, %d threads", machine["name"], machine["cpu"], machine["threads"])
     try:
+        for file in filter(None, (json_file, plot_file)):
+            check_writable(file.absolute().parent)
         rows = [row for group in only or GROUPS for row in _rows(group, options)]
         print(f"{machine['cpu']}, {machine['threads']} threads of {machine['cores']} cores, load {machine['load']}")
         print(table(rows))

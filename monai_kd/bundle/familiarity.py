@@ -21,6 +21,7 @@ from monai.transforms import (
 )
 from torch import nn
 
+from data_prep.disk import check_writable
 from data_prep.text import printable
 
 from ..config import checked_device, default_device
@@ -85,6 +86,7 @@ def fit_familiarity(bundle: Path, checkpoint: Path, dataset_dir: Path, device: s
             has no such layers.
     """
     trained = trained_settings(checkpoint, bundle)
+    check_writable(checkpoint.parent)
     inference = json.loads((bundle / "configs" / "inference.json").read_text(encoding="utf-8"))
     if JUDGE not in json.dumps(inference) or trained["spatial_dims"] != 2:
         raise ValueError(f"{bundle.name}, {checkpoint}: only segmentations of slices judge their input.")

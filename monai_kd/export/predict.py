@@ -253,7 +253,9 @@ def main():
         parser.error("two files would get masks of the same name: run them one by one, with different --output_dir")
     try:
         network = open_network(HERE, given.precision, given.runtime)
-    except ValueError as error:
+        if settings["task"] == "segmentation":
+            given.output_dir.mkdir(parents=True, exist_ok=True)
+    except (ValueError, OSError) as error:
         parser.error(str(error))
     failed = 0
     for path, name in zip(given.slices, names, strict=True):
@@ -274,7 +276,6 @@ def main():
         mask = found.argmax(axis=0) if settings["activation"] == "softmax" else found >= given.threshold
         overlapping = mask.ndim > image.ndim
         mask, judged = judge(mask, found, image.shape, affine, settings)
-        given.output_dir.mkdir(parents=True, exist_ok=True)
         if header is None:
             np.save(given.output_dir / f"{name}.npy", np.stack([m.T for m in mask]) if overlapping else mask.T)
         else:

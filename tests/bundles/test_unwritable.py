@@ -10,6 +10,8 @@ from monai.bundle import create_workflow
 from monai.networks.nets import BasicUNet
 from tiny import BUNDLES, TINY_STUDENT, config, untrained
 
+from data_prep.disk import check_writable
+from monai_kd.__main__ import main
 from monai_kd.config import cause_of
 from monai_kd.distillation import TeacherStore
 from monai_kd.export import export_package
@@ -52,6 +54,36 @@ def test_export(folder, tmp_path):
     with pytest.raises(OSError, match=rf"{folder} can't be written to: ") as caught:
         export_package(BUNDLES / "seg_student", untrained("seg_student", tmp_path), folder / "package")
     assert "Choose another folder" in str(caught.value)
+
+
+def test_classes(folder, tmp_path):
+    data = write_disc_slices(tmp_path / "data", 6)
+    values = {"output_dir": str(folder), "device": "cpu", "logging_file": False, "workflow_type": "infer"}
+    values |= {"checkpoint": str(untrained("cls_student", tmp_path)), "input": str(data / "images")}
+    workflow = create_workflow(config_file=config("cls_student", "inference"), **values)
+    with pytest.raises((RuntimeError, OSError)) as caught:
+        workflow.run()
+    assert f"{folder} can't be written to: Not a directory" in str(cause_of(caught.value))
+
+
+@pytest.mark.parametrize("command", ["archive", "pack", "label_app", "familiarity", "benchmark"])
+def test_commands(command, folder, tmp_path, capsys, monkeypatch):
+    checkpoint, data = untrained("seg_student", tmp_path), write_disc_slices(tmp_path / "data", 6)
+    arguments = {
+        "archive": ["seg_student", str(checkpoint), str(data / "images"), str(folder)],
+        "pack": ["seg_student", str(checkpoint), str(folder)],
+        "label_app": [str(folder / "app"), "--segmentation", str(checkpoint)],
+        "familiarity": ["seg_student", str(checkpoint), str(data)],
+        "benchmark": ["--tiny", "--json", str(folder / "found.json")],
+    }[command]
+    if command == "archive":
+        pytest.importorskip("submitit")
+    if command == "familiarity":
+        monkeypatch.setattr("monai_kd.bundle.familiarity.check_writable", lambda _: check_writable(folder))
+    assert main([command, *arguments]) == 2
+    said = capsys.readouterr().err
+    assert str(folder) in said
+    assert "Not a directory" in said
 
 
 def test_store_of_a_teacher(folder):

@@ -237,6 +237,8 @@ def check_mask(file: Path, source: Path, expected: np.ndarray, depth: bool) -> N
     assert found.header.get_zooms()[:2] == pytest.approx(original.header.get_zooms()[:2])
     # Also of slices with two axes, where ITK warns of a spacing that is not that of the affine.
     assert found.header["pixdim"][3] == pytest.approx(6)
+    spacing = pytest.importorskip("SimpleITK").ReadImage(str(file)).GetSpacing()
+    assert spacing == pytest.approx((*original.header.get_zooms()[:2], 6)[: len(shape)])
     np.testing.assert_allclose(found.affine, original.affine, atol=1e-4)
     np.testing.assert_array_equal(np.asanyarray(found.dataobj).reshape(expected.shape), expected)
 
