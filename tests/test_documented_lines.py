@@ -46,6 +46,8 @@ LINES: list[tuple[str, str, list[str]]] = [
     ("docs/report.md", "python -m monai_kd report", ["OUT/report.html"]),
     ("docs/export.md", "python -m monai.bundle ckpt_export", ["model.ts"]),
     ("README.md", "python -m monai_kd report", ["report/report.html"]),
+    ("README.md", f"{RUN} inferring", ["masks/findings.csv"]),
+    ("README.md", f"{RUN} evaluating", [EVALUATED]),
     ("README.md", "python -m monai_kd label_app", ["app/main.py"]),
 ]
 # Lines that train get networks and images that are small enough for a test.
