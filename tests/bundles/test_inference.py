@@ -13,6 +13,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ckpt_export, create_workflow, onnx_export, verify_net_in_out
 from monai.transforms import SaveImaged
+from slices import grey, pattern, write_dicom
 from tiny import BUNDLES, NETWORKS, SEGMENTATION, config, described, save, untrained
 
 from monai_kd.config import build_network
@@ -72,6 +73,42 @@ def test_segments_with_the_settings_of_the_checkpoint(trained, disc_dataset, tmp
     assert [row["status"] for row in rows] == ["ok"] * 12
     assert len({row["highest_probability"] for row in rows}) > 1
     assert len(list(tmp_path.glob("*_mask.nii.gz"))) == 12
+
+
+def test_usable_series_of_a_folder_are_used_and_others_are_rows_with_reasons(tmp_path):
+    """An export of a scanner: a series, one with a gap, one of two echoes, a mosaic, and a file that is cut off."""
+    folder = tmp_path / "in"
+    for number in range(4):
+        write_dicom(folder / f"a{number}.dcm", grey(pattern()), (0, 0, 3.0 * number), series="1.2.1")
+        place = (0, 0, 3.0 * number + 3 * (number > 1))
+        write_dicom(folder / f"b{number}.dcm", grey(pattern()), place, series="1.2.2")
+        for echo in (1, 2):
+            header = {"EchoNumbers": echo, "EchoTime": 10.0 * echo}
+            write_dicom(
+                folder / f"c{echo}{number}.dcm", grey(pattern()), (0, 0, 3.0 * number), series="1.2.3", **header
+            )
+    write_dicom(folder / "d.dcm", grey(pattern()), series="1.2.4", ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"])
+    whole = write_dicom(folder / "e.dcm", grey(pattern()), series="1.2.5").read_bytes()
+    (folder / "e.dcm").write_bytes(whole[:-100])
+    workflow = create_workflow(
+        config_file=config("seg_student", "inference"),
+        workflow_type="infer",
+        **{"input": str(folder), "output_dir": str(tmp_path / "out"), "overlays": False, "logging_file": False},
+        **{"checkpoint": str(untrained("seg_student", tmp_path)), "device": "cpu"},
+    )
+    workflow.run()
+    with open(tmp_path / "out" / "findings.csv", newline="") as file:
+        rows = {row["file"]: row for row in csv.DictReader(file)}
+    assert [(row["status"], row["slices"]) for row in rows.values()] == [
+        *([("ok", "4")] * 2),
+        *([("failed", "")] * 3),
+    ]
+    whole, gap, echoes, mosaic, cut = rows.values()
+    assert "some may be missing" in gap["warning"]
+    assert whole["warning"] == ""
+    assert "several slices at one position (echoes" in echoes["reason"]
+    assert "Siemens mosaic" in mosaic["reason"]
+    assert "truncated" in cut["reason"]
 
 
 def said(error: BaseException | None) -> str:
