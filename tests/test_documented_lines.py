@@ -22,7 +22,7 @@ from monai.data import load_net_with_metadata
 from volumes import SMALL_TRAINING, write_volumes
 
 sys.path.append(str(ROOT / "tests" / "bundles"))
-from tiny import TINY_CLS_STUDENT, TINY_STUDENT, untrained
+from tiny import TINY_CLS_STUDENT, TINY_STUDENT, TINY_TEACHER, untrained
 
 RUNS = {
     **{"runs/student": "seg_student", "runs/seg_student": "seg_student", "RUN": "seg_student"},
@@ -154,6 +154,30 @@ def test_line_of_familiarity(made, monkeypatch):
     assert (made / "RUN" / "familiarity.safetensors").is_file()
     # RUN is the folder of the other lines.
     (made / "RUN" / "familiarity.safetensors").unlink()
+
+
+def test_the_readme_from_raw_files_to_an_archive(tmp_path, monkeypatch):
+    for name in ("bundles", "docs"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    page = "README.md"
+    run("python -m data_prep phantom RAW_FILES --slices 24 --size 64 --workers 1", tmp_path, monkeypatch)
+    (convert,) = documented(page, "python -m data_prep figshare")
+    run(convert, tmp_path, monkeypatch, workers=1)
+    teacher, student = documented(page, f"{RUN} training  ")
+    run(teacher, tmp_path, monkeypatch, **{**TINY_TEACHER, "epochs": 1})
+    student_values = {name: value for name, value in TINY_STUDENT.items() if name != "teacher_overrides"}
+    run(student, tmp_path, monkeypatch, **{**student_values, "epochs": 1})
+    (evaluate,) = documented(page, f"{RUN} evaluating")
+    run(evaluate, tmp_path, monkeypatch)
+    (tmp_path / "NEW_SLICES").symlink_to(tmp_path / "DATA" / "images")
+    (infer,) = documented(page, f"{RUN} inferring  ")
+    run(infer, tmp_path, monkeypatch)
+    assert len(list((tmp_path / "masks").glob("*_mask.nii.gz"))) == 24
+    for line in documented(page, "python -m monai_kd export", "python -m monai_kd pack"):
+        if " export " in line:
+            pytest.importorskip("onnxruntime")
+        run(line, tmp_path, monkeypatch)
+    assert list((tmp_path / "archives").glob("seg_student_v*.zip"))
 
 
 def test_page_of_volumes(made, monkeypatch, tmp_path):
