@@ -15,6 +15,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from disc_slices import write_disc_slices
 from monai.bundle import ConfigParser
 
 from monai_kd.config import refuse_unknown
@@ -39,6 +40,7 @@ def program(name: str) -> ModuleType:
 
 
 study, gpu_files, release = program("study"), program("gpu_files"), program("release")
+presence_scores = program("presence_scores")
 NAMES = [
     (task, network, how)
     for (task, network), (bundle, _, _) in study.NETWORKS.items()
@@ -289,3 +291,14 @@ def test_gpu_shows_its_commands():
     done = subprocess.run(["bash", str(EXPERIMENTS / "gpu.sh"), "what"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "docs/experiments/gpu.sh pack DATA FOLDER" in done.stderr
+
+
+def test_presence_scores_of_a_fold(tmp_path, capsys):
+    truth = np.array([False, True, False, True])
+    assert presence_scores.area_under_curve(np.array([0.0, 2, 2, 3]), truth) == 3.5 / 4
+    assert np.isnan(presence_scores.area_under_curve(np.zeros(4), truth | True))
+    checkpoint = untrained("seg_student", tmp_path, fold=0)
+    presence_scores.main(str(write_disc_slices(tmp_path / "data", count=18)), str(checkpoint))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 2 * len(presence_scores.SCORES)
+    assert all(0 <= float(line.split()[-4]) <= 1 for line in lines[1:])
