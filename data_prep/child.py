@@ -56,7 +56,9 @@ class ChildProcess:
             CannotStart: the process could not be started.
             Exception: whatever the function raises.
         """
-        job = pickle.dumps((sys.path, pickle.dumps((function, argument), pickle.HIGHEST_PROTOCOL)))
+        # Paths in the argument are relative to the folder of now, not to that in which the process was started.
+        here = (sys.path, _working_folder())
+        job = pickle.dumps((here, pickle.dumps((function, argument), pickle.HIGHEST_PROTOCOL)))
         if self._running is None:
             self._running = self._started()
         try:
@@ -102,6 +104,14 @@ class ChildProcess:
                 running.process.kill()
             with contextlib.suppress(OSError):
                 running.process.communicate()
+
+
+def _working_folder() -> str | None:
+    """``None`` where it was removed."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return None
 
 
 _lock = threading.Lock()
@@ -171,10 +181,12 @@ def _serve() -> None:
     _answer(answers, None)
     while True:
         try:
-            sys.path[:], job = pickle.load(sys.stdin.buffer)
+            (sys.path[:], folder), job = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
         try:
+            if folder not in (None, _working_folder()):
+                os.chdir(folder)
             function, argument = pickle.loads(job)
             value: Any = (True, function(argument))
         except Exception as error:

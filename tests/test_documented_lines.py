@@ -198,6 +198,7 @@ def test_page_of_volumes(made, monkeypatch, tmp_path):
 def test_page_of_exports(made, monkeypatch):
     pytest.importorskip("onnxruntime")
     page = "docs/export.md"
+    shutil.rmtree(made / "masks", ignore_errors=True)
     seg, classes, *_ = documented(page, "python -m monai_kd export")
     for line in (seg, classes):
         run(line, made, monkeypatch)

@@ -21,8 +21,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from monai_kd.bundle.metadata import eval_metrics
 from monai_kd.export.archive import pack_bundle
-from monai_kd.export.zoo_metadata import eval_metrics
 from monai_kd.inference.familiarity import FAMILIARITY_FILE
 from monai_kd.io.atomic import atomic_write, write_json
 from monai_kd.io.checksum import file_sha256

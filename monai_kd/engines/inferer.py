@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain, combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from monai.inferers import Inferer
@@ -15,10 +15,13 @@ from ..io.plain import plain_tensor
 from ..networks.outputs import main_logits
 from .precision import autocast
 
-if TYPE_CHECKING:
-    from ..inference.familiarity import Familiarity
-
 __all__ = ["LogitsInferer", "PlanarInferer", "mirrored"]
+
+
+class Watcher(Protocol):
+    """Looks at what passes through a network, such as `monai_kd.inference.familiarity.Familiarity`."""
+
+    def watching(self, network: nn.Module) -> AbstractContextManager[None]: ...
 
 
 class LogitsInferer(Inferer):
@@ -94,7 +97,7 @@ class PlanarInferer(Inferer):
         amp: bool = False,
         slices_per_batch: int = 16,
         mirror: Sequence[int] = (),
-        familiarity: Familiarity | None = None,
+        familiarity: Watcher | None = None,
     ) -> None:
         self.amp = bool(amp)
         self.slices_per_batch = int(slices_per_batch)

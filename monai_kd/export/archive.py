@@ -17,6 +17,7 @@ from typing import Any
 from ..bundle.checkpoint import describe_checkpoint
 from ..bundle.familiarity import familiarity_of
 from ..bundle.folder import bundle_folder, copy_bundle
+from ..bundle.metadata import described, measured
 from ..bundle.temperature import find_temperature, read_temperature
 from ..bundle.trained import trained_settings
 from ..inference import BundlePredictor
@@ -24,7 +25,6 @@ from ..inference.familiarity import FAMILIARITY_FILE
 from ..io import places
 from ..io.atomic import atomic_folder, atomic_write, check_new_folder, write_json
 from ..io.checksum import file_sha256
-from .zoo_metadata import described, measured
 
 __all__ = ["pack_bundle", "run_pack"]
 

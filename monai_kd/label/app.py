@@ -12,8 +12,8 @@ from data_prep.text import printable
 from ..bundle import find_bundle, trained_settings
 from ..bundle.familiarity import familiarity_of
 from ..bundle.folder import copy_bundle
+from ..bundle.metadata import described
 from ..bundle.temperature import find_temperature
-from ..export.zoo_metadata import described
 from ..inference import BundlePredictor
 from ..inference.familiarity import FAMILIARITY_FILE
 from ..io.atomic import atomic_folder, check_new_folder, write_json

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from pathlib import Path
 
 import deadly
 import pytest
@@ -96,3 +97,16 @@ def test_a_forked_daemon_has_processes_of_its_own():
     assert answers.get(timeout=60) == 42
     forked.join()
     assert child.call(deadly.double, 2) == 4
+
+
+def test_relative_paths_are_those_of_the_folder_of_now(tmp_path, monkeypatch):
+    """A kept process was started in another folder, as in a notebook that changes its own."""
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+        monkeypatch.chdir(tmp_path / name)
+        assert child.call(Path.read_text, Path("file")) == name
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert child.call(abs, -3) == 3

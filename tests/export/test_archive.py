@@ -22,10 +22,10 @@ from students import CLASS_NAMES, classification_student, segmentation_student
 from monai_kd import __version__
 from monai_kd.__main__ import main
 from monai_kd.bundle import trained_settings
+from monai_kd.bundle.metadata import measured, of_weights
 from monai_kd.bundle.temperature import temperature_of
 from monai_kd.config import build_network
 from monai_kd.export.archive import LARGEST_FILE, pack_bundle
-from monai_kd.export.zoo_metadata import measured, of_weights
 from monai_kd.inference import BundlePredictor, read_image
 from monai_kd.io.checkpoints import save_checkpoint
 
