@@ -77,10 +77,7 @@ def command_parser() -> argparse.ArgumentParser:
     export = commands.add_parser(
         "export", help="write a folder with the network as ONNX, which runs without torch and MONAI"
     )
-    export.add_argument("bundle", type=path_argument, help="name of a bundle, such as seg_student, or its folder")
-    export.add_argument(
-        "checkpoint", type=path_argument, nargs="?", help="weights of its network (default: its models/model.pt)"
-    )
+    _add_weights(export, own=True)
     export.add_argument("output_dir", type=path_argument, help="new folder")
     export.add_argument(
         "--int8",
@@ -96,8 +93,7 @@ def command_parser() -> argparse.ArgumentParser:
         help="what int8 may change: 1 - Dice of its masks with those in float32, for each class (default: 0.005)",
     )
     pack = commands.add_parser("pack", help="write a bundle with its weights as one archive, as the model zoo has them")
-    pack.add_argument("bundle", type=path_argument, help="name of a bundle, such as seg_student, or its folder")
-    pack.add_argument("checkpoint", type=path_argument, help="weights of its network")
+    _add_weights(pack, own=False)
     pack.add_argument("output_dir", type=path_argument, help="folder for NAME_vVERSION.zip")
     pack.add_argument("--name", help="of the bundle in the archive (default: that of its folder)")
     pack.add_argument(
@@ -133,8 +129,7 @@ def command_parser() -> argparse.ArgumentParser:
     archive = commands.add_parser(
         "archive", help="segment or classify a large archive by several processes or a cluster"
     )
-    archive.add_argument("bundle", type=path_argument, help="name of a bundle, such as seg_student, or its folder")
-    archive.add_argument("checkpoint", type=path_argument, help="weights of its network")
+    _add_weights(archive, own=False)
     archive.add_argument("input", type=path_argument, help="folder of slices and volumes")
     archive.add_argument("output_dir", type=path_argument, help="new folder, or that of a run to continue")
     archive.add_argument("--shard_size", type=int, default=1000, metavar="N", help="images in a shard (default: 1000)")
@@ -148,10 +143,7 @@ def command_parser() -> argparse.ArgumentParser:
     familiar = commands.add_parser(
         "familiarity", help="learn what training slices look like to a network, by which it recognises other input"
     )
-    familiar.add_argument("bundle", type=path_argument, help="name of a bundle, such as seg_student, or its folder")
-    familiar.add_argument(
-        "checkpoint", type=path_argument, nargs="?", help="weights of its network (default: its models/model.pt)"
-    )
+    _add_weights(familiar, own=True)
     familiar.add_argument("dataset_dir", type=path_argument, help="the data set that it was trained on")
     familiar.add_argument("--device", help="cpu, cuda … (default: a GPU if there is one)")
     for command in (demo, report, serve, export, pack, label, speed, archive, familiar):
@@ -159,6 +151,15 @@ def command_parser() -> argparse.ArgumentParser:
             "--bundles", type=path_argument, metavar="FOLDER", help="default: bundles/ of this checkout"
         )
     return parser
+
+
+def _add_weights(command: argparse.ArgumentParser, own: bool) -> None:
+    """A bundle and a checkpoint; with ``own`` the checkpoint may be left out."""
+    command.add_argument("bundle", type=path_argument, help="name of a bundle, such as seg_student, or its folder")
+    default = " (default: its models/model.pt)" if own else ""
+    command.add_argument(
+        "checkpoint", type=path_argument, nargs="?" if own else None, help=f"weights of its network{default}"
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

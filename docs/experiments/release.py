@@ -23,9 +23,9 @@ from typing import Any
 
 from monai_kd.bundle.metadata import eval_metrics
 from monai_kd.export.archive import pack_bundle
-from monai_kd.inference.familiarity import FAMILIARITY_FILE
 from monai_kd.io.atomic import atomic_write, write_json
 from monai_kd.io.checksum import file_sha256
+from monai_kd.io.trained import FAMILIARITY_FILE
 
 ROOT = Path(__file__).resolve().parents[2]
 SAME_RECIPE = "a network of the same recipe that was trained without this fold"

@@ -10,10 +10,9 @@ from typing import Any
 
 from data_prep.lock import only_writer
 
+from ..bundle.familiarity import files_of_weights
 from ..bundle.folder import bundle_folder
-from ..bundle.temperature import find_temperature
 from ..extras import require_extra
-from ..inference.familiarity import FAMILIARITY_FILE
 from ..inference.file_report import UNSUPPORTED
 from ..io.checksum import file_sha256
 from ..io.table import read_table, write_table
@@ -73,8 +72,8 @@ def run_archive(
         settings: dict[str, Any] = {"configs": configs, "checkpoint": str(Path(checkpoint).resolve()), "device": device}
         settings["checkpoint_sha256"] = file_sha256(Path(checkpoint))
         # What lies beside it decides too: the operating point, the temperature, what is unlike the training.
-        beside = [settings_path(checkpoint), find_temperature(checkpoint), Path(checkpoint).with_name(FAMILIARITY_FILE)]
-        settings["beside_sha256"] = {path.name: file_sha256(path) for path in beside if path and path.is_file()}
+        beside = [settings_path(checkpoint), *files_of_weights(checkpoint).values()]
+        settings["beside_sha256"] = {path.name: file_sha256(path) for path in beside if path.is_file()}
         with only_writer(output_dir, "output_dir"):
             plan = make_plan(Path(input).expanduser(), output_dir, settings, shard_size)
             left = _run(plan, _executor(output_dir, cluster, workers, slurm), workers)

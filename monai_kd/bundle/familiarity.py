@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Iterator
@@ -26,16 +25,18 @@ from data_prep.text import printable
 
 from ..config import checked_device, default_device
 from ..data.datalist import data_known, load_fold, same_data
-from ..inference.familiarity import FAMILIARITY_FILE, Familiarity
+from ..inference.familiarity import Familiarity
 from ..io.checksum import file_sha256
 from ..io.network_name import network_name
+from ..io.trained import FAMILIARITY_FILE, TEMPERATURE_FILE
 from ..io.unreadable import reason_of
 from ..transforms import slice_preprocessing
 from .folder import bundle_folder
 from .released import checkpoint_or_own
+from .temperature import find_temperature
 from .trained import trained_network, trained_settings
 
-__all__ = ["familiarity_of", "fit_familiarity", "run_familiarity"]
+__all__ = ["familiarity_of", "files_of_weights", "fit_familiarity", "run_familiarity"]
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,16 @@ def familiarity_of(checkpoint: str | Path, network: nn.Module | None = None) -> 
     return None
 
 
+def files_of_weights(checkpoint: str | Path) -> dict[str, Path]:
+    """Name and path of the files that hold for a checkpoint alone, and decide with it: see `find_temperature` and
+    `familiarity_of`; ``settings.json`` is none of them.
+    """
+    found = {TEMPERATURE_FILE: find_temperature(checkpoint)}
+    if familiarity_of(checkpoint) is not None:
+        found[FAMILIARITY_FILE] = Path(checkpoint).expanduser().with_name(FAMILIARITY_FILE)
+    return {name: path for name, path in found.items() if path is not None}
+
+
 def fit_familiarity(bundle: Path, checkpoint: Path, dataset_dir: Path, device: str | None = None) -> Path:
     """Write ``familiarity.safetensors`` beside a checkpoint, from the slices that it was trained on.
 
@@ -87,8 +98,8 @@ def fit_familiarity(bundle: Path, checkpoint: Path, dataset_dir: Path, device: s
     """
     trained = trained_settings(checkpoint, bundle)
     check_writable(checkpoint.parent)
-    inference = json.loads((bundle / "configs" / "inference.json").read_text(encoding="utf-8"))
-    if JUDGE not in json.dumps(inference) or trained["spatial_dims"] != 2:
+    inference = (bundle / "configs" / "inference.json").read_text(encoding="utf-8")
+    if JUDGE not in inference or trained["spatial_dims"] != 2:
         raise ValueError(f"{bundle.name}, {checkpoint}: only segmentations of slices judge their input.")
     place = torch.device(device or default_device())
     network = trained_network(trained, checkpoint).to(place).eval()

@@ -8,13 +8,14 @@ import math
 from pathlib import Path
 
 from ..io.checksum import file_sha256
+from ..io.trained import TEMPERATURE_FILE
 
 __all__ = ["find_temperature", "read_temperature", "temperature_of"]
 
 logger = logging.getLogger(__name__)
 
 # Where evaluations of a run write it, relative to the checkpoint.
-_PLACES = ("temperature.json", "evaluation/temperature.json")
+_PLACES = (TEMPERATURE_FILE, f"evaluation/{TEMPERATURE_FILE}")
 
 
 def find_temperature(checkpoint: str | Path) -> Path | None:

@@ -11,6 +11,7 @@ from monai.utils.enums import CommonKeys as Keys
 from scipy.special import softmax
 
 from ..io.atomic import write_json
+from ..io.trained import TEMPERATURE_FILE
 from ..metrics import (
     class_patient_rows,
     class_summary_table,
@@ -25,8 +26,6 @@ from .report import EvaluationReport
 __all__ = ["ClassReport"]
 
 logger = logging.getLogger(__name__)
-
-_TEMPERATURE = "temperature.json"
 
 
 class ClassReport(EvaluationReport):
@@ -131,8 +130,8 @@ class ClassReport(EvaluationReport):
             logger.warning("no temperature could be fitted: %s", error)
             return {"undefined": str(error)}
         content = {"temperature": temperature, "slices": len(classes), "checkpoint": self.description["checkpoint"]}
-        write_json(content, self.output_dir / _TEMPERATURE)
-        files.append(_TEMPERATURE)
+        write_json(content, self.output_dir / TEMPERATURE_FILE)
+        files.append(TEMPERATURE_FILE)
         logger.info("temperature of these slices: %.3f", temperature)
         return {"temperature": temperature, "cross_fitted": self._cross_fitted(logits, classes)}
 

@@ -21,10 +21,10 @@ from ..bundle.metadata import described, measured
 from ..bundle.temperature import find_temperature, read_temperature
 from ..bundle.trained import trained_settings
 from ..inference import BundlePredictor
-from ..inference.familiarity import FAMILIARITY_FILE
 from ..io import places
 from ..io.atomic import atomic_folder, atomic_write, check_new_folder, write_json
 from ..io.checksum import file_sha256
+from ..io.trained import FAMILIARITY_FILE, TEMPERATURE_FILE
 
 __all__ = ["pack_bundle", "run_pack"]
 
@@ -145,7 +145,7 @@ def _fill(
     found = {} if evaluation is None else measured(Path(evaluation).expanduser(), sha256)
     if (temperature := _temperature(checkpoint, evaluation)) is not None:
         content = {"temperature": temperature, "checkpoint": {"sha256": sha256}}
-        write_json(content, weights.with_name("temperature.json"))
+        write_json(content, weights.with_name(TEMPERATURE_FILE))
     if (familiarity := familiarity_of(checkpoint)) is not None:
         familiarity.save(weights.with_name(FAMILIARITY_FILE), sha256)
     write_json(described(metadata, settings, sha256, found), packed / "configs" / "metadata.json")
@@ -170,8 +170,8 @@ def _is_place(text: str) -> bool:
 
 def _temperature(checkpoint: Path, evaluation: str | Path | None) -> float | None:
     found = find_temperature(checkpoint)
-    if evaluation is not None and (Path(evaluation) / "temperature.json").is_file():
-        found = Path(evaluation) / "temperature.json"
+    if evaluation is not None and (Path(evaluation) / TEMPERATURE_FILE).is_file():
+        found = Path(evaluation) / TEMPERATURE_FILE
     return None if found is None else read_temperature(str(found), checkpoint)
 
 

@@ -16,12 +16,19 @@ from ..io.atomic import clear_partial
 from ..io.checksum import file_sha256
 from ..io.first_process import from_first
 from ..io.places import PLACES
-from ..io.trained import begin_settings, copy_settings, read_settings, read_trained
+from ..io.trained import (
+    FAMILIARITY_FILE,
+    TEMPERATURE_FILE,
+    begin_settings,
+    copy_settings,
+    read_settings,
+    read_trained,
+)
 
 __all__ = ["RunSettings"]
 
 # Files that training writes beside settings.json, see docs/training.md, and what belongs to its weights.
-_BESIDE = ("temperature.json", "familiarity.safetensors")
+_BESIDE = (TEMPERATURE_FILE, FAMILIARITY_FILE)
 _RUN_FILES = (
     *_BESIDE,
     "model.pt",

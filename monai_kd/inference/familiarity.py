@@ -15,12 +15,12 @@ from safetensors.torch import save
 from torch import nn
 
 from ..io.atomic import atomic_write
+from ..io.trained import FAMILIARITY_FILE
 from ..metrics.familiarity import FeatureReference
 from ..networks.encoder_features import encoder_layers, features_of_passes, pooled_features
 
-__all__ = ["FAMILIARITY_FILE", "Familiarity"]
+__all__ = ["Familiarity"]
 
-FAMILIARITY_FILE = "familiarity.safetensors"
 MOST_SEEN = 4096  # slices, of 1 to 8 kB each
 
 
@@ -67,8 +67,8 @@ class Familiarity:
 
         def remember(images: torch.Tensor, features: torch.Tensor) -> None:
             self.seen.update(zip(_digests(images), features.double().cpu(), strict=True))
-            for old in list(self.seen)[:-MOST_SEEN]:
-                self.seen.pop(old, None)
+            while len(self.seen) > MOST_SEEN:
+                del self.seen[next(iter(self.seen))]
 
         with features_of_passes(network, self.layers, remember):
             yield

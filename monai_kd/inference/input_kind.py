@@ -11,6 +11,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from monai.utils import convert_to_numpy
 
+from ..io.plain import plain_tensor
 from ..metrics import is_head_shaped
 from .familiarity import Familiarity
 from .presence import EXAMINATION
@@ -60,7 +61,7 @@ class JudgeInputd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         out, judged, warnings = dict(data), dict[str, Any](), list[str]()
         if self.image_key in out:
-            slices = _middle(torch.as_tensor(out[self.image_key]))
+            slices = _middle(plain_tensor(out[self.image_key]))
             if not _shaped(convert_to_numpy(slices)):
                 warnings.append(NO_HEAD)
             if self.familiarity is not None:

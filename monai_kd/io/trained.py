@@ -28,6 +28,8 @@ from .checksum import file_sha256
 from .places import absolute_places, relative_places
 
 __all__ = [
+    "FAMILIARITY_FILE",
+    "TEMPERATURE_FILE",
     "add_settings",
     "begin_settings",
     "copy_settings",
@@ -38,6 +40,8 @@ __all__ = [
 ]
 
 HASH, PREVIOUS = "weights_sha256", "previous"
+# Files beside weights that hold for these weights alone.
+TEMPERATURE_FILE, FAMILIARITY_FILE = "temperature.json", "familiarity.safetensors"
 
 logger = logging.getLogger(__name__)
 

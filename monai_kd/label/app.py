@@ -10,12 +10,10 @@ from pathlib import Path
 from data_prep.text import printable
 
 from ..bundle import find_bundle, trained_settings
-from ..bundle.familiarity import familiarity_of
+from ..bundle.familiarity import files_of_weights
 from ..bundle.folder import copy_bundle
 from ..bundle.metadata import described
-from ..bundle.temperature import find_temperature
 from ..inference import BundlePredictor
-from ..inference.familiarity import FAMILIARITY_FILE
 from ..io.atomic import atomic_folder, check_new_folder, write_json
 from ..io.checksum import file_sha256
 from ..io.network_name import network_name
@@ -75,10 +73,8 @@ def _copy_bundle(bundle: Path, checkpoint: Path, bundles: Path) -> None:
     model, settings = target / "models" / "model.pt", settings_path(checkpoint)
     content = settings.read_bytes() if settings.is_file() else None
     shutil.copyfile(checkpoint, model)
-    if (temperature := find_temperature(checkpoint)) is not None:
-        shutil.copyfile(temperature, model.with_name("temperature.json"))
-    if familiarity_of(checkpoint) is not None:
-        shutil.copyfile(checkpoint.with_name(FAMILIARITY_FILE), model.with_name(FAMILIARITY_FILE))
+    for name, path in files_of_weights(checkpoint).items():
+        shutil.copyfile(path, model.with_name(name))
     if content is not None:
         # Settings are replaced before weights are: as long as they are the same, they are those of the copy.
         if settings.read_bytes() != content:

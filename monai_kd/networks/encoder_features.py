@@ -21,7 +21,7 @@ class _Enough(Exception):
 
 
 def encoder_layers(network: nn.Module, image: torch.Tensor, strides: Sequence[int] = STRIDES) -> list[str]:
-    """The module of each stride whose output the encoder hands on.
+    """The module of each stride that ends a stage of the encoder.
 
     Of the modules with an output of this stride, before the next stride is reached or the decoder enlarges it again,
     the last one on the highest level of the network: a stage rather than the first layers of the next stage.
@@ -82,7 +82,7 @@ def pooled_features(network: nn.Module, layers: Sequence[str], images: torch.Ten
         - output: (B, channels of all layers), float32
 
     Raises:
-        KeyError: there is no such layer.
+        AttributeError: there is no such layer.
     """
     found: list[torch.Tensor] = []
 
@@ -99,7 +99,7 @@ def pooled_features(network: nn.Module, layers: Sequence[str], images: torch.Ten
 def features_of_passes(
     network: nn.Module, layers: Sequence[str], receive: Callable[[torch.Tensor, torch.Tensor], None]
 ) -> Iterator[None]:
-    """Hand out the pooled features of every pass of the network in the context, see `pooled_features`.
+    """Call a function with the pooled features of every pass of the network in the context, see `pooled_features`.
 
     Args:
         receive: gets the images and their features, as soon as the last layer has run.
@@ -124,12 +124,11 @@ def features_of_passes(
 
 
 @contextmanager
-def _hooks(network: nn.Module, names: Sequence[str], call: Any) -> Iterator[None]:
-    modules = dict(network.named_modules())
-    handles = [
-        modules[name].register_forward_hook(lambda _module, _inputs, output, name=name: call(name, output))
-        for name in names
-    ]
+def _hooks(network: nn.Module, names: Sequence[str], call: Callable[[str, Any], None]) -> Iterator[None]:
+    def hook(name: str) -> Callable[..., None]:
+        return lambda _module, _inputs, output: call(name, output)
+
+    handles = [network.get_submodule(name).register_forward_hook(hook(name)) for name in names]
     try:
         yield
     finally:

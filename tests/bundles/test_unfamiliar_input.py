@@ -21,9 +21,10 @@ from monai_kd.bundle import familiarity_of
 from monai_kd.export.archive import pack_bundle
 from monai_kd.handlers import RunSettings
 from monai_kd.inference import BundlePredictor, JudgeInputd, finding_of, read_image
-from monai_kd.inference.familiarity import FAMILIARITY_FILE, Familiarity
+from monai_kd.inference.familiarity import Familiarity
 from monai_kd.inference.measures import told_absence
 from monai_kd.io.checksum import file_sha256
+from monai_kd.io.trained import FAMILIARITY_FILE
 from monai_kd.metrics.familiarity import FeatureReference
 
 BUNDLE = BUNDLES / "seg_student"
