@@ -67,7 +67,7 @@ class Distillation:
             are used, and where they are there ``mask_names``, ``activation`` and ``volumes``.
         projection_side: see `Projections`.
         store: folder of a `TeacherStore`, or ``None``.
-        images_repeat: whether every epoch has the same images, as when flips are the only augmentation.
+        images_repeat: whether the same images come again, as when flips are the only augmentation, or with ``views``.
         images: number of different images of the training, as the network gets them.
         store_limit: largest size of the store in GB; a teacher whose outputs take more, or more than is free on the
             disk, runs live instead, which is logged as a warning.
@@ -94,8 +94,9 @@ class Distillation:
         if store is not None and not images_repeat:
             raise ValueError(
                 "teacher_store keeps the outputs of the teacher for each image, and with `augmentation`, `mixup`, "
-                "negatives or patches of volumes no image occurs twice: leave teacher_store at null, or train with "
-                "flips alone."
+                "negatives or patches of volumes no image occurs twice: leave teacher_store at null, or give `views`, "
+                "the number of random views of an item that repeat (with mixup, no image does), or train with flips "
+                "alone."
             )
         self.student, self.teacher, self.terms, self.weights = student, teacher, terms, weights
         self.taps, self.settings, self.projection_side, self.store = dict(taps), settings, projection_side, store

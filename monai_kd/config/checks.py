@@ -48,6 +48,8 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **{name: (lambda v: type(v) is int and v >= 0, "a whole number from 0") for name in _FROM_ZERO},
     # None: the validation slices are not those of a fold.
     "fold": (lambda v: v is None or (type(v) is int and v >= 0), "a whole number from 0"),
+    # None: no view of a slice comes twice.
+    "views": (lambda v: v is None or (type(v) is int and v >= 1), "None or a whole number from 1"),
     **{name: (lambda v: isinstance(v, bool), "True or False") for name in _SWITCHES},
     **{name: (lambda v: _number(v, highest=1), "a number from 0 to 1") for name in _SHARES},
     **{name: (_number, "a number from 0") for name in _AMOUNTS},

@@ -21,6 +21,7 @@ from ..io.shards import Shards
 from ..io.unreadable import UnusableItems
 from .described import item_key, transforms_key
 from .indexed import packed, unpacked
+from .views import Views
 
 __all__ = ["CheckedDataset", "UnusableItems"]
 
@@ -63,17 +64,23 @@ class CheckedDataset(CacheDataset):
             ``image`` and optionally ``label``.
         cache_dir: folder for all data sets and runs; ``None``: the cache is in memory only. Nothing is ever removed
             from it. A folder that can't be written to is logged as a warning.
+        views: number of different random views of an item, which repeat in this order from epoch to epoch, see `Views`;
+            ``None``: every epoch has new ones.
 
     Raises:
+        ValueError: ``views`` is less than 1, or a transform draws random numbers that it can't repeat.
         UnusableItems: a transform raised ``ValueError`` or ``OSError``: at construction for cached items, otherwise
             when the item is accessed.
         RuntimeError: a transform raised another error; the message names the file too.
     """
 
-    def __init__(self, *args: Any, cache_dir: str | Path | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, cache_dir: str | Path | None = None, views: int | None = None, **kwargs: Any
+    ) -> None:
         self._cache_dir = None if cache_dir is None else Path(cache_dir).expanduser()
         self._shards: Shards | None = None
         super().__init__(*args, **{"num_workers": 2, **kwargs})
+        self.views = None if views is None else Views(self.transform, views)
 
     # While caching: the errors of items, by index; ``None`` otherwise.
     _unusable: dict[int, Exception] | None = None
@@ -186,6 +193,8 @@ class CheckedDataset(CacheDataset):
         return self._cache[index]
 
     def _transform(self, index: int) -> Any:
+        if self.views is not None:
+            self.views.choose(index % len(self))
         try:
             cached = self._cached_at(index % len(self))
             if isinstance(cached, (_OnDisk, _InMemory)):

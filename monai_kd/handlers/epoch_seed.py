@@ -10,6 +10,8 @@ from ignite.engine import Engine, Events
 from monai.data.utils import set_rnd
 from torch.utils.data import DataLoader
 
+from ..data import CheckedDataset
+
 __all__ = ["EpochSeed"]
 
 _LARGEST_SEED = 2**32 - 1
@@ -19,7 +21,8 @@ class EpochSeed:
     """Seed all random number generators at the start of each epoch, from the seed and the number of the epoch.
 
     An epoch then has the same batches, flips and dropout masks whether or not the run was interrupted before it, with
-    any number of loader workers. So a resumed run gives exactly the same results.
+    any number of loader workers. So a resumed run gives exactly the same results. A `CheckedDataset` with ``views`` has
+    the view of the epoch, which all processes share.
 
     Args:
         seed: seed of the run, not negative.
@@ -49,6 +52,9 @@ class EpochSeed:
         np.random.seed(seed)
         torch.manual_seed(seed)
         set_rnd(self.loader.dataset, seed)
+        dataset = self.loader.dataset
+        if isinstance(dataset, CheckedDataset) and dataset.views is not None:
+            dataset.views.begin(self.seed, engine.state.epoch)
         self.loader.generator.manual_seed(int(words[1]))
         # At its end, the iterator of the previous epoch draws from the generator once more, which it does not in an
         # interrupted run: begin with a new iterator.

@@ -32,6 +32,9 @@ class NetworkInputd(MapTransform, RandomizableTrait):
         [[[1.0]], [[0.0]]]
     """
 
+    # See `monai_kd.data.Views`, which refuses what may draw random numbers of other generators than MONAI's.
+    draws_nothing = True
+
     def __init__(
         self,
         keys: KeysCollection,

@@ -123,6 +123,17 @@ def test_patches_differ_between_epochs_and_not_between_runs(dataset, tmp_path):
     assert torch.equal(second, batch(tmp_path, 2))
 
 
+def test_patches_that_repeat_need_the_teacher_once(dataset, run, tmp_path):
+    given = {"teacher_checkpoint": str(next(run.glob("teacher-*")) / "model.pt"), "recipe": "dist", "epochs": 3}
+    stored = {**given, "views": 1, "teacher_store": str(tmp_path / "store")}
+    trainer = prepared(dataset, tmp_path / "run", **stored).parser.get_parsed_content("train#trainer")
+    seen: list[int] = []
+    trainer.network.teachers["teacher"].register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    trainer.run()
+    # Two patches of each of the two volumes, in three epochs.
+    assert sum(seen) == 4
+
+
 def test_heads_of_dynunet_are_supervised(dataset, tmp_path):
     small = {"network_def#filters": [4, 4, 8, 8, 8], "image_size": [32, 16, 16], "epochs": 1, "batch_size": 1}
     workflow = prepared(dataset, tmp_path, "students/dynunet", recipe="none", **small)
