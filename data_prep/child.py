@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import IO, Any, NamedTuple, TypeVar
 
-__all__ = ["CannotStart", "ChildDied", "ChildProcess", "borrowed", "call"]
+__all__ = ["CannotStart", "ChildDied", "ChildProcess", "borrowed", "call", "close_idle"]
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -153,7 +153,8 @@ def call(function: Callable[[Argument], Result], argument: Argument) -> Result:
 
 
 @atexit.register
-def _close_all() -> None:
+def close_idle() -> None:
+    """End the processes that no one has borrowed; the next borrower starts new ones."""
     while _idle:
         _idle.pop().close()
 

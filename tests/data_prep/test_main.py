@@ -44,7 +44,10 @@ def test_phantoms_are_said_to_be_synthetic(tmp_path: Path, capsys: pytest.Captur
 def test_benchmark(tmp_path: Path, make_slices: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["benchmark", str(make_slices(["1", "2", "3"])), "--workers", "1"]) == 0
     table = capsys.readouterr().out
-    assert [line.split()[-4] for line in table.splitlines()[1:]] == ["3", "3"]
+    rows = [line.split()[-4:] for line in table.splitlines()[1:]]
+    assert [slices for slices, *_ in rows] == ["3", "3"]
+    # Starting the worker alone, with NumPy and h5py, takes more than that.
+    assert float(rows[1][1]) >= 0.1
 
 
 def test_benchmark_of_what_the_plain_loop_cannot_read(
