@@ -40,7 +40,6 @@ __all__ = ["familiarity_of", "files_of_weights", "fit_familiarity", "run_familia
 
 logger = logging.getLogger(__name__)
 
-JUDGE = "monai_kd.inference.JudgeInputd"
 SLICES = 1000
 BATCH = 8
 
@@ -87,7 +86,7 @@ def fit_familiarity(bundle: Path, checkpoint: Path, dataset_dir: Path, device: s
     another contrast, so that these are usual too.
 
     Args:
-        bundle: of a segmentation.
+        bundle: of a segmentation or a classification of slices.
         checkpoint: weights of its network, with ``settings.json``.
         dataset_dir: the data set of the training; the fold that was held out is left out.
         device: default: a GPU if there is one.
@@ -98,9 +97,8 @@ def fit_familiarity(bundle: Path, checkpoint: Path, dataset_dir: Path, device: s
     """
     trained = trained_settings(checkpoint, bundle)
     check_writable(checkpoint.parent)
-    inference = (bundle / "configs" / "inference.json").read_text(encoding="utf-8")
-    if JUDGE not in inference or trained["spatial_dims"] != 2:
-        raise ValueError(f"{bundle.name}, {checkpoint}: only segmentations of slices judge their input.")
+    if trained["spatial_dims"] != 2:
+        raise ValueError(f"{bundle.name}, {checkpoint}: only networks of slices judge their input.")
     place = torch.device(device or default_device())
     network = trained_network(trained, checkpoint).to(place).eval()
     part = "all" if trained["fold"] is None else "training"

@@ -3,7 +3,7 @@ from .classifications import Classifications, rank_classes
 from .dataset import ReadableDataset, collate_file
 from .evaluator import FileEvaluator
 from .findings import Findings
-from .input_kind import JudgeInputd
+from .input_kind import JudgeClassInputd, JudgeInputd
 from .input_volumes import InputVolumes
 from .inputs import InputFiles
 from .masks import MaskLayout, MaskWriter
@@ -23,6 +23,7 @@ __all__ = [
     "Findings",
     "InputFiles",
     "InputVolumes",
+    "JudgeClassInputd",
     "JudgeInputd",
     "JudgePresenced",
     "MaskLayout",

@@ -14,6 +14,7 @@ from torch import nn
 
 from ..io.atomic import write_json
 from .dataset import SOURCE
+from .examination import NOT_JUDGED, examined
 from .file_report import FileReport, printable
 from .gradcam import draw_gradcam, gradcam_of
 from .inputs import InputFiles, InputImage
@@ -52,7 +53,8 @@ class Classifications(FileReport):
     """`FileReport` of a classification: ``classes.csv`` and ``classes.json``, a row for each slice.
 
     The evaluator's post-processing leaves probabilities under ``pred``, (C,) or for a volume (C, slices). A volume gets
-    no class as a whole: most of its slices may show no tumour, and the network knows no class for that.
+    no class as a whole: most of its slices may show no tumour, and the network knows no class for that. An image that
+    the network is not made for, see `JudgeClassInputd`, has the class "not judged" and no ``probability``.
 
     Args:
         inputs: the images that are being classified.
@@ -84,7 +86,8 @@ class Classifications(FileReport):
     @property
     def columns(self) -> Sequence[str]:
         names = [f"p_{name}" for name in self.class_names]
-        return ["file", "status", "reason", "slice", "class", "probability", *names, "gradcam"]
+        judged = ["feature_distance", "warning"]
+        return ["file", "status", "reason", "slice", "class", "probability", *names, *judged, "gradcam"]
 
     def rows_of(self, item: Mapping[str, Any], output: Mapping[str, Any]) -> list[dict[str, Any]]:
         probabilities = np.asarray(torch.as_tensor(output[Keys.PRED]).cpu(), dtype=float)
@@ -92,14 +95,20 @@ class Classifications(FileReport):
         image = torch.as_tensor(output[Keys.IMAGE])
         # As a file of its own such a slice is refused; in a volume it is one of many.
         constant = (image.amin(dim=(1, 2)) == image.amax(dim=(1, 2))).all(dim=0).reshape(-1).tolist()
-        file, assumed = item["file"], item[SOURCE].assumed
+        file, source = item["file"], item[SOURCE]
+        found, judged = examined(output, source.warnings)
         rows = [
             {
-                **{"file": file, "status": "ok", "reason": CONSTANT if blank else assumed, "slice": number},
+                **{"file": file, "status": "ok", "reason": CONSTANT if blank else source.assumed, "slice": number},
                 **rank_classes(column, self.class_names),
+                **found,
             }
             for number, (column, blank) in enumerate(zip(probabilities.T, constant, strict=True))
         ]
+        if not judged:
+            for row in rows:
+                row["class"] = NOT_JUDGED
+                del row["probability"]
         if self.gradcam is not None:
             picture = self.output(self.inputs.labelled(file), GRADCAM)
             draw_gradcam(self.gradcam, image, probabilities, self.class_names, picture, printable(file))
@@ -111,6 +120,8 @@ class Classifications(FileReport):
         return [self.output(image, GRADCAM)]
 
     def summary_line(self, rows: Sequence[Mapping[str, Any]]) -> str:
+        if rows[0]["class"] == NOT_JUDGED:
+            return f"{NOT_JUDGED}: {rows[0]['warning']}"
         if len(rows) == 1:
             return f"{rows[0]['class']}, probability {rows[0]['probability']:.2f}"
         counts = {name: sum(row["class"] == name for row in rows) for name in self.class_names}
@@ -125,7 +136,9 @@ class Classifications(FileReport):
             if row["status"] == "ok":
                 probabilities = {name: row[f"p_{name}"] for name in self.class_names}
                 own: dict[str, Any] = {
-                    name: row[name] for name in ("slice", "reason", "class", "probability", "gradcam") if name in row
+                    name: row[name]
+                    for name in ("slice", "reason", "class", "probability", "feature_distance", "warning", "gradcam")
+                    if name in row
                 }
                 file.setdefault("slices", []).append({**own, "probabilities": probabilities})
         content = {"classes": self.class_names, "files": list(files.values())}

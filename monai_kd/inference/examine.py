@@ -19,6 +19,7 @@ from ..io.unreadable import reason_of
 from . import BundlePredictor, Classifications, Findings, InputFiles, read_source
 from .certainty import is_uncertain
 from .dataset import SOURCE
+from .examination import NOT_JUDGED
 from .file_report import UNSUPPORTED
 from .inputs import InputImage
 from .masks import mask_path, write_mask
@@ -67,6 +68,8 @@ class Examined:
         size = told_size(row) + told_lesions(row)
         if self.segmented:
             size += f" ({', '.join(f'{name} {own}' for name, own in self.segmented.items())})"
+        if row["class"] == NOT_JUDGED:
+            return f"tumour, {size}; class {NOT_JUDGED}"
         uncertain = "class uncertain, most probable " if row["uncertain"] == "yes" else ""
         return f"tumour, {size}; {uncertain}{row['class']}, probability {row['probability']:.2f}"
 
@@ -152,8 +155,13 @@ def _examined(
     masks, probability = finding.masks, finding.probabilities.max(axis=0)
     with_tumour = np.flatnonzero(masks.reshape(*masks.shape[:3], -1).any(axis=(0, 1, 2)))
     telling = telling_slice(found, probability)
-    chosen = {**slices[telling], "uncertain": "yes" if is_uncertain(slices[telling]["probability"]) else "no"}
-    votes = Counter(slices[index]["class"] for index in with_tumour) if len(slices) > 1 else {}
+    chosen = slices[telling]
+    class_judged = chosen["class"] != NOT_JUDGED
+    chosen["uncertain"] = "yes" if class_judged and is_uncertain(chosen["probability"]) else "no"
+    if not class_judged and found["tumour"] != NOT_JUDGED:
+        doubts = [found.get("warning"), f"the class is not judged: {chosen['warning']}"]
+        found["warning"] = "; ".join(filter(None, doubts))
+    votes = Counter(slices[index]["class"] for index in with_tumour) if class_judged and len(slices) > 1 else {}
     shown = masks if len(masks) > 1 else masks[0]
     return Examined(
         {**chosen, **{_renamed(name): value for name, value in found.items()}},

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform
+from monai.transforms import MapTransform, Transform
 from monai.utils import convert_to_numpy
 
 from ..io.plain import plain_tensor
 from ..metrics import is_head_shaped
+from .examination import EXAMINATION
 from .familiarity import Familiarity
-from .presence import EXAMINATION
 
-__all__ = ["JudgeInputd"]
+__all__ = ["JudgeClassInputd", "JudgeInputd"]
 
 MOST_SLICES = 9  # of a volume, of the middle half of it, that are looked at
 UNFAMILIAR = 1.5  # distance of features, in which 1 is the 99th percentile of training slices of other patients
@@ -59,24 +59,60 @@ class JudgeInputd(MapTransform):
         self.familiarity = familiarity
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        out, judged, warnings = dict(data), dict[str, Any](), list[str]()
+        out, judged = dict(data), dict[str, Any]()
         if self.image_key in out:
-            slices = _middle(plain_tensor(out[self.image_key]))
-            if not _shaped(convert_to_numpy(slices)):
-                warnings.append(NO_HEAD)
-            if self.familiarity is not None:
-                judged["feature_distance"] = round(float(np.median(self.familiarity.distances(slices))), 2)
-        unfamiliar = judged.get("feature_distance", 0) >= UNFAMILIAR
-        if unfamiliar:
-            warnings.append(UNLIKE.format(judged["feature_distance"]))
+            judged = _looked_at(out[self.image_key], self.familiarity)
         for key in self.key_iterator(out):
-            if (unfamiliar or "unfit" in getattr(out[key], "meta", {})) and not self.judge_unfit:
+            if (_unfamiliar(judged) or "unfit" in getattr(out[key], "meta", {})) and not self.judge_unfit:
                 out[key], judged["unfit"] = torch.zeros_like(out[key]), True
-        if warnings:
-            judged["warnings"] = warnings
-        if judged:
-            out[EXAMINATION] = {**out.get(EXAMINATION, {}), **judged}
-        return out
+        return _with(out, judged)
+
+
+class JudgeClassInputd(Transform):
+    """Mark images that a classifier is not made for, by the same rules as `JudgeInputd`.
+
+    ``unfit`` is added under ``examination``, with ``warnings`` and ``feature_distance``; the probabilities stay.
+
+    Args:
+        judge_unfit: whether unfit images are not marked, only warned of.
+        image_key, familiarity: as for `JudgeInputd`; the image has the metadata of `read_image`.
+
+    Shape:
+        - image: (C, X, Y) or (C, X, Y, Z)
+    """
+
+    def __init__(
+        self, judge_unfit: bool = False, image_key: str = "image", familiarity: Familiarity | None = None
+    ) -> None:
+        self.judge_unfit, self.image_key, self.familiarity = bool(judge_unfit), image_key, familiarity
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        image = data[self.image_key]
+        judged = _looked_at(image, self.familiarity)
+        if (_unfamiliar(judged) or "unfit" in getattr(image, "meta", {})) and not self.judge_unfit:
+            judged["unfit"] = True
+        return _with(dict(data), judged)
+
+
+def _looked_at(image: torch.Tensor, familiarity: Familiarity | None) -> dict[str, Any]:
+    """What the pixels say: ``feature_distance`` and ``warnings``."""
+    judged, warnings = dict[str, Any](), list[str]()
+    slices = _middle(plain_tensor(image))
+    if not _shaped(convert_to_numpy(slices)):
+        warnings.append(NO_HEAD)
+    if familiarity is not None:
+        judged["feature_distance"] = round(float(np.median(familiarity.distances(slices))), 2)
+    if _unfamiliar(judged):
+        warnings.append(UNLIKE.format(judged["feature_distance"]))
+    return {**judged, "warnings": warnings} if warnings else judged
+
+
+def _unfamiliar(judged: Mapping[str, Any]) -> bool:
+    return judged.get("feature_distance", 0) >= UNFAMILIAR
+
+
+def _with(out: dict[Hashable, Any], judged: Mapping[str, Any]) -> dict[Hashable, Any]:
+    return {**out, EXAMINATION: {**out.get(EXAMINATION, {}), **judged}} if judged else out
 
 
 def _middle(image: torch.Tensor) -> torch.Tensor:

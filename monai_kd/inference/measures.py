@@ -12,11 +12,10 @@ from monai.utils.enums import CommonKeys as Keys
 
 from ..metrics import SliceStack, measure_lesions
 from ..transforms import foreground_probabilities, separate_masks
-from .presence import EXAMINATION
+from .examination import NOT_JUDGED, examined
 
 __all__ = [
     "COLUMNS",
-    "NOT_JUDGED",
     "Finding",
     "finding_columns",
     "finding_of",
@@ -42,7 +41,6 @@ COLUMNS = (
         "warning",
     ),
 )
-NOT_JUDGED = "not judged"  # in place of "yes" and "no", of an image that the network is not made for
 # Columns of `measure` for each class; the number of slices is that of the file.
 OF_A_CLASS = (*COLUMNS[3:4], *COLUMNS[5 : COLUMNS.index("mask")])
 
@@ -181,13 +179,10 @@ def finding_of(output: Mapping[str, Any], mask_names: Sequence[str], warnings: S
     spacing = np.asarray(meta["spacing"], dtype=float)
     found = measure_classes(masks, probabilities, spacing, mask_names, stack.thickness)
     lesions, count = measure_lesions(masks, probabilities, stack, mask_names)
-    examination = dict(output.get(EXAMINATION, {}))
-    doubts = [*warnings, *examination.pop("warnings", [])]
-    if examination.pop("unfit", False):
+    examination, judged = examined(output, warnings)
+    if not judged:
         found |= {name: NOT_JUDGED for name in found if name == "tumour" or name.startswith("tumour_")}
     found |= {**examination, "lesion_count": count}
-    if doubts:
-        found["warning"] = "; ".join(doubts)
     return Finding(found, lesions, masks, probabilities)
 
 

@@ -12,10 +12,9 @@ from monai.transforms import MapTransform
 
 from ..metrics import PresenceRule
 from ..transforms import foreground_probabilities
+from .examination import EXAMINATION
 
-__all__ = ["EXAMINATION", "JudgePresenced"]
-
-EXAMINATION = "examination"  # key of what post-processing finds out about an image as a whole
+__all__ = ["JudgePresenced"]
 
 
 class JudgePresenced(MapTransform):

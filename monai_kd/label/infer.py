@@ -19,6 +19,7 @@ from monailabel.utils.others.generic import device_list, device_map
 
 from ..config import default_device
 from ..inference import SourceImage, UnreadableImage, rank_classes, read_source
+from ..inference.examination import examined
 from ..inference.masks import mask_suffix, write_mask
 from ..inference.measures import finding_of, telling_slice
 from ..transforms import index_map
@@ -115,15 +116,23 @@ class ClassificationTask(_SliceTask):
 
 
 def _classes(classify: ServedBundle, source: SourceImage, device: str, chosen: int | None = None) -> dict[str, Any]:
-    """``prediction`` of one slice; ``slices``, of all of a volume, when none is chosen among several."""
+    """``prediction`` of one slice; ``slices``, of all of a volume, when none is chosen among several.
+
+    With ``warning`` and ``feature_distance`` as in ``classes.csv``; of an image that is not judged, ``prediction`` is
+    empty.
+    """
     names = classify.predictor(device).value("class_names")
-    probabilities = np.asarray(torch.as_tensor(classify.predict(source, device)[Keys.PRED]).cpu(), dtype=float)
+    output = classify.predict(source, device)
+    found, judged = examined(output, source.warnings)
+    if not judged:
+        return {"prediction": [], **found}
+    probabilities = np.asarray(torch.as_tensor(output[Keys.PRED]).cpu(), dtype=float)
     slices = probabilities.reshape(len(names), -1).T
     if chosen is None and len(slices) > 1:
-        return {"slices": [{"slice": i, **rank_classes(each, names)} for i, each in enumerate(slices)]}
+        return {"slices": [{"slice": i, **rank_classes(each, names)} for i, each in enumerate(slices)], **found}
     scores = slices[chosen or 0]
     prediction = [{"idx": i, "label": name, "score": round(float(scores[i]), 4)} for i, name in enumerate(names)]
-    return {"prediction": sorted(prediction, key=lambda each: -each["score"])}
+    return {"prediction": sorted(prediction, key=lambda each: -each["score"]), **found}
 
 
 def _write(mask: MetaTensor, source: SourceImage, request: Mapping[str, Any], labels: Mapping[str, int]) -> str:

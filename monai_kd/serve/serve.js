@@ -77,13 +77,16 @@ function classification(row) {
   }
   const where = several ? ` (slice ${row.slice + 1} of ${row.slices})` : "";
   const title = `Class: ${uncertain ? "uncertain" : row.class}${where}`;
-  const made = element("div", {className: row.tumour !== "yes" ? "class greyed" : "class"},
+  const judged = row.tumour === "yes" && row.class !== "not judged";
+  const made = element("div", {className: judged ? "class" : "class greyed"},
     element("p", {className: uncertain ? "main uncertain" : "main", textContent: title}), bars);
   const notes = [];
   if (row.tumour === "not judged") {
     notes.push("No tumour was looked for, so this class means nothing.");
   } else if (row.tumour === "no") {
     notes.push("The classifier assumes a tumour. None was found, so this class means nothing.");
+  } else if (!judged) {
+    notes.push("See the warning: a class would mean nothing.");
   } else {
     if (uncertain) notes.push(`No class has a probability of ${Math.round(100 * leastCertain)}\u00a0% or more.`);
     if (row.slices_with_tumour > 1) {

@@ -203,9 +203,6 @@ def test_a_damaged_slice_is_named(checkpoint, dataset, tmp_path, capsys):
 
 
 def test_what_is_refused(checkpoint, dataset, tmp_path, capsys):
-    classifier = untrained("cls_student", tmp_path)
-    assert main(["familiarity", "cls_student", str(classifier), str(dataset)]) == 2
-    assert "only segmentations of slices judge their input" in capsys.readouterr().err
     assert main(["familiarity", "seg_student", str(checkpoint), str(tmp_path / "none")]) == 2
     assert "error: " in capsys.readouterr().err
     few = write_disc_slices(tmp_path / "few", count=12)
