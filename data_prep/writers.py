@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import logging
 import os
 import zlib
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 
 import nibabel as nib
 import numpy as np
@@ -18,11 +20,10 @@ from PIL import Image
 from data_prep.disk import is_running, write_error
 from data_prep.text import printable
 
-try:
+packing: ModuleType = zlib
+with contextlib.suppress(ImportError):
     # Four times as fast, with files that are 5 % larger; what is in them is the same.
-    from isal import isal_zlib as packing
-except ImportError:
-    packing = zlib
+    packing = importlib.import_module("isal.isal_zlib")
 
 logger = logging.getLogger(__name__)
 
