@@ -148,6 +148,20 @@ def test_release_says_of_what_the_numbers_are(bundle, tmp_path, capsys):
     }
 
 
+def test_release_with_mirror_images_needs_numbers_with_them(bundle, tmp_path):
+    checkpoint = untrained("seg_student", tmp_path / "run", image_size=256)
+    part = {"slices": 5, "patients": 2, "metrics": {"dice": {"over_slices": {"mean": 0.75}}}}
+    found = {"overall": part, "dataset": {"fold": 3}, "synthetic": False, "checkpoint": {"sha256": "x"}}
+    metrics = tmp_path / "run" / "metrics.json"
+    words = ["seg_student", str(checkpoint), f"metrics={tmp_path / 'run'}", "mirror=[0]"]
+    metrics.write_text(json.dumps({**found, "settings": {"mirror": []}}))
+    with pytest.raises(ValueError, match=r"with other mirror images than \[0\]: metrics"):
+        release.main(words)
+    metrics.write_text(json.dumps({**found, "settings": {"mirror": [0]}}))
+    assert release.main(words) == 0
+    assert json.loads((bundle / "models" / "settings.json").read_text())["mirror"] == [0]
+
+
 def test_release_without_numbers(bundle, tmp_path):
     checkpoint = untrained("seg_student", tmp_path / "run", image_size=256)
     assert release.main(["seg_student", str(checkpoint)]) == 0

@@ -1,14 +1,15 @@
 """Put trained weights into a bundle of this repository; see docs/study.md.
 
     python docs/experiments/release.py seg_student RUN/model.pt [operating_point=EVALUATION] [temperature=EVALUATION]
-        [metrics=EVALUATION]
+        [metrics=EVALUATION] [mirror=AXES]
 
 writes models/model.pt, models/settings.json and, with a temperature, models/temperature.json of the bundle, and
 models/familiarity.safetensors if the run has it (python -m monai_kd familiarity), without paths of this computer,
 and describes the network in configs/metadata.json. Each EVALUATION is a folder that evaluate.json wrote. It may be
 that of a network of the same recipe which was trained without one fold, where the weights that are released have seen
 all folds; then the files say so. Without operating_point there is none, whatever
-the settings beside the checkpoint have.
+the settings beside the checkpoint have. AXES, such as [0], are those along which inference mirrors by default; each
+EVALUATION must have been made with them.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ def release(name: str, checkpoint: str, given: dict[str, str]) -> None:
     Raises:
         FileNotFoundError, ValueError: see `pack_bundle`; or a value is unknown.
     """
+    mirror = json.loads(given.pop("mirror", "[]"))
     if unknown := set(given) - {"operating_point", "temperature", "metrics"}:
         raise ValueError(f"there is no value {', '.join(sorted(unknown))}.")
     bundle, metadata_file = ROOT / "bundles" / name, f"{name}/configs/metadata.json"
@@ -54,12 +56,17 @@ def release(name: str, checkpoint: str, given: dict[str, str]) -> None:
             metadata = json.loads(packed.read(metadata_file))
     evaluations = {option: read(folder, "metrics.json") for option, folder in given.items()}
 
+    mirrored = {option: each.get("settings", {}).get("mirror", []) for option, each in evaluations.items()}
+    if other := [option for option, axes in mirrored.items() if axes != mirror]:
+        raise ValueError(f"evaluated with other mirror images than {mirror}: {', '.join(other)}.")
+
     def by(option: str) -> str:
         """Of which network the numbers are, where it is not this one."""
         own = evaluations[option]["checkpoint"]["sha256"] == settings["weights_sha256"]
         return "" if own else f"; {SAME_RECIPE}"
 
     settings.pop("operating_point", None)
+    settings["mirror"] = mirror
     if "operating_point" in given:
         point = read(given["operating_point"], "operating_point.json")
         settings["operating_point"] = {**point, "measured_on": point["measured_on"] + by("operating_point")}

@@ -27,7 +27,7 @@ _BEFORE = {
     **{"dataset_dir": None, "fold": None, "leave_out": [], "teacher": None, "taps": None},
     **{"in_channels": 3, "spatial_dims": 2, "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)},
     **{"multiclass": False, "activation": "sigmoid", "mask_names": ["tumour"], "class_names": [], "volumes": None},
-    "operating_point": None,
+    **{"operating_point": None, "mirror": []},
 }
 # Settings that are read from a bundle's train.json where there is no settings.json.
 _USED = (
@@ -74,6 +74,7 @@ _VALID: dict[str, Callable[[Any], bool]] = {
     "leave_out": lambda v: isinstance(v, list) and all(_fold(each) and each is not None for each in v),
     "dataset_dir": lambda v: v is None or isinstance(v, str),
     "operating_point": _operating_point,
+    "mirror": lambda v: isinstance(v, list) and all(type(each) is int and each >= 0 for each in v),
     **dict.fromkeys(("teacher", "taps", "volumes"), lambda v: v is None or isinstance(v, dict)),
 }
 
@@ -92,8 +93,9 @@ def trained_settings(checkpoint: str | Path, bundle_root: str | Path | None = No
     Returns:
         The settings; among them ``network_def``, see `build_network`, ``image_size``, ``in_channels``,
         ``spatial_dims``, ``mean``, ``std``, ``multiclass``, ``activation``, ``mask_names``, ``class_names``; where
-        known, ``dataset_dir``, ``fold``, ``leave_out``, ``teacher`` and ``taps``; and for a network of volumes
-        ``volumes``, see `volume_settings`.
+        known, ``dataset_dir``, ``fold``, ``leave_out``, ``teacher`` and ``taps``; for a network of volumes ``volumes``,
+        see `volume_settings`; ``operating_point``, see `PresenceRule`, or ``None``; and ``mirror``, the axes along
+        which inference mirrors by default.
 
     Raises:
         FileNotFoundError: there is no such checkpoint, and no bundle was given.

@@ -86,7 +86,7 @@ def export_package(
     predictor = BundlePredictor(bundle, checkpoint, device="cpu", amp=False)
     settings = _settings(predictor, bundle, checkpoint)
     with atomic_folder(output_dir) as folder:
-        write_onnx(predictor.network, settings["image_size"], folder / "model.onnx")
+        write_onnx(predictor.network, settings["image_size"], folder / "model.onnx", predictor.value("mirror"))
         if int8 is not None:
             settings |= {"precision": "int8", "int8": _add_int8(predictor, folder, settings, Path(int8), max_dice_loss)}
         (folder / "settings.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
@@ -200,9 +200,10 @@ def _settings(predictor: BundlePredictor, bundle: Path, checkpoint: str | Path) 
         "mean": [float(value) for value in normalizer.subtrahend],
         "std": [float(value) for value in normalizer.divisor],
         **output,
+        "mirrored": predictor.value("mirror"),
         "precision": "float32",
         "input": "image: float32 (1, 3, columns, rows), a slice scaled to 0 … 1, resized, repeated, (x - mean) / std",
-        "output": "logits",
+        "output": "logits, averaged over mirror images along the axes of `mirrored`",
         "bundle": {"name": bundle.name, "version": metadata["version"]},
         "checkpoint": {"file": facts.file, "sha256": facts.sha256, "trained_on_synthetic_slices": facts.synthetic},
         "intended_use": metadata["intended_use"],
