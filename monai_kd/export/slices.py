@@ -38,7 +38,9 @@ def network_inputs(predictor: BundlePredictor, source: Path, most: int) -> list[
     chosen = [files[index] for index in np.unique(np.linspace(0, len(files) - 1, most).round().astype(int))]
     inputs: list[np.ndarray] = []
     per_file = -(-most // len(chosen))
-    for item in ReadableDataset(chosen, predictor.value("preprocessing")):
+    dataset = ReadableDataset(chosen, predictor.value("preprocessing"))
+    for number in range(len(dataset)):
+        item = dataset[number]
         if Keys.IMAGE not in item:
             logger.warning("%s is not used: %s", printable(item["file"]), printable(item["reason"]))
             continue

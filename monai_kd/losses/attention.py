@@ -60,9 +60,8 @@ class AttentionLoss(nn.Module):
     def forward(
         self, student_features: Mapping[str, torch.Tensor], teacher_features: Mapping[str, torch.Tensor]
     ) -> torch.Tensor:
-        return torch.stack(
-            [
-                F.mse_loss(*(attention_map(energy, self.eps) for energy in pair.energies))
-                for pair in aligned_pairs(student_features, teacher_features)
-            ]
-        ).sum()
+        losses = []
+        for pair in aligned_pairs(student_features, teacher_features):
+            student, teacher = (attention_map(energy, self.eps) for energy in pair.energies)
+            losses.append(F.mse_loss(student, teacher))
+        return torch.stack(losses).sum()
