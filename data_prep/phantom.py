@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_prep import pool
+from data_prep.marker import MARKER
 from data_prep.matfile import RawSlice
 from data_prep.matwriter import write_slice
 from data_prep.phantom_head import VIEWS, Head, Noise
@@ -18,7 +19,6 @@ from data_prep.writers import remove_temporary, write_file
 
 SLICES_PER_PATIENT = 4
 SIZES = (64, 1024)
-MARKER = "PHANTOM.txt"
 
 
 class PhantomError(Exception):

@@ -37,13 +37,14 @@ from PIL import Image
 from scipy.io import savemat
 
 from data_prep.folds import FoldError, folds_from_cvind
-from monai_kd.bundle import trained_settings, training_settings
+from monai_kd.bundle import trained_settings
 from monai_kd.bundle.temperature import read_temperature
 from monai_kd.data import class_names, load_fold, read_datalist
 from monai_kd.inference import InputFiles, UnreadableImage, read_image
 from monai_kd.inference.familiarity import Familiarity
 from monai_kd.inference.masks import mask_path
 from monai_kd.io.checkpoints import load_weights, read_checkpoint
+from monai_kd.io.trained import read_trained
 from monai_kd.metrics.familiarity import FeatureReference
 
 hypothesis = pytest.importorskip("hypothesis")
@@ -400,7 +401,7 @@ def test_settings_beside_a_checkpoint(tmp_path):
     def check(content: bytes) -> None:
         path = written(tmp_path / "settings.json", content)
         try:
-            found = training_settings(checkpoint)
+            found = read_trained(checkpoint)
             trained_settings(checkpoint)
         except ValueError as error:
             assert str(path) in str(error)

@@ -11,10 +11,9 @@ from .familiarity import familiarity_of
 from .folder import find_bundle
 from .overrides import accept_overrides
 from .processes import distributed, local_rank, rank, start_processes, stop_processes
-from .released import training_folder
+from .released import checkpoint_of, training_folder
 from .running import choose, definition, given_data, root, type_names
 from .set_up import set_up
-from .settings import checkpoint_of, training_settings
 from .teacher import Teacher
 from .temperature import temperature_of
 from .tracking import tracked
@@ -56,7 +55,6 @@ __all__ = [
     "trained_network",
     "trained_settings",
     "training_folder",
-    "training_settings",
     "type_names",
     "validation_metrics",
     "volume_settings",

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..data import read_datalist
 from ..io.checksum import file_sha256
-from . import training_settings
+from ..io.trained import read_trained
 
 __all__ = ["CheckpointFacts", "describe_checkpoint"]
 
@@ -37,7 +37,7 @@ def describe_checkpoint(path: str | Path) -> CheckpointFacts:
         ValueError: the ``settings.json`` beside it can't be read.
     """
     path = Path(path).expanduser()
-    settings = training_settings(path)
+    settings = read_trained(path)
     return CheckpointFacts(path.name, file_sha256(path)[:DIGITS], None if settings is None else _synthetic(settings))
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..config import default_device
 from ..data import mask_value, read_datalist
 from .processes import rank_zero_first
 
@@ -32,7 +33,7 @@ def cache_folder() -> str:
 
 
 def preset(dataset_dir: str | None, given: bool = False) -> str:
-    """Name of the preset of a run.
+    """Name of the preset of a run; without a GPU, a warning is logged where it is ``"full"``.
 
     Args:
         dataset_dir: folder of a data set, or ``None``.
@@ -42,7 +43,16 @@ def preset(dataset_dir: str | None, given: bool = False) -> str:
         ``"labelling"`` for slices that are given one by one; ``"demo"``, with networks small enough for phantoms on a
         CPU, when no data set is given; ``"full"`` otherwise.
     """
-    return "labelling" if given else "demo" if dataset_dir is None else "full"
+    if given:
+        return "labelling"
+    if dataset_dir is None:
+        return "demo"
+    if default_device() == "cpu":
+        logger.warning(
+            "There is no GPU, and the networks and images of the preset full are made for one: on a CPU, a training "
+            "takes hours to days. For a trial in minutes, give --preset demo --epochs 8."
+        )
+    return "full"
 
 
 def dataset_folder(dataset_dir: str | None, phantoms: bool = True) -> str:

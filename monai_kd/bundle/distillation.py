@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..distillation import AdaptInput, Distiller, TeacherStore, fitted_projections, rehearse
+from ..distillation import AdaptInput, Distiller, Rehearsal, TeacherStore, rehearse
 from ..losses import DistillationLoss, Projections
 from .teacher import Teacher
 
@@ -101,6 +101,8 @@ class Distillation:
         self.student, self.teacher, self.terms, self.weights = student, teacher, terms, weights
         self.taps, self.settings, self.projection_side, self.store = dict(taps), settings, projection_side, store
         self.images, self.store_limit = images, float(store_limit)
+        # With the taps of the teacher; of a recipe that compares features, made while the loss is built.
+        self._rehearsed: tuple[Rehearsal, dict[str, str]] | None = None
 
     @cached_property
     def loss(self) -> DistillationLoss:
@@ -156,57 +158,50 @@ class Distillation:
                 "same masks, with the same `multiclass`."
             )
 
-    def _untrained(self) -> nn.Module:
-        # Masks are checked first: a network for others may not even be one that can be built.
-        self._check_masks()
-        return self.teacher.untrained()
-
     def _example(self) -> torch.Tensor:
         # Two images, which BatchNorm needs in a network that is in training mode.
         size = self.settings["image_size"]
         sides = size if isinstance(size, (list, tuple)) else [size] * self.settings["spatial_dims"]
         return torch.zeros(2, self.settings["in_channels"], *sides)
 
+    def _rehearse(self, taps: Mapping[str, str]) -> tuple[Rehearsal, dict[str, str]]:
+        """The student and an untrained teacher, run once, and the taps of the teacher."""
+        # Masks are checked first: a network for others may not even be one that can be built.
+        self._check_masks()
+        untrained, image = self.teacher.untrained(), self._example()
+        teacher_taps = self.teacher.taps(untrained, list(taps)) if taps else {}
+        teacher_image = self._teacher_input(image)
+        found = rehearse(self.student, untrained, taps, teacher_taps, image=image, teacher_image=teacher_image)
+        return found, teacher_taps
+
     def _projections(self) -> Projections:
-        untrained, image = self._untrained(), self._example()
-        taps = self.teacher.taps(untrained, list(self.taps))
-        return fitted_projections(
-            self.student,
-            untrained,
-            self.taps,
-            taps,
-            image=image,
-            teacher_image=self._teacher_input(image),
-            side=self.projection_side,
-        )
+        self._rehearsed = self._rehearse(self.taps)
+        found, _ = self._rehearsed
+        return Projections.fitted(found.student_shapes, found.teacher_shapes(), side=self.projection_side)
 
     @cached_property
     def distiller(self) -> Distiller:
         if not self.loss.needs_teacher:
             self.teacher.warn_unused()
             return Distiller(self.student)
-        untrained, image = self._untrained(), self._example()
-        taps = self.taps if self.loss.needs_features else {}
-        teacher_taps = self.teacher.taps(untrained, list(taps)) if taps else {}
-        adapt = self._teacher_input
-        outputs = rehearse(self.student, untrained, taps, teacher_taps, image=image, teacher_image=adapt(image)).outputs
-        student, teacher = (tuple(outputs[name].shape[1:]) for name in ("student", "teacher"))
+        found, teacher_taps = self._rehearsed or self._rehearse({})
+        student, teacher = (found.shapes[name][1:] for name in ("student", "teacher"))
         if student[0] != teacher[0]:
             raise ValueError(
                 f"the student returns logits {student} and the teacher {teacher} for one image: they must have the "
                 "same classes. Take a teacher of the same task, see docs/training.md."
             )
-        shapes = ({name: f.shape for name, f in outputs[f"{of}_features"].items()} for of in ("student", "teacher"))
-        sizes = self.loss.feature_sizes(*shapes)
-        store = self._teacher_store(outputs, sizes)
-        return Distiller(self.student, self.teacher.load(), taps, teacher_taps, store, adapt, sizes)
+        sizes = self.loss.feature_sizes(found.student_shapes, found.teacher_shapes())
+        store = self._teacher_store(found, sizes)
+        taps = self.taps if teacher_taps else {}
+        return Distiller(self.student, self.teacher.load(), taps, teacher_taps, store, self._teacher_input, sizes)
 
-    def _teacher_store(self, outputs: Mapping[str, Any], sizes: Mapping[str, tuple[int, ...]]) -> TeacherStore | None:
+    def _teacher_store(self, found: Rehearsal, sizes: Mapping[str, tuple[int, ...]]) -> TeacherStore | None:
         """The store, unless the outputs for all images would be larger than the limit or the disk."""
         if self.store is None:
             return None
-        features = (f.shape[1] * math.prod(sizes[name]) for name, f in outputs["teacher_features"].items())
-        image_bytes = _HALF * (outputs["teacher"][0].numel() + sum(features))
+        features = (shape[1] * math.prod(sizes[name]) for name, shape in found.teacher_shapes().items())
+        image_bytes = _HALF * (math.prod(found.shapes["teacher"][1:]) + sum(features))
         if self.images is not None:
             needed, folder = self.images * image_bytes / 1e9, Path(self.store).expanduser()
             present = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e9

@@ -16,12 +16,13 @@ import torch.distributed.nn.functional
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..io.first_process import is_distributed
+
 # Modules that hold the process group for as long as they live.
 _wrapped: weakref.WeakSet[DistributedDataParallel] = weakref.WeakSet()
 
 __all__ = [
     "distributed",
-    "is_distributed",
     "local_rank",
     "rank",
     "rank_zero_first",
@@ -85,11 +86,6 @@ def stop_processes() -> None:
         del module.reducer, module.logger, module.process_group
     _wrapped.clear()
     dist.destroy_process_group()
-
-
-def is_distributed() -> bool:
-    """Whether this process belongs to a process group."""
-    return dist.is_available() and dist.is_initialized()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The weights of a bundle itself, ``models/model.pt``, for programs that got no checkpoint."""
+"""The weights of a run or of a bundle itself, ``model.pt``, for programs that got no checkpoint."""
 
 from __future__ import annotations
 
@@ -8,9 +8,15 @@ from pathlib import Path
 from ..io.network_name import released_version
 from .folder import CHECKOUT
 
-__all__ = ["checkpoint_or_own", "training_folder"]
+__all__ = ["checkpoint_of", "checkpoint_or_own", "training_folder"]
 
 logger = logging.getLogger(__name__)
+
+
+def checkpoint_of(folder: str | Path) -> str | None:
+    """The path of ``model.pt`` in the folder of a run, or ``None`` when there is none."""
+    path = Path(folder) / "model.pt"
+    return str(path) if path.is_file() else None
 
 
 def checkpoint_or_own(checkpoint: str | Path | None, bundle: str | Path, option: str) -> Path:

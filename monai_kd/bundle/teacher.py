@@ -20,10 +20,9 @@ from ..config import build_network, check_settings, literal, refuse_unknown
 from ..data import class_names, data_known, datalist_path, same_data
 from ..io import load_weights, read_checkpoint
 from ..io.checksum import file_sha256
-from ..io.first_process import from_first
+from ..io.first_process import from_first, is_distributed
+from ..io.trained import read_trained
 from ..networks import LateFusionClassifier
-from .processes import is_distributed
-from .settings import training_settings
 from .trained import trained_settings
 from .workflow import Workflow
 
@@ -226,7 +225,7 @@ class Teacher:
         done, there = from_first(lambda: (read_checkpoint(last)["epoch"] if last.is_file() else 0, best.is_file()))
         if done >= self.trained["epochs"] and there:
             # Raises an error if model.pt is not the checkpoint that was trained here.
-            from_first(lambda: training_settings(best))
+            from_first(lambda: read_trained(best))
             logger.warning("No teacher_checkpoint was given: using the teacher trained earlier in %s.", self._folder)
             return best
         logger.warning(

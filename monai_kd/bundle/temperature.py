@@ -23,26 +23,31 @@ def find_temperature(checkpoint: str | Path) -> Path | None:
 
     One that was fitted to another checkpoint, as before a further training, is not used; this is logged as a warning.
     """
+    found = _found(checkpoint)
+    return None if found is None else found[0]
+
+
+def temperature_of(checkpoint: str | Path) -> float:
+    """The temperature of `find_temperature`; 1, which changes no probability, where there is none."""
+    found = _found(checkpoint)
+    return 1.0 if found is None else found[1]
+
+
+def _found(checkpoint: str | Path) -> tuple[Path, float] | None:
     checkpoint = Path(checkpoint).expanduser()
     for place in _PLACES:
         path = checkpoint.parent / place
         if not path.is_file() or not checkpoint.is_file():
             continue
         try:
-            _, fitted_to = _content(path)
+            temperature, fitted_to = _content(path)
         except ValueError as error:
             logger.warning("%s is not used: %s", path, error)
             continue
         if fitted_to == file_sha256(checkpoint):
-            return path
+            return path, temperature
         logger.warning("%s is not used: it was fitted to another checkpoint than %s.", path, checkpoint.name)
     return None
-
-
-def temperature_of(checkpoint: str | Path) -> float:
-    """The temperature of `find_temperature`; 1, which changes no probability, where there is none."""
-    path = find_temperature(checkpoint)
-    return 1.0 if path is None else _content(path)[0]
 
 
 def read_temperature(given: str, checkpoint: Path) -> float:

@@ -14,9 +14,9 @@ from torch import nn
 
 from ..config import build_network, literal
 from ..io.checkpoints import load_weights
+from ..io.trained import read_trained
 from ..metrics import PresenceRule
 from ..transforms import ACTIVATIONS, IMAGENET_MEAN, IMAGENET_STD
-from .settings import training_settings
 
 __all__ = ["trained_network", "trained_settings", "volume_settings"]
 
@@ -105,7 +105,7 @@ def trained_settings(checkpoint: str | Path, bundle_root: str | Path | None = No
     path = Path(checkpoint).expanduser()
     if not path.is_file() and bundle_root is None:
         raise FileNotFoundError(f"there is no checkpoint {path}; train first, or give the right path.")
-    saved = training_settings(path) if path.is_file() else None
+    saved = read_trained(path) if path.is_file() else None
     file = path.with_name("settings.json")
     if saved is None:
         if bundle_root is None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-__all__ = ["CHECKED", "check_settings", "refuse_unknown"]
+__all__ = ["CHECKED", "check_settings", "is_number", "refuse_unknown"]
 
 
 def refuse_unknown(names: Iterable[str], known: ConfigParser, config_file: Any) -> None:
@@ -29,7 +29,7 @@ def refuse_unknown(names: Iterable[str], known: ConfigParser, config_file: Any) 
     raise ValueError(f"unknown override: {', '.join(hints)}. The config {config_file} has no such id.")
 
 
-def _number(value: Any, highest: float = math.inf) -> bool:
+def is_number(value: Any, highest: float = math.inf) -> bool:
     """Whether a value is a finite number from 0 to ``highest``, and no ``bool``."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return number and math.isfinite(value) and 0 <= value <= highest
@@ -51,25 +51,25 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     # None: no view of a slice comes twice.
     "views": (lambda v: v is None or (type(v) is int and v >= 1), "None or a whole number from 1"),
     **{name: (lambda v: isinstance(v, bool), "True or False") for name in _SWITCHES},
-    **{name: (lambda v: _number(v, highest=1), "a number from 0 to 1") for name in _SHARES},
-    **{name: (_number, "a number from 0") for name in _AMOUNTS},
+    **{name: (lambda v: is_number(v, highest=1), "a number from 0 to 1") for name in _SHARES},
+    **{name: (is_number, "a number from 0") for name in _AMOUNTS},
     "image_size": (lambda v: type(v) is int and v >= 32, "a whole number from 32"),
-    "overlap": (lambda v: _number(v) and v < 1, "a number from 0, below 1"),
-    "learning_rate": (lambda v: _number(v) and v > 0, "a positive number"),
+    "overlap": (lambda v: is_number(v) and v < 1, "a number from 0, below 1"),
+    "learning_rate": (lambda v: is_number(v) and v > 0, "a positive number"),
     "features": (
         lambda v: len(v) == 6 and all(type(n) is int and n >= 1 for n in v),
         "six whole numbers: four encoder levels, the bridge, the last decoder level",
     ),
-    "specificity": (lambda v: v is None or _number(v, highest=1), "None or a number from 0 to 1"),
+    "specificity": (lambda v: v is None or is_number(v, highest=1), "None or a number from 0 to 1"),
     "mirror": (
         lambda v: isinstance(v, list) and all(type(n) is int and n >= 0 for n in v) and len(set(v)) == len(v),
         "a list of different axes, such as [0] or [0, 1]",
     ),
     "part": (lambda v: v in ("validation", "all"), "'validation' or 'all'"),
-    "threshold": (lambda v: _number(v) and 0 < v < 1, "a number between 0 and 1"),
+    "threshold": (lambda v: is_number(v) and 0 < v < 1, "a number between 0 and 1"),
     # None: that of the operating point.
-    "presence_threshold": (lambda v: v is None or _number(v, highest=1), "a number from 0 to 1"),
-    "temperature": (lambda v: _number(v) and v > 0, "a positive number"),
+    "presence_threshold": (lambda v: v is None or is_number(v, highest=1), "a number from 0 to 1"),
+    "temperature": (lambda v: is_number(v) and v > 0, "a positive number"),
 }
 # Of patches of volumes, in voxels.
 _PATCH_CHECKS = {

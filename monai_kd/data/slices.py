@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..io.kinds import kind_by_suffix
 from ..io.nifti import nifti_header, slice_axis
 from .checked import CheckedDataset
 
@@ -53,14 +54,14 @@ class SliceDataset(CheckedDataset):
 
 def _slices(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
     name = Path(entry["image"]).name
-    if "slice" in entry or (depth := _depth(name, entry["image"])) == 1:
+    if "slice" in entry or (depth := _depth(entry["image"])) == 1:
         return [{"source": name, **entry}]
     return [{"source": f"{name} {index + 1}/{depth}", **entry, "slice": index} for index in range(depth)]
 
 
-def _depth(name: str, path: str) -> int:
+def _depth(path: str) -> int:
     """Number of slices of a file; 1 for a file that can't be read, since loading it raises the error."""
-    if not name.lower().endswith((".nii", ".nii.gz")):
+    if kind_by_suffix(path) != "nifti":
         return 1
     try:
         shape = nifti_header(path).get_data_shape()

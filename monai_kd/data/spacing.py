@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-__all__ = ["has_geometry", "in_plane_spacing"]
+from ..io.kinds import kind_by_suffix
 
-# Formats that do not record the size of a pixel.
-_PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
+__all__ = ["has_geometry", "in_plane_spacing"]
 
 
 def has_geometry(image: torch.Tensor) -> bool:
@@ -20,7 +19,7 @@ def has_geometry(image: torch.Tensor) -> bool:
     if not isinstance(image, MetaTensor):
         return False
     name, spacing = image.meta.get("filename_or_obj"), image.meta.get("spacing")
-    if name and Path(str(name)).suffix.lower() in _PICTURES:
+    if name and kind_by_suffix(str(name)) == "picture":
         return False
     return spacing is None or bool(torch.as_tensor(spacing)[:2].isfinite().all())
 
@@ -43,7 +42,8 @@ def in_plane_spacing(image: MetaTensor, path: str | Path, listed: Sequence[float
     known = image.meta.get("spacing")
     if known is not None:
         spacing = np.asarray(torch.as_tensor(known), dtype=float).ravel()[:2]
-    elif Path(path).suffix.lower() in _PICTURES:
+    elif kind_by_suffix(path) == "picture":
+        # These do not record the size of a pixel.
         spacing = np.full(2, np.nan)
     else:
         # Lengths of the whole columns of the affine: `pixdim` of a 2-D MetaTensor drops the third row, which has the

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,22 +20,22 @@ Shapes = dict[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """The outputs of student and teachers for an example.
+    """The shapes of what student and teachers return for an example.
 
     Attributes:
-        outputs: as of ``Distiller.forward``, on the CPU, without gradients.
+        shapes: as of ``Distiller.forward``, with the shape of each tensor in its place.
     """
 
-    outputs: dict
+    shapes: dict[str, Any]
 
     @property
     def student_shapes(self) -> Shapes:
         """Tap to the shape of the student's features, (B, C, spatial axes …)."""
-        return _shapes(self.outputs["student_features"])
+        return self.shapes["student_features"]
 
     def teacher_shapes(self, teacher: str | None = None) -> Shapes:
         """Tap to the shape of a teacher's features; of several teachers, of the one with this name."""
-        return _shapes(self.outputs["teacher_features" if teacher is None else f"teacher_features.{teacher}"])
+        return self.shapes["teacher_features" if teacher is None else f"teacher_features.{teacher}"]
 
 
 def rehearse(
@@ -79,7 +80,7 @@ def rehearse(
             if isinstance(loss, nn.Module):
                 loss = loss.cpu()
             loss(outputs, None if label is None else label.cpu())
-    return Rehearsal(outputs)
+    return Rehearsal({name: _shape(value) for name, value in outputs.items()})
 
 
 def fitted_projections(
@@ -114,5 +115,8 @@ def fitted_projections(
     return Projections.fitted(found.student_shapes, found.teacher_shapes(), side=side)
 
 
-def _shapes(features: Mapping[str, torch.Tensor]) -> Shapes:
-    return {name: tuple(each.shape) for name, each in features.items()}
+def _shape(value: Any) -> Any:
+    """Of a tensor, or of each in a mapping or a list."""
+    if isinstance(value, Mapping):
+        return {name: _shape(each) for name, each in value.items()}
+    return [_shape(each) for each in value] if isinstance(value, list) else tuple(value.shape)

@@ -12,8 +12,7 @@ from monai.utils.enums import CommonKeys as Keys
 
 from data_prep.text import printable
 
-from ..inference import BundlePredictor, InputFiles, UnreadableImage
-from ..inference.preparation import Preparation
+from ..inference import BundlePredictor, InputFiles, ReadableDataset
 
 __all__ = ["network_inputs"]
 
@@ -35,20 +34,17 @@ def network_inputs(predictor: BundlePredictor, source: Path, most: int) -> list[
         FileNotFoundError, ValueError: there is no such folder, or no slice in it can be used.
     """
     # Nothing is written there; masks would be.
-    images = InputFiles(source, Path(tempfile.gettempdir()) / "monai_kd_no_output").images
-    chosen = [images[index] for index in np.unique(np.linspace(0, len(images) - 1, most).round().astype(int))]
-    prepare = Preparation(predictor.value("preprocessing"))
+    files = InputFiles(source, Path(tempfile.gettempdir()) / "monai_kd_no_output")
+    chosen = [files[index] for index in np.unique(np.linspace(0, len(files) - 1, most).round().astype(int))]
     inputs: list[np.ndarray] = []
     per_file = -(-most // len(chosen))
-    for image in chosen:
-        paths = [str(path) for path in image.paths]
-        try:
-            read = prepare.read(paths[0] if len(paths) == 1 else paths)
-        except UnreadableImage as error:
-            logger.warning("%s is not used: %s", printable(image.label), printable(error.reason))
+    dataset = ReadableDataset(chosen, predictor.value("preprocessing"))
+    for number in range(len(dataset)):
+        item = dataset[number]
+        if Keys.IMAGE not in item:
+            logger.warning("%s is not used: %s", printable(item["file"]), printable(item["reason"]))
             continue
-        prepared = prepare({Keys.IMAGE: paths[0]}, read.pixels, read.meta())[Keys.IMAGE]
-        array = np.asarray(torch.as_tensor(prepared), dtype=np.float32)
+        array = np.asarray(torch.as_tensor(item[Keys.IMAGE]), dtype=np.float32)
         slices = np.moveaxis(array, -1, 0) if array.ndim == 4 else array[None]
         inputs += [slices[index : index + 1].copy() for index in _middle(len(slices), per_file)]
     if not inputs:

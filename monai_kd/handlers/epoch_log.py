@@ -14,6 +14,7 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 from torch.utils.tensorboard import SummaryWriter
 
+from ..io.first_process import is_distributed
 from ..io.table import write_table
 from ..plots import plot_curves
 
@@ -129,7 +130,7 @@ class EpochLog:
 
     def _averages(self) -> dict[str, float]:
         means = torch.stack([total.float() for total in self._sums.values()]) / self._batches
-        if dist.is_available() and dist.is_initialized():
+        if is_distributed():
             dist.all_reduce(means)
             means /= dist.get_world_size()
         averages = dict(zip(self._sums, means.tolist(), strict=True))

@@ -130,7 +130,7 @@ class Classifications(FileReport):
     def write(self) -> None:
         super().write()
         files: dict[str, dict[str, Any]] = {}
-        for row in sorted(self.rows, key=lambda row: (row["file"], row.get("slice", 0))):
+        for row in self.sorted_rows():
             reason = "" if row["reason"] == CONSTANT else row["reason"]
             file = files.setdefault(row["file"], {"file": row["file"], "status": row["status"], "reason": reason})
             if row["status"] == "ok":

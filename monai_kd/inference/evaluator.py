@@ -65,6 +65,8 @@ class FileEvaluator(SupervisedEvaluator):
         # Neither MONAI's decollation nor post-processing takes what is no tensor.
         source = batchdata.pop(SOURCE, None)
         self._known.output = batchdata.pop(PREDICTED, None)
+        # Of a mask that was written elsewhere in this process.
+        MaskWriter.refused = None
         try:
             output = super()._iteration(engine, batchdata)
             for item in engine.state.batch:

@@ -13,16 +13,27 @@ from ignite.engine import Engine, Events
 from data_prep.disk import check_writable
 from data_prep.text import printable
 
+from ..io.order import natural_order
 from ..io.table import write_table
 from .earlier import clear_earlier
 from .inputs import InputFiles, InputImage
 from .system_errors import unwritten_reason
 
-__all__ = ["FileReport", "printable"]
+__all__ = ["FileReport", "none_of", "printable"]
 
 logger = logging.getLogger(__name__)
 
 UNSUPPORTED = "unsupported kind of file"
+
+
+def none_of(count: int) -> str:
+    """The beginning of a sentence on files that all failed.
+
+    Example:
+        >>> none_of(1), none_of(2)
+        ('the file could not', 'none of the 2 files could')
+    """
+    return "the file could not" if count == 1 else f"none of the {count} files could"
 
 
 class FileReport(ABC):
@@ -120,7 +131,11 @@ class FileReport(ABC):
 
     def write(self) -> None:
         """Write the rows so far."""
-        write_table(sorted(self.rows, key=lambda row: (row["file"], row.get("slice", 0))), self.columns, self.path)
+        write_table(self.sorted_rows(), self.columns, self.path)
+
+    def sorted_rows(self) -> list[dict[str, Any]]:
+        """The rows so far, by the `natural_order` of their files and by slice."""
+        return sorted(self.rows, key=lambda row: (natural_order(row["file"]), row.get("slice", 0)))
 
     def count(self, status: str) -> int:
         """Number of files with a status: ``ok``, ``failed`` or ``skipped``."""
@@ -129,7 +144,7 @@ class FileReport(ABC):
     def _finish(self, _engine: Engine) -> None:
         self.write()
         if self.count("ok") == 0:
-            raise ValueError(f"none of the {self.count('failed')} files could be {self.done}; {self.path} says why.")
+            raise ValueError(f"{none_of(self.count('failed'))} be {self.done}; {self.path} says why.")
         logger.info(
             "%d %s%s; %d failed, %d skipped: %s",
             *(self.count("ok"), self.done, self.summary(), self.count("failed"), self.count("skipped"), self.path),

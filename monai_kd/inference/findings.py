@@ -11,6 +11,7 @@ import numpy as np
 from ignite.engine import Engine
 from monai.utils.enums import CommonKeys as Keys
 
+from ..io.order import natural_order
 from ..io.source import SourceImage
 from ..io.table import write_table
 from ..metrics import MOST_LESIONS, lesion_columns
@@ -132,8 +133,8 @@ class Findings(FileReport):
 def write_lesions(
     lesions: Mapping[str, Sequence[Mapping[str, Any]]], mask_names: Sequence[str], path: str | Path
 ) -> None:
-    """Write a CSV table with a row for each lesion of each file, sorted by file."""
-    rows = [{"file": file, **lesion} for file in sorted(lesions) for lesion in lesions[file]]
+    """Write a CSV table with a row for each lesion of each file, in the order of the files."""
+    rows = [{"file": file, **lesion} for file in sorted(lesions, key=natural_order) for lesion in lesions[file]]
     write_table(rows, ["file", *lesion_columns(mask_names)], path)
 
 

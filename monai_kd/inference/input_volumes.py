@@ -19,8 +19,9 @@ class InputVolumes(InputFiles):
 
     A file belongs to the channel whose name its own ends with, whatever the case: ``flair.nii.gz``,
     ``BraTS20_001_flair.nii.gz`` and ``case7-FLAIR.nii`` to ``flair``. What comes before tells the images of a folder
-    apart. In a folder with such files others are left out, logged as a warning; in one without, each file is an image
-    with all its channels. Of a network with one channel, the images are those of `InputFiles`.
+    apart. In a folder with such files others, and a second file of a channel, are left out, logged as a warning; in one
+    without, each file is an image with all its channels. Of a network with one channel, the images are those of
+    `InputFiles`.
 
     Args:
         path: file or folder, or ``None``.
@@ -42,6 +43,11 @@ class InputVolumes(InputFiles):
             channel, rest = self._channel(stem_of(file.name))
             if channel is None:
                 others.append(file)
+            elif (first := groups[file.parent, rest].get(channel)) is not None:
+                logger.warning(
+                    "%s is left out: %s is the same channel of the same image.",
+                    *(self._relative(file), self._relative(first)),
+                )
             else:
                 groups[file.parent, rest][channel] = file
         folders = {folder for folder, _ in groups}

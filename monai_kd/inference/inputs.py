@@ -11,9 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from data_prep.marker import MARKER
+
 from ..io.dicom import series_and_volumes
 from ..io.dicom_frames import file_and_volume
 from ..io.kinds import SUFFIXES, kind_of
+from ..io.order import natural_order
 
 __all__ = ["InputFiles", "InputImage", "stem_of"]
 
@@ -44,8 +47,8 @@ class InputFiles(Sequence):
     items, so that a config can be looked at before it has an input.
 
     Folders are searched with all that is in them. Files that belong to one DICOM series and lie in one folder are one
-    volume; a multi-frame file is as many as it has stacks and phases. Hidden files, and the output
-    folder when it lies inside, are left out.
+    volume; a multi-frame file is as many as it has stacks and phases. Hidden files, the marker of a folder of phantoms,
+    and the output folder when it lies inside, are left out.
 
     Args:
         path: file or folder, or ``None``.
@@ -58,7 +61,7 @@ class InputFiles(Sequence):
 
     @cached_property
     def images(self) -> list[InputImage]:
-        """All images, sorted by label.
+        """All images, in the `natural_order` of their labels.
 
         Raises:
             FileNotFoundError: there is no such file or folder.
@@ -76,7 +79,7 @@ class InputFiles(Sequence):
                 f"input: {self.path} holds no file of a supported kind; supported are {', '.join(SUFFIXES)}, and "
                 "DICOM under any name."
             )
-        return _named(sorted(images, key=lambda image: image.label))
+        return _named(sorted(images, key=lambda image: natural_order(image.label)))
 
     @cached_property
     def skipped(self) -> list[str]:
@@ -120,7 +123,9 @@ class InputFiles(Sequence):
 
     @cached_property
     def _files(self) -> list[Path]:
-        return [self._given] if self._given.is_file() else sorted(self._walk())
+        if self._given.is_file():
+            return [self._given]
+        return sorted(self._walk(), key=lambda path: natural_order(str(path)))
 
     @cached_property
     def _kinds(self) -> dict[Path, str | None]:
@@ -136,7 +141,7 @@ class InputFiles(Sequence):
                 continue
             seen.add(real)
             folders[:] = sorted(name for name in folders if not name.startswith("."))
-            yield from (Path(folder) / name for name in files if not name.startswith("."))
+            yield from (Path(folder, name) for name in files if not name.startswith(".") and name != MARKER)
 
     def _grouped(self, files: list[Path]) -> list[InputImage]:
         """Put the files of a series together."""

@@ -14,7 +14,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 from ..io.atomic import atomic_write
 from ..io.source import SourceImage
 from ..plots import class_colours
-from ..transforms import edge_marks, upright_array, upright_turn
+from ..transforms import edge_marks, upright_array, upright_aspect
 
 __all__ = ["draw_overlay", "marks_of", "outline_colours", "overlay_picture"]
 
@@ -75,11 +75,9 @@ def overlay_picture(
         A picture with a palette: 240 greys, then the colours of the outlines and of the letters.
     """
     affine = meta["affine"]
-    swap, _ = upright_turn(affine)
     image, probability = upright_array(image, affine), upright_array(probability, affine)
     masks = np.stack([upright_array(mask, affine) for mask in (masks if len(mask_names) > 1 else [masks])])
-    spacing = np.asarray(meta["spacing"])[:2][:: -1 if swap else 1]
-    aspect = 1.0 if np.isnan(spacing).any() else float(spacing[1] / spacing[0])
+    aspect = upright_aspect(affine, meta["spacing"])
     slices = _shown(np.asarray(masks.any(axis=0)), probability)
     columns = min(PER_ROW, len(slices))
     width = WIDE if len(slices) == 1 else NARROW

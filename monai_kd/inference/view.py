@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..io.source import SourceImage
-from ..transforms import upright_array, upright_turn
+from ..transforms import upright_array, upright_aspect
 from .overlay import WINDOW, marks_of, outline_colours
 
 __all__ = ["image_view"]
@@ -40,15 +40,13 @@ def image_view(
     """
     image = upright_array(source.first_channel, source.affine)
     numbers, low, step = _numbers(image)
-    swap, _ = upright_turn(source.affine)
-    width, height = source.spacing[:2][:: -1 if swap else 1]
     several = len(mask_names) > 1
     colours = outline_colours(len(mask_names))
     black, white = _window(image)
     columns, rows, slices = image.shape
     return {
         **{"columns": columns, "rows": rows, "slices": slices, "first": first},
-        "aspect": 1.0 if np.isnan(width) or np.isnan(height) else float(height / width),
+        "aspect": upright_aspect(source.affine, source.spacing),
         "marks": marks_of(source),
         "pixels": _packed(numbers.view(np.uint8).reshape(*numbers.shape, 2).transpose(3, 0, 1, 2)),
         **{"low": low, "step": step, "window": [black, max(white, black + step)]},

@@ -1,4 +1,4 @@
-"""What the first of several processes reads, on all of them."""
+"""Several processes of one training, of which the first reads for all."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from typing import Any, TypeVar
 
 import torch.distributed as dist
 
-__all__ = ["from_first"]
+__all__ = ["from_first", "is_distributed"]
 
 Value = TypeVar("Value")
+
+
+def is_distributed() -> bool:
+    """Whether this process belongs to a process group."""
+    return dist.is_available() and dist.is_initialized()
 
 
 def from_first(read: Callable[[], Value]) -> Value:
@@ -27,7 +32,7 @@ def from_first(read: Callable[[], Value]) -> Value:
         >>> from_first(lambda: 3)
         3
     """
-    if not (dist.is_available() and dist.is_initialized()):
+    if not is_distributed():
         return read()
     found: list[Any] = [None, None]
     if dist.get_rank() == 0:

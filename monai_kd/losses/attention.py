@@ -13,21 +13,17 @@ from .pairs import aligned_pairs
 __all__ = ["AttentionLoss", "attention_map"]
 
 
-def attention_map(features: torch.Tensor, eps: float = 1e-6) -> torch.Tensor:
+def attention_map(energy: torch.Tensor, eps: float = 1e-6) -> torch.Tensor:
     r"""Energy of a layer at each position, relative to its mean energy.
 
     .. math:: A(F) = \frac{\sum_c F_c^2}{\mathrm{mean}_{pixels} \sum_c F_c^2 + \varepsilon}
 
     Args:
-        features: (B, C, spatial axes …).
+        energy: Σ_c F_c², (B, spatial axes …).
 
     Returns:
         (B, spatial axes …), with mean 1 over the positions of each image.
     """
-    return _relative(features.pow(2).sum(dim=1), eps)
-
-
-def _relative(energy: torch.Tensor, eps: float) -> torch.Tensor:
     return energy / (energy.mean(dim=tuple(range(1, energy.ndim)), keepdim=True) + eps)
 
 
@@ -64,9 +60,8 @@ class AttentionLoss(nn.Module):
     def forward(
         self, student_features: Mapping[str, torch.Tensor], teacher_features: Mapping[str, torch.Tensor]
     ) -> torch.Tensor:
-        return torch.stack(
-            [
-                F.mse_loss(_relative(pair.energies[0], self.eps), _relative(pair.energies[1], self.eps))
-                for pair in aligned_pairs(student_features, teacher_features)
-            ]
-        ).sum()
+        losses = []
+        for pair in aligned_pairs(student_features, teacher_features):
+            student, teacher = (attention_map(energy, self.eps) for energy in pair.energies)
+            losses.append(F.mse_loss(student, teacher))
+        return torch.stack(losses).sum()

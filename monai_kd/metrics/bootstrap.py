@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["bootstrap_interval", "drawn_patients"]
+__all__ = ["bootstrap_interval", "drawn_patients", "percentile_interval"]
 
 # Bounds the memory for the drawn patient numbers, whatever the number of resamples.
 _DRAWN_AT_ONCE = 2_000_000
@@ -28,6 +28,23 @@ def drawn_patients(patients: int, resamples: int, seed: int, at_once: int) -> It
     generator = np.random.default_rng(seed)
     for first in range(0, resamples, at_once):
         yield generator.integers(patients, size=(min(at_once, resamples - first), patients))
+
+
+def percentile_interval(values: NDArray[np.float64], level: float = 0.95) -> tuple[float, float] | None:
+    """From the (1 − level)/2 quantile to the (1 + level)/2 quantile of the values of resamples.
+
+    Args:
+        values: one for each resample; NaN, where it is undefined, is left out.
+        level: confidence level, between 0 and 1.
+
+    Returns:
+        Lower and upper end; ``None`` if there is no value.
+    """
+    defined = values[~np.isnan(values)]
+    if not len(defined):
+        return None
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 def bootstrap_interval(
@@ -80,7 +97,5 @@ def bootstrap_interval(
         total[drawn].sum(axis=1) / weight[drawn].sum(axis=1)
         for drawn in drawn_patients(patients, resamples, seed, at_once)
     ]
-    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
     # Rounding differs with the order of the sum: clipped, so that the interval of equal values contains them.
-    bounds = (total / weight).min(), (total / weight).max()
-    return float(np.clip(low, *bounds)), float(np.clip(high, *bounds))
+    return percentile_interval(np.concatenate(means).clip((total / weight).min(), (total / weight).max()), level)

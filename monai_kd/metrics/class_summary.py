@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .bootstrap import drawn_patients
+from .bootstrap import drawn_patients, percentile_interval
 from .classes import (
     CLASS_METRICS,
     PER_CLASS_METRICS,
@@ -166,8 +166,8 @@ def _resampled(
 
 
 def _interval(values: NDArray[np.float64]) -> list[float] | None:
-    defined = values[~np.isnan(values)]
-    return np.quantile(defined, [0.025, 0.975]).tolist() if len(defined) else None
+    interval = percentile_interval(values)
+    return None if interval is None else list(interval)
 
 
 def class_summary_table(summary: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..config.checks import is_number
 from .presence import PRESENCE_SCORES, presence_score
 
 __all__ = ["PresenceRule"]
@@ -41,7 +41,7 @@ class PresenceRule:
     def __post_init__(self) -> None:
         if self.score not in PRESENCE_SCORES:
             raise ValueError(f"operating_point: score must be one of {', '.join(PRESENCE_SCORES)}, got {self.score!r}.")
-        if self.threshold is not None and not _share(self.threshold):
+        if self.threshold is not None and not is_number(self.threshold, highest=1):
             raise ValueError(f"operating_point: threshold must be a number from 0 to 1, got {self.threshold!r}.")
 
     @classmethod
@@ -55,7 +55,7 @@ class PresenceRule:
         Raises:
             ValueError: a value is missing or not allowed.
         """
-        if threshold is not None and not _share(threshold):
+        if threshold is not None and not is_number(threshold, highest=1):
             raise ValueError(f"presence_threshold must be a number from 0 to 1, got {threshold!r}.")
         if operating_point is None:
             return cls(threshold=threshold)
@@ -83,8 +83,3 @@ class PresenceRule:
     def passed(self, scores: np.ndarray) -> np.ndarray:
         """Which slices show a tumour, of the shape of their scores; without a threshold all may."""
         return np.full(scores.shape, True) if self.threshold is None else scores >= self.threshold
-
-
-def _share(value: Any) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value) and 0 <= value <= 1

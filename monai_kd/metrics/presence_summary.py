@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from monai.metrics import compute_froc_curve_data, compute_froc_score, compute_roc_auc
 
-from .bootstrap import bootstrap_interval, drawn_patients
+from .bootstrap import bootstrap_interval, drawn_patients, percentile_interval
 from .marks import SliceMarks
 from .patients import grouped
 from .tables import text_table
@@ -104,12 +104,7 @@ def _interval(
     for drawn in drawn_patients(patients, resamples, seed, _AT_ONCE):
         times = np.apply_along_axis(np.bincount, 1, drawn, minlength=patients).astype(float)
         found.append(statistic(times))
-    values = np.concatenate(found)
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return None
-    low, high = np.quantile(values, [0.025, 0.975])
-    return float(low), float(high)
+    return percentile_interval(np.concatenate(found))
 
 
 def _auc(

@@ -92,7 +92,7 @@ def create_backbone(
         )
     if not known and num_classes < 1:
         raise ValueError(f"'{name}' is a model of torchvision, which always classifies: num_classes must be 1 or more.")
-    if known and image_size is not None and _published(name).fixed_input_size:
+    if known and image_size is not None and published(name).fixed_input_size:
         kwargs["img_size"] = int(image_size)
     build = _timm if known else _torchvision
     if pretrained is None or pretrained is False:
@@ -105,7 +105,7 @@ def create_backbone(
         )
         return _from_file(build, name, num_classes, installed, package.read, kwargs)
     if pretrained is True:
-        if known and not _published(name).has_weights:
+        if known and not published(name).has_weights:
             raise ValueError(
                 f"timm publishes no weights of '{name}': give the path of a local weights file as `pretrained`, set it "
                 "to false, or choose another model."
@@ -146,7 +146,7 @@ def classifier_of(model: nn.Module) -> nn.Linear | nn.Conv2d:
     return last
 
 
-def _published(name: str) -> PretrainedCfg:
+def published(name: str) -> PretrainedCfg:
     """timm's configuration of the published weights of a model; its defaults for a model without any."""
     return timm.get_pretrained_cfg(name, allow_unregistered=True) or PretrainedCfg()
 
@@ -178,7 +178,7 @@ def _from_file(
 def _timm(name: str, num_classes: int, state: Mapping[str, torch.Tensor] | None = None, **kwargs: Any) -> nn.Module:
     if state is None:
         return _with_small_classifier(timm.create_model(name, num_classes=num_classes, **kwargs), num_classes)
-    layers = _published(name).classifier or ()
+    layers = published(name).classifier or ()
     classifiers = (layers,) if isinstance(layers, str) else tuple(layers)
     outputs = {len(state[f"{each}.weight"]) for each in classifiers if f"{each}.weight" in state}
     # timm drops the classifier when the numbers differ; by default it assumes ImageNet's classes in a file.
@@ -213,7 +213,7 @@ def _torchvision(
 def _downloaded(name: str, num_classes: int, known_to_timm: bool, kwargs: dict[str, Any]) -> nn.Module:
     if known_to_timm:
         model = timm.create_model(name, pretrained=True, num_classes=num_classes, **kwargs)
-        kept = num_classes == _published(name).num_classes
+        kept = num_classes == published(name).num_classes
         return model if kept else _with_small_classifier(model, num_classes)
     weights = torchvision.models.get_model_weights(name).DEFAULT
     return _torchvision(name, num_classes, state=weights.get_state_dict(progress=True), **kwargs)

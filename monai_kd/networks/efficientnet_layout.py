@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 import torch
 
+from .stages import numbered_blocks
+
 __all__ = ["is_efficientnet_pytorch", "to_timm_layout"]
 
 _OUTSIDE = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
@@ -39,7 +41,8 @@ def to_timm_layout(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]
     Raises:
         ValueError: a key is unknown.
     """
-    stages = _stages(state)
+    count = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("_blocks."))
+    blocks = numbered_blocks(len(state[f"_blocks.{block}._project_conv.weight"]) for block in range(count))
     renamed = {}
     for key, value in state.items():
         found = re.fullmatch(r"(?:_blocks\.(\d+)\.)?(_[a-z0-9_]+)\.(\w+)", key)
@@ -50,23 +53,8 @@ def to_timm_layout(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]
             names, prefix = _OUTSIDE, ""
         else:
             names = _INVERTED if f"_blocks.{block}._expand_conv.weight" in state else _SEPARABLE
-            prefix = "blocks.{}.{}.".format(*stages[int(block)])
+            prefix = f"{blocks[int(block)]}."
         if layer not in names:
             raise ValueError(f"'{key}' is no key of EfficientNet-PyTorch.")
         renamed[f"{prefix}{names[layer]}.{what}"] = value
     return renamed
-
-
-def _stages(state: Mapping[str, torch.Tensor]) -> list[tuple[int, int]]:
-    """Stage of each block, and its position in the stage."""
-    blocks = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("_blocks."))
-    stages: list[tuple[int, int]] = []
-    before = None
-    for block in range(blocks):
-        channels = len(state[f"_blocks.{block}._project_conv.weight"])
-        if channels != before:
-            stages.append((stages[-1][0] + 1 if stages else 0, 0))
-        else:
-            stages.append((stages[-1][0], stages[-1][1] + 1))
-        before = channels
-    return stages

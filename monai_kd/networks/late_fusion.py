@@ -6,12 +6,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import timm
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .backbone import classifier_of, create_backbone
+from .backbone import classifier_of, create_backbone, published
 
 __all__ = ["LateFusionClassifier"]
 
@@ -71,7 +70,7 @@ class LateFusionClassifier(nn.Module):
                 # MONAI's command line turns false into the text 'false', which would freeze.
                 raise ValueError(f"backbones[{number}]: freeze must be True or False, got {frozen!r}.")
             name, size = entry.pop("name"), entry.pop("image_size", None)
-            size = _native_size(name) if size is None else int(size)
+            size = int(published(name).input_size[-1] if size is None else size)
             network = create_backbone(name, weights, num_classes, image_size=size, **entry)
             if frozen:
                 _freeze(network, number)
@@ -126,12 +125,6 @@ class LateFusionClassifier(nn.Module):
                 seen = F.interpolate(x, size=[size, size], mode="bilinear", align_corners=False)
             logits.append(network(seen))
         return self.fusion(torch.cat(logits, dim=1))
-
-
-def _native_size(name: str) -> int:
-    """The side of the images that the published weights of a model were trained with."""
-    config = timm.get_pretrained_cfg(name, allow_unregistered=True) if timm.is_model(name) else None
-    return 224 if config is None else int(config.input_size[-1])
 
 
 def _freeze(network: nn.Module, number: int) -> None:

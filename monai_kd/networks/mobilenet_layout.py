@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import torch
 
+from .stages import numbered_blocks
+
 __all__ = ["is_torchvision_mobilenetv2", "mobilenetv2_to_timm_layout"]
 
 _ENDS = {
@@ -30,12 +32,8 @@ def mobilenetv2_to_timm_layout(state: Mapping[str, torch.Tensor]) -> dict[str, t
     Raises:
         ValueError: a key is unknown.
     """
-    positions, stage, position, before = {}, -1, 0, None
-    for block in range(1, 18):
-        last = "conv.1.weight" if block == 1 else "conv.2.weight"
-        channels = len(state[f"features.{block}.{last}"])
-        stage, position = (stage + 1, 0) if channels != before else (stage, position + 1)
-        positions[str(block)], before = f"blocks.{stage}.{position}", channels
+    lasts = {block: f"features.{block}.conv.{1 if block == 1 else 2}.weight" for block in range(1, 18)}
+    positions = dict(zip(map(str, lasts), numbered_blocks(len(state[last]) for last in lasts.values()), strict=True))
     renamed = {}
     for key, value in state.items():
         layer, _, what = key.rpartition(".")

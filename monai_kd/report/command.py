@@ -13,6 +13,7 @@ from ..bundle.students import Students, load_students
 from ..inference import InputFiles
 from ..inference.earlier import clear_earlier
 from ..inference.examine import Examined, examine
+from ..inference.file_report import none_of
 from ..inference.findings import LESIONS, write_lesions
 from ..inference.masks import mask_path
 from .page import write_page, write_table
@@ -63,7 +64,7 @@ def _report(inputs: InputFiles, count: int, students: Students) -> int:
     write_page(files, students.checkpoints, threshold, temperature, page, students.segment.rules)
     used = sum(file.row["status"] == "ok" for file in files)
     if used == 0:
-        print(f"error: none of the {count} files could be used; {page} has the reasons.", file=sys.stderr)
+        print(f"error: {none_of(count)} be used; {page} has the reasons.", file=sys.stderr)
         return 1
     print(f"{used} of {count} files, not for diagnosis: {page}, {table}")
     return 0

@@ -11,6 +11,7 @@ from ..bundle.checkpoint import CheckpointFacts
 from ..inference.certainty import LEAST_CERTAIN
 from ..inference.examine import Examined, columns
 from ..io.atomic import atomic_write
+from ..io.order import natural_order
 from ..io.table import write_table as save_table
 from ..pages import page_template
 
@@ -56,5 +57,5 @@ def write_table(
     files: Sequence[Examined], class_names: Sequence[str], path: str | Path, mask_names: Sequence[str] = ("tumour",)
 ) -> None:
     """Write a CSV table with a row for each file, sorted by name; see `columns`."""
-    rows = sorted((each.row for each in files), key=lambda row: row["file"])
+    rows = sorted((each.row for each in files), key=lambda row: natural_order(row["file"]))
     save_table(rows, columns(class_names, mask_names), path)

@@ -9,7 +9,7 @@ from .preprocessing import IMAGENET_MEAN, IMAGENET_STD, slice_preprocessing
 from .regions import RegionMasks, RegionMasksd
 from .symmetry import Midline, find_midline
 from .tumour_removal import operate_elsewhere, remove_tumour
-from .upright import UprightInPlane, UprightInPlaned, edge_marks, upright_array, upright_turn
+from .upright import UprightInPlane, UprightInPlaned, edge_marks, upright_array, upright_aspect, upright_turn
 from .volume_preprocessing import volume_preprocessing
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "separate_masks",
     "slice_preprocessing",
     "upright_array",
+    "upright_aspect",
     "upright_turn",
     "volume_preprocessing",
 ]

@@ -11,7 +11,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform
 
-__all__ = ["UprightInPlane", "UprightInPlaned", "edge_marks", "upright_array", "upright_turn"]
+__all__ = ["UprightInPlane", "UprightInPlaned", "edge_marks", "upright_array", "upright_aspect", "upright_turn"]
 
 OBLIQUE = 0.35  # cosine from which a second letter is shown: 20 degrees off the axis
 ENDS = ("LR", "PA", "IS")  # of the axes of RAS+, at their negative and positive ends
@@ -56,6 +56,22 @@ def upright_array(array: np.ndarray, affine: Any) -> np.ndarray:
     array = array.reshape(*array.shape[:2], -1)
     array = array.transpose(1, 0, 2) if swap else array
     return array[:: -1 if flips[0] else 1, :: -1 if flips[1] else 1]
+
+
+def upright_aspect(affine: Any, spacing: Sequence[float] | np.ndarray) -> float:
+    """Height of a pixel of an upright slice by its width; 1 where they are not known.
+
+    Args:
+        affine: (4, 4), indices to RAS+, of the slice before `upright_turn`.
+        spacing: of its first two axes, in mm, NaN where it is not known; others are not used.
+
+    Example:
+        >>> upright_aspect(np.diag([-0.5, -1, 6, 1]), [0.5, 1, 6])
+        2.0
+    """
+    swap, _ = upright_turn(affine)
+    width, height = np.asarray(spacing, dtype=float)[:2][:: -1 if swap else 1]
+    return 1.0 if np.isnan(width) or np.isnan(height) else float(height / width)
 
 
 def edge_marks(affine: Any) -> dict[str, str]:

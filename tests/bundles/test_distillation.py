@@ -180,6 +180,25 @@ class TestWithATeacher:
             assert one.keys() == other.keys()
             assert all(torch.equal(value, other[name]) for name, value in one.items())
 
+    @pytest.mark.parametrize("weights", [{"feature": 1}, {"logit": 1}])
+    def test_an_untrained_teacher_is_built_and_run_once(self, tmp_path, monkeypatch, weights):
+        """A large one takes seconds for each."""
+        built, run = [], []
+
+        def untrained(self: Teacher) -> nn.Module:
+            built.append(1)
+            network = original(self)
+            network.register_forward_pre_hook(lambda *_: run.append(1))
+            return network
+
+        original = Teacher.untrained
+        monkeypatch.setattr(Teacher, "untrained", untrained)
+        monkeypatch.setattr(Teacher, "load", original)
+        made = distillation(teacher(tmp_path), weights)
+        assert made.loss.needs_teacher
+        assert made.distiller.teachers
+        assert (len(built), len(run)) == (1, 1)
+
     def test_parts_are_built_once(self, tmp_path):
         made = distillation(teacher(tmp_path), {"feature": 1})
         assert made.loss is made.loss

@@ -10,12 +10,12 @@ import torch
 from monai.bundle import create_workflow
 from tiny import BUNDLES, NETWORKS, cause, config, described, prepare
 
-from monai_kd.bundle import Teacher, trained_settings, training_settings
+from monai_kd.bundle import Teacher, trained_settings
 from monai_kd.bundle.students import load_students
 from monai_kd.config import build_network
 from monai_kd.export.package import export_package
 from monai_kd.inference import BundlePredictor
-from monai_kd.io.trained import begin_settings, save_trained
+from monai_kd.io.trained import begin_settings, read_trained, save_trained
 from monai_kd.label import make_app
 
 BUNDLE = BUNDLES / "seg_student"
@@ -47,7 +47,7 @@ def teacher_of(checkpoint: Path, folder: Path) -> Teacher:
 
 
 USES = {
-    "settings": lambda checkpoint, folder, data: training_settings(checkpoint),
+    "settings": lambda checkpoint, folder, data: read_trained(checkpoint),
     "values": lambda checkpoint, folder, data: trained_settings(checkpoint, BUNDLE),
     "teacher": lambda checkpoint, folder, data: teacher_of(checkpoint, folder).load(),
     "teacher-settings": lambda checkpoint, folder, data: teacher_of(checkpoint, folder).settings,
@@ -86,8 +86,8 @@ def test_is_refused(mixed, tmp_path, disc_dataset, use):
 def test_a_copy_for_a_server_fits(pair, tmp_path):
     make_app(tmp_path / "app", {"segmentation": pair})
     copied = tmp_path / "app" / "model" / "seg_student" / "models" / "model.pt"
-    assert training_settings(copied) == training_settings(pair)
-    assert training_settings(copied)["fold"] == 0
+    assert read_trained(copied) == read_trained(pair)
+    assert read_trained(copied)["fold"] == 0
 
 
 def test_weights_that_are_replaced_while_they_are_copied(pair, tmp_path, monkeypatch):

@@ -215,7 +215,7 @@ def test_from_the_shell(trained, tmp_path):
     # From another working directory, where `bundle_root` would be wrong if it was relative.
     done = subprocess.run(command + values, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode != 0
-    assert "none of the 1 files could be segmented" in done.stderr.splitlines()[-1]
+    assert "the file could not be segmented" in done.stderr.splitlines()[-1]
     assert "a.png: FAILED" in done.stderr
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from monai_kd.bundle import trained_settings, training_settings
+from monai_kd.bundle import trained_settings
 from monai_kd.io.atomic import write_json
+from monai_kd.io.trained import read_trained
 
 
 @pytest.mark.parametrize(
@@ -16,7 +17,7 @@ def test_settings_that_are_none(tmp_path, content, message):
     (tmp_path / "model.pt").write_bytes(b"")
     (tmp_path / "settings.json").write_text(content)
     with pytest.raises(ValueError, match=message):
-        training_settings(tmp_path / "model.pt")
+        read_trained(tmp_path / "model.pt")
     with pytest.raises(ValueError, match=r"settings\.json is .* restore it"):
         trained_settings(tmp_path / "model.pt")
 

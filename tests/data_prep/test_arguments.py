@@ -30,6 +30,37 @@ def test_the_command_names_its_nearest_option(given, said, capsys):
     assert parser.parse_args(["report", "--segmentation", "a"]).segmentation == "a"
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("B C D --device cpu", ("B", "C", "D", "cpu")),
+        ("B --device cpu C D", ("B", "C", "D", "cpu")),
+        ("B --device cpu D", ("B", None, "D", "cpu")),
+        ("--device cpu B D", ("B", None, "D", "cpu")),
+        ("B D", ("B", None, "D", None)),
+        ("--device cpu -- -b D", ("-b", None, "D", "cpu")),
+        ("B --device cpu", "the following arguments are required: data\n"),
+        ("B C D --device cpu E", "unrecognized arguments: E\n"),
+    ],
+)
+def test_options_may_stand_between_positional_arguments(given, expected, capsys):
+    parser = argparse.ArgumentParser(prog="program")
+    command = parser.add_subparsers(parser_class=CommandParser).add_parser("fit")
+    command.add_argument("bundle")
+    command.add_argument("checkpoint", nargs="?")
+    command.add_argument("data")
+    command.add_argument("--device")
+    if isinstance(expected, tuple):
+        found = parser.parse_args(["fit", *given.split()])
+        assert (found.bundle, found.checkpoint, found.data, found.device) == expected
+        return
+    with pytest.raises(SystemExit):
+        parser.parse_args(["fit", *given.split()])
+    error = capsys.readouterr().err
+    assert error.startswith("usage: program fit ")
+    assert expected in error
+
+
 def test_a_misspelt_option_is_not_called_missing(capsys):
     command = CommandParser(prog="report")
     command.add_argument("--output_dir", required=True)

@@ -111,7 +111,7 @@ def test_overwritten_layer_is_found_before_training():
 def test_without_teacher():
     found = rehearse(small(1, 3), None, TAPS, image=torch.zeros(1, 1, 4, 4))
     assert found.student_shapes == dict.fromkeys(TAPS, (1, 3, 4, 4))
-    assert set(found.outputs) == {"student", "student_features"}
+    assert set(found.shapes) == {"student", "student_features"}
 
 
 def test_several_teachers():

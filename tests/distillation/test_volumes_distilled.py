@@ -53,7 +53,7 @@ def test_taps_of_both_lie_on_the_same_grids(networks):
     for step, name in zip((8, 4, 2, 1), STUDENT_TAPS, strict=True):
         grid = tuple(side // step for side in SIZE)
         assert found.student_shapes[name][2:] == found.teacher_shapes()[name][2:] == grid
-    assert found.outputs["student"].shape == found.outputs["teacher"].shape == (2, 3, *SIZE)
+    assert found.shapes["student"] == found.shapes["teacher"] == (2, 3, *SIZE)
 
 
 @pytest.mark.parametrize("term", TERMS)

@@ -13,8 +13,8 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
-from monai_kd.bundle import training_settings
 from monai_kd.handlers import RunSettings, TrainingCheckpoint
+from monai_kd.io.trained import read_trained
 
 
 def begin(folder: Path, settings: dict, resume: bool = False, save: bool = True, serving: bool = False) -> None:
@@ -175,7 +175,7 @@ def test_places_are_relative_and_say_nothing_of_the_computer(tmp_path):
     assert (written["dataset_dir"], written["teacher"]["checkpoint"]) == ("../../data", "../../teacher/model.pt")
     assert (written["bundle"], written["teacher_store"], written["synthetic"]) == ("seg", None, True)
     # Whoever asks gets the places.
-    assert training_settings(folder / "model.pt")["dataset_dir"] == settings["dataset_dir"]
+    assert read_trained(folder / "model.pt")["dataset_dir"] == settings["dataset_dir"]
 
 
 def test_a_run_whose_folders_moved_can_be_gone_on_with(tmp_path):
@@ -184,7 +184,7 @@ def test_a_run_whose_folders_moved_can_be_gone_on_with(tmp_path):
     (tmp_path / "old").rename(tmp_path / "new")
     folder = tmp_path / "new" / "runs" / "1"
     train(folder, 1, after, count=2, resume=True)
-    assert training_settings(folder / "model.pt")["dataset_dir"] == after["dataset_dir"]
+    assert read_trained(folder / "model.pt")["dataset_dir"] == after["dataset_dir"]
     # Not with another teacher, or other data, wherever they are.
     other = {**after, "teacher": {**after["teacher"], "epochs": 4}}
     with pytest.raises(ValueError, match="teacher epochs was 3 and is 4"):
@@ -200,7 +200,7 @@ def test_settings_that_are_put_aside_name_the_same_places(tmp_path):
     for number in (1, 2):
         train(folder, number, settings)
     assert json.loads((folder / "earlier-1" / "settings.json").read_text())["dataset_dir"] == "../../../data"
-    assert training_settings(folder / "earlier-1" / "model.pt")["dataset_dir"] == settings["dataset_dir"]
+    assert read_trained(folder / "earlier-1" / "model.pt")["dataset_dir"] == settings["dataset_dir"]
 
 
 def test_a_run_of_before_is_gone_on_with_in_its_own_data_alone(tmp_path):
@@ -234,7 +234,7 @@ def test_settings_that_cannot_be_read_are_said(tmp_path, content):
 
 def test_values_come_back(tmp_path):
     train(tmp_path, 1, {"features": [1, 2], "norm": "batch"})
-    saved = training_settings(tmp_path / "model.pt")
+    saved = read_trained(tmp_path / "model.pt")
     assert saved is not None
     assert {name: saved[name] for name in ("features", "norm")} == {"features": [1, 2], "norm": "batch"}
 
@@ -271,7 +271,7 @@ def weights_and_their_run(folder: Path) -> list[tuple[int, str]]:
     found = []
     for model in folder.rglob("model.pt"):
         number = int(torch.load(model, weights_only=True)["weight"])
-        found.append((number, training_settings(model)["name"]))
+        found.append((number, read_trained(model)["name"]))
     return sorted(found)
 
 
@@ -331,7 +331,7 @@ def test_weights_that_are_put_aside_keep_fitting(tmp_path):
 def test_while_nothing_is_better_served_weights_keep_their_settings(tmp_path):
     train(tmp_path, 1, {"name": "A"})
     begin(tmp_path, {"name": "B"}, serving=True)
-    assert training_settings(tmp_path / "model.pt")["name"] == "A"
+    assert read_trained(tmp_path / "model.pt")["name"] == "A"
     assert json.loads((tmp_path / "settings.json").read_text())["name"] == "B"
 
 
@@ -340,4 +340,4 @@ def test_without_run_settings_nothing_is_said_of_the_weights(tmp_path, monkeypat
     monkeypatch.setattr(RunSettings, "attach", lambda self, engine: None)
     train(tmp_path, 2, {"name": "B"})
     with pytest.raises(ValueError, match="belongs to other weights"):
-        training_settings(tmp_path / "model.pt")
+        read_trained(tmp_path / "model.pt")

@@ -57,10 +57,16 @@ def test_names_that_are_no_text(tmp_path, capfd):
     assert "Logging error" not in capfd.readouterr().err
 
 
+def test_rows_are_in_the_order_of_the_numbers(tmp_path):
+    rows, files = tables(run(tmp_path, [torch.tensor([0.25, 0.75])] * 12))
+    for found in (rows, files):
+        assert [int(each["file"][:-5]) for each in found] == list(range(12))
+
+
 @pytest.mark.parametrize(
     ("answers", "error", "message", "statuses"),
     [
-        (["the file is empty"], ValueError, "none of the 1 files could be classified", ["failed"]),
+        (["the file is empty"], ValueError, "the file could not be classified", ["failed"]),
         ([torch.tensor([0.5, 0.5]), OSError("no space")], OSError, "no space", ["ok"]),
     ],
 )

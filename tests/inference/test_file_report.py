@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from ignite.engine import Engine
 from monai.data import MetaTensor
 from slices import pattern
 
-from monai_kd.inference import Classifications, Findings, InputFiles, SourceImage
+from monai_kd.inference import Classifications, FileEvaluator, Findings, InputFiles, MaskWriter, SourceImage
 from monai_kd.inference.file_report import FileReport
 from monai_kd.inference.masks import mask_path
 from monai_kd.io.table import read_table
@@ -132,3 +133,16 @@ def test_names_that_move_the_cursor_or_are_formulas(tmp_path, caplog):
     assert not [line for line in raw.splitlines() if line.startswith(("=", "+", "-", "@"))]
     assert r"\u202egnp.png: tumour" in caplog.text
     assert r"\x1b[2Ja\x0ab.png: FAILED" in caplog.text
+
+
+def test_a_mask_that_was_refused_earlier_is_not_the_reason_of_another_error(monkeypatch):
+    """As after `write_mask` of a report in the same process: the error is one of the program, and ends the run."""
+    monkeypatch.setattr(MaskWriter, "refused", PermissionError(errno.EACCES, "Permission denied", "/elsewhere/a.png"))
+
+    def broken(_images: torch.Tensor, _network: torch.nn.Module) -> torch.Tensor:
+        raise KeyError("broken")
+
+    loader = [{"image": torch.zeros(1, 1, 4, 4), "file": ["a.png"]}]
+    evaluator = FileEvaluator("cpu", loader, torch.nn.Identity(), inferer=broken)
+    with pytest.raises(KeyError, match="broken"):
+        evaluator.run()

@@ -45,6 +45,14 @@ def test_other_files_beside_channels_are_left_out(tmp_path, caplog):
     assert "2 files are no channel of an image, P1/cat1.nii.gz" in caplog.text
 
 
+def test_a_second_file_of_a_channel_is_said_to_be_left_out(tmp_path, caplog):
+    names = [f"P1/{name}.nii.gz" for name in BRATS]
+    (paths,) = found(tmp_path / "in", *names, "P1/t2.nii", "P1/_flair.nii.gz").values()
+    assert paths == ["P1/_flair.nii.gz", "P1/t1.nii.gz", "P1/t1ce.nii.gz", "P1/t2.nii"]
+    assert "P1/t2.nii.gz is left out: P1/t2.nii is the same channel of the same image" in caplog.text
+    assert "P1/flair.nii.gz is left out: P1/_flair.nii.gz is the same" in caplog.text
+
+
 def test_files_of_all_channels(tmp_path):
     names = ["one.nii.gz", "two/three.nii.gz"]
     assert found(tmp_path / "in", *names) == {name: [name] for name in names}

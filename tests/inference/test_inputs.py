@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from slices import grey, pattern, write_dicom
 
+from data_prep.marker import MARKER
 from monai_kd.inference import InputFiles
 from monai_kd.inference.masks import mask_path
 from monai_kd.io import atomic_write
@@ -69,6 +70,19 @@ def test_folders_are_searched_and_the_rest_is_named(tmp_path):
     inputs = InputFiles(tmp_path, tmp_path / "out")
     assert [image.label for image in inputs.images] == ["x/y/a.png"]
     assert inputs.skipped == ["DICOMDIR", "x/notes.txt"]
+
+
+def test_numbers_in_names_count_as_numbers(tmp_path):
+    names = ["1.png", "2.png", "10.png", "11.png", "p2/z.png", "p2/b9.png", "p10/a.png", "notes2.txt", "notes10.txt"]
+    inputs = InputFiles(touch(tmp_path, *reversed(names)), tmp_path / "out")
+    expected = ["1.png", "2.png", "10.png", "11.png", "p2/b9.png", "p2/z.png", "p10/a.png"]
+    assert [image.label for image in inputs.images] == expected
+    assert inputs.skipped == ["notes2.txt", "notes10.txt"]
+
+
+def test_what_marks_a_folder_of_phantoms_is_no_input(tmp_path):
+    inputs = InputFiles(touch(tmp_path, "1.png", MARKER, "README.txt"), tmp_path / "out")
+    assert inputs.skipped == ["README.txt"]
 
 
 def test_linked_folders_are_followed_once(tmp_path):

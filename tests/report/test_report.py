@@ -543,7 +543,7 @@ def test_files_that_end_a_process_or_fill_the_memory_are_rows(scans, students, t
 
 def test_nothing_could_be_used(scans, students, tmp_path, capsys):
     assert main(command(scans / "empty.nii.gz", tmp_path, students)) == 1
-    assert "none of the 1 files could be used" in capsys.readouterr().err
+    assert "the file could not be used" in capsys.readouterr().err
     assert "the file is empty" in Page((tmp_path / "report.html").read_text()).about("empty.nii.gz")
 
 
