@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ..metrics import check_same_data, paired_differences, paired_table, read_slices
+from ..metrics import check_same_data, paired_differences, paired_presence, paired_table, read_slices
 
 __all__ = ["run_compare"]
 
 
 def run_compare(first: Path, second: Path, resamples: int = 2000, seed: int = 0) -> int:
-    """Print `monai_kd.metrics.paired_table` of two evaluations.
+    """Print `monai_kd.metrics.paired_table` of two evaluations, and `paired_presence` where slices have no tumour.
 
     Args:
         first, second: output folders of ``evaluate.json`` for the same slices.
@@ -22,7 +22,8 @@ def run_compare(first: Path, second: Path, resamples: int = 2000, seed: int = 0)
     """
     try:
         check_same_data(first, second)
-        found = paired_differences(read_slices(first), read_slices(second), resamples, seed)
+        slices = read_slices(first), read_slices(second)
+        found = paired_differences(*slices, resamples, seed) | paired_presence(*slices, resamples, seed)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

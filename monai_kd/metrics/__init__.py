@@ -15,6 +15,7 @@ from .marks import SliceMarks, slice_marks
 from .masks import MASK_METRICS, class_columns, mask_metrics, masks_metrics
 from .operating_point import choose_operating_point, roc_curve
 from .paired import check_same_data, paired_differences, paired_table, read_slices
+from .paired_presence import paired_presence
 from .presence import PRESENCE_SCORES, presence_score
 from .presence_rule import PresenceRule
 from .presence_summary import FROC_RATES, froc_curve, presence_table, summarise_presence
@@ -58,6 +59,7 @@ __all__ = [
     "masks_metrics",
     "measure_lesions",
     "paired_differences",
+    "paired_presence",
     "paired_table",
     "per_class_metrics",
     "presence_score",

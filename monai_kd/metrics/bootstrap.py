@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["bootstrap_interval", "drawn_patients", "percentile_interval"]
+__all__ = ["bootstrap_interval", "drawn_patients", "percentile_interval", "resampled_interval"]
 
 # Bounds the memory for the drawn patient numbers, whatever the number of resamples.
 _DRAWN_AT_ONCE = 2_000_000
+_COUNTED_AT_ONCE = 64
 
 
 def drawn_patients(patients: int, resamples: int, seed: int, at_once: int) -> Iterator[NDArray[np.int64]]:
@@ -99,3 +100,25 @@ def bootstrap_interval(
     ]
     # Rounding differs with the order of the sum: clipped, so that the interval of equal values contains them.
     return percentile_interval(np.concatenate(means).clip((total / weight).min(), (total / weight).max()), level)
+
+
+def resampled_interval(
+    patients: int, resamples: int, seed: int, statistic: Callable[[np.ndarray], np.ndarray]
+) -> tuple[float, float] | None:
+    """Percentile bootstrap interval of any statistic, with patients as the resampled units.
+
+    Args:
+        patients: number of patients.
+        resamples, seed: as for `bootstrap_interval`.
+        statistic: of how often each patient is drawn, (B, patients) to (B,); NaN is left out.
+
+    Returns:
+        Lower and upper end; ``None`` without resamples, and for fewer than two patients.
+    """
+    if resamples < 1 or patients < 2:
+        return None
+    found = []
+    for drawn in drawn_patients(patients, resamples, seed, _COUNTED_AT_ONCE):
+        times = np.apply_along_axis(np.bincount, 1, drawn, minlength=patients).astype(float)
+        found.append(statistic(times))
+    return percentile_interval(np.concatenate(found))

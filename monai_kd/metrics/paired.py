@@ -13,6 +13,7 @@ import numpy as np
 from ..io.table import read_table
 from .bootstrap import bootstrap_interval
 from .masks import AREAS, MASK_METRICS
+from .paired_presence import PREFIX, TRUTH
 from .patients import grouped
 from .sign_flip import sign_flip_p_value
 from .tables import text_table
@@ -49,7 +50,7 @@ def read_slices(evaluation: str | Path) -> list[dict[str, Any]]:
     if missing:
         raise ValueError(f"{path} is not a table of slices: it has no {' and no '.join(missing)}.")
     for number, row in enumerate(rows, 1):
-        for name in _compared(rows[0]):
+        for name in (*_compared(rows[0]), *(each for each in rows[0] if each == TRUTH or each.startswith(PREFIX))):
             try:
                 row[name] = _value(row[name])
             except (TypeError, ValueError) as error:
@@ -178,10 +179,11 @@ def paired_table(differences: Mapping[str, Mapping[str, Any]]) -> str:
     lines = [["", "slices", "first", "second", "difference [95 % over patients]", "p", "second better on"]]
     for metric, entry in differences.items():
         interval = entry["interval_95"]
+        better = "" if entry["better"] is None else f"{100 * entry['better']:.0f} %"
         text = f"{entry['difference']:+.3f}"
         if interval is not None:
             text += f" [{interval[0]:+.3f}, {interval[1]:+.3f}]"
         means = [f"{entry[name]:.3f}" for name in ("first", "second")]
         p_value = "" if entry["p_value"] is None else f"{entry['p_value']:.4f}"
-        lines.append([metric, str(entry["slices"]), *means, text, p_value, f"{100 * entry['better']:.0f} %"])
+        lines.append([metric, str(entry["slices"]), *means, text, p_value, better])
     return text_table(lines)

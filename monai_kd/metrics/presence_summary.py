@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from monai.metrics import compute_froc_curve_data, compute_froc_score, compute_roc_auc
 
-from .bootstrap import bootstrap_interval, drawn_patients, percentile_interval
+from .auc import auc_of_resamples
+from .bootstrap import bootstrap_interval, resampled_interval
 from .marks import SliceMarks
 from .patients import grouped
 from .tables import text_table
@@ -20,7 +21,6 @@ FROC_RATES = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0)
 """False marks a slice at which the FROC score takes the sensitivity by lesion."""
 
 Row = Mapping[str, Any]
-_AT_ONCE = 64
 
 
 def summarise_presence(
@@ -94,38 +94,14 @@ def _value(value: float | None, interval: tuple[float, float] | None, of: int) -
     return {"value": value, "interval_95": None if interval is None else list(interval), "of": of}
 
 
-def _interval(
-    patients: int, resamples: int, seed: int, statistic: Callable[[np.ndarray], np.ndarray]
-) -> tuple[float, float] | None:
-    """Percentile interval of a statistic of how often each patient is drawn, (B, patients) to (B,), NaN left out."""
-    if resamples < 1 or patients < 2:
-        return None
-    found = []
-    for drawn in drawn_patients(patients, resamples, seed, _AT_ONCE):
-        times = np.apply_along_axis(np.bincount, 1, drawn, minlength=patients).astype(float)
-        found.append(statistic(times))
-    return percentile_interval(np.concatenate(found))
-
-
 def _auc(
     scores: np.ndarray, present: np.ndarray, members: list[np.ndarray], resamples: int, seed: int
 ) -> dict[str, Any]:
     if not present.any():
         return _value(None, None, len(scores))
-    # wins[i, j]: pairs of a slice with a tumour of patient i and one without of patient j that are in the right order.
-    wins = np.zeros((len(members), len(members)))
-    for i, own in enumerate(members):
-        for j, other in enumerate(members):
-            above, below = scores[own[present[own]]][:, None], scores[other[~present[other]]]
-            wins[i, j] = (above > below).sum() + 0.5 * (above == below).sum()
-    positives, negatives = (np.array([chosen[own].sum() for own in members]) for chosen in (present, ~present))
-
-    def statistic(times: np.ndarray) -> np.ndarray:
-        pairs = (times @ positives) * (times @ negatives)
-        return np.divide(((times @ wins) * times).sum(1), pairs, out=np.full(len(times), np.nan), where=pairs > 0)
-
+    statistic = auc_of_resamples(scores, present, members)
     area = compute_roc_auc(torch.as_tensor(scores), torch.as_tensor(present).int())
-    return _value(float(np.asarray(area)), _interval(len(members), resamples, seed, statistic), len(scores))
+    return _value(float(np.asarray(area)), resampled_interval(len(members), resamples, seed, statistic), len(scores))
 
 
 def froc_curve(marks: Sequence[SliceMarks]) -> tuple[np.ndarray, np.ndarray]:
@@ -166,7 +142,7 @@ def _froc(marks: Sequence[SliceMarks], members: list[np.ndarray], resamples: int
         values = [np.interp(FROC_RATES, [0, *rate], [0, *share]).mean() for rate, share in curves]
         return np.where(times @ lesions > 0, values, np.nan)
 
-    interval = _interval(len(members), resamples, seed, statistic)
+    interval = resampled_interval(len(members), resamples, seed, statistic)
     return {
         "score": _value(float(compute_froc_score(rates[::-1], found[::-1], FROC_RATES)), interval, count),
         "sensitivity_at": {f"{rate:g}": float(np.interp(rate, rates, found)) for rate in FROC_RATES},

@@ -1,0 +1,103 @@
+"""Paired comparison of how well two networks tell slices with a tumour from others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .auc import auc_of_resamples
+from .bootstrap import resampled_interval
+from .patients import grouped
+
+__all__ = ["PREFIX", "TRUTH", "paired_presence"]
+
+PREFIX = "presence_"  # of the columns of ``slices.csv`` with the scores
+TRUTH = "truth_area_mm2"
+SPECIFICITIES = (0.85, 0.9, 0.95)
+
+
+def _sensitivity_at(
+    specificity: float, scores: np.ndarray, present: np.ndarray, members: Sequence[np.ndarray]
+) -> Callable[[np.ndarray], np.ndarray]:
+    """The same of the sensitivity at the lowest threshold with a specificity, which is chosen anew in each resample."""
+
+    def sensitivity(times: np.ndarray) -> float:
+        weights = np.zeros(len(scores))
+        for own, count in zip(members, times, strict=True):
+            weights[own] = count
+        free, ill = weights[~present], weights[present]
+        if not free.sum() or not ill.sum():
+            return np.nan
+        order = np.argsort(-scores[~present], kind="stable")
+        falling, share = scores[~present][order], np.cumsum(free[order]) / free.sum()
+        # The highest score of a slice without a tumour that must not be marked.
+        first = int(np.argmax(share > 1 - specificity + 1e-12))
+        return float(ill[scores[present] > falling[first]].sum() / ill.sum())
+
+    return lambda times: np.array([sensitivity(each) for each in times])
+
+
+def paired_presence(
+    first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]], resamples: int = 2000, seed: int = 0
+) -> dict[str, dict[str, Any]]:
+    """Differences of AUC, and of sensitivity at equal specificity, of two evaluations of the same slices.
+
+    Each network has the threshold that gives the specificity on these slices. Intervals are by the bootstrap over
+    patients, the same of both networks, with thresholds chosen anew.
+
+    Args:
+        first, second: slices of two evaluations, as returned by `read_slices`, with ``truth_area_mm2`` and
+            ``presence_<score>``.
+        resamples, seed: as for `bootstrap_interval`.
+
+    Returns:
+        For each score that both have, ``auc <score>`` and ``sensitivity at <specificity>, <score>``: ``slices``,
+        ``first``, ``second``, ``difference`` and ``interval_95`` (or ``None``); ``p_value`` and ``better`` are
+        ``None``. Nothing without tumour-free slices or without slices with a tumour.
+
+    Example:
+        >>> rows = [{"image": str(i), "group": str(i), "truth_area_mm2": float(i % 2)} for i in range(8)]
+        >>> a = [{**row, "presence_max": 0.5} for row in rows]
+        >>> b = [{**row, "presence_max": row["truth_area_mm2"]} for row in rows]
+        >>> found = paired_presence(a, b)["auc max"]
+        >>> found["first"], found["second"], found["interval_95"]
+        (0.5, 1.0, [0.5, 0.5])
+    """
+    other = {row["image"]: row for row in second}
+    pairs = [(row, other[row["image"]]) for row in first]
+    members = [np.array(own) for own in grouped(range(len(pairs)), lambda i: str(pairs[i][0]["group"])).values()]
+    found: dict[str, dict[str, Any]] = {}
+    for column in [name for name in (first[0] if first else ()) if name.startswith(PREFIX)]:
+        if any(row.get(name) is None for pair in pairs for row in pair for name in (column, TRUTH)):
+            continue
+        present = np.array([row[TRUTH] > 0 for row, _ in pairs])
+        if present.all() or not present.any():
+            continue
+        scores = [np.array([pair[which][column] for pair in pairs]) for which in (0, 1)]
+        kind = column.removeprefix(PREFIX)
+        statistics = {f"auc {kind}": [auc_of_resamples(each, present, members) for each in scores]}
+        for specificity in SPECIFICITIES:
+            statistics[f"sensitivity at {specificity:g}, {kind}"] = [
+                _sensitivity_at(specificity, each, present, members) for each in scores
+            ]
+        for name, (one, two) in statistics.items():
+            found[name] = {"slices": len(pairs), **_difference(one, two, len(members), resamples, seed)}
+    return found
+
+
+def _difference(
+    one: Callable[[np.ndarray], np.ndarray],
+    two: Callable[[np.ndarray], np.ndarray],
+    patients: int,
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    once = np.ones((1, patients))
+    first, second = float(one(once)[0]), float(two(once)[0])
+    interval = resampled_interval(patients, resamples, seed, lambda times: two(times) - one(times))
+    return {
+        **{"first": first, "second": second, "difference": second - first},
+        **{"interval_95": None if interval is None else list(interval), "p_value": None, "better": None},
+    }
