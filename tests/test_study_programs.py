@@ -88,7 +88,7 @@ def test_negatives_are_those_of_the_teacher_and_have_an_evaluation_of_their_own(
     *_, (folder, command) = run.evaluations()
     files, values = parts(command)
     assert folder.name == "evaluation_negatives"
-    assert (values["negative_share"], values["specificity"]) == ("0.5", "0.85")
+    assert (values["negative_share"], values["specificity"]) == ("0.5", "0.9")
     parser = ConfigParser()
     parser.read_config(files)
     refuse_unknown(values, parser, files[0])

@@ -66,7 +66,7 @@ COMMON = {
 # Values that are part of the name of a run where they differ from the protocol.
 NAMED = ("epochs", "size", "batch", "rate", "recipe", "temperature", "negatives", "batch_dice")
 # By slice, of the operating point.
-SPECIFICITY = "0.85"
+SPECIFICITY = "0.9"
 UNFINISHED = 75
 
 
