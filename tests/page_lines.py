@@ -22,7 +22,6 @@ LINES: list[tuple[str, str, list[str]]] = [
     ("docs/evaluation.md", f"{RUN} evaluating --dataset_dir DATA", ["RUN/evaluation/metrics.json"]),
     ("docs/evaluation.md", "python -m monai_kd compare", [EVALUATED]),
     ("docs/examinations.md", f"{RUN} evaluating", ["RUN/evaluation/roc.png"]),
-    ("docs/examinations.md", "python docs/experiments/presence_scores.py", []),
     ("docs/inference.md", f"{RUN} inferring --config_file bundles/seg", ["OUT/findings.csv"]),
     ("docs/inference.md", f"{RUN} inferring --config_file bundles/cls", ["OUT/classes.csv"]),
     ("docs/inference.md", "python -m monai.bundle verify_net_in_out", []),
@@ -112,6 +111,9 @@ OWN: dict[str, list[tuple[str, str]]] = {
         (f"bundles/cls_{kind}/docs/README.md", "python") for kind in ("student", "teacher")
     ],
     "tests/test_documented_study.py::test_runs": [("docs/study.md", "python docs/experiments/study.py")],
+    "tests/test_documented_study.py::test_scores_of_presence": [
+        ("docs/examinations.md", "python docs/experiments/presence_scores.py"),
+    ],
     "tests/test_documented_study.py::test_comparison_and_robustness": [
         ("docs/study.md", "python docs/experiments/compare_runs.py"),
         ("docs/study.md", "python docs/experiments/robustness.py"),

@@ -12,8 +12,6 @@ import sys
 import zipfile
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
 import pytest
 from disc_slices import write_disc_slices
 from documented import ROOT, run
@@ -47,9 +45,6 @@ def made(tmp_path_factory: pytest.TempPathFactory, class_dataset: Path) -> Path:
         shutil.copy(class_dataset / "images" / "0000.nii.gz", folder / name)
     shutil.copy(class_dataset / "images" / "0000.nii.gz", folder / "slice.nii.gz")
     shutil.copy(class_dataset / "images" / "0001.nii.gz", folder / "volume.nii.gz")
-    for kind, name in (("images", "brain1"), ("labels", "brain1_label")):
-        planes = [np.asanyarray(nib.load(class_dataset / kind / f"000{n}.nii.gz").dataobj)[..., 0] for n in range(2)]
-        nib.save(nib.Nifti1Image(np.stack(planes, -1), np.diag([-0.5, -0.5, 6, 1])), folder / f"{name}.nii.gz")
     for name, bundle in RUNS.items():
         untrained(bundle, folder / name)
     (folder / "my_net.json").write_text(

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 from disc_slices import write_disc_slices
 from documented import ROOT, copied_checkout, run
@@ -101,11 +103,27 @@ def test_comparison_and_robustness(lines, checkout, monkeypatch, capsys):
     assert len(list((checkout / "robust" / "distilled").glob("blur_*/metrics.json"))) == 3
 
 
+def test_scores_of_presence(lines, checkout, monkeypatch, capsys):
+    (line,) = lines
+    # That of the repository, which was not trained on the fourth fold.
+    (checkout / "bundles" / "seg_student" / "models").symlink_to(ROOT / "bundles" / "seg_student" / "models")
+    for kind, name in (("images", "brain1"), ("labels", "brain1_label")):
+        planes = [nib.load(checkout / "DATA" / kind / f"000{n}.nii.gz").get_fdata()[..., 0] for n in range(2)]
+        # The second slice has no tumour.
+        planes[1] = planes[1] * (kind == "images")
+        nib.save(nib.Nifti1Image(np.stack(planes, -1), np.diag([-0.5, -0.5, 6, 1])), checkout / f"{name}.nii.gz")
+    run(line, checkout, monkeypatch)
+    lines = capsys.readouterr().out.splitlines()
+    assert "brain1.nii.gz" in lines[0]
+    assert all(0 <= float(each.split()[-1]) <= 1 for each in lines[1:])
+
+
 def test_releases(lines, checkout, monkeypatch):
     calibrate, familiarity, masks, classes = lines
     (checkout / "DATA").unlink()
     write_disc_slices(checkout / "DATA", 48, folds=4, class_of=lambda patient: patient // 8)
-    checkpoint = untrained("seg_student", checkout / "RUN", fold=3)
+    # Of the size that metadata.json has.
+    checkpoint = untrained("seg_student", checkout / "RUN", fold=3, image_size=256)
     evaluated(checkout, checkpoint, monkeypatch)
     with_negatives = {"negative_share": 0.5, "output_dir": checkout / "RUN" / "evaluation_negatives"}
     (line,) = lines_of("docs/evaluation.md", EVALUATE)
@@ -118,7 +136,7 @@ def test_releases(lines, checkout, monkeypatch):
     assert (models / "familiarity.safetensors").is_file()
 
     shutil.rmtree(checkout / "RUN")
-    untrained("cls_student", checkout / "RUN", fold=3)
+    untrained("cls_student", checkout / "RUN", fold=3, image_size=224)
     run(calibrate, checkout, monkeypatch)
     run(classes, checkout, monkeypatch)
     fitted = json.loads((checkout / "bundles" / "cls_student" / "models" / "temperature.json").read_text())
