@@ -125,7 +125,11 @@ def test_releases(lines, checkout, monkeypatch):
     # Of the size that metadata.json has.
     checkpoint = untrained("seg_student", checkout / "RUN", fold=3, image_size=256)
     evaluated(checkout, checkpoint, monkeypatch)
-    with_negatives = {"negative_share": 0.5, "output_dir": checkout / "RUN" / "evaluation_negatives"}
+    with_negatives = {
+        "negative_share": 0.5,
+        "specificity": 0.5,
+        "output_dir": checkout / "RUN" / "evaluation_negatives",
+    }
     (line,) = lines_of("docs/evaluation.md", EVALUATE)
     run(line, checkout, monkeypatch, instead={"checkpoint": checkpoint, **with_negatives})
     run(familiarity, checkout, monkeypatch)
