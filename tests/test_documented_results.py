@@ -71,7 +71,7 @@ def test_classes(lines, checkout, monkeypatch, capsys):
                 run(line.replace("/kd/", f"/{name}/"), checkout, monkeypatch)
         elif line != convert:
             run(line, checkout, monkeypatch)
-    assert len(list((checkout / "runs" / "cls").glob("*/model.pt"))) == 12
+    assert len(list((checkout / "runs" / "cls").glob("*/model.pt"))) == 13
     out = capsys.readouterr().out
     assert "| kd | " in out
     assert "| none | " in out
