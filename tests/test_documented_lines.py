@@ -99,7 +99,7 @@ def test_line_without_data(lines, made, tmp_path, monkeypatch):
     run(line, made, monkeypatch, **{**SMALL, "output_dir": tmp_path / "run"})
     settings = json.loads((tmp_path / "run" / "settings.json").read_text())
     assert settings["preset"] == "demo"
-    assert list((tmp_path / "home").glob("phantoms-12-*/datalist.json"))
+    assert list((tmp_path / "home").glob("phantoms-12-*/dataset/datalist.json"))
 
 
 def test_line_of_familiarity(lines, made, monkeypatch):
