@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from disc_slices import write_disc_slices
+from documented import ROOT
 from matplotlib.figure import Figure
+from page_lines import lines_of_test
 
 torch.set_num_threads(1)  # tests run side by side
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # and so do the processes that they start
@@ -40,6 +42,12 @@ def disc_dataset(tmp_path_factory) -> Path:
 def class_dataset(tmp_path_factory) -> Path:
     """Every class in each of the three folds, one patient of it; in `disc_dataset` each fold has one class."""
     return write_disc_slices(tmp_path_factory.mktemp("classes"), count=18, class_of=lambda patient: patient // 3)
+
+
+@pytest.fixture
+def lines(request: pytest.FixtureRequest) -> list[str]:
+    """The command lines of the pages that the test is said to run, see `page_lines.OWN`."""
+    return lines_of_test(f"{request.path.relative_to(ROOT).as_posix()}::{request.function.__name__}")
 
 
 @pytest.fixture

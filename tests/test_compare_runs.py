@@ -61,6 +61,11 @@ def test_one_seed_and_fold_is_the_comparison_of_two_evaluations(tmp_path):
     assert f"{expected['first']:.3f} | {expected['second']:.3f} | {expected['difference']:+.3f}" in "\n".join(lines)
 
 
+def test_sizes_that_are_all_equal_leave_thirds_out():
+    rows = [{"image": str(number), "class_name": "glioma", "truth_area_mm2": 5.0} for number in range(4)]
+    assert [len(images) for images in compare_runs.parts(rows).values()] == [4, 4, 4]
+
+
 def test_what_is_refused(tmp_path, capsys, monkeypatch):
     first = [evaluated(tmp_path, "alone", seed, 0.0, "1") for seed in (0, 1)]
     second = [evaluated(tmp_path, "distilled", 0, 0.0, "1")]

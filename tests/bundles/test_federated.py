@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from disc_slices import write_disc_slices
+from documented import run
+from monai.fl.client import MonaiAlgo
 from monai.fl.utils.constants import ExtraItems, ModelType
 from tiny import BUNDLES, NETWORKS, TAPS_OF_TEACHER, TINY, TINY_CLASSES, rows, untrained
 
@@ -82,3 +84,24 @@ def test_a_schedule_of_one_round_is_a_warning(script, tmp_path, caplog):
     algo.train(sent)
     assert "the learning rate falls over 1 epochs, and this run has 2" in caplog.text
     assert all(torch.isfinite(value).all() for value in algo.get_weights().weights.values())
+
+
+def test_line_of_the_page(lines, tmp_path, monkeypatch, capsys):
+    """In two rounds in place of 20, with the widths of the tests."""
+    (line,) = lines
+    for name, count in (("HOSPITAL_A", 12), ("HOSPITAL_B", 6)):
+        write_disc_slices(tmp_path / name, count)
+    for name in ("bundles", "docs"):
+        (tmp_path / name).symlink_to(BUNDLES.parent / name)
+    untrained("seg_teacher", tmp_path / "runs" / "teacher", taps=TAPS_OF_TEACHER)
+    make = MonaiAlgo.__init__
+
+    def small(algo, *arguments, **given):
+        more = {name: {**given[name], **OPTIONS["seg_student"]} for name in ("train_kwargs", "eval_kwargs")}
+        make(algo, *arguments, **{**given, **more})
+
+    monkeypatch.setattr(MonaiAlgo, "__init__", small)
+    run(line, tmp_path, monkeypatch, instead={"rounds": 2})
+    assert "round 2/2: client1 0." in capsys.readouterr().out
+    settings = trained_settings(tmp_path / "federated" / "model.pt")
+    assert settings["network_def"]["features"] == TINY["features"]

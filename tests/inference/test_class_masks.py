@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import highdicom as hd
 import nibabel as nib
 import numpy as np
 import pytest
@@ -140,6 +139,7 @@ def test_small_areas_are_those_of_one_class(overlapping):
 
 
 def test_dicom_has_a_segment_for_each_class(tmp_path):
+    hd = pytest.importorskip("highdicom", reason="needs monai_kd[dicom]")
     path = write_dicom(tmp_path / "a.dcm", grey(pattern()), FrameOfReferenceUID="1.2.3.4")
     masks = np.stack([pattern().T, np.zeros((64, 64), bool), pattern().T[::-1] | pattern().T])
     names = ["meningioma", "Gliom ä\\" + "x" * 80, "pituitary"]

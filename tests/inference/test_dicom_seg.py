@@ -6,7 +6,6 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import highdicom as hd
 import nibabel as nib
 import numpy as np
 import pydicom
@@ -16,6 +15,8 @@ from slices import PATIENT, grey, pattern, write_dicom
 
 from monai_kd.inference import read_source
 from monai_kd.inference.dicom_seg import NoSegmentation, write_dicom_seg
+
+hd = pytest.importorskip("highdicom", reason="needs monai_kd[dicom]")
 
 FRAME = "1.2.826.0.1.3680043.8.498.1"
 OBLIQUE = (0.8, 0.6, 0.0, 0.0, 0.0, -1.0)  # rows run to the feet; the slices lie along (-0.6, 0.8, 0)

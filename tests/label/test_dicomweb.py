@@ -15,6 +15,7 @@ from monai_kd.inference import BundlePredictor, read_image
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed: see docs/label.md and .ci/label")
 from orthanc import orthanc, orthanc_is_here, segmentations, store, write_series
+from page_lines import LABEL
 from test_server import BUNDLES, Server, checkpoints, made, planes, served
 
 # Fixtures of the other module.
@@ -39,7 +40,7 @@ def test_a_series_is_segmented_and_its_segmentation_stored(checkpoints, planes, 
             Server(
                 folder,
                 f"{address}/dicom-web",
-                "MONAI_LABEL_DICOMWEB_SEARCH_FILTER",
+                LABEL["DICOMweb server"],
                 MONAI_LABEL_DICOMWEB_CACHE_PATH=str(tmp_path / "cache"),
             )
         ):

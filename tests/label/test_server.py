@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 import timm
 import torch
-from documented import documented
 from monai.networks.nets import BasicUNet
+from page_lines import LABEL, LABEL_PAGE, lines_of
 from PIL import Image
 
 from monai_kd.inference import BundlePredictor, read_image
@@ -116,15 +116,15 @@ class Server:
     Args:
         folder: where the line is run.
         studies: the images, or an address of DICOMweb.
-        line: beginning of the line in docs/label.md.
+        line: that of `page_lines.LABEL`.
         more: settings of the environment.
     """
 
-    def __init__(self, folder: Path, studies: Path | str, line: str, **more: str) -> None:
+    def __init__(self, folder: Path, studies: Path | str, line: list[str], **more: str) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        (words,) = map(shlex.split, documented("docs/label.md", line))
+        (words,) = map(shlex.split, lines_of_label(line))
         given = ("FOLDER_OF_IMAGES", "http://127.0.0.1:8042/dicom-web")
         words = [str(studies) if word in given else word for word in words]
         # Variables in front of the command.
@@ -174,9 +174,14 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
-def run_lines(folder: Path, *beginnings: str) -> None:
+def lines_of_label(beginnings: list[str]) -> list[str]:
+    """The lines of docs/label.md with some of the beginnings of `page_lines.LABEL`."""
+    return [line for beginning in beginnings for line in lines_of(LABEL_PAGE, beginning)]
+
+
+def run_lines(folder: Path, beginnings: list[str]) -> None:
     """Run lines of the page in a folder."""
-    for line in documented("docs/label.md", *beginnings):
+    for line in lines_of_label(beginnings):
         subprocess.run(line, shell=True, cwd=folder, env=environment(), check=True, capture_output=True)
 
 
@@ -185,7 +190,7 @@ def made(checkpoints: dict[str, Path], folder: Path) -> Path:
     names = {"segmentation": "seg_student", "teacher": "seg_teacher", "classification": "cls_student"}
     for what, name in names.items():
         shutil.copytree(checkpoints[what].parent, folder / "runs" / name)
-    run_lines(folder, "python -m monai_kd label_app")
+    run_lines(folder, LABEL["app"])
     return folder
 
 
@@ -201,9 +206,9 @@ def served(server: Server) -> Iterator[Server]:
 def stock(checkpoints, studies, tmp_path_factory) -> Iterator[Server]:
     """MONAI Label's own app for bundles, with our student in its ``model/``."""
     folder = made(checkpoints, tmp_path_factory.mktemp("stock"))
-    run_lines(folder, "monailabel apps", "mkdir", "cp -r")
+    run_lines(folder, LABEL["stock app"])
     images = shutil.copytree(studies, folder / "studies")
-    yield from served(Server(folder, images, "monailabel start_server --app monaibundle"))
+    yield from served(Server(folder, images, LABEL["stock server"]))
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +216,7 @@ def own(checkpoints, studies, tmp_path_factory) -> Iterator[Server]:
     folder = made(checkpoints, tmp_path_factory.mktemp("own"))
     # In paths of training images, MONAI's configs would make :: of it.
     images = shutil.copytree(studies, folder / "studies#1")
-    yield from served(Server(folder, images, "monailabel start_server --app app"))
+    yield from served(Server(folder, images, LABEL["server"]))
 
 
 def by_the_bundle(checkpoints, studies: Path, name: str) -> np.ndarray:
@@ -418,7 +423,7 @@ def test_curl_lines_of_the_page(own, checkpoints, studies, tmp_path):
     if shutil.which("curl") is None:
         pytest.skip("there is no curl")
     shutil.copy(path_of(studies, "flat"), tmp_path / "slice.nii.gz")
-    lines = [line for line in documented("docs/label.md", "curl") if ":8000/" in line]
+    lines = lines_of_label(LABEL["requests"])
     assert len(lines) == 5
     for line in lines:
         line = line.replace("http://127.0.0.1:8000", own.address).replace("IMAGE_ID", "flat")
