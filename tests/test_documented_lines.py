@@ -27,7 +27,7 @@ from tiny import TINY_CLS_STUDENT, TINY_STUDENT, TINY_TEACHER, untrained
 
 RUNS = {
     **{"runs/student": "seg_student", "runs/seg_student": "seg_student", "RUN": "seg_student"},
-    **{"runs/cls_student": "cls_student", "runs/teacher": "seg_teacher"},
+    **{"runs/cls_student": "cls_student", "runs/teacher": "seg_teacher", "runs/cls_teacher": "cls_teacher"},
 }
 # Networks and images that are small enough for a test.
 SMALL, SMALL_CLASSES = ({**values, "epochs": 1, "output_dir": "OUT"} for values in (TINY_STUDENT, TINY_CLS_STUDENT))
@@ -104,11 +104,12 @@ def test_line_without_data(lines, made, tmp_path, monkeypatch):
 
 def test_line_of_familiarity(lines, made, monkeypatch):
     write_disc_slices(made / "MANY", count=36)
-    (line,) = lines
-    run(line.replace(" DATA", " MANY"), made, monkeypatch)
-    assert (made / "RUN" / "familiarity.safetensors").is_file()
-    # RUN is the folder of the other lines.
-    (made / "RUN" / "familiarity.safetensors").unlink()
+    assert len(lines) == 2
+    for line, folder in zip(lines, ("runs/seg_student", "runs/cls_student"), strict=True):
+        run(line.replace(" DATA", " MANY").replace("RUN/", f"{folder}/"), made, monkeypatch)
+        assert (made / folder / "familiarity.safetensors").is_file()
+        # The other lines use these folders too.
+        (made / folder / "familiarity.safetensors").unlink()
 
 
 def test_page_of_the_data(lines, tmp_path, monkeypatch):
