@@ -19,7 +19,7 @@ from .familiarity import Familiarity
 __all__ = ["JudgeClassInputd", "JudgeInputd"]
 
 MOST_SLICES = 9  # of a volume, of the middle half of it, that are looked at
-UNFAMILIAR = 1.5  # distance of features, in which 1 is the 99th percentile of training slices of other patients
+UNFAMILIAR = 1.4  # distance of features, in which 1 is the 99th percentile of training slices of other patients
 UNLIKE = "its features are unlike those of the training slices (distance {:.1f}, where up to 1 is usual)"
 NO_HEAD = "it does not have the shape of a whole head on a dark ground"
 
