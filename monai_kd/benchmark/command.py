@@ -16,7 +16,7 @@ from ..io.atomic import write_json
 from .machine import describe_machine
 from .options import Options
 from .row import Row
-from .table import plot_rows, reached, table
+from .table import check_picture, plot_rows, reached, table
 
 __all__ = ["GROUPS", "run_benchmark"]
 
@@ -53,6 +53,8 @@ def run_benchmark(
     try:
         for file in filter(None, (json_file, plot_file)):
             check_writable(file.absolute().parent)
+        if plot_file is not None:
+            check_picture(plot_file)
         rows = [row for group in only or GROUPS for row in _rows(group, options)]
         print(f"{machine['cpu']}, {machine['threads']} threads of {machine['cores']} cores, load {machine['load']}")
         print(table(rows))

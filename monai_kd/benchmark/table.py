@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ..io.atomic import atomic_write
 from .row import Row
 
-__all__ = ["aim_of", "plot_rows", "reached", "table"]
+__all__ = ["aim_of", "check_picture", "plot_rows", "reached", "table"]
 
 AIM = re.compile(r"\s*(<=|>=|≤|≥)\s*([0-9.]+)\s*")
 REACHED, MISSED, NO_AIM = "#1b8a4b", "#c62828", "#607d8b"
@@ -51,6 +51,19 @@ def table(rows: Sequence[Row]) -> str:
         lines.append(f"{row.name:{WIDTH}} {row.ratio:7.2f}  {row.aim}  {mark}".rstrip())
         lines += [f"    {name:{WIDTH - 4}} {time:9.1f} ms" for name, time in row.milliseconds.items()]
     return "\n".join(lines)
+
+
+def check_picture(path: Path) -> None:
+    """Check, before anything is measured, that a picture can have this name.
+
+    Raises:
+        ValueError: its suffix is of no format that matplotlib writes.
+    """
+    known = sorted(Figure().canvas.get_supported_filetypes())
+    if path.suffix.lower().removeprefix(".") not in known:
+        raise ValueError(
+            f"{path}: the name of a picture must end with one of {', '.join(f'.{each}' for each in known)}."
+        )
 
 
 def plot_rows(rows: Sequence[Row], path: str | Path, title: str = "") -> None:

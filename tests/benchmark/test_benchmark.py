@@ -78,3 +78,10 @@ def test_line_of_the_page(lines, tmp_path, monkeypatch, capsys):
 def test_errors_end_it_with_a_message(tmp_path, capsys):
     assert main(["benchmark", "--only", "inference", "--tiny", "--bundles", str(tmp_path)]) == 2
     assert "there is no bundle seg_student" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["rows", "rows.jpgg", "rows.txt"])
+def test_a_picture_of_no_format_is_refused_before_anything_is_measured(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("monai_kd.benchmark.command._rows", lambda *_: pytest.fail("measured"))
+    assert main(["benchmark", "--plot", str(tmp_path / name)]) == 2
+    assert f"{name}: the name of a picture must end with one of ." in capsys.readouterr().err
