@@ -15,7 +15,7 @@ from data_prep.text import printable
 
 from ..io.checksum import file_sha256
 from ..io.folders import same_folder
-from .foreign_lists import completed, datalist_path
+from .foreign_lists import UNCLASSED, completed, datalist_path
 from .leaks import find_leaks
 from .negatives import is_negative, with_negatives
 
@@ -124,11 +124,19 @@ def _names_files(value: Any, several: bool) -> bool:
 def class_names(dataset_dir: str | Path) -> list[str]:
     """Names of the classes in the order of their numbers from 0; ``labels`` of the data list counts them from 1.
 
+    Images of lists of the Decathlon and of Auto3DSeg have no class: their ``labels`` name the values of masks, whatever
+    these are, or are missing; then there are no names.
+
     Raises:
         FileNotFoundError, ValueError: as for `read_datalist`.
         ValueError: the keys of ``labels`` are not ``"1"``, ``"2"``, … without gaps, or two classes have the same name.
     """
-    labels = read_datalist(dataset_dir, allow_outside=True).get("labels")  # no file is read
+    datalist = read_datalist(dataset_dir, allow_outside=True)  # no file is read
+    labels = datalist.get("labels")
+    if datalist.get(UNCLASSED) and labels is None:
+        return []
+    if datalist.get(UNCLASSED) and isinstance(labels, dict):
+        labels = {str(place): name for place, name in enumerate(labels.values(), 1)}
     keys = [str(number + 1) for number in range(len(labels))] if isinstance(labels, dict) else []
     if not isinstance(labels, dict) or not keys or set(labels) != set(keys):
         # In other data lists "0" is the background: every class would get the name of another one.
