@@ -13,6 +13,7 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from ..config import build_network, literal
+from ..config.checks import is_axes
 from ..io.checkpoints import load_weights
 from ..io.trained import read_trained
 from ..metrics import PresenceRule
@@ -74,7 +75,7 @@ _VALID: dict[str, Callable[[Any], bool]] = {
     "leave_out": lambda v: isinstance(v, list) and all(_fold(each) and each is not None for each in v),
     "dataset_dir": lambda v: v is None or isinstance(v, str),
     "operating_point": _operating_point,
-    "mirror": lambda v: isinstance(v, list) and all(type(each) is int and each >= 0 for each in v),
+    "mirror": is_axes,
     **dict.fromkeys(("teacher", "taps", "volumes"), lambda v: v is None or isinstance(v, dict)),
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-__all__ = ["CHECKED", "check_settings", "is_number", "refuse_unknown"]
+__all__ = ["CHECKED", "check_settings", "is_axes", "is_number", "refuse_unknown"]
 
 
 def refuse_unknown(names: Iterable[str], known: ConfigParser, config_file: Any) -> None:
@@ -33,6 +33,11 @@ def is_number(value: Any, highest: float = math.inf) -> bool:
     """Whether a value is a finite number from 0 to ``highest``, and no ``bool``."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return number and math.isfinite(value) and 0 <= value <= highest
+
+
+def is_axes(value: Any) -> bool:
+    """Whether a value is a list of different axes, counted from 0."""
+    return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value) and len(set(value)) == len(value)
 
 
 _COUNTS = ("epochs", "batch_size", "val_interval", "patches", "window_batch", "max_pixels")
@@ -61,10 +66,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
         "six whole numbers: four encoder levels, the bridge, the last decoder level",
     ),
     "specificity": (lambda v: v is None or is_number(v, highest=1), "None or a number from 0 to 1"),
-    "mirror": (
-        lambda v: isinstance(v, list) and all(type(n) is int and n >= 0 for n in v) and len(set(v)) == len(v),
-        "a list of different axes, such as [0] or [0, 1]",
-    ),
+    "mirror": (is_axes, "a list of different axes, such as [0] or [0, 1]"),
     "part": (lambda v: v in ("validation", "all"), "'validation' or 'all'"),
     "threshold": (lambda v: is_number(v) and 0 < v < 1, "a number between 0 and 1"),
     # None: that of the operating point.

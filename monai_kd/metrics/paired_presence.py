@@ -23,17 +23,18 @@ def _sensitivity_at(
 ) -> Callable[[np.ndarray], np.ndarray]:
     """The same of the sensitivity at the lowest threshold with a specificity, which is chosen anew in each resample."""
 
+    owner = np.empty(len(scores), dtype=int)
+    for number, own in enumerate(members):
+        owner[own] = number
+    order = np.argsort(-scores[~present], kind="stable")
+    falling, free_owner, ill_owner = scores[~present][order], owner[~present][order], owner[present]
+
     def sensitivity(times: np.ndarray) -> float:
-        weights = np.zeros(len(scores))
-        for own, count in zip(members, times, strict=True):
-            weights[own] = count
-        free, ill = weights[~present], weights[present]
+        free, ill = times[free_owner], times[ill_owner]
         if not free.sum() or not ill.sum():
             return np.nan
-        order = np.argsort(-scores[~present], kind="stable")
-        falling, share = scores[~present][order], np.cumsum(free[order]) / free.sum()
         # The highest score of a slice without a tumour that must not be marked.
-        first = int(np.argmax(share > 1 - specificity + 1e-12))
+        first = int(np.argmax(np.cumsum(free) / free.sum() > 1 - specificity + 1e-12))
         return float(ill[scores[present] > falling[first]].sum() / ill.sum())
 
     return lambda times: np.array([sensitivity(each) for each in times])

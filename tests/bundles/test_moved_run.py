@@ -7,8 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from ignite.engine import Events
-from tiny import cause, prepare, rows, train, untrained
+from tiny import cause, interrupted, prepare, rows, train, untrained
 from volumes import SMALL_TRAINING, write_volumes
 
 TEACHER = {"taps": {"d4": "unet.upcat_4", "d3": "unet.upcat_3", "d2": "unet.upcat_2", "d1": "unet.upcat_1"}}
@@ -25,14 +24,7 @@ def test_a_run_is_resumed_where_all_its_folders_have_moved(disc_dataset, tmp_pat
     untrained("seg_teacher", old / "teacher", fold=0, **TEACHER)
     train("seg_student", old / "data", old / "whole", teacher_checkpoint=teacher(old), **given)
     trainer = prepare("seg_student", old / "data", old / "run", teacher_checkpoint=teacher(old), **given).trainer
-
-    def stop(engine):
-        if engine.state.epoch == 1:
-            raise KeyboardInterrupt
-
-    trainer.add_event_handler(Events.EPOCH_COMPLETED, stop)
-    with pytest.raises(KeyboardInterrupt):
-        trainer.run()
+    interrupted(trainer, after=1)
     # Each to another place.
     new.mkdir()
     shutil.move(old / "run", new / "run")

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from ignite.engine import Events
 from monai.bundle import ConfigParser, create_workflow
 from monai.networks.nets import BasicUNet
-from tiny import OVERRIDES, SEG_TAUGHT_BY, TINY_STUDENT, TINY_TEACHER, cause, config, prepare, rows, train
+from tiny import OVERRIDES, SEG_TAUGHT_BY, TINY_STUDENT, TINY_TEACHER, cause, config, interrupted, prepare, rows, train
 
 from monai_kd.config import cause_of
 from monai_kd.io.checkpoints import load_weights
@@ -151,15 +150,7 @@ def test_resumed_run_has_the_losses_of_an_uninterrupted_one(taught, tmp_path):
     common = {**given, "epochs": 4, "workers": 0}
     train(bundle, dataset, tmp_path / "whole", **common)
     trainer = prepare(bundle, dataset, tmp_path / "parts", **common).trainer
-
-    def stop(engine):
-        if engine.state.epoch == 2:
-            raise KeyboardInterrupt
-
-    # After the checkpoint of the second epoch, as when the machine goes down.
-    trainer.add_event_handler(Events.EPOCH_COMPLETED, stop)
-    with pytest.raises(KeyboardInterrupt):
-        trainer.run()
+    interrupted(trainer, after=2)
     train(bundle, dataset, tmp_path / "parts", resume=True, **common)
     whole, parts = rows(tmp_path / "whole"), rows(tmp_path / "parts")
     assert len(whole) == len(parts) == 4

@@ -7,15 +7,14 @@ import json
 import shutil
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
 from disc_slices import write_disc_slices
 from monai.bundle import create_workflow
 from slices import write_dicom
 from tiny import BUNDLES, untrained
+from unfamiliar import stripes, taught
 
-from monai_kd.__main__ import main
 from monai_kd.inference import BundlePredictor, read_image
 
 BUNDLE = BUNDLES / "cls_student"
@@ -30,10 +29,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
-    """A network with random weights, and what the slices of a data set look like to it."""
-    path = untrained("cls_student", tmp_path_factory.mktemp("run"))
-    assert main(["familiarity", "cls_student", str(path), str(dataset), "--device", "cpu"]) == 0
-    return path
+    return taught("cls_student", tmp_path_factory.mktemp("run"), dataset)
 
 
 def classified(checkpoint: Path, folder: Path, **values) -> tuple[dict[str, list[dict]], dict[str, dict]]:
@@ -47,11 +43,6 @@ def classified(checkpoint: Path, folder: Path, **values) -> tuple[dict[str, list
             rows.setdefault(row["file"], []).append(row)
     files = json.loads((folder / "out" / "classes.json").read_text())["files"]
     return rows, {each["file"]: each for each in files}
-
-
-def stripes(path: Path, slices: int = 1) -> None:
-    image = np.tile((np.arange(64) // 2 % 2 * 900)[:, None, None], (1, 64, slices))
-    nib.save(nib.Nifti1Image(image.astype(np.int16), np.eye(4)), path)
 
 
 @pytest.fixture

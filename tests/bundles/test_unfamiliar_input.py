@@ -7,7 +7,6 @@ import json
 import shutil
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -15,6 +14,7 @@ from disc_slices import write_disc_slices
 from ignite.engine import Engine
 from monai.data import MetaTensor
 from tiny import BUNDLES, untrained
+from unfamiliar import stripes, taught
 
 from monai_kd.__main__ import main
 from monai_kd.bundle import familiarity_of
@@ -39,16 +39,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
-    """A network with random weights, and what the slices of a data set look like to it."""
-    path = untrained("seg_student", tmp_path_factory.mktemp("run"))
-    assert main(["familiarity", "seg_student", str(path), str(dataset), "--device", "cpu"]) == 0
-    return path
-
-
-def stripes(path: Path, slices: int = 1) -> Path:
-    image = np.tile((np.arange(64) // 2 % 2 * 900)[:, None, None], (1, 64, slices))
-    nib.save(nib.Nifti1Image(image.astype(np.int16), np.eye(4)), path)
-    return path
+    return taught("seg_student", tmp_path_factory.mktemp("run"), dataset)
 
 
 def finding(checkpoint: Path, path: Path, **overrides) -> dict:

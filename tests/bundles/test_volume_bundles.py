@@ -18,7 +18,7 @@ import torch
 import torch.multiprocessing as mp
 from ignite.engine import Events
 from students import segmentation_student
-from tiny import cause, config, rows
+from tiny import cause, config, interrupted, rows
 from volumes import AFFINE, MODALITIES, REGIONS, SMALL_TRAINING, nested, write_volumes
 
 from monai_kd.bundle import Workflow, trained_network, trained_settings
@@ -94,14 +94,7 @@ def test_resumed_run_has_the_losses_of_an_uninterrupted_one(dataset, run, tmp_pa
     given = {"teacher_checkpoint": str(next(run.glob("teacher-*")) / "model.pt")}
     trained(dataset, tmp_path / "whole", **given)
     trainer = prepared(dataset, tmp_path / "parts", **given).parser.get_parsed_content("train#trainer")
-
-    def stop(engine):
-        if engine.state.epoch == 1:
-            raise KeyboardInterrupt
-
-    trainer.add_event_handler(Events.EPOCH_COMPLETED, stop)
-    with pytest.raises(KeyboardInterrupt):
-        trainer.run()
+    interrupted(trainer, after=1)
     trained(dataset, tmp_path / "parts", resume=True, **given)
     for expected, found in zip(rows(tmp_path / "whole"), rows(tmp_path / "parts"), strict=True):
         del expected["seconds"], found["seconds"]

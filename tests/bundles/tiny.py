@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+from ignite.engine import Events
 from monai.bundle import create_workflow
 
 from monai_kd.config import build_network
@@ -114,6 +116,18 @@ def config(bundle: str, *names: str) -> list[str]:
 def prepare(bundle: str, dataset: Path, output_dir: Path, **overrides):
     values = {**OVERRIDES[bundle], "dataset_dir": str(dataset), "output_dir": str(output_dir), **overrides}
     return create_workflow(config_file=config(bundle, "train"), workflow_type="train", **values)
+
+
+def interrupted(trainer, after: int) -> None:
+    """Run it until the checkpoint of an epoch is written, as when the machine goes down then."""
+
+    def stop(engine) -> None:
+        if engine.state.epoch == after:
+            raise KeyboardInterrupt
+
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, stop)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
 
 
 def train(bundle: str, dataset: Path, output_dir: Path, **overrides):
