@@ -92,6 +92,9 @@ OWN: dict[str, list[tuple[str, str]]] = {
         ("docs/performance.md", "python -m monai_kd export"),
         ("docs/performance.md", "python package/predict.py"),
     ],
+    "tests/test_documented_lines.py::test_line_of_the_cache": [
+        ("docs/performance.md", "python docs/experiments/cache_curve.py"),
+    ],
     "tests/test_demo.py::test_line_of_the_readme": [("README.md", "python -m monai_kd demo")],
     "tests/benchmark/test_benchmark.py::test_line_of_the_page": [
         ("docs/performance.md", "python -m monai_kd benchmark")

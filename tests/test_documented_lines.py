@@ -112,6 +112,14 @@ def test_line_of_familiarity(lines, made, monkeypatch):
         (made / folder / "familiarity.safetensors").unlink()
 
 
+def test_line_of_the_cache(lines, made, monkeypatch, capfd):
+    (line,) = lines
+    run(line.replace("1000 10000", "20"), made, monkeypatch)
+    first, second = (json.loads(each) for each in capfd.readouterr().out.splitlines() if each.startswith("{"))
+    assert first["slices"] == second["slices"] == 20
+    assert first["cache_mb"] == second["cache_mb"] > 0
+
+
 def test_page_of_the_data(lines, tmp_path, monkeypatch):
     convert, phantom, benchmark = lines
     run(phantom, tmp_path, monkeypatch, instead={"slices": 12, "size": 64, "workers": 1})
