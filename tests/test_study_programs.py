@@ -92,6 +92,12 @@ def test_negatives_are_those_of_the_teacher_and_have_an_evaluation_of_their_own(
     parser = ConfigParser()
     parser.read_config(files)
     refuse_unknown(values, parser, files[0])
+    *_, (_, command) = study.Run("cls", "lite0", "alone", given).evaluations()
+    files, values = parts(command)
+    assert values["negative_share"] == "0.5"
+    parser = ConfigParser()
+    parser.read_config(files)
+    refuse_unknown(values, parser, files[0])
     run = study.Run("seg", "lite0", "distilled", {**given, "batch_dice": "1"})
     values = parts(run.training())[1]
     assert run.folder.name == "seg_lite0_distilled_fold4_seed0_negatives0.3_batch_dice1"
@@ -184,7 +190,7 @@ def test_release_without_numbers(bundle, tmp_path):
         (["seg", "lite0", "alone", "data=D", "epoch=3"], "there is no value epoch: data, runs"),
         (["seg", "lite0", "alone", "data=D", "fold=0"], "fold must be 1, 2, 3, 4 or all, got '0'"),
         (["seg", "lite0", "alone"], "give data=FOLDER"),
-        (["cls", "lite0", "alone", "data=D", "negatives=0.3"], "negatives and batch_dice are of seg"),
+        (["cls", "lite0", "alone", "data=D", "batch_dice=1"], "batch_dice is of seg"),
         (["seg", "lite0", "distilled", "data=D"], "there is no teacher .*seg_hybrid_alone_fold4_seed0.model.pt"),
         (["seg", "lite0"], "Run one training of the study by its name"),
     ],

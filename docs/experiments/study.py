@@ -19,7 +19,7 @@ such as _rate0.0005. A run that was interrupted continues; one that is complete 
     rate          by network    learning rate
     recipe        by how        recipe of the student's train.json
     temperature   of the recipe
-    negatives     0             seg: share of the training slices whose tumour is taken out (negative_probability)
+    negatives     0             share of the training slices whose tumour is taken out (negative_probability)
     batch_dice    0             seg: 1 computes Dice over the batch instead of slice by slice
     teacher       its run       checkpoint; by default that of the hybrid with the same fold, epochs and size, seed 0
     threads       1             OMP_NUM_THREADS
@@ -134,11 +134,11 @@ class Run:
         }
         # The last epoch, which is kept, must be validated.
         values["val_interval"] = str(next(n for n in (5, 4, 3, 2, 1) if epochs % n == 0))
+        values["negative_probability"] = self.values["negatives"]
         if self.task == "seg":
-            values["negative_probability"] = self.values["negatives"]
             values["batch_dice"] = str(self.values["batch_dice"] == "1")
-        elif (self.values["negatives"], self.values["batch_dice"]) != ("0", "0"):
-            raise ValueError("negatives and batch_dice are of seg.")
+        elif self.values["batch_dice"] != "0":
+            raise ValueError("batch_dice is of seg.")
         if self.values["fold"] != "all":
             values["fold"] = str(int(self.values["fold"]) - 1)
         if self.taught:
@@ -153,13 +153,14 @@ class Run:
         """Folder and command of each evaluation on the fold that was not trained on.
 
         As it is, and mirrored; of a network that was trained with negatives, also with the tumours taken out of half of
-        the slices, which chooses its operating point.
+        the slices, which chooses the operating point of a segmentation.
         """
         if self.values["fold"] == "all":
             return
         kinds = {"evaluation": {"mirror": "[]"}, "evaluation_mirrored": {"mirror": "[0]"}}
         if float(self.values["negatives"]) > 0:
-            kinds["evaluation_negatives"] = {"negative_share": "0.5", "specificity": SPECIFICITY}
+            point = {"specificity": SPECIFICITY} if self.task == "seg" else {}
+            kinds["evaluation_negatives"] = {"negative_share": "0.5", **point}
         for name, options in kinds.items():
             values = {
                 **{"dataset_dir": self.values["data"], "checkpoint": str(self.folder / "model.pt"), **options},

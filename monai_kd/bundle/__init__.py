@@ -5,7 +5,7 @@ from ..config import build_network, check_settings
 from ..evaluation.describe import describe_evaluation
 from ..handlers import not_worse, validation_metrics
 from .alone import run_alone
-from .data import cache_folder, dataset_folder, mask_values, preset
+from .data import cache_folder, dataset_folder, made_negatives, mask_values, preset
 from .distillation import Distillation, needs_teacher, recipe_title
 from .familiarity import familiarity_of
 from .folder import find_bundle
@@ -39,6 +39,7 @@ __all__ = [
     "given_data",
     "local_rank",
     "losses",
+    "made_negatives",
     "mask_values",
     "needs_teacher",
     "not_worse",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..config import default_device
-from ..data import mask_value, read_datalist
+from ..data import NO_TUMOUR, mask_value, read_datalist
+from ..transforms import RandRemoveTumourd, RemoveTumourd
 from .processes import rank_zero_first
 
-__all__ = ["cache_folder", "dataset_folder", "mask_values", "phantom_folder", "preset"]
+__all__ = ["cache_folder", "dataset_folder", "made_negatives", "mask_values", "phantom_folder", "preset"]
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +90,29 @@ def dataset_folder(dataset_dir: str | None, phantoms: bool = True) -> str:
             write_phantoms(folder / "raw", slices=PHANTOM_SLICES, seed=PHANTOM_SEED)
             convert(folder / "raw", data)
     return str(data)
+
+
+def made_negatives(probability: float, class_names: Sequence[str], fixed: bool = False) -> list[Callable]:
+    """Transforms that make slices of the class "no tumour", for a classification; none for a probability of 0.
+
+    Args:
+        probability: with which a slice loses its tumour.
+        class_names: of the network.
+        fixed: whether always the same slices lose it, see `RemoveTumourd`, as for validation; otherwise other ones each
+            time, see `RandRemoveTumourd`.
+
+    Raises:
+        ValueError: "no tumour" is none of the classes.
+    """
+    if not probability:
+        return []
+    if NO_TUMOUR not in class_names:
+        raise ValueError(
+            f"the network knows the classes {', '.join(class_names)}, and not '{NO_TUMOUR}': leave negative_share at "
+            "0, or take a network that was trained with a negative_probability above 0."
+        )
+    transform = RemoveTumourd if fixed else RandRemoveTumourd
+    return [transform(("image", "label"), probability, class_number=list(class_names).index(NO_TUMOUR))]
 
 
 def mask_values(dataset_dir: str | None, out_channels: int) -> Mapping[int, int] | int | None:

@@ -17,7 +17,7 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from ..config import build_network, check_settings, literal, refuse_unknown
-from ..data import class_names, data_known, datalist_path, same_data
+from ..data import NO_TUMOUR, class_names, data_known, datalist_path, same_data
 from ..io import load_weights, read_checkpoint
 from ..io.checksum import file_sha256
 from ..io.first_process import from_first, is_distributed
@@ -55,6 +55,7 @@ class Teacher:
         overrides: other values for the teacher's config.
         taps: name to module path in the teacher, instead of the taps of its settings.
         configs: config files of the bundle that train a teacher; later ones override earlier ones.
+        class_names: of the student; ``None``: those of the data list.
     """
 
     def __init__(
@@ -66,12 +67,13 @@ class Teacher:
         overrides: Mapping[str, Any] | None = None,
         taps: Mapping[str, str] | None = None,
         configs: Sequence[str] = ("train.json",),
+        class_names: Sequence[str] | None = None,
     ) -> None:
         self.checkpoint = None if checkpoint is None else Path(checkpoint).expanduser()
         self.bundle, self.output_dir = Path(bundle).expanduser(), Path(output_dir).expanduser()
         self.dataset_dir, self.kept_from = run["dataset_dir"], {run["fold"], *run["leave_out"]}
         self.run, self._overridden = {**run, **(overrides or {})}, list(overrides or {})
-        self._taps, self._configs = taps, list(configs)
+        self._taps, self._configs, self._class_names = taps, list(configs), class_names
 
     @cached_property
     def trained(self) -> dict[str, Any]:
@@ -163,10 +165,13 @@ class Teacher:
         trained_names = trained.get("class_names")
         if not trained_names or self.dataset_dir is None:
             return
-        if list(trained_names) != (names := class_names(self.dataset_dir)):
+        names = list(self._class_names or class_names(self.dataset_dir))
+        if list(trained_names) != names:
+            known = NO_TUMOUR in {*trained_names, *names}
             raise ValueError(
-                f"teacher_checkpoint {self.checkpoint} was trained for the classes {', '.join(trained_names)}, and "
-                f"{self.dataset_dir} has {', '.join(names)}: give a teacher of these classes in this order."
+                f"teacher_checkpoint {self.checkpoint} was trained for the classes {', '.join(trained_names)}, and the "
+                f"student learns {', '.join(names)}, of {self.dataset_dir}: give a teacher of these classes in this "
+                f"order.{' A negative_probability above 0 adds the class no tumour.' if known else ''}"
             )
 
     def _warn_of_leaks(self) -> None:
@@ -187,7 +192,7 @@ class Teacher:
                 folder or "another data set",
                 self.dataset_dir,
             )
-        elif seen := sorted(self.kept_from - {fold, *(self.trained.get("leave_out") or [])}):
+        elif seen := sorted(self.kept_from - {None, fold, *(self.trained.get("leave_out") or [])}):
             logger.warning(
                 "The teacher was TRAINED ON the folds %s, on which the student is not trained: through the teacher "
                 "they leak into the student, whose metrics on them are better than on new slices. Take a teacher "

@@ -19,25 +19,35 @@ logger = logging.getLogger(__name__)
 
 
 def load_classes(
-    dataset_dir: str | Path, fold: int | None, part: str, leave_out: Sequence[int] = (), allow_outside: bool = False
+    dataset_dir: str | Path,
+    fold: int | None,
+    part: str,
+    leave_out: Sequence[int] = (),
+    allow_outside: bool = False,
+    negatives: bool = False,
 ) -> list[dict]:
     """`load_fold` for classification, with a check of the classes.
 
-    Entries of the data list need no ``label``, and the returned entries have none. Slices without a tumour are of the
-    class "no tumour", a further class of the softmax, so that distillation, calibration and metrics need nothing else.
+    Entries of the data list need no ``label``, and the returned entries have none, except with ``negatives``. Slices
+    without a tumour are of the class "no tumour", a further class of the softmax, so that distillation, calibration and
+    metrics need nothing else.
     Classes without slices are an error in the training part; in other parts they are logged as a warning, since metrics
     over all classes are undefined then.
 
     Args:
         dataset_dir, fold, part, leave_out, allow_outside: as for `load_fold`.
+        negatives: whether slices of the class "no tumour" are made, by taking the tumours out of slices, which needs
+            their masks: each entry must have a ``label``, and keeps it. None needs to be listed then.
 
     Raises:
         FileNotFoundError, ValueError: as for `load_fold`.
         ValueError: a slice has a class that ``labels`` of the data list does not name, or no tumour without such a
             class; ``labels`` names fewer than two classes, or a class has no training slice.
     """
-    entries = load_fold(dataset_dir, fold, part, leave_out, allow_outside, keys=("image",))
-    names = class_names(dataset_dir)
+    entries = load_fold(
+        dataset_dir, fold, part, leave_out, allow_outside, ("image", "label") if negatives else ("image",)
+    )
+    names = class_names(dataset_dir, negatives)
     path = datalist_path(dataset_dir)
     if read_datalist(dataset_dir, allow_outside=True).get(UNCLASSED):
         raise ValueError(f"{path} gives no image a 'class': add it to each entry, counted from 0; see docs/data.md.")
@@ -56,7 +66,8 @@ def load_classes(
                 f"0 to {len(names) - 1}. Correct the entry, or name the class."
             )
     present = {entry["class"] for entry in entries}
-    missing = [name for number, name in enumerate(names) if number not in present]
+    made = {NO_TUMOUR} if negatives else set()
+    missing = [name for number, name in enumerate(names) if number not in present and name not in made]
     if missing and part == "training":
         raise ValueError(
             f"no training slice shows {', '.join(missing)}: choose another fold, leave out fewer folds, or take the "
@@ -69,15 +80,18 @@ def load_classes(
     return entries
 
 
-def class_weights(entries: Sequence[dict], num_classes: int, how: str | Sequence[float] | None) -> torch.Tensor | None:
+def class_weights(
+    entries: Sequence[dict], names: Sequence[str], how: str | Sequence[float] | None, negatives: float = 0.0
+) -> torch.Tensor | None:
     r"""Class weights for the cross-entropy.
 
     Args:
         entries: the training slices.
-        num_classes: C.
+        names: of the classes, C.
         how: ``None`` for no weights; ``"balanced"`` for :math:`w_c = N / (C \, N_c)`, so that all classes have the same
             total weight; or one number for each class, scaled so that the mean weight of a slice is 1. That is also the
             mean with ``"balanced"``, so that the cross-entropy keeps its scale relative to other terms.
+        negatives: share of the other slices that become "no tumour", as which they count.
 
     Returns:
         (C,), float32; or ``None``.
@@ -86,16 +100,22 @@ def class_weights(entries: Sequence[dict], num_classes: int, how: str | Sequence
         ValueError: ``how`` is none of these, or ``"balanced"`` and a class has no slices.
 
     Example:
-        >>> class_weights([{"class": 0}, {"class": 0}, {"class": 0}, {"class": 1}], 2, "balanced")
+        >>> class_weights([{"class": 0}, {"class": 0}, {"class": 0}, {"class": 1}], ["a", "b"], "balanced")
         tensor([0.6667, 2.0000])
     """
     if how is None:
         return None
-    counts = torch.bincount(torch.tensor([entry["class"] for entry in entries]), minlength=num_classes)
+    num_classes = len(names)
+    counts = torch.bincount(torch.tensor([entry["class"] for entry in entries]), minlength=num_classes).float()
+    if negatives:
+        others = torch.tensor([name != NO_TUMOUR for name in names])
+        counts = torch.where(others, counts * (1 - negatives), counts + counts[others].sum() * negatives)
     if how == "balanced":
         if (counts == 0).any():
-            raise ValueError(f"class_weights 'balanced': the classes have {counts.tolist()} slices; each needs one.")
-        return len(entries) / (num_classes * counts.float())
+            raise ValueError(
+                f"class_weights 'balanced': the classes have {counts.round().int().tolist()} slices; each needs one."
+            )
+        return len(entries) / (num_classes * counts)
     numbers = isinstance(how, Sequence) and not isinstance(how, str)
     if not numbers or len(how) != num_classes or not all(isinstance(w, (int, float)) and 0 < w < math.inf for w in how):
         raise ValueError(f"class_weights must be None, 'balanced' or {num_classes} positive numbers, got {how!r}.")

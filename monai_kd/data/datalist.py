@@ -17,7 +17,7 @@ from ..io.checksum import file_sha256
 from ..io.folders import same_folder
 from .foreign_lists import UNCLASSED, completed, datalist_path
 from .leaks import find_leaks
-from .negatives import is_negative, with_negatives
+from .negatives import NO_TUMOUR, is_negative, with_negatives
 
 __all__ = [
     "class_name",
@@ -121,11 +121,15 @@ def _names_files(value: Any, several: bool) -> bool:
     return isinstance(value, str)
 
 
-def class_names(dataset_dir: str | Path) -> list[str]:
+def class_names(dataset_dir: str | Path, negatives: bool = False) -> list[str]:
     """Names of the classes in the order of their numbers from 0; ``labels`` of the data list counts them from 1.
 
     Images of lists of the Decathlon and of Auto3DSeg have no class: their ``labels`` name the values of masks, whatever
     these are, or are missing; then there are no names.
+
+    Args:
+        dataset_dir: folder with ``datalist.json``.
+        negatives: whether "no tumour" is the last class where ``labels`` does not name it.
 
     Raises:
         FileNotFoundError, ValueError: as for `read_datalist`.
@@ -149,7 +153,7 @@ def class_names(dataset_dir: str | Path) -> list[str]:
         raise ValueError(
             f"{datalist_path(dataset_dir)}: 'labels' must give each class a name of its own, got {labels!r}."
         )
-    return names
+    return [*names, NO_TUMOUR] if negatives and NO_TUMOUR not in names else names
 
 
 def class_name(names: Sequence[str], number: int) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from monai.utils.enums import CommonKeys as Keys
 from scipy.special import softmax
 
+from ..data import NO_TUMOUR
 from ..io.atomic import write_json
 from ..io.trained import TEMPERATURE_FILE
 from ..metrics import (
@@ -17,6 +18,9 @@ from ..metrics import (
     class_summary_table,
     cross_fitted_temperatures,
     fit_temperature,
+    presence_table,
+    rows_of_kinds,
+    summarise_class_presence,
     summarise_classes,
     write_rows,
 )
@@ -31,7 +35,11 @@ logger = logging.getLogger(__name__)
 class ClassReport(EvaluationReport):
     """`EvaluationReport` of a classification: `monai_kd.metrics.class_metrics` over slices and over patients.
 
-    Attach it to an evaluator whose output has logits (C,) in ``pred``.
+    Attach it to an evaluator whose output has logits (C,) in ``pred`` and the number of the class in ``label``.
+
+    Of a network that knows the class "no tumour", ``metrics.json`` also has ``kinds``, the same metrics of the slices
+    with a tumour among the other classes, see `monai_kd.metrics.rows_of_kinds`, and, where slices without a tumour are
+    evaluated, ``presence``, see `monai_kd.metrics.summarise_class_presence`.
 
     Output files: ``slices.csv``, ``patients.csv`` (mean probabilities over the slices of a patient), ``confusion.csv``
     (rows are true classes), ``confusion.png``, ``reliability.png``, the last three also for patients with ``_patients``
@@ -39,7 +47,8 @@ class ClassReport(EvaluationReport):
 
     Args:
         args, kwargs: as for `EvaluationReport`.
-        trained_names: names of the classes that the network was trained for, in their order.
+        trained_names: names of the classes that the network was trained for, in their order: those of the data list,
+            or with "no tumour" behind them.
         temperature: the logits are divided by it.
         calibrate: whether to fit a temperature to these slices, see `monai_kd.metrics.fit_temperature`, and write it to
             ``temperature.json``. Its effect on the metrics is reported in ``calibrated``, with temperatures that are
@@ -60,11 +69,13 @@ class ClassReport(EvaluationReport):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        if trained_names is not None and list(trained_names) != self.class_names:
+        known = [self.class_names, [*self.class_names, NO_TUMOUR]]
+        if trained_names is not None and list(trained_names) not in known:
             raise ValueError(
                 f"the network was trained for the classes {', '.join(trained_names)}; {self.dataset_dir} has the "
                 f"classes {', '.join(self.class_names)}, in this order. Evaluate it on data with the same classes."
             )
+        self.class_names = list(trained_names or self.class_names)
         if temperature <= 0:
             raise ValueError(f"temperature must be positive, got {temperature}.")
         self.temperature, self.calibrate = float(temperature), bool(calibrate)
@@ -82,7 +93,9 @@ class ClassReport(EvaluationReport):
                 f"{len(self.class_names)} classes: {', '.join(self.class_names)}."
             )
         self._logits.append(logits)
-        return self._prediction(logits, self.temperature, int(entry["class"]))
+        true = int(output[Keys.LABEL])
+        own = {"class": true, "class_name": self.class_names[true]}
+        return {**own, **self._prediction(logits, self.temperature, true)}
 
     def _prediction(self, logits: np.ndarray, temperature: float, true: int) -> dict[str, Any]:
         probabilities = softmax(logits / temperature)
@@ -106,7 +119,22 @@ class ClassReport(EvaluationReport):
         found = {"temperature": self.temperature, **summary}
         if self.calibrate:
             found["calibrated"] = self._calibrated(files)
-        return found, class_summary_table(summary), files
+        tables = [class_summary_table(summary)]
+        if NO_TUMOUR in self.class_names:
+            tables += self._without_no_tumour(found)
+        return found, "\n\n".join(tables), files
+
+    def _without_no_tumour(self, found: dict[str, Any]) -> list[str]:
+        tables = []
+        presence = summarise_class_presence(self.rows, NO_TUMOUR, self.bootstrap, self.seed)
+        if presence is not None:
+            found["presence"] = presence
+            tables.append(presence_table(presence))
+        kinds = [name for name in self.class_names if name != NO_TUMOUR]
+        if len(kinds) > 1 and (rows := rows_of_kinds(self.rows, NO_TUMOUR)):
+            found["kinds"] = summarise_classes(rows, kinds, self.bootstrap, self.seed)
+            tables.append(f"kinds of the tumours, of the slices with one\n{class_summary_table(found['kinds'])}")
+        return tables
 
     def _confusion_and_reliability(
         self, rows: Sequence[Mapping[str, Any]], counted: str, confusion: Sequence[Sequence[int]], ending: str = ""

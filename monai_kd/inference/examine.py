@@ -15,6 +15,7 @@ from PIL import Image
 
 from data_prep.limits import MAX_PIXELS
 
+from ..data import NO_TUMOUR
 from ..io.unreadable import reason_of
 from . import BundlePredictor, Classifications, Findings, InputFiles, read_source
 from .certainty import is_uncertain
@@ -31,6 +32,7 @@ from .view import image_view
 __all__ = ["Examined", "columns", "examine"]
 
 JPEG_QUALITY = 88
+DISAGREEMENT = "the networks disagree: the classification sees no tumour where the segmentation marks one"
 
 
 @dataclass
@@ -77,8 +79,9 @@ class Examined:
 def columns(class_names: Sequence[str], mask_names: Sequence[str] = ("tumour",)) -> list[str]:
     """Columns of ``report.csv``: the results of `Classifications` and `Findings` for a file, in one row.
 
-    ``class`` is that of the classification, and ``uncertain`` what `is_uncertain` says of it. Where the segmentation
-    knows several, ``segmented_class`` is its own.
+    ``class`` is that of the classification, and ``uncertain`` what `is_uncertain` says of it; "no tumour" is uncertain
+    where the segmentation marks one, and the ``warning`` says so. Where the segmentation knows several classes,
+    ``segmented_class`` is its own.
     """
     names = [f"p_{name}" for name in class_names]
     elsewhere = ("file", "status", "reason", "overlay", "dicom_seg")
@@ -157,7 +160,11 @@ def _examined(
     telling = telling_slice(found, probability)
     chosen = slices[telling]
     class_judged = chosen["class"] != NOT_JUDGED
-    chosen["uncertain"] = "yes" if class_judged and is_uncertain(chosen["probability"]) else "no"
+    disagree = class_judged and chosen["class"] == NO_TUMOUR and found["tumour"] == "yes"
+    uncertain = class_judged and (disagree or is_uncertain(chosen["probability"]))
+    chosen["uncertain"] = "yes" if uncertain else "no"
+    if disagree:
+        found["warning"] = "; ".join(filter(None, [found.get("warning"), DISAGREEMENT]))
     if not class_judged and found["tumour"] != NOT_JUDGED:
         doubts = [found.get("warning"), f"the class is not judged: {chosen['warning']}"]
         found["warning"] = "; ".join(filter(None, doubts))

@@ -1,5 +1,5 @@
 from .bootstrap import bootstrap_interval
-from .class_summary import class_patient_rows, class_summary_table, summarise_classes
+from .class_summary import class_patient_rows, class_summary_table, rows_of_kinds, summarise_classes
 from .classes import CLASS_METRICS, PER_CLASS_METRICS, class_metrics, confusion_matrix, per_class_metrics
 from .diameters import in_plane_diameters
 from .head_shape import is_head_shaped
@@ -18,7 +18,13 @@ from .paired import check_same_data, paired_differences, paired_table, read_slic
 from .paired_presence import paired_presence
 from .presence import PRESENCE_SCORES, presence_score
 from .presence_rule import PresenceRule
-from .presence_summary import FROC_RATES, froc_curve, presence_table, summarise_presence
+from .presence_summary import (
+    FROC_RATES,
+    froc_curve,
+    presence_table,
+    summarise_class_presence,
+    summarise_presence,
+)
 from .sign_flip import sign_flip_p_value
 from .slice_stack import SliceStack
 from .summary import mask_patient_rows, summarise_masks
@@ -66,10 +72,12 @@ __all__ = [
     "presence_table",
     "read_slices",
     "roc_curve",
+    "rows_of_kinds",
     "sign_flip_p_value",
     "slice_disagreement",
     "slice_entropy",
     "slice_marks",
+    "summarise_class_presence",
     "summarise_classes",
     "summarise_masks",
     "summarise_presence",

@@ -20,7 +20,7 @@ from .classes import (
 from .patients import grouped, joined
 from .tables import text_table
 
-__all__ = ["class_patient_rows", "class_summary_table", "summarise_classes"]
+__all__ = ["class_patient_rows", "class_summary_table", "rows_of_kinds", "summarise_classes"]
 
 Row = Mapping[str, Any]
 
@@ -82,6 +82,39 @@ def class_patient_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
             }
         )
     return result
+
+
+def rows_of_kinds(rows: Sequence[Row], no_tumour: str) -> list[dict[str, Any]]:
+    """The slices with a tumour, as a network says that is asked for the kind of the tumour alone.
+
+    The probabilities of the other classes are divided by their sum, and the most probable of them is predicted. So a
+    network that knows the class "no tumour" is compared with one that does not.
+
+    Args:
+        rows: one for each slice, as for `class_patient_rows`.
+        no_tumour: name of the class.
+
+    Returns:
+        Rows with the numbers of the classes that are left, in the same order.
+
+    Example:
+        >>> row = {"class": 2, "class_name": "b", "p_a": 0.1, "p_none": 0.6, "p_b": 0.3, "predicted_name": "none"}
+        >>> found = rows_of_kinds([row], "none")[0]
+        >>> found["class"], found["predicted_name"], round(found["p_b"], 2), "p_none" in found
+        (1, 'b', 0.75, False)
+    """
+    kept = [row for row in rows if row["class_name"] != no_tumour]
+    names = [name for name in _names(rows[0]) if name != no_tumour] if rows else []
+    found = []
+    for row, own in zip(kept, _probabilities(kept, names), strict=True):
+        # All may be 0 where "no tumour" is certain: then none is more probable than another.
+        shares = own / own.sum() if own.sum() > 0 else np.full(len(own), 1 / len(own))
+        predicted, number = names[int(shares.argmax())], names.index(row["class_name"])
+        shown = {_PREFIX + name: float(share) for name, share in zip(names, shares, strict=True)}
+        others = {key: value for key, value in row.items() if not key.startswith(_PREFIX)}
+        own_class = {"class": number, "predicted": names.index(predicted), "predicted_name": predicted}
+        found.append({**others, **own_class, "correct": predicted == row["class_name"], **shown})
+    return found
 
 
 def summarise_classes(rows: Sequence[Row], class_names: Sequence[str], resamples: int, seed: int) -> dict[str, Any]:

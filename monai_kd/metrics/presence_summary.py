@@ -15,7 +15,7 @@ from .marks import SliceMarks
 from .patients import grouped
 from .tables import text_table
 
-__all__ = ["FROC_RATES", "froc_curve", "presence_table", "summarise_presence"]
+__all__ = ["FROC_RATES", "froc_curve", "presence_table", "summarise_class_presence", "summarise_presence"]
 
 FROC_RATES = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0)
 """False marks a slice at which the FROC score takes the sensitivity by lesion."""
@@ -50,58 +50,95 @@ def summarise_presence(
     present = np.array([row["truth_area_mm2"] > 0 for row in rows])
     if present.all():
         return None
-    marked = np.array([row["predicted_area_mm2"] > 0 for row in rows])
-    members = [np.array(own) for own in grouped(range(len(rows)), lambda index: str(rows[index]["group"])).values()]
-
-    def mean(values: np.ndarray, chosen: np.ndarray) -> dict[str, Any]:
-        totals = [float(values[own][chosen[own]].sum()) for own in members if chosen[own].any()]
-        weights = [int(chosen[own].sum()) for own in members if chosen[own].any()]
-        return _share(totals, weights, resamples, seed)
-
-    everywhere = np.ones_like(present)
-    exam_present = np.array([present[own].any() for own in members])
-    exam_marked = np.array([marked[own].any() for own in members])
-
-    def exams(hits: np.ndarray) -> dict[str, Any]:
-        return _share([float(hit) for hit in hits], [1] * len(hits), resamples, seed)
-
+    slices = _Slices(present, [str(row["group"]) for row in rows], resamples, seed)
+    recognised = slices.recognised(
+        np.array([row["predicted_area_mm2"] > 0 for row in rows]),
+        {name: np.array([row[f"presence_{name}"] for row in rows]) for name in scores},
+    )
     false_marks = np.array([len(each.false) for each in marks], dtype=float)
     false_area = np.array([row["false_area_mm2"] for row in rows])
+    everywhere = np.ones_like(present)
     return {
-        "slices_with_tumour": int(present.sum()),
-        "tumour_free_slices": int((~present).sum()),
-        "sensitivity": {"by_slice": mean(marked, present), "by_examination": exams(exam_marked[exam_present])},
-        "specificity": {"by_slice": mean(~marked, ~present), "by_examination": exams(~exam_marked[~exam_present])},
-        "false_marks": {"tumour_free_slices": mean(false_marks, ~present), "all_slices": mean(false_marks, everywhere)},
-        "false_area_mm2": {
-            "tumour_free_slices": mean(false_area, ~present),
-            "all_slices": mean(false_area, everywhere),
+        **recognised,
+        **{
+            name: {"tumour_free_slices": slices.mean(values, ~present), "all_slices": slices.mean(values, everywhere)}
+            for name, values in (("false_marks", false_marks), ("false_area_mm2", false_area))
         },
-        "auc": {
-            name: _auc(np.array([row[f"presence_{name}"] for row in rows]), present, members, resamples, seed)
-            for name in scores
-        },
-        "froc": _froc(marks, members, resamples, seed),
+        "froc": _froc(marks, slices.members, resamples, seed),
     }
 
 
-def _share(totals: list[float], weights: list[int], resamples: int, seed: int) -> dict[str, Any]:
-    interval = bootstrap_interval(totals, weights, resamples, seed)
-    return _value(sum(totals) / sum(weights) if weights else None, interval, sum(weights))
+def summarise_class_presence(rows: Sequence[Row], no_tumour: str, resamples: int, seed: int) -> dict[str, Any] | None:
+    """As `summarise_presence`, of a classification that knows the class "no tumour".
+
+    A slice is marked if another class is the most probable one; its presence score ``p_tumour`` is the probability of
+    all other classes.
+
+    Args:
+        rows: one for each slice: ``group``, ``class_name``, ``predicted_name`` and ``p_<no_tumour>``.
+        no_tumour: name of the class.
+        resamples, seed: of the bootstrap.
+
+    Returns:
+        ``None`` if all slices have a tumour. Otherwise ``slices_with_tumour``, ``tumour_free_slices``, ``sensitivity``,
+        ``specificity`` and ``auc``.
+    """
+    present = np.array([row["class_name"] != no_tumour for row in rows])
+    if present.all():
+        return None
+    marked = np.array([row["predicted_name"] != no_tumour for row in rows])
+    scores = {"p_tumour": np.array([1 - row[f"p_{no_tumour}"] for row in rows])}
+    return _Slices(present, [str(row["group"]) for row in rows], resamples, seed).recognised(marked, scores)
+
+
+class _Slices:
+    """Slices with and without a tumour, and the examinations that they belong to."""
+
+    def __init__(self, present: np.ndarray, groups: Sequence[str], resamples: int, seed: int) -> None:
+        self.present, self.resamples, self.seed = present, resamples, seed
+        self.members = [np.array(own) for own in grouped(range(len(groups)), groups.__getitem__).values()]
+
+    def mean(self, values: np.ndarray, chosen: np.ndarray) -> dict[str, Any]:
+        members = [own for own in self.members if chosen[own].any()]
+        totals = [float(values[own][chosen[own]].sum()) for own in members]
+        return self._share(totals, [int(chosen[own].sum()) for own in members])
+
+    def recognised(self, marked: np.ndarray, scores: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        present = self.present
+        exam_present = np.array([present[own].any() for own in self.members])
+        exam_marked = np.array([marked[own].any() for own in self.members])
+        return {
+            "slices_with_tumour": int(present.sum()),
+            "tumour_free_slices": int((~present).sum()),
+            "sensitivity": {
+                "by_slice": self.mean(marked, present),
+                "by_examination": self._exams(exam_marked[exam_present]),
+            },
+            "specificity": {
+                "by_slice": self.mean(~marked, ~present),
+                "by_examination": self._exams(~exam_marked[~exam_present]),
+            },
+            "auc": {name: self._auc(values) for name, values in scores.items()},
+        }
+
+    def _exams(self, hits: np.ndarray) -> dict[str, Any]:
+        return self._share([float(hit) for hit in hits], [1] * len(hits))
+
+    def _share(self, totals: list[float], weights: list[int]) -> dict[str, Any]:
+        interval = bootstrap_interval(totals, weights, self.resamples, self.seed)
+        return _value(sum(totals) / sum(weights) if weights else None, interval, sum(weights))
+
+    def _auc(self, scores: np.ndarray) -> dict[str, Any]:
+        if not self.present.any():
+            return _value(None, None, len(scores))
+        statistic = auc_of_resamples(scores, self.present, self.members)
+        area = compute_roc_auc(torch.as_tensor(scores), torch.as_tensor(self.present).int())
+        interval = resampled_interval(len(self.members), self.resamples, self.seed, statistic)
+        return _value(float(np.asarray(area)), interval, len(scores))
 
 
 def _value(value: float | None, interval: tuple[float, float] | None, of: int) -> dict[str, Any]:
     return {"value": value, "interval_95": None if interval is None else list(interval), "of": of}
-
-
-def _auc(
-    scores: np.ndarray, present: np.ndarray, members: list[np.ndarray], resamples: int, seed: int
-) -> dict[str, Any]:
-    if not present.any():
-        return _value(None, None, len(scores))
-    statistic = auc_of_resamples(scores, present, members)
-    area = compute_roc_auc(torch.as_tensor(scores), torch.as_tensor(present).int())
-    return _value(float(np.asarray(area)), resampled_interval(len(members), resamples, seed, statistic), len(scores))
 
 
 def froc_curve(marks: Sequence[SliceMarks]) -> tuple[np.ndarray, np.ndarray]:
@@ -150,17 +187,19 @@ def _froc(marks: Sequence[SliceMarks], members: list[np.ndarray], resamples: int
 
 
 def presence_table(summary: Mapping[str, Any]) -> str:
-    """Text table of the result of `summarise_presence`."""
+    """Text table of the result of `summarise_presence` or `summarise_class_presence`."""
     lines = [["", "value", "95 % interval", "of"]]
     named = {
         **{
             f"{name} {by.replace('_', ' ')}": summary[name][by] for name in ("sensitivity", "specificity") for by in _BY
         },
-        "false marks on a tumour-free slice": summary["false_marks"]["tumour_free_slices"],
-        "false area on a tumour-free slice, mm²": summary["false_area_mm2"]["tumour_free_slices"],
-        **{f"AUC of {name}": value for name, value in summary["auc"].items()},
-        "FROC score by lesion": summary["froc"]["score"],
     }
+    if "froc" in summary:
+        named["false marks on a tumour-free slice"] = summary["false_marks"]["tumour_free_slices"]
+        named["false area on a tumour-free slice, mm²"] = summary["false_area_mm2"]["tumour_free_slices"]
+    named |= {f"AUC of {name}": value for name, value in summary["auc"].items()}
+    if "froc" in summary:
+        named["FROC score by lesion"] = summary["froc"]["score"]
     for name, entry in named.items():
         value, interval = entry["value"], entry["interval_95"]
         shown = "undefined" if value is None else f"{value:.3f}"

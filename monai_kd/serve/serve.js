@@ -84,11 +84,18 @@ function classification(row) {
   if (row.tumour === "not judged") {
     notes.push("No tumour was looked for, so this class means nothing.");
   } else if (row.tumour === "no") {
-    notes.push("The classifier assumes a tumour. None was found, so this class means nothing.");
+    if (!("no tumour" in row.probabilities)) {
+      notes.push("The classifier assumes a tumour. None was found, so this class means nothing.");
+    } else if (row.class === "no tumour") {
+      notes.push("The classifier sees none either.");
+    } else {
+      notes.push("The segmentation found no tumour, so this class means nothing.");
+    }
   } else if (!judged) {
     notes.push("See the warning: a class would mean nothing.");
   } else {
-    if (uncertain) notes.push(`No class has a probability of ${Math.round(100 * leastCertain)}\u00a0% or more.`);
+    if (row.class === "no tumour") notes.push("The classifier sees no tumour, the segmentation marks one.");
+    else if (uncertain) notes.push(`No class has a probability of ${Math.round(100 * leastCertain)}\u00a0% or more.`);
     if (row.slices_with_tumour > 1) {
       const votes = Object.entries(row.votes).map(([name, count]) => `${count} ${name}`).join(", ");
       notes.push(`Of the ${row.slices_with_tumour} slices with tumour: ${votes}.`);

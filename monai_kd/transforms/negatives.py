@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,8 @@ class RandRemoveTumourd(RandomizableTransform, MapTransform):
         keys: the image and its label.
         prob: probability that the tumour is removed.
         elsewhere_prob: probability of the operation at another place; ``None``: as ``prob``, or what is left of 1.
+        class_number: for a classification: what ``class`` of the item becomes where its tumour is taken out. Then the
+            mask, which served to find the tumour, is dropped from every item.
 
     Shape:
         - image: (C, H, W), float, an upright slice
@@ -45,6 +47,7 @@ class RandRemoveTumourd(RandomizableTransform, MapTransform):
         keys: KeysCollection = ("image", "label"),
         prob: float = 0.3,
         elsewhere_prob: float | None = None,
+        class_number: int | None = None,
     ) -> None:
         MapTransform.__init__(self, keys)
         elsewhere = min(prob, 1 - prob) if elsewhere_prob is None else elsewhere_prob
@@ -55,16 +58,17 @@ class RandRemoveTumourd(RandomizableTransform, MapTransform):
                 f"prob and elsewhere_prob must be probabilities that add up to at most 1, got {prob} and {elsewhere}."
             )
         RandomizableTransform.__init__(self, prob)
-        self.elsewhere_prob = elsewhere
+        self.elsewhere_prob, self.class_number = elsewhere, class_number
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         out = dict(data)
         chance = self.R.rand()
-        if chance >= self.prob + self.elsewhere_prob:
-            return out
-        operate = remove_tumour if chance < self.prob else operate_elsewhere
-        operated = _operated(operate, [out[key] for key in self.keys], self.R)
-        return out if operated is None else {**out, **dict(zip(self.keys, operated, strict=True))}
+        if chance < self.prob + self.elsewhere_prob:
+            operate = remove_tumour if chance < self.prob else operate_elsewhere
+            _operate(operate, out, self.keys, self.R, self.class_number)
+        if self.class_number is not None:
+            del out[self.keys[1]]
+        return out
 
 
 class RemoveTumourd(MapTransform):
@@ -79,36 +83,51 @@ class RemoveTumourd(MapTransform):
         path: key of the path of the mask, for an evaluation that reads it again later. It becomes the path of the
             image, by which `EmptyOwnMaskd` knows that the slice has no tumour; and the mask is dropped. ``None``: the
             mask is used.
+        class_number: as for `RandRemoveTumourd`.
 
     Shape:
         - image: (C, H, W); with ``path`` a ``MetaTensor`` that knows its file
         - mask: (L, H, W)
     """
 
-    def __init__(self, keys: KeysCollection = ("image", "label"), share: float = 0.5, path: str | None = None) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection = ("image", "label"),
+        share: float = 0.5,
+        path: str | None = None,
+        class_number: int | None = None,
+    ) -> None:
         super().__init__(keys)
-        self.share, self.path = share, path
+        self.share, self.path, self.class_number = share, path, class_number
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         out = dict(data)
         image, mask = (out[key] for key in self.keys)
         seed = zlib.crc32(f"{out.get('source', '')} {out.get('patient', '')}".encode())
         random = np.random.RandomState(seed)
-        if random.rand() < self.share and mask.any():
-            operated = _operated(remove_tumour, [image, mask], random)
-            if operated is not None:
-                out.update(zip(self.keys, operated, strict=True))
-                if self.path is not None:
-                    out[self.path] = file_of(image, "")
-        if self.path is not None:
+        chosen = random.rand() < self.share and mask.any()
+        if chosen and _operate(remove_tumour, out, self.keys, random, self.class_number) and self.path is not None:
+            out[self.path] = file_of(image, "")
+        if self.path is not None or self.class_number is not None:
             del out[self.keys[1]]
         return out
 
 
-def _operated(operate: Callable, given: list[torch.Tensor], random: np.random.RandomState) -> list[torch.Tensor] | None:
+def _operate(
+    operate: Callable,
+    item: dict[Hashable, Any],
+    keys: Sequence[Hashable],
+    random: np.random.RandomState,
+    class_number: int | None,
+) -> bool:
+    """Whether a method applied; then the item has the new image and mask, and its class if the tumour is gone."""
+    given = [item[key] for key in keys]
     if any(each.ndim != 3 for each in given):
         raise ValueError(f"expected single slices, (C, H, W), got {[tuple(each.shape) for each in given]}.")
     operated = operate(*map(plain_tensor, given), random)
     if operated is None:
-        return None
-    return [convert_to_dst_type(new, old)[0] for new, old in zip(operated, given, strict=True)]
+        return False
+    if class_number is not None and given[1].any() and not operated[1].any():
+        item["class"] = class_number
+    item.update((key, convert_to_dst_type(new, item[key])[0]) for key, new in zip(keys, operated, strict=True))
+    return True

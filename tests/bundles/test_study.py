@@ -51,7 +51,9 @@ def test_resumed_run_is_the_uninterrupted_one(bundle, more, class_dataset, tmp_p
     assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
 
 
-@pytest.mark.parametrize(("bundle", "more"), STUDENTS)
+@pytest.mark.parametrize(
+    ("bundle", "more"), [*STUDENTS, ("cls_student", {"recipe": "none", "negative_probability": 0.3})]
+)
 def test_final_network_is_trained_on_all_folds_and_of_the_last_epoch(bundle, more, class_dataset, tmp_path):
     workflow = train(bundle, class_dataset, tmp_path, epochs=2, files=["last_epoch.json", "all_folds.json"], **more)
     entries = json.loads((class_dataset / "datalist.json").read_text())["training"]

@@ -12,6 +12,7 @@ import torch
 
 from monai_kd.data import class_weights, load_classes
 
+NAMES = ["meningioma", "glioma", "pituitary", "other"]
 LABELS = {"1": "meningioma", "2": "glioma", "3": "pituitary"}
 
 
@@ -99,7 +100,7 @@ def entries(*counts: int) -> list[dict]:
 
 @pytest.mark.parametrize("counts", [(3, 1), (708, 1426, 930), (2, 2, 2), (1, 5, 1, 9)])
 def test_balanced_weights(counts):
-    found = class_weights(entries(*counts), len(counts), "balanced")
+    found = class_weights(entries(*counts), NAMES[: len(counts)], "balanced")
     assert found.dtype is torch.float32
     # each class weighs the same in sum, and a slice 1 on average
     shares = [float(weight) * count for weight, count in zip(found, counts, strict=True)]
@@ -111,7 +112,7 @@ def test_balanced_weights(counts):
 def test_numbers_are_scaled_so_that_a_slice_weighs_1_on_average(counts):
     # torch divides by the weights of a batch's classes, but by its size for mixed targets: only so do both agree.
     numbers = [5.0, 1.0, 2.0][: len(counts)]
-    found = class_weights(entries(*counts), len(counts), numbers)
+    found = class_weights(entries(*counts), NAMES[: len(counts)], numbers)
     assert found.tolist() == pytest.approx([w * float(found[1]) for w in numbers])
     assert sum(float(w) * n for w, n in zip(found, counts, strict=True)) / sum(counts) == pytest.approx(1.0)
 
@@ -119,16 +120,16 @@ def test_numbers_are_scaled_so_that_a_slice_weighs_1_on_average(counts):
 def test_balanced_cross_entropy_is_the_mean_over_classes_of_their_means():
     generator = torch.Generator().manual_seed(0)
     logits, truth = torch.randn(10, 3, generator=generator), torch.tensor([0] * 6 + [1] * 3 + [2])
-    weights = class_weights([{"class": int(number)} for number in truth], 3, "balanced")
+    weights = class_weights([{"class": int(number)} for number in truth], NAMES[:3], "balanced")
     losses = -logits.log_softmax(dim=1)[torch.arange(10), truth]
     expected = torch.stack([losses[truth == number].mean() for number in range(3)]).mean()
     torch.testing.assert_close(torch.nn.CrossEntropyLoss(weight=weights)(logits, truth), expected)
 
 
 def test_other_weights():
-    assert class_weights(entries(1, 2), 2, None) is None
-    assert class_weights(entries(1, 2), 2, [1, 2.5]).tolist() == [0.5, 1.25]
-    assert class_weights(entries(1, 2), 2, (3, 4)).dtype is torch.float32
+    assert class_weights(entries(1, 2), NAMES[:2], None) is None
+    assert class_weights(entries(1, 2), NAMES[:2], [1, 2.5]).tolist() == [0.5, 1.25]
+    assert class_weights(entries(1, 2), NAMES[:2], (3, 4)).dtype is torch.float32
 
 
 @pytest.mark.parametrize(
@@ -136,9 +137,9 @@ def test_other_weights():
 )
 def test_wrong_weights(how):
     with pytest.raises(ValueError, match="must be None, 'balanced' or 2 positive numbers"):
-        class_weights(entries(1, 2), 2, how)
+        class_weights(entries(1, 2), NAMES[:2], how)
 
 
 def test_balanced_needs_all_classes():
     with pytest.raises(ValueError, match=r"\[2, 0, 1\] slices; each needs one"):
-        class_weights([{"class": 0}, {"class": 0}, {"class": 2}], 3, "balanced")
+        class_weights([{"class": 0}, {"class": 0}, {"class": 2}], NAMES[:3], "balanced")

@@ -52,15 +52,16 @@ def report(folder: Path, logits: np.ndarray, classes: np.ndarray, batch: int = 7
     kwargs = {"bootstrap": 20, "trained_names": NAMES, **kwargs}
     handler = ClassReport(folder / "out", folder, data, lambda: DESCRIPTION, **kwargs)
 
-    def step(engine: Engine, rows: np.ndarray) -> None:
-        engine.state.output = [{"pred": torch.tensor(row)} for row in rows]
+    def step(engine: Engine, rows: list[tuple[np.ndarray, int]]) -> None:
+        engine.state.output = [{"pred": torch.tensor(row), "label": torch.tensor(number)} for row, number in rows]
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output
 
     engine = Engine(step)
     engine.register_events(*IterationEvents)
     handler.attach(engine)
-    kept = np.resize(logits, (len(logits) - drop, logits.shape[1]))
+    count = len(logits) - drop
+    kept = list(zip(np.resize(logits, (count, logits.shape[1])), np.resize(classes, count).tolist(), strict=True))
     engine.run([kept[start : start + batch] for start in range(0, len(kept), batch)])
     text = (folder / "out" / "metrics.json").read_text()
     return json.loads(text, parse_constant=lambda token: pytest.fail(f"{token} is not JSON"))
