@@ -112,6 +112,16 @@ def test_line_of_familiarity(lines, made, monkeypatch):
         (made / folder / "familiarity.safetensors").unlink()
 
 
+def test_lines_of_a_classifier_that_knows_no_tumour(lines, made, tmp_path, monkeypatch):
+    (tmp_path / "bundles").symlink_to(ROOT / "bundles")
+    (tmp_path / "DATA").symlink_to(made / "DATA")
+    training, evaluation = lines
+    run(training, tmp_path, monkeypatch, **{**TINY_CLS_STUDENT, "epochs": 1})
+    run(evaluation, tmp_path, monkeypatch)
+    found = json.loads((tmp_path / "RUN" / "evaluation" / "metrics.json").read_text())
+    assert {"presence", "kinds"} <= found.keys()
+
+
 def test_line_of_the_cache(lines, made, monkeypatch, capfd):
     (line,) = lines
     run(line.replace("1000 10000", "20"), made, monkeypatch)

@@ -23,7 +23,7 @@ __all__ = ["GROUPS", "run_benchmark"]
 logger = logging.getLogger(__name__)
 
 # Modules of this package, each with ``rows(options)``.
-GROUPS = ("training", "inference", "conversion")
+GROUPS = ("training", "resources", "inference", "conversion")
 
 
 def run_benchmark(
@@ -40,7 +40,7 @@ def run_benchmark(
 
     Args:
         only: names of `GROUPS`; ``None`` for all.
-        json_file: for ``{"machine": …, "options": …, "rows": [{"name", "aim", "ratio", "milliseconds", "reached"}]}``.
+        json_file: for ``{"machine": …, "options": …, "rows": [{"name", "aim", "ratio", "measured", "unit", "reached"}]}``.
         plot_file: for a picture, see `plot_rows`.
         repeat, tiny, checkpoint, slices, bundles: see `Options`.
 

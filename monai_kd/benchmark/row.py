@@ -9,16 +9,18 @@ __all__ = ["Row"]
 
 @dataclass(frozen=True)
 class Row:
-    """A ratio of two times that were measured in turn, in one process.
+    """A ratio of two times that were measured in turn, in one process, or of two amounts of memory.
 
     Attributes:
         name: what is divided by what.
         aim: the ratio that is aimed at, such as ``"<= 1.3"`` or ``">= 3"``; any other text is printed only.
         ratio: of the medians.
-        milliseconds: the median of each way, by its name.
+        measured: the median time, or the memory, of each way by its name.
+        unit: of these.
     """
 
     name: str
     aim: str
     ratio: float
-    milliseconds: dict[str, float]
+    measured: dict[str, float]
+    unit: str = "ms"

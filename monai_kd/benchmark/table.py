@@ -44,12 +44,12 @@ def reached(row: Row) -> bool | None:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as text, with the milliseconds of each way below its ratio."""
+    """The rows as text, with what was measured of each way below its ratio."""
     lines = [f"{'':{WIDTH}}   ratio  aim"]
     for row in rows:
         mark = {True: "reached", False: "MISSED", None: ""}[reached(row)]
         lines.append(f"{row.name:{WIDTH}} {row.ratio:7.2f}  {row.aim}  {mark}".rstrip())
-        lines += [f"    {name:{WIDTH - 4}} {time:9.1f} ms" for name, time in row.milliseconds.items()]
+        lines += [f"    {name:{WIDTH - 4}} {value:9.1f} {row.unit}" for name, value in row.measured.items()]
     return "\n".join(lines)
 
 

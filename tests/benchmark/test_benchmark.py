@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import time
 
 import pytest
 from documented import run
 
 from monai_kd.__main__ import main
-from monai_kd.benchmark import Row, interleaved
+from monai_kd.benchmark import Row, interleaved, resources
+from monai_kd.benchmark.options import Options
 from monai_kd.benchmark.table import plot_rows, reached, table
 
 
@@ -61,9 +63,40 @@ def test_it_runs_at_tiny_size(tmp_path, capsys):
     assert sum(name.startswith("conversion") for name in names) == 1
     for row in content["rows"]:
         assert row["name"] in out
-        first, second = row["milliseconds"].values()
+        first, second = row["measured"].values()
         assert row["ratio"] == pytest.approx(first / second)
     assert files["--plot"].stat().st_size > 1000
+
+
+def test_memory_and_time_of_teachers_and_students():
+    found = list(resources.rows(Options(repeat=1, tiny=True)))
+    names = [row.name for row in found]
+    assert len(set(names)) == len(names) == 4
+    assert all("teacher ÷ student" in name for name in names)
+    for row in found:
+        first, second = row.measured.values()
+        assert row.ratio == pytest.approx(first / second)
+        assert first > 0 < second
+    assert {row.unit for row in found} == {"ms", "MB"}
+    assert "MB" in table(found)
+
+
+def test_memory_of_a_known_size():
+    """A network of 40 million weights: itself, the gradients and two moments of AdamW."""
+    definition = {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 40_000_000 // 27}
+    large = {**definition, "kernel_size": 3, "stride": 32}
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        _, trained = pool.apply(resources._measured, (large, 32, True, 1, 1))
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        _, used = pool.apply(resources._measured, (large, 32, False, 1, 1))
+    assert used == pytest.approx(160, rel=0.5)
+    assert trained == pytest.approx(4 * 160, rel=0.5)
+
+
+def test_without_a_measure_of_memory_the_rows_are_left_out(monkeypatch, caplog, tmp_path):
+    monkeypatch.setattr(resources, "PEAK", tmp_path / "none")
+    assert list(resources.rows(Options(repeat=1, tiny=True))) == []
+    assert "memory can't be measured on this system" in caplog.text
 
 
 def test_line_of_the_page(lines, tmp_path, monkeypatch, capsys):

@@ -19,7 +19,7 @@ def test_rows(monkeypatch, caplog):
     found = list(training.rows(Options(repeat=1, tiny=True)))
     assert [row.name.removeprefix("training step, ") for row in found] == OURS
     for row in found:
-        first, second = row.milliseconds.values()
+        first, second = row.measured.values()
         assert row.ratio == pytest.approx(first / second)
     assert "torchdistill is not installed: its rows are left out" in caplog.text
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from monai_kd.data import class_weights, load_classes
+from monai_kd.data import class_names, class_weights, load_classes
 
 NAMES = ["meningioma", "glioma", "pituitary", "other"]
 LABELS = {"1": "meningioma", "2": "glioma", "3": "pituitary"}
@@ -124,6 +124,30 @@ def test_balanced_cross_entropy_is_the_mean_over_classes_of_their_means():
     losses = -logits.log_softmax(dim=1)[torch.arange(10), truth]
     expected = torch.stack([losses[truth == number].mean() for number in range(3)]).mean()
     torch.testing.assert_close(torch.nn.CrossEntropyLoss(weight=weights)(logits, truth), expected)
+
+
+def test_balanced_weights_count_the_negatives_that_are_made():
+    # Half of 4 + 2 slices become "no tumour" beside the one that is listed: 2, 1 and 4 of 7.
+    found = class_weights(entries(4, 2, 1), ["a", "b", "no tumour"], "balanced", 0.5)
+    assert found.tolist() == pytest.approx([7 / 3 / 2, 7 / 3 / 1, 7 / 3 / 4])
+    first = class_weights([{"class": 1}, {"class": 2}], ["no tumour", "a", "b"], "balanced", 0.5)
+    assert first.tolist() == pytest.approx([2 / 3, 4 / 3, 4 / 3])
+
+
+def test_made_negatives_need_masks_and_no_slices_of_their_own(tmp_path):
+    folder = write(tmp_path, ALL)
+    with pytest.raises(ValueError, match="label"):
+        load_classes(folder, 0, "training", negatives=True)
+    content = json.loads((folder / "datalist.json").read_text())
+    for entry in content["training"]:
+        entry["label"] = entry["image"].replace(".png", "_mask.png")
+        (folder / entry["label"]).write_text("mask")
+    (folder / "datalist.json").write_text(json.dumps(content))
+    found = load_classes(folder, 0, "training", negatives=True)
+    assert {Path(entry["label"]).name for entry in found} == {"3_mask.png", "4_mask.png", "5_mask.png"}
+    assert class_names(folder, negatives=True) == [*LABELS.values(), "no tumour"]
+    listed = write(tmp_path, ALL, {**LABELS, "3": "no tumour"})
+    assert class_names(listed, negatives=True) == ["meningioma", "glioma", "no tumour"]
 
 
 def test_other_weights():

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from monai_kd.metrics import (
     CLASS_METRICS,
@@ -14,10 +15,33 @@ from monai_kd.metrics import (
     class_metrics,
     class_patient_rows,
     class_summary_table,
+    rows_of_kinds,
     summarise_classes,
 )
 
 NAMES = ["meningioma", "glioma", "pituitary"]
+
+
+def test_kinds_are_what_a_softmax_of_their_logits_alone_says():
+    generator = np.random.default_rng(0)
+    names = ["meningioma", "no tumour", "glioma", "pituitary"]  # "no tumour" need not be the last one
+    logits, classes = generator.normal(size=(40, 4)), generator.integers(0, 4, size=40)
+    rows = []
+    for own, number in zip(softmax(logits, axis=1), classes, strict=True):
+        best = int(own.argmax())
+        told = {"class": int(number), "class_name": names[number], "predicted": best, "predicted_name": names[best]}
+        shown = {f"p_{name}": value for name, value in zip(names, own, strict=True)}
+        rows.append({"group": "1", "patient": "1", "fold": 0, **told, "correct": best == number, **shown})
+    found = rows_of_kinds(rows, "no tumour")
+    kept = classes != 1
+    expected = softmax(logits[kept][:, [0, 2, 3]], axis=1)
+    assert np.array([[each[f"p_{name}"] for name in NAMES] for each in found]) == pytest.approx(expected)
+    assert [each["class"] for each in found] == [(0, None, 1, 2)[number] for number in classes[kept]]
+    assert [each["predicted"] for each in found] == expected.argmax(axis=1).tolist()
+    assert all(each["correct"] == (each["class_name"] == each["predicted_name"]) for each in found)
+    assert summarise_classes(found, NAMES, 0, 0)["over_slices"]["count"] == kept.sum()
+    certain = {**rows[0], "class_name": "glioma", "p_no tumour": 1.0, **{f"p_{name}": 0.0 for name in NAMES}}
+    assert [rows_of_kinds([certain], "no tumour")[0][f"p_{name}"] for name in NAMES] == pytest.approx([1 / 3] * 3)
 
 
 def row(group: str, kind: int, probabilities: list[float], patient: str = "", fold: int = 0) -> dict:

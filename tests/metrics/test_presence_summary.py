@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from monai_kd.metrics import SliceMarks, froc_curve, presence_table, summarise_presence
+from monai_kd.metrics import SliceMarks, froc_curve, presence_table, summarise_class_presence, summarise_presence
 
 
 def row(group: str, truth: float, predicted: float, score: float, false_area: float = 0.0) -> dict:
@@ -55,6 +55,24 @@ def test_counted_by_hand():
         "interval_95": found["froc"]["score"]["interval_95"],
         "of": 3,
     }
+
+
+def class_row(each: dict) -> dict:
+    """What a classifier says that marks the same slices with the same scores."""
+    true, predicted = ("glioma" if each[f"{name}_area_mm2"] else "none" for name in ("truth", "predicted"))
+    scores = {"p_glioma": each["presence_max"], "p_none": 1 - each["presence_max"]}
+    return {"group": each["group"], "class_name": true, "predicted_name": predicted, **scores}
+
+
+def test_a_class_for_no_tumour_is_measured_as_masks_are():
+    of_masks, of_classes = summary(), summarise_class_presence([class_row(each) for each in ROWS], "none", 200, 0)
+    assert of_classes is not None
+    area = of_classes.pop("auc")["p_tumour"]
+    assert area == of_masks["auc"]["max"]
+    assert of_classes == {name: of_masks[name] for name in of_classes}
+    assert set(of_classes) == {"slices_with_tumour", "tumour_free_slices", "sensitivity", "specificity"}
+    assert "specificity by examination" in presence_table({**of_classes, "auc": {"p_tumour": area}})
+    assert summarise_class_presence([class_row(ROWS[0])], "none", 0, 0) is None
 
 
 def test_curve_counted_by_hand():

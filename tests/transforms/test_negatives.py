@@ -5,7 +5,7 @@ from heads import head, real_slices, tumour
 from monai.data import MetaTensor
 
 from monai_kd.data import load_fold
-from monai_kd.transforms import RandRemoveTumourd, operate_elsewhere, remove_tumour, slice_preprocessing
+from monai_kd.transforms import RandRemoveTumourd, RemoveTumourd, operate_elsewhere, remove_tumour, slice_preprocessing
 from monai_kd.transforms.cloning import dilate
 
 NUMBERS = [54, 82, 100, 189, 252, 357, 407, 614, 746, 767, 841, 915, 1157, 1240, 1376, 1472, 1517, 1646, 2266, 2976]
@@ -93,6 +93,25 @@ def test_meta_tensors_keep_their_geometry_and_empty_masks_their_image():
     empty = RandRemoveTumourd(prob=1)({"image": head(), "label": torch.zeros(1, 128, 128)})
     assert torch.equal(empty["image"], head())
     assert not empty["label"].any()
+
+
+def test_the_class_follows_the_tumour():
+    healthy, image, mask = with_tumour()
+    item = {"image": image, "label": mask, "class": 1, "source": "a.png"}
+    always, never = RandRemoveTumourd(prob=1, class_number=3), RandRemoveTumourd(prob=0, class_number=3)
+    assert (always(item)["class"], never(item)["class"], item["class"]) == (3, 1, 1)
+    assert (always(item)["image"] - healthy).abs().mean() < 0.02
+    elsewhere = RandRemoveTumourd(prob=0, elsewhere_prob=1, class_number=3)(item)
+    assert elsewhere["class"] == 1
+    assert not torch.equal(elsewhere["image"], image)
+    fixed = [RemoveTumourd(share=share, class_number=3)(item) for share in (1, 0)]
+    assert [each["class"] for each in fixed] == [3, 1]
+    # The mask served to find the tumour.
+    assert all("label" not in each for each in (always(item), never(item), elsewhere, *fixed))
+    full = {"image": head(), "label": (head() > 0).float(), "class": 1}
+    assert always(full)["class"] == 1  # no method applies
+    without = {"image": head(), "label": torch.zeros(1, 128, 128), "class": 1}
+    assert always(without)["class"] == 1  # an empty mask is no tumour that was taken out
 
 
 @pytest.mark.parametrize(
