@@ -547,6 +547,7 @@ def test_exported_program(suffix, blob, mend, tmp_path, monkeypatch, capsys):
     values |= {"precision": "float32", "activation": "sigmoid", "threshold": 0.5}
     values |= {"labels": {"0": "background", "1": "tumour"}}
     values |= {"presence_score": "top_k_mean", "presence_threshold": None, "smallest_extent_mm": 3}
+    values["presence_context"] = 1
     (tmp_path / "settings.json").write_text(json.dumps(values))
     monkeypatch.setattr(predict, "HERE", tmp_path)
     monkeypatch.setattr(predict, "open_network", lambda *_args: lambda image: image[:, :1])

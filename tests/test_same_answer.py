@@ -47,11 +47,11 @@ def point(threshold: float) -> dict[str, Any]:
 
 
 def scan(path: Path, slices: int = 0) -> Path:
-    """A bright square: on a slice, or on slices 1 to 4 of a volume, with a lone one on slice 6. Others are constant."""
+    """A bright square: on a slice, or on slices 1 to 6 of a volume, with a lone one on slice 8. Others are constant."""
     image = np.full((SIZE, SIZE, max(slices, 1)), 100)
-    image[8:16, 8:16, 1 if slices else 0 : 5] = 900
+    image[8:16, 8:16, 1 if slices else 0 : 7] = 900
     if slices:
-        image[20:24, 20:24, 6] = 900
+        image[20:24, 20:24, 8] = 900
     nib.save(nib.Nifti1Image(image.astype(np.int16), AFFINE), path)
     return path
 
@@ -181,10 +181,11 @@ CASES = {
     "a threshold of one's own": (point(0.9), {"presence_threshold": 0.6}, 0, ("yes", 0.6, SQUARE, None, 1)),
     "a threshold without an operating point": (None, {"presence_threshold": 0.9}, 0, ("no", 0.9, 0, None, 0)),
     "every slice passes": (point(0.9), {"presence_threshold": 0}, 0, ("yes", 0, SQUARE, None, 1)),
-    "a lone mark": (point(0.7), {}, 8, ("yes", 0.7, 4 * SQUARE, 1, 1)),
-    "a lone mark is kept": (None, {"smallest_extent_mm": 0}, 8, ("yes", None, 4 * SQUARE + LONE, None, 2)),
-    "a long way": (None, {"smallest_extent_mm": 4.5}, 8, ("no", None, 0, 2, 0)),
-    "a volume below": (point(0.9), {}, 8, ("no", 0.9, 0, 0, 0)),
+    "a lone mark": (point(0.7), {}, 10, ("yes", 0.7, 6 * SQUARE, 0, 1)),
+    "a lone mark by itself": (point(0.7), {"presence_context": 0}, 10, ("yes", 0.7, 6 * SQUARE, 1, 1)),
+    "a lone mark is kept": (None, {"smallest_extent_mm": 0}, 10, ("yes", None, 6 * SQUARE + LONE, None, 2)),
+    "a long way": (None, {"smallest_extent_mm": 6.5}, 10, ("no", None, 0, 2, 0)),
+    "a volume below": (point(0.9), {}, 10, ("no", 0.9, 0, 0, 0)),
 }
 
 

@@ -40,7 +40,7 @@ def run_benchmark(
 
     Args:
         only: names of `GROUPS`; ``None`` for all.
-        json_file: for ``{"machine": …, "options": …, "rows": [{"name", "aim", "ratio", "measured", "unit", "reached"}]}``.
+        json_file: for ``{"machine": …, "options": …, "rows": [{"name", "aim", "ratio", …, "reached"}]}``.
         plot_file: for a picture, see `plot_rows`.
         repeat, tiny, checkpoint, slices, bundles: see `Options`.
 

@@ -45,6 +45,7 @@ def load_students(
     bundles: Path | None = None,
     presence_threshold: float | None = None,
     smallest_extent_mm: float | None = None,
+    presence_context: float | None = None,
 ) -> Students:
     """Load both students; print which networks they are, and whether one of them was trained on phantoms.
 
@@ -57,6 +58,7 @@ def load_students(
         bundles: folder of the bundles, see `find_bundle`.
         presence_threshold: on the presence score of a slice; ``None`` for that of the operating point.
         smallest_extent_mm: see `monai_kd.inference.DropThinMarksd`; ``None`` for the bundle's.
+        presence_context: see `monai_kd.inference.JudgePresenced`; ``None`` for the bundle's.
 
     Raises:
         FileNotFoundError: a bundle, a checkpoint or the file of the temperature does not exist.
@@ -71,7 +73,7 @@ def load_students(
         raise ValueError(f"--{error}") from error
     rules = {
         **{"threshold": threshold, "presence_threshold": presence_threshold},
-        **{"smallest_extent_mm": smallest_extent_mm},
+        **{"smallest_extent_mm": smallest_extent_mm, "presence_context": presence_context},
     }
     cut = {name: value for name, value in rules.items() if value is not None}
     softened = {} if temperature is None else {"temperature": read_temperature(temperature, classification)}

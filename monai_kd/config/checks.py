@@ -46,7 +46,10 @@ _SWITCHES = (
     *("amp", "resume", "freeze", "multiclass", "calibrate", "gradcam", "upright", "overlays", "dicom_seg"),
     *("allow_outside", "batch_dice", "judge_unfit"),
 )
-_SHARES = ("alpha", "label_smoothing", "flip_probability", "negative_probability", "foreground_share", "negative_share")
+_SHARES = (
+    *("alpha", "label_smoothing", "flip_probability", "negative_probability", "foreground_share", "negative_share"),
+    "presence_context",
+)
 _AMOUNTS = ("weight_decay", "mixup", "smallest_area_mm2", "smallest_extent_mm")
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **{name: (lambda v: type(v) is int and v >= 1, "a whole number from 1") for name in _COUNTS},

@@ -192,7 +192,7 @@ def _settings(predictor: BundlePredictor, bundle: Path, checkpoint: str | Path) 
                 f"settings.json of {checkpoint} has {rule.score}: choose an operating point with one of them."
             )
         output |= {"presence_score": rule.score, "presence_threshold": rule.threshold}
-        output["smallest_extent_mm"] = predictor.value("smallest_extent_mm")
+        output |= {name: predictor.value(name) for name in ("presence_context", "smallest_extent_mm")}
     return {
         "task": "classification" if classifies else "segmentation",
         "image_size": trained["image_size"],

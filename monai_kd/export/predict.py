@@ -187,18 +187,27 @@ def judge(mask, found, shape, affine, settings):
     pixels = several.max(axis=0).reshape(shape[0] * shape[1], -1)
     count = 1 if settings["presence_score"] == "max" else max(1, round(25 / 256**2 * len(pixels)))
     scores = np.partition(pixels, -count, axis=0)[-count:].mean(axis=0)
+    step = abs(np.linalg.det(affine)) / np.linalg.norm(np.cross(affine[:, 0], affine[:, 1]))
+    scores = in_context(scores, step, settings["presence_context"])
     row = {"presence_score": round(float(scores.max()), 4)}
     if settings["presence_threshold"] is not None:
-        passed = scores >= settings["presence_threshold"]
-        mask, row["presence_threshold"] = (
-            mask * (passed if len(shape) > 2 else passed[0]),
-            settings["presence_threshold"],
-        )
+        passed, row["presence_threshold"] = scores >= settings["presence_threshold"], settings["presence_threshold"]
+        mask = mask * (passed if len(shape) > 2 else passed[0])
     if settings["smallest_extent_mm"] > 0 and shape[2:] > (1,):
-        thickness = abs(np.linalg.det(affine)) / np.linalg.norm(np.cross(affine[:, 0], affine[:, 1]))
-        thin = thin_marks(mask.reshape(-1, *shape).any(axis=0), settings["smallest_extent_mm"] / thickness - 1e-3)
+        thin = thin_marks(mask.reshape(-1, *shape).any(axis=0), settings["smallest_extent_mm"] / step - 1e-3)
         mask, row["dropped_marks"] = mask * ~(thin > 0), len(np.unique(thin[thin > 0]))
     return mask.astype(np.uint8), row
+
+
+def in_context(scores, step, weight):
+    """Lower scores where they are high on slices that reach over less than 5 mm, from centre to centre."""
+    steps = max(1, int(np.ceil((5 - 1e-3) / step)))
+    if not weight or steps >= len(scores) or step > 15 + 1e-3:
+        return scores
+    lowest = np.lib.stride_tricks.sliding_window_view(scores, steps + 1).min(1)
+    best = np.lib.stride_tricks.sliding_window_view(np.pad(lowest, steps), steps + 1).max(1)
+    odds = [np.log(each / (1 - each)) for each in np.clip([scores, best], 1e-6, 1 - 1e-6)]
+    return np.where(best < scores, 1 / (1 + np.exp(-np.average(odds, 0, [1, weight]))), scores)
 
 
 def thin_marks(mask, fewest):
@@ -235,18 +244,17 @@ def main():
     settings = json.loads((HERE / "settings.json").read_text(encoding="utf-8"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("slices", type=expanded, nargs="+", metavar="SLICE")
-    parser.add_argument(
-        "--output_dir", type=expanded, default=Path(), help="for masks (default: the working directory)"
-    )
+    parser.add_argument("--output_dir", type=expanded, default=Path(), help="for masks (default: working directory)")
     parser.add_argument("--threshold", type=float, default=settings.get("threshold"), help="on the probability")
     parser.add_argument("--presence_threshold", type=float, help="on the presence score of a slice")
+    parser.add_argument("--presence_context", type=float, help="weight of the neighbours of a slice, 0 to 1")
     parser.add_argument("--smallest_extent_mm", type=float, help="of a mark across the slices of a volume")
     parser.add_argument("--precision", choices=["float32", "bfloat16", "int8"], default=settings["precision"])
     parser.add_argument("--runtime", choices=["onnxruntime", "openvino"], help="default: the one that is installed")
     given = parser.parse_args()
     if given.threshold is not None and settings.get("activation") == "softmax":
         parser.error("--threshold is not allowed here, because each pixel gets its most probable class")
-    for name in ("presence_threshold", "smallest_extent_mm"):
+    for name in ("presence_threshold", "presence_context", "smallest_extent_mm"):
         settings[name] = settings.get(name) if getattr(given, name) is None else getattr(given, name)
     names = [path.name.removesuffix(".gz").rsplit(".", 1)[0] + "_mask" for path in given.slices]
     if len(set(names)) < len(names):

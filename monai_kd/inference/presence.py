@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection
+from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-from ..metrics import PresenceRule
+from ..config.checks import is_number
+from ..metrics import PresenceRule, SliceStack, presence_in_context
 from ..transforms import foreground_probabilities
 from .examination import EXAMINATION
 
@@ -23,18 +25,22 @@ class JudgePresenced(MapTransform):
     The score and the threshold are added under ``examination``: ``presence_score``, the highest of the slices, and
     ``presence_threshold``, where there is one. Without one, masks stay as they are.
 
+    A slice of a volume is judged together with its neighbours, see `monai_kd.metrics.presence_in_context`.
+
     Args:
         keys: masks, in the geometry of ``probability``.
         classes: number of classes, without the background.
         operating_point: of ``settings.json``, see `PresenceRule`; or ``None``.
         threshold: in place of that of the operating point; 0 lets every slice pass; ``None``: none of its own.
-        probability_key: the probabilities of the classes, see `foreground_probabilities`.
+        probability_key: the probabilities of the classes, see `foreground_probabilities`; of a volume a ``MetaTensor``
+            with the metadata of `read_image`, otherwise each of its slices is judged for itself.
+        context: weight of the neighbours, from 0 to 1; 0 judges each slice for itself.
 
     Shape:
         - masks and probabilities: (C, X, Y) or (C, X, Y, Z)
 
     Raises:
-        ValueError: as `PresenceRule.of`.
+        ValueError: as `PresenceRule.of`, or ``context`` is not in 0 … 1.
     """
 
     def __init__(
@@ -44,9 +50,13 @@ class JudgePresenced(MapTransform):
         operating_point: Mapping[str, Any] | None = None,
         threshold: float | None = None,
         probability_key: str = "probability",
+        context: float = 0.0,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        if not is_number(context, highest=1):
+            raise ValueError(f"presence_context must be a number from 0 to 1, got {context!r}.")
+        self.context = float(context)
         self.classes, self.probability_key = classes, probability_key
         self.rule = PresenceRule.of(operating_point, threshold)
 
@@ -56,11 +66,19 @@ class JudgePresenced(MapTransform):
         return bool(self.rule.threshold)
 
     def __str__(self) -> str:
-        return f"a slice shows a tumour if its presence score ({self.rule.score}) is at least {self.rule.threshold:.4g}"
+        seen = ", in a volume together with its neighbours," if self.context else ""
+        return (
+            f"a slice shows a tumour if its presence score ({self.rule.score}){seen} is at least "
+            f"{self.rule.threshold:.4g}"
+        )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         out = dict(data)
-        scores = self.rule.scores(foreground_probabilities(torch.as_tensor(out[self.probability_key]), self.classes))
+        probability = torch.as_tensor(out[self.probability_key])
+        scores = self.rule.scores(foreground_probabilities(probability, self.classes))
+        if len(scores) > 1 and isinstance(probability, MetaTensor):
+            positions = SliceStack.of(probability.meta, len(scores)).positions
+            scores = presence_in_context(scores, positions, self.context)
         judged: dict[str, Any] = {"presence_score": round(float(scores.max()), 4)}
         if self.rule.threshold is not None:
             judged["presence_threshold"] = self.rule.threshold

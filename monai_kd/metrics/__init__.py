@@ -17,6 +17,7 @@ from .operating_point import choose_operating_point, roc_curve
 from .paired import check_same_data, paired_differences, paired_table, read_slices
 from .paired_presence import paired_presence
 from .presence import PRESENCE_SCORES, presence_score
+from .presence_context import presence_in_context
 from .presence_rule import PresenceRule
 from .presence_summary import (
     FROC_RATES,
@@ -68,6 +69,7 @@ __all__ = [
     "paired_presence",
     "paired_table",
     "per_class_metrics",
+    "presence_in_context",
     "presence_score",
     "presence_table",
     "read_slices",
