@@ -53,7 +53,7 @@ def command_parser() -> argparse.ArgumentParser:
             add(f"--{what}", type=path_argument, metavar="CHECKPOINT", help=help)
         add("--threshold", type=float, help="on the probability of tumour (default: the bundle's, 0.5)")
         add("--presence_threshold", type=float, help="on the presence score of a slice (default: the checkpoint's)")
-        add("--presence_context", type=float, help="weight of the neighbours of a slice (default: the bundle's, 1)")
+        add("--presence_context", type=float, help="weight of the neighbours of a slice (default: the bundle's, 0.5)")
         add("--smallest_extent_mm", type=float, help="of a lesion across slices (default: the bundle's, 3)")
         add(
             "--temperature",
@@ -116,7 +116,7 @@ def command_parser() -> argparse.ArgumentParser:
         "--only",
         nargs="+",
         metavar="GROUP",
-        choices=("training", "inference", "conversion"),
+        choices=("training", "resources", "inference", "conversion"),
         help="training, inference, conversion (default: all)",
     )
     speed.add_argument("--json", dest="json_file", type=path_argument, metavar="FILE", help="write the table as JSON")

@@ -119,7 +119,11 @@ OWN: dict[str, list[tuple[str, str]]] = {
     ],
     "tests/test_documented_study.py::test_runs": [("docs/study.md", "python docs/experiments/study.py")],
     "tests/test_documented_study.py::test_scores_of_presence": [
+        ("docs/examinations.md", "python docs/experiments/presence_context.py"),
         ("docs/examinations.md", "python docs/experiments/presence_scores.py"),
+    ],
+    "tests/test_documented_study.py::test_marks_of_a_volume": [
+        ("docs/examinations.md", "python docs/experiments/volume_marks.py"),
     ],
     "tests/test_documented_study.py::test_comparison_and_robustness": [
         ("docs/study.md", "python docs/experiments/compare_runs.py"),
@@ -129,6 +133,7 @@ OWN: dict[str, list[tuple[str, str]]] = {
     "tests/test_documented_study.py::test_releases": [
         ("docs/study.md", EVALUATE_CLASSES),
         ("docs/study.md", "python -m monai_kd familiarity"),
+        ("docs/study.md", "python docs/experiments/shift_class.py"),
         ("docs/study.md", "python docs/experiments/release.py"),
     ],
     "tests/test_documented_results.py::test_masks": [

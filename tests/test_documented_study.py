@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import runpy
 import shutil
 import subprocess
@@ -18,10 +20,11 @@ from documented import ROOT, copied_checkout, run
 from monai.bundle import ConfigParser
 from page_lines import EVALUATE, lines_of
 
-from monai_kd.config import refuse_unknown
+from monai_kd.bundle import trained_network, trained_settings
+from monai_kd.config import build_network, refuse_unknown
 
 sys.path.append(str(ROOT / "tests" / "bundles"))
-from tiny import described, save, untrained
+from tiny import NAMES, NETWORKS, described, save, untrained
 
 
 @pytest.fixture(scope="module")
@@ -81,11 +84,14 @@ def test_runs(lines, checkout, monkeypatch):
             folder.mkdir(parents=True)
             (folder / "model.pt").touch()
     for line in lines:
+        if "teacher=" in line:
+            # Where its training went, above.
+            assert (checkout / line.partition("teacher=")[2]).is_file()
         run(line, checkout, monkeypatch)
     kinds = [command[4] for command in begun]
-    assert kinds.count("training") == len(lines) == 12
-    # Plain and mirrored, but for those of all folds; and three with negatives.
-    assert kinds.count("evaluating") == 2 * 10 + 3
+    assert kinds.count("training") == len(lines) == 14
+    # Plain and mirrored, but for those of all folds; and four with negatives.
+    assert kinds.count("evaluating") == 2 * 11 + 4
 
 
 def test_comparison_and_robustness(lines, checkout, monkeypatch, capsys):
@@ -111,50 +117,116 @@ def test_comparison_and_robustness(lines, checkout, monkeypatch, capsys):
 
 
 def test_scores_of_presence(lines, checkout, monkeypatch, capsys):
-    (line,) = lines
-    # That of the repository, which was not trained on the fourth fold.
-    (checkout / "bundles" / "seg_student" / "models").symlink_to(ROOT / "bundles" / "seg_student" / "models")
+    context, scores = sorted(lines)
+    point = {"score": "top_k_mean", "threshold": 0.5, "specificity": 0.9, "sensitivity": 0.8, "measured_on": "discs"}
+    untrained("seg_student", checkout / "RUN", fold=3, operating_point=point)
     for kind, name in (("images", "brain1"), ("labels", "brain1_label")):
         planes = [nib.load(checkout / "DATA" / kind / f"000{n}.nii.gz").get_fdata()[..., 0] for n in range(2)]
         # The second slice has no tumour.
         planes[1] = planes[1] * (kind == "images")
         nib.save(nib.Nifti1Image(np.stack(planes, -1), np.diag([-0.5, -0.5, 6, 1])), checkout / f"{name}.nii.gz")
+    run(scores, checkout, monkeypatch)
+    printed = capsys.readouterr().out.splitlines()
+    assert "brain1.nii.gz" in printed[0]
+    assert all(0 <= float(each.split()[-1]) <= 1 for each in printed[1:])
+    run(context, checkout, monkeypatch)
+    printed = capsys.readouterr().out
+    assert printed.count("brain1.nii.gz") == printed.count("all taken out") == 6  # three weights, two thresholds
+    shares = [float(each) for each in re.findall(r"[01]\.\d{3}", printed.partition("\n")[2])]
+    assert all(0 <= each <= 1 for each in shares)
+
+
+def test_marks_of_a_volume(lines, checkout, monkeypatch, capsys):
+    (line,) = lines
+    models = checkout / "bundles" / "seg_student" / "models"
+    point = {"score": "max", "threshold": 1.0, "specificity": 0.9, "sensitivity": 0.8, "measured_on": "discs"}
+    untrained("seg_student", models, operating_point=point)
+    for kind, name in (("images", "brain1"), ("labels", "brain1_label")):
+        planes = [nib.load(checkout / "DATA" / kind / f"000{n}.nii.gz").get_fdata()[..., 0] for n in range(3)]
+        nib.save(nib.Nifti1Image(np.stack(planes, -1), np.diag([-0.5, -0.5, 6, 1])), checkout / f"{name}.nii.gz")
     run(line, checkout, monkeypatch)
-    lines = capsys.readouterr().out.splitlines()
-    assert "brain1.nii.gz" in lines[0]
-    assert all(0 <= float(each.split()[-1]) <= 1 for each in lines[1:])
+    without, with_rule = capsys.readouterr().out.splitlines()[-2:]
+    assert 0 <= float(without.split()[-1]) <= 1
+    assert with_rule.endswith(" 0.000")  # no score reaches 1
+    assert (checkout / "docs" / "images" / "examinations_volume.png").stat().st_size > 1000
+
+
+def test_a_volume_of_the_study_is_slices_of_one_patient_with_consecutive_numbers():
+    program = runpy.run_path(str(ROOT / "docs" / "experiments" / "presence_context.py"))
+    entries = [{"patient": patient, "source": f"{n}.mat"} for patient, n in (("a", 3), ("a", 1), ("b", 4), ("a", 2))]
+    entries += [{"patient": "a", "source": "10.mat"}, {"patient": "b", "source": "5.mat"}]
+    found = [[entry["source"] for entry in own] for own in program["volumes_of"](entries)]
+    assert found == [["1.mat", "2.mat", "3.mat"], ["10.mat"], ["4.mat", "5.mat"]]
+    scores = [[(0.9, 0.1), (0.8, 0.2), (0.7, 0.3), (0.6, 0.4)]]
+    made = program["scenes"](scores)
+    assert made["ends taken out"] == [([0.1, 0.8, 0.7, 0.4], [False, True, True, False])]
+    assert made["tumour on one slice"][0] == ([0.1, 0.8, 0.3], [False, True, False])
+    assert made["tumour on two slices"] == [([0.1, 0.8, 0.7, 0.4], [False, True, True, False])]
+
+
+def test_a_shifted_class_is_named_from_its_probability(tmp_path):
+    program = runpy.run_path(str(ROOT / "docs" / "experiments" / "shift_class.py"))
+    checkpoint = untrained("cls_student", tmp_path / "run")
+    program["shift"](str(checkpoint), str(tmp_path / "out"), "glioma", 0.8)
+    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    before, after = (
+        trained_network(trained_settings(path), path).eval()(images).softmax(1)
+        for path in (checkpoint, tmp_path / "out" / "model.pt")
+    )
+    # Against any other class, its odds are a quarter of what they were; those of the others stay.
+    torch.testing.assert_close(after[:, 1] / after[:, 0], before[:, 1] / before[:, 0] / 4)
+    torch.testing.assert_close(after[:, 2] / after[:, 0], before[:, 2] / before[:, 0])
+    assert json.loads((tmp_path / "out" / "settings.json").read_text())["shifted"] == {"glioma": 0.8}
+    for name, probability, folder in (("none", 0.8, "a"), ("glioma", 1.0, "b"), ("glioma", 0.8, "out")):
+        with pytest.raises(ValueError, match=r"not 'none'|between 0 and 1|exists already"):
+            program["shift"](str(checkpoint), str(tmp_path / folder), name, probability)
 
 
 def test_releases(lines, checkout, monkeypatch):
-    calibrate, familiarity, masks, familiarity_of_classes, classes = lines
+    calibrate, familiarity, masks, *of_classes = lines
     (checkout / "DATA").unlink()
     write_disc_slices(checkout / "DATA", 48, folds=4, class_of=lambda patient: patient // 8)
     # Of the size that metadata.json has.
-    checkpoint = untrained("seg_student", checkout / "RUN", fold=3, image_size=256)
-    evaluated(checkout, checkpoint, monkeypatch)
-    with_negatives = {
-        "negative_share": 0.5,
-        "specificity": 0.5,
-        "output_dir": checkout / "RUN" / "evaluation_negatives",
-    }
+    sister = untrained("seg_student", checkout / "SISTER", fold=3, image_size=256)
+    evaluated(checkout, sister, monkeypatch)
+    evaluation = {"output_dir": checkout / "SISTER" / "evaluation_negatives", "negative_share": 0.5, "specificity": 0.5}
     (line,) = lines_of("docs/evaluation.md", EVALUATE)
-    run(line, checkout, monkeypatch, instead={"checkpoint": checkpoint, **with_negatives})
+    run(line, checkout, monkeypatch, instead={"checkpoint": sister, **evaluation})
+    state = torch.load(sister, weights_only=True)
+    state["final_conv.bias"] += 1
+    (checkout / "RUN").mkdir()
+    checkpoint = save(checkout / "RUN", state, **described("seg_student", fold=None, image_size=256))
     run(familiarity, checkout, monkeypatch)
     run(masks, checkout, monkeypatch)
     models = checkout / "bundles" / "seg_student" / "models"
     assert (models / "model.pt").read_bytes() == checkpoint.read_bytes()
-    assert "operating_point" in json.loads((models / "settings.json").read_text())
     assert (models / "familiarity.safetensors").is_file()
+    # The numbers are those of the other network.
+    assert "same recipe" in json.loads((models / "settings.json").read_text())["operating_point"]["measured_on"]
 
     shutil.rmtree(checkout / "RUN")
+    shutil.rmtree(checkout / "SISTER")
     state = torch.load(untrained("cls_student", checkout / "RUN", fold=3, image_size=224), weights_only=True)
     # The other way round, the network is right more often than by chance on these slices, as a temperature needs.
     state |= {name: -state[name] for name in ("classifier.weight", "classifier.bias")}
     save(checkout / "RUN", state, **described("cls_student", fold=3, image_size=224))
     run(calibrate, checkout, monkeypatch)
-    # The numbers are those of another network.
-    shutil.copytree(checkout / "RUN", checkout / "SISTER")
-    run(familiarity_of_classes, checkout, monkeypatch)
-    run(classes, checkout, monkeypatch)
-    fitted = json.loads((checkout / "bundles" / "cls_student" / "models" / "temperature.json").read_text())
-    assert fitted["fitted_to"].startswith("fold 4")
+    assert (checkout / "RUN" / "evaluation" / "temperature.json").is_file()
+
+    # Networks that know "no tumour", of which the numbers are those of the other one. Whatever they see, they say that
+    # it is the most probable class, as it is among these slices, so that they have a temperature.
+    shutil.rmtree(checkout / "RUN")
+    definition, names = {**NETWORKS["cls_student"], "num_classes": 4}, [*NAMES, "no tumour"]
+    state = build_network(definition).state_dict()
+    state |= {"classifier.weight": torch.zeros(4, len(state["classifier.weight"][0]))}
+    state |= {"classifier.bias": torch.tensor([0.0, 0.0, 0.0, 1.0 + math.log(4)])}
+    told = described("cls_student", fold=3, image_size=224, network_def=definition, class_names=names)
+    for name in ("RUN", "SISTER"):
+        (checkout / name).mkdir()
+        save(checkout / name, state, **told)
+    assert len(of_classes) == 6
+    for line in of_classes:
+        run(line, checkout, monkeypatch)
+    models = checkout / "bundles" / "cls_student" / "models"
+    assert json.loads((models / "temperature.json").read_text())["fitted_to"].startswith("fold 4")
+    assert json.loads((models / "settings.json").read_text())["shifted"] == {"no tumour": 0.8}

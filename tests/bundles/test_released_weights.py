@@ -39,7 +39,7 @@ def test_operating_point_and_temperature_are_used() -> None:
     assert {"specificity", "sensitivity", "measured_on"} <= point.keys()
     metadata = json.loads((SEGMENTATION.parents[1] / "configs" / "metadata.json").read_text())
     assert metadata["operating_point"] == point
-    assert temperature_of(CLASSIFICATION) == pytest.approx(2.0, abs=0.1)
+    assert temperature_of(CLASSIFICATION) == pytest.approx(1.35, abs=0.01)
 
 
 @BOTH
@@ -56,7 +56,7 @@ def test_tumour_of_a_volume_from_elsewhere_is_found() -> None:
     mask = finding_of(predictor(volume, metadata), ["tumour"]).masks[0] > 0
     held = truth.any((0, 1))
     dice = 2 * np.sum((mask & truth)[..., held]) / (np.sum(mask[..., held]) + np.sum(truth))
-    # Measured: 0.78 on the slices with the tumour, and 3 of 18 others marked.
+    # Measured: 0.80 on the slices with the tumour, and 2 of 18 others marked.
     assert dice > 0.7
-    assert mask.any((0, 1))[~held].sum() <= 6
+    assert mask.any((0, 1))[~held].sum() <= 4
     assert mask.any((0, 1))[held].all()
