@@ -76,8 +76,9 @@ def rows(options: Options) -> Iterator[Row]:
     """The teacher divided by each student: time and memory of a training step and of one slice.
 
     A training step is that of a batch of 8 under bfloat16 autocast, with AdamW and without a teacher; inference is of
-    one slice in float32. Each network has a process of its own, one after the other. Its memory is the growth of the
-    process, from before the network is built, or on a GPU the most that torch had allocated.
+    one slice in float32. Each network has a process of its own, one after the other. Its memory is the most that the
+    process has in such steps, above what it had before the network was built, or on a GPU the most that torch had
+    allocated.
 
     Args:
         options: ``repeat`` and ``tiny`` are used.
@@ -114,6 +115,8 @@ def _measured(
     network = build_network(definition).to(device).to(memory_format=torch.channels_last)
     step = _training(network, size, device) if training else _inference(network, size, device)
     step()
+    # Without what was needed to build the network and to bring its weights into their layout.
+    _resident(device, reset=True)
     taken = []
     for _ in range(repeat):
         began = time.perf_counter()

@@ -14,6 +14,7 @@ from torch import nn
 
 from ..config import build_network, literal
 from ..config.checks import is_axes
+from ..data import NO_TUMOUR
 from ..io.checkpoints import load_weights
 from ..io.trained import read_trained
 from ..metrics import PresenceRule
@@ -199,9 +200,9 @@ def _of_bundle(bundle_root: Path) -> dict[str, Any]:
     parser = ConfigParser()
     parser.read_config(str(configs / "train.json"))
     pred = _pred(bundle_root)
-    # The channels of a classifier are its classes.
+    # The channels of a classifier are its classes; "no tumour" is one only of networks that were trained for it.
     channels = {} if pred["format"] == "segmentation" else pred["channel_def"]
-    names = [channels[number] for number in sorted(channels, key=int)]
+    names = [channels[number] for number in sorted(channels, key=int) if channels[number] != NO_TUMOUR]
     values = {"bundle_root": literal(str(bundle_root)), "preset": "full", "class_names": names}
     parser.update({**values, **({"given_data": False} if "given_data" in parser else {})})
     settings = parser["settings"]

@@ -90,7 +90,7 @@ def test_memory_of_a_known_size():
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         _, used = pool.apply(resources._measured, (large, 32, False, 1, 1))
     assert used == pytest.approx(160, rel=0.5)
-    assert trained == pytest.approx(4 * 160, rel=0.5)
+    assert trained > 0.9 * 4 * 160
 
 
 def test_without_a_measure_of_memory_the_rows_are_left_out(monkeypatch, caplog, tmp_path):

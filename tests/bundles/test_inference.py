@@ -1,6 +1,7 @@
 """The inference configs of the bundles, as MONAI's commands and a user's shell use them."""
 
 import csv
+import json
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -16,6 +17,8 @@ from monai.transforms import SaveImaged
 from slices import grey, pattern, write_dicom
 from tiny import BUNDLES, NETWORKS, SEGMENTATION, config, described, save, untrained
 
+from monai_kd.bundle import trained_settings
+from monai_kd.bundle.metadata import of_weights
 from monai_kd.config import build_network
 
 IDS = ("bundle_root", "device", "network_def", "inferer", "preprocessing", "postprocessing", "handlers", "evaluator")
@@ -151,11 +154,13 @@ def test_wrong_values_are_refused_at_once(wrong, message):
     assert message in said(caught.value)
 
 
-def test_verify_net_in_out(trained):
+def test_verify_net_in_out(trained, tmp_path):
     bundle, checkpoint = trained
+    metadata = of_weights(json.loads(Path(meta(bundle)).read_text()), trained_settings(checkpoint))
+    (tmp_path / "metadata.json").write_text(json.dumps(metadata))
     verify_net_in_out(
         net_id="network_def",
-        meta_file=meta(bundle),
+        meta_file=str(tmp_path / "metadata.json"),
         config_file=config(bundle, "inference"),
         device="cpu",
         checkpoint=str(checkpoint),

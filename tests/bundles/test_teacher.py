@@ -78,7 +78,7 @@ class TestGiven:
     @pytest.mark.parametrize("names", [["glioma", "meningioma", "pituitary"], NAMES[:2]])
     def test_one_of_other_classes_is_refused(self, disc_dataset, tmp_path, names):
         checkpoint = untrained("seg_teacher", tmp_path, dataset_dir=str(disc_dataset), fold=0, class_names=names)
-        said = rf"classes {', '.join(names)}, and .* has {', '.join(NAMES)}: give a teacher"
+        said = rf"classes {', '.join(names)}, and the student learns {', '.join(NAMES)}, of .*: give a teacher"
         with pytest.raises(ValueError, match=said):
             provide(checkpoint, disc_dataset)
 
