@@ -55,6 +55,17 @@ def segmentation_student(folder: Path, **settings: Any) -> Path:
     return saved(network, folder, {**values, **settings})
 
 
+def classifier_without_tumours(folder: Path) -> Path:
+    """A classifier that knows a fourth class, "no tumour", and says it of every slice."""
+    definition = {**BACKBONE, "num_classes": len(CLASS_NAMES) + 1}
+    network: Any = build_network(definition)
+    with torch.no_grad():
+        network.classifier.weight.zero_()
+        network.classifier.bias.copy_(torch.tensor([0.0] * len(CLASS_NAMES) + [4.0]))
+    names = [*CLASS_NAMES, "no tumour"]
+    return saved(network, folder, {"network_def": definition, "image_size": SIZE, "class_names": names})
+
+
 def classification_student(folder: Path, **settings: Any) -> Path:
     """Random weights, with a last layer that makes slices differ."""
     torch.manual_seed(0)

@@ -9,6 +9,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -44,6 +45,16 @@ def evaluated(folder: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -
     """An evaluation as study.py makes it, beside the checkpoint."""
     (line,) = lines_of("docs/evaluation.md", EVALUATE)
     run(line, folder, monkeypatch, instead={"checkpoint": checkpoint, "output_dir": checkpoint.parent / "evaluation"})
+
+
+def write_volume(checkout: Path, tumours: Sequence[bool]) -> None:
+    """brain1.nii.gz and its label, which says on which slices there are tumours."""
+    for kind, name in (("images", "brain1"), ("labels", "brain1_label")):
+        planes = [
+            nib.load(checkout / "DATA" / kind / f"000{n}.nii.gz").get_fdata()[..., 0] * (has or kind == "images")
+            for n, has in enumerate(tumours)
+        ]
+        nib.save(nib.Nifti1Image(np.stack(planes, -1), np.diag([-0.5, -0.5, 6, 1])), checkout / f"{name}.nii.gz")
 
 
 def in_this_process(command: list[str], **_: object) -> subprocess.CompletedProcess:
@@ -120,11 +131,7 @@ def test_scores_of_presence(lines, checkout, monkeypatch, capsys):
     context, scores = sorted(lines)
     point = {"score": "top_k_mean", "threshold": 0.5, "specificity": 0.9, "sensitivity": 0.8, "measured_on": "discs"}
     untrained("seg_student", checkout / "RUN", fold=3, operating_point=point)
-    for kind, name in (("images", "brain1"), ("labels", "brain1_label")):
-        planes = [nib.load(checkout / "DATA" / kind / f"000{n}.nii.gz").get_fdata()[..., 0] for n in range(2)]
-        # The second slice has no tumour.
-        planes[1] = planes[1] * (kind == "images")
-        nib.save(nib.Nifti1Image(np.stack(planes, -1), np.diag([-0.5, -0.5, 6, 1])), checkout / f"{name}.nii.gz")
+    write_volume(checkout, tumours=(True, False))
     run(scores, checkout, monkeypatch)
     printed = capsys.readouterr().out.splitlines()
     assert "brain1.nii.gz" in printed[0]
@@ -141,9 +148,7 @@ def test_marks_of_a_volume(lines, checkout, monkeypatch, capsys):
     models = checkout / "bundles" / "seg_student" / "models"
     point = {"score": "max", "threshold": 1.0, "specificity": 0.9, "sensitivity": 0.8, "measured_on": "discs"}
     untrained("seg_student", models, operating_point=point)
-    for kind, name in (("images", "brain1"), ("labels", "brain1_label")):
-        planes = [nib.load(checkout / "DATA" / kind / f"000{n}.nii.gz").get_fdata()[..., 0] for n in range(3)]
-        nib.save(nib.Nifti1Image(np.stack(planes, -1), np.diag([-0.5, -0.5, 6, 1])), checkout / f"{name}.nii.gz")
+    write_volume(checkout, tumours=(True, True, True))
     run(line, checkout, monkeypatch)
     without, with_rule = capsys.readouterr().out.splitlines()[-2:]
     assert 0 <= float(without.split()[-1]) <= 1

@@ -96,13 +96,13 @@ def rows(options: Options) -> Iterator[Row]:
                 with processes.Pool(1) as pool:
                     given = (definition, size, training, options.repeat, torch.get_num_threads())
                     found[name] = pool.apply(_measured, given)
-            what = f"training step of {BATCH} slices" if training else "inference of a slice"
+            what = f"a training step of {BATCH} slices" if training else "the inference of a slice"
             teacher, *students = found
             for student in students:
                 for place, unit in enumerate(("ms", "MB")):
                     pair = {name: found[name][place] for name in (teacher, student)}
-                    told = f"{task}, {'time' if unit == 'ms' else 'memory'} of a {what}: teacher ÷ {student}"
-                    yield Row(told, "measured", pair[teacher] / pair[student], pair, unit)
+                    name = f"{task}, {'time' if unit == 'ms' else 'memory'} of {what}: teacher ÷ {student}"
+                    yield Row(name, "measured", pair[teacher] / pair[student], pair, unit)
 
 
 def _measured(

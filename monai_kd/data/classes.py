@@ -66,8 +66,8 @@ def load_classes(
                 f"0 to {len(names) - 1}. Correct the entry, or name the class."
             )
     present = {entry["class"] for entry in entries}
-    made = {NO_TUMOUR} if negatives else set()
-    missing = [name for number, name in enumerate(names) if number not in present and name not in made]
+    listed = [(number, name) for number, name in enumerate(names) if not (negatives and name == NO_TUMOUR)]
+    missing = [name for number, name in listed if number not in present]
     if missing and part == "training":
         raise ValueError(
             f"no training slice shows {', '.join(missing)}: choose another fold, leave out fewer folds, or take the "

@@ -121,10 +121,11 @@ class ClassReport(EvaluationReport):
             found["calibrated"] = self._calibrated(files)
         tables = [class_summary_table(summary)]
         if NO_TUMOUR in self.class_names:
-            tables += self._without_no_tumour(found)
+            tables += self._presence_and_kinds(found)
         return found, "\n\n".join(tables), files
 
-    def _without_no_tumour(self, found: dict[str, Any]) -> list[str]:
+    def _presence_and_kinds(self, found: dict[str, Any]) -> list[str]:
+        """Add both to the content of ``metrics.json``; their tables."""
         tables = []
         presence = summarise_class_presence(self.rows, NO_TUMOUR, self.bootstrap, self.seed)
         if presence is not None:

@@ -18,7 +18,7 @@ from data_prep.limits import MAX_PIXELS
 from ..data import NO_TUMOUR
 from ..io.unreadable import reason_of
 from . import BundlePredictor, Classifications, Findings, InputFiles, read_source
-from .certainty import is_uncertain
+from .certainty import LEAST_CERTAIN, is_uncertain
 from .dataset import SOURCE
 from .examination import NOT_JUDGED
 from .file_report import UNSUPPORTED
@@ -74,6 +74,25 @@ class Examined:
             return f"tumour, {size}; class {NOT_JUDGED}"
         uncertain = "class uncertain, most probable " if row["uncertain"] == "yes" else ""
         return f"tumour, {size}; {uncertain}{row['class']}, probability {row['probability']:.2f}"
+
+    @property
+    def class_note(self) -> str:
+        """For a reader of the class: why it means nothing, or is uncertain; empty where neither is so."""
+        row = self.row
+        if row["tumour"] == NOT_JUDGED:
+            return "No tumour was looked for, so this class means nothing."
+        if row["tumour"] == "no" and NO_TUMOUR not in self.probabilities:
+            return "The classifier assumes a tumour. None was found, so this class means nothing."
+        if row["tumour"] == "no" and row["class"] == NO_TUMOUR:
+            return "The classifier sees none either."
+        if row["tumour"] == "no":
+            return "The segmentation found no tumour, so this class means nothing."
+        if row["class"] == NOT_JUDGED:
+            return "See the warning: a class would mean nothing."
+        if row["class"] == NO_TUMOUR:
+            return "The classifier sees no tumour, the segmentation marks one."
+        uncertain = row["uncertain"] == "yes"
+        return f"No class has a probability of {100 * LEAST_CERTAIN:.0f} % or more." if uncertain else ""
 
 
 def columns(class_names: Sequence[str], mask_names: Sequence[str] = ("tumour",)) -> list[str]:
@@ -163,10 +182,12 @@ def _examined(
     disagree = class_judged and chosen["class"] == NO_TUMOUR and found["tumour"] == "yes"
     uncertain = class_judged and (disagree or is_uncertain(chosen["probability"]))
     chosen["uncertain"] = "yes" if uncertain else "no"
+    doubts = [found.get("warning")]
     if disagree:
-        found["warning"] = "; ".join(filter(None, [found.get("warning"), DISAGREEMENT]))
+        doubts.append(DISAGREEMENT)
     if not class_judged and found["tumour"] != NOT_JUDGED:
-        doubts = [found.get("warning"), f"the class is not judged: {chosen['warning']}"]
+        doubts.append(f"the class is not judged: {chosen['warning']}")
+    if any(doubts):
         found["warning"] = "; ".join(filter(None, doubts))
     votes = Counter(slices[index]["class"] for index in with_tumour) if class_judged and len(slices) > 1 else {}
     shown = masks if len(masks) > 1 else masks[0]

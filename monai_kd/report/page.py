@@ -8,7 +8,6 @@ from pathlib import Path
 
 from .. import __version__
 from ..bundle.checkpoint import CheckpointFacts
-from ..inference.certainty import LEAST_CERTAIN
 from ..inference.examine import Examined, columns
 from ..io.atomic import atomic_write
 from ..io.order import natural_order
@@ -45,7 +44,6 @@ def write_page(
         threshold=threshold,
         temperature=temperature,
         rules=rules,
-        least_certain=LEAST_CERTAIN,
         date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         version=__version__,
     )

@@ -24,7 +24,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
 from ..bundle.students import Students
-from ..inference.certainty import LEAST_CERTAIN
 from ..pages import page_template
 from .headers import MOST_PIXELS, TooManyPixels
 from .uploads import examine_uploads
@@ -74,7 +73,6 @@ def create_app(students: Students, most_bytes: int, hosts: Sequence[str]) -> Sta
         version=__version__,
         most_bytes=most_bytes,
         most_pixels=MOST_PIXELS,
-        least_certain=LEAST_CERTAIN,
     )
 
     async def index(request: Request) -> Response:

@@ -3,7 +3,7 @@ import {bytesOf, element, viewer} from "./viewer.js";
 
 const [main, drop, input, folder, status, busy, clear, results] = ["main", "#drop", "#files", "#folder", "#status",
   "#busy", "#clear", "#results"].map((selector) => document.querySelector(selector));
-const mostBytes = Number(main.dataset.mostBytes), leastCertain = Number(main.dataset.leastCertain);
+const mostBytes = Number(main.dataset.mostBytes);
 let working = false;
 
 const percent = (p) => `${(100 * p).toFixed(1)}\u00a0%`;
@@ -80,26 +80,10 @@ function classification(row) {
   const judged = row.tumour === "yes" && row.class !== "not judged";
   const made = element("div", {className: judged ? "class" : "class greyed"},
     element("p", {className: uncertain ? "main uncertain" : "main", textContent: title}), bars);
-  const notes = [];
-  if (row.tumour === "not judged") {
-    notes.push("No tumour was looked for, so this class means nothing.");
-  } else if (row.tumour === "no") {
-    if (!("no tumour" in row.probabilities)) {
-      notes.push("The classifier assumes a tumour. None was found, so this class means nothing.");
-    } else if (row.class === "no tumour") {
-      notes.push("The classifier sees none either.");
-    } else {
-      notes.push("The segmentation found no tumour, so this class means nothing.");
-    }
-  } else if (!judged) {
-    notes.push("See the warning: a class would mean nothing.");
-  } else {
-    if (row.class === "no tumour") notes.push("The classifier sees no tumour, the segmentation marks one.");
-    else if (uncertain) notes.push(`No class has a probability of ${Math.round(100 * leastCertain)}\u00a0% or more.`);
-    if (row.slices_with_tumour > 1) {
-      const votes = Object.entries(row.votes).map(([name, count]) => `${count} ${name}`).join(", ");
-      notes.push(`Of the ${row.slices_with_tumour} slices with tumour: ${votes}.`);
-    }
+  const notes = row.class_note ? [row.class_note] : [];
+  if (judged && row.slices_with_tumour > 1) {
+    const votes = Object.entries(row.votes).map(([name, count]) => `${count} ${name}`).join(", ");
+    notes.push(`Of the ${row.slices_with_tumour} slices with tumour: ${votes}.`);
   }
   made.append(...notes.map((note) => element("p", {className: "note", textContent: note})));
   return made;

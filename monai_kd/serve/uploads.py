@@ -57,11 +57,11 @@ def examine_uploads(uploads: Sequence[tuple[str, BinaryIO]], students: Students)
 
     Returns:
         For each image its row of ``report.csv``, without the ``p_`` columns, and ``probabilities`` and ``votes`` by
-        class, ``segmented`` (of a segmentation of several classes, the size of each that was found), ``lesions`` (see
-        `monai_kd.metrics.measure_lesions`), ``oriented``, ``picture`` (the overlay as a ``data:`` URL), ``view`` (see
-        `image_view`) and, as ``mask`` and for DICOM with a tumour as ``dicom_seg``, the ``name`` and ``content``
-        (base64) of a file. For each file that could not be used ``file``, ``status`` (``failed``, or ``skipped`` if its
-        format is not supported) and ``reason``.
+        class, ``class_note`` (see `Examined`), ``segmented`` (of a segmentation of several classes, the size of each
+        that was found), ``lesions`` (see `monai_kd.metrics.measure_lesions`), ``oriented``, ``picture`` (the overlay
+        as a ``data:`` URL), ``view`` (see `image_view`) and, as ``mask`` and for DICOM with a tumour as ``dicom_seg``,
+        the ``name`` and ``content`` (base64) of a file. For each file that could not be used ``file``, ``status``
+        (``failed``, or ``skipped`` if its format is not supported) and ``reason``.
 
     Raises:
         TooManyPixels: together they have more than `MOST_PIXELS`.
@@ -112,6 +112,11 @@ def _examined(inputs: InputFiles, names: dict[str, _Name], students: Students) -
                         "content": base64.b64encode(saved.read_bytes()).decode("ascii"),
                     }
             row |= {"probabilities": file.probabilities, "votes": file.votes, "segmented": file.segmented}
-            row |= {"picture": file.picture, "oriented": file.oriented, "view": file.view}
+            row |= {
+                "class_note": file.class_note,
+                "picture": file.picture,
+                "oriented": file.oriented,
+                "view": file.view,
+            }
             row["lesions"] = file.lesions
         yield row

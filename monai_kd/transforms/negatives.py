@@ -129,5 +129,5 @@ def _operate(
         return False
     if class_number is not None and given[1].any() and not operated[1].any():
         item["class"] = class_number
-    item.update((key, convert_to_dst_type(new, item[key])[0]) for key, new in zip(keys, operated, strict=True))
+    item.update((key, convert_to_dst_type(new, old)[0]) for key, new, old in zip(keys, operated, given, strict=True))
     return True

@@ -11,13 +11,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.bundle import create_workflow
 from PIL import Image
-from tiny import CLASSIFICATION, NAMES, NETWORKS, cause, config, described, save
+from tiny import CLASSIFICATION, NAMES, NETWORKS, cause, described, infer, save
 
 from monai_kd.config import build_network
 
-QUIET = {"device": "cpu", "amp": False, "logging_file": False}
 # A module of each tiny network, before the mean over positions.
 LAYER = {"cls_student": "bn2", "cls_teacher": "backbones.0.layer2"}
 
@@ -46,21 +44,15 @@ def strict(path: Path) -> dict:
     return json.loads(path.read_text(), parse_constant=lambda token: pytest.fail(f"{token} is not JSON"))
 
 
-def run(bundle: str, name: str, **overrides) -> None:
-    workflow = create_workflow(config_file=config(bundle, name), workflow_type="infer", **{**QUIET, **overrides})
-    workflow.run()
-    workflow.finalize()
-
-
 def evaluate(trained, dataset: Path, output_dir: Path, **overrides) -> tuple[dict, list[dict[str, str]]]:
     values = {"dataset_dir": str(dataset), "checkpoint": str(trained[1]), "output_dir": str(output_dir)}
-    run(trained[0], "evaluate", **{**values, "bootstrap": 20, **overrides})
+    infer(trained[0], "evaluate", **{**values, "bootstrap": 20, **overrides})
     return strict(output_dir / "metrics.json"), table(output_dir / "slices.csv")
 
 
 def classify(trained, source: Path, output_dir: Path, **overrides) -> list[dict[str, str]]:
     values = {"input": str(source), "checkpoint": str(trained[1]), "output_dir": str(output_dir)}
-    run(trained[0], "inference", **{**values, **overrides})
+    infer(trained[0], "inference", **{**values, **overrides})
     return table(output_dir / "classes.csv")
 
 

@@ -9,21 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from monai.bundle import create_workflow
-from tiny import CLASSIFICATION, NAMES, cause, config, prepare, rows, train
+from tiny import CLASSIFICATION, NAMES, cause, infer, prepare, rows, settings_of, train
 
 FOUR = [*NAMES, "no tumour"]
-
-
-def settings_of(folder: Path) -> dict:
-    return json.loads((folder / "settings.json").read_text())
-
-
-def run(bundle: str, name: str, **values) -> None:
-    quiet = {"device": "cpu", "amp": False, "logging_file": False}
-    workflow = create_workflow(config_file=config(bundle, name), workflow_type="infer", **quiet, **values)
-    workflow.run()
-    workflow.finalize()
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +70,8 @@ def test_a_teacher_that_is_trained_first_learns_the_class_too(class_dataset, tmp
 
 def test_evaluation_with_and_without_negatives(class_dataset, student, tmp_path):
     values = {"dataset_dir": str(class_dataset), "checkpoint": str(student), "bootstrap": 20}
-    run("cls_student", "evaluate", **values, output_dir=str(tmp_path / "as_listed"))
-    run("cls_student", "evaluate", **values, output_dir=str(tmp_path / "half"), negative_share=0.5)
+    infer("cls_student", "evaluate", **values, output_dir=str(tmp_path / "as_listed"))
+    infer("cls_student", "evaluate", **values, output_dir=str(tmp_path / "half"), negative_share=0.5)
     listed, half = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("as_listed", "half"))
     assert "presence" not in listed
     assert list(listed["kinds"]["over_slices"]["classes"]) == NAMES
@@ -102,7 +90,7 @@ def test_a_network_without_the_class_is_not_measured_on_negatives(class_dataset,
     train("cls_student", class_dataset, tmp_path / "run", epochs=1, recipe="none")
     values = {"dataset_dir": str(class_dataset), "checkpoint": str(tmp_path / "run" / "model.pt")}
     with pytest.raises(RuntimeError) as caught:
-        run("cls_student", "evaluate", **values, output_dir=str(tmp_path / "out"), negative_share=0.9)
+        infer("cls_student", "evaluate", **values, output_dir=str(tmp_path / "out"), negative_share=0.9)
     assert "leave negative_share at 0" in cause(caught.value)
 
 
@@ -123,7 +111,7 @@ def test_masks_are_needed_only_for_negatives(class_dataset, tmp_path, bundle):
 
 def test_inference_names_the_class(class_dataset, student, tmp_path):
     values = {"input": str(class_dataset), "checkpoint": str(student), "output_dir": str(tmp_path)}
-    run("cls_student", "inference", **values)
+    infer("cls_student", "inference", **values)
     with open(tmp_path / "classes.csv", newline="") as file:
         table = list(csv.DictReader(file))
     assert {row["class"] for row in table if row["status"] == "ok"} <= set(FOUR)

@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from tiny import TINY_VIT, train
+from tiny import TINY_VIT, settings_of, train
 
 from monai_kd.bundle import Distillation
 
@@ -13,10 +13,6 @@ METRICS = {"val/dice_and_specificity", "val/dice", "val/specificity"}
 
 def logged(folder) -> set[str]:
     return set((folder / "log.csv").read_text().splitlines()[0].split(","))
-
-
-def settings_of(folder) -> dict:
-    return json.loads((folder / "settings.json").read_text())
 
 
 @pytest.mark.parametrize("bundle", ["seg_student", "seg_teacher"])

@@ -137,6 +137,19 @@ def train(bundle: str, dataset: Path, output_dir: Path, **overrides):
     return workflow
 
 
+def infer(bundle: str, name: str, **values) -> None:
+    """Run one of its configs that train nothing, on the CPU in float32."""
+    quiet = {"device": "cpu", "amp": False, "logging_file": False}
+    workflow = create_workflow(config_file=config(bundle, name), workflow_type="infer", **{**quiet, **values})
+    workflow.run()
+    workflow.finalize()
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """Its settings.json."""
+    return json.loads((folder / "settings.json").read_text())
+
+
 def rows(output_dir: Path) -> list[dict[str, float]]:
     """log.csv, an epoch a row."""
     with open(output_dir / "log.csv", newline="") as file:

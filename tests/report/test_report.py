@@ -25,11 +25,18 @@ import pytest
 from dicom_file import write_dicom_file
 from monai.bundle import create_workflow
 from PIL import Image
-from students import CLASS_NAMES, SIZE, classification_student, segmentation_student
+from students import (
+    CLASS_NAMES,
+    SIZE,
+    classification_student,
+    classifier_without_tumours,
+    segmentation_student,
+)
 
 from data_prep.lock import only_writer
 from monai_kd.__main__ import main
 from monai_kd.inference import examine, overlay, read_source
+from monai_kd.inference.examine import Examined
 from monai_kd.io.checkpoints import save_checkpoint
 from monai_kd.io.table import read_table
 from monai_kd.networks import create_backbone
@@ -257,6 +264,43 @@ def test_no_tumour_greys_the_class(page, rows):
     assert "The classifier assumes a tumour" in words
     assert [a["class"] for tag, a in page.tags if "greyed" in (a.get("class") or "")] == ["class greyed"]
     assert page.text.count("The classifier assumes a tumour") == 1
+
+
+def test_networks_that_disagree(scans, students, tmp_path):
+    given = {**students, "classification": classifier_without_tumours(tmp_path / "classifier")}
+    assert main(command(scans, tmp_path / "out", given)) == 0
+    page, rows = Page((tmp_path / "out" / "report.html").read_text()), rows_of(tmp_path / "out" / "report.csv")
+    seen, words = rows["slice.nii.gz"], page.about("slice.nii.gz")
+    assert (seen["tumour"], seen["class"], seen["uncertain"]) == ("yes", "no tumour", "yes")
+    assert float(seen["probability"]) > 0.9
+    assert "the networks disagree" in seen["warning"]
+    assert "Class: uncertain" in words
+    assert "The classifier sees no tumour, the segmentation marks one." in words
+    none, words = rows["nothing.nii.gz"], page.about("nothing.nii.gz")
+    assert (none["tumour"], none["class"], none["uncertain"]) == ("no", "no tumour", "no")
+    assert "disagree" not in none["warning"]
+    assert "The classifier sees none either." in words
+
+
+KINDS, WITH_NONE = {"glioma": 0.7}, {"glioma": 0.7, "no tumour": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("tumour", "name", "uncertain", "probabilities", "note"),
+    [
+        ("yes", "glioma", "no", KINDS, ""),
+        ("yes", "glioma", "yes", WITH_NONE, "No class has a probability of 60 % or more."),
+        ("yes", "no tumour", "yes", WITH_NONE, "The classifier sees no tumour, the segmentation marks one."),
+        ("yes", "not judged", "no", KINDS, "See the warning: a class would mean nothing."),
+        ("no", "glioma", "no", KINDS, "The classifier assumes a tumour. None was found, so this class means nothing."),
+        ("no", "glioma", "no", WITH_NONE, "The segmentation found no tumour, so this class means nothing."),
+        ("no", "no tumour", "no", WITH_NONE, "The classifier sees none either."),
+        ("not judged", "glioma", "no", KINDS, "No tumour was looked for, so this class means nothing."),
+    ],
+)
+def test_note_of_a_class(tumour, name, uncertain, probabilities, note):
+    row = {"tumour": tumour, "class": name, "uncertain": uncertain}
+    assert Examined(row, probabilities=probabilities).class_note == note
 
 
 def test_the_same_as_the_bundles_say(out, rows, scans, students, tmp_path):
