@@ -61,6 +61,21 @@ def test_one_seed_and_fold_is_the_comparison_of_two_evaluations(tmp_path):
     assert f"{expected['first']:.3f} | {expected['second']:.3f} | {expected['difference']:+.3f}" in "\n".join(lines)
 
 
+def test_classifiers_that_know_no_tumour_are_compared_by_kinds(tmp_path):
+    known = {"p_glioma": 0.3, "p_meningioma": 0.2, "p_no tumour": 0.5}
+    folders = []
+    for name, probabilities in (("alone", {"p_glioma": 0.4, "p_meningioma": 0.6}), ("negatives", known)):
+        folders.append(evaluated(tmp_path, name, 0, 0.0, "1"))
+        table = folders[-1] / "evaluation" / "slices.csv"
+        kept = [{key: row[key] for key in ("image", "group", "class_name")} for row in read_slices(table)]
+        write_rows([{**row, "correct": False, **probabilities} for row in kept], table)
+    lines = compare_runs.table([folders[0]], [folders[1]], "evaluation", 100, 0)
+    assert "| 1 | 0 | 0.500 | 0.500 |" in lines
+    by_class = {line.split(" | ")[0]: line for line in lines if " | correct_kinds | " in line}
+    assert "| 0.000 | 1.000 | +1.000" in by_class["| glioma"]
+    assert "| 1.000 | 0.000 | -1.000" in by_class["| meningioma"]
+
+
 def test_sizes_that_are_all_equal_leave_thirds_out():
     rows = [{"image": str(number), "class_name": "glioma", "truth_area_mm2": 5.0} for number in range(4)]
     assert [len(images) for images in compare_runs.parts(rows).values()] == [4, 4, 4]

@@ -4,7 +4,8 @@
 
 Before `--` the folders of the first kind, after it those of the second, each with the `evaluation` that study.py wrote
 (or another one: --evaluation evaluation_mirrored). Both kinds must have the same folds and seeds. The score of a slice
-is its mean over the seeds; intervals and p-values are over patients, see `monai_kd.metrics.paired_differences`.
+is its mean over the seeds; intervals and p-values are over patients, see `monai_kd.metrics.paired_differences`. Where a
+classifier knows "no tumour", the kinds of tumours are compared (`correct_kinds`, see `monai_kd.metrics.with_kinds`).
 Printed are tables in Markdown: each run, each kind, and their difference, overall, by class, and by size of the tumour.
 """
 
@@ -19,10 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from monai_kd.metrics import check_same_data, paired_differences, read_slices
+from monai_kd.data import NO_TUMOUR
+from monai_kd.metrics import check_same_data, paired_differences, read_slices, with_kinds
 from monai_kd.metrics.paired import COMPARED
 
 AREA = "truth_area_mm2"
+SHOWN = (*COMPARED, "correct_kinds")
 RUN = re.compile(r"_fold(\w+?)_seed(\d+)")
 
 
@@ -54,7 +57,7 @@ def over_seeds(runs: dict[tuple[str, str], list[dict[str, Any]]]) -> list[dict[s
     for same in rows.values():
         means = {
             name: None if any(row[name] is None for row in same) else float(np.mean([row[name] for row in same]))
-            for name in COMPARED
+            for name in SHOWN
             if name in same[0]
         }
         averaged.append({**same[0], **means})
@@ -89,7 +92,10 @@ def table(first: list[Path], second: list[Path], evaluation: str, resamples: int
         apart = sorted(kinds[0].keys() ^ kinds[1].keys())
         raise ValueError(f"these have no partner: {', '.join(f'fold {fold} seed {s}' for fold, s in apart)}.")
     check_same_data(first[0] / evaluation, second[0] / evaluation)
-    metric = "dice" if "dice" in next(iter(kinds[0].values()))[0] else "correct"
+    for run in kinds[0]:
+        kinds[0][run], kinds[1][run] = with_kinds(kinds[0][run], kinds[1][run], NO_TUMOUR)
+    columns = next(iter(kinds[0].values()))[0]
+    metric = next(name for name in ("dice", "correct_kinds", "correct") if name in columns)
     lines = [f"| fold | seed | first, {metric} | second, {metric} |", "|---|---|---|---|"]
     for fold, number in sorted(kinds[0]):
         means = [np.mean([row[metric] for row in kind[fold, number] if row[metric] is not None]) for kind in kinds]
@@ -103,7 +109,7 @@ def table(first: list[Path], second: list[Path], evaluation: str, resamples: int
     for part, images in parts(rows[0]).items():
         chosen = [[row for row in each if row["image"] in images] for each in rows]
         for name, entry in paired_differences(chosen[0], chosen[1], resamples, seed).items():
-            if name not in COMPARED or (part != "all" and name != metric):
+            if name not in SHOWN or (part != "all" and name != metric):
                 continue
             low, high = entry["interval_95"] or (float("nan"), float("nan"))
             # Of one patient there is none.

@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ..metrics import check_same_data, paired_differences, paired_presence, paired_table, read_slices
+from ..data import NO_TUMOUR
+from ..metrics import check_same_data, paired_differences, paired_presence, paired_table, read_slices, with_kinds
 
 __all__ = ["run_compare"]
 
 
 def run_compare(first: Path, second: Path, resamples: int = 2000, seed: int = 0) -> int:
     """Print `monai_kd.metrics.paired_table` of two evaluations, and `paired_presence` where slices have no tumour.
+
+    Of classifiers of which one knows "no tumour", the kinds of tumours are compared too, see `with_kinds`.
 
     Args:
         first, second: output folders of ``evaluate.json`` for the same slices.
@@ -22,7 +25,7 @@ def run_compare(first: Path, second: Path, resamples: int = 2000, seed: int = 0)
     """
     try:
         check_same_data(first, second)
-        slices = read_slices(first), read_slices(second)
+        slices = with_kinds(read_slices(first), read_slices(second), NO_TUMOUR)
         found = paired_differences(*slices, resamples, seed) | paired_presence(*slices, resamples, seed)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

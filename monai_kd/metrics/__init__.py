@@ -15,6 +15,7 @@ from .marks import SliceMarks, slice_marks
 from .masks import MASK_METRICS, class_columns, mask_metrics, masks_metrics
 from .operating_point import choose_operating_point, roc_curve
 from .paired import check_same_data, paired_differences, paired_table, read_slices
+from .paired_kinds import with_kinds
 from .paired_presence import paired_presence
 from .presence import PRESENCE_SCORES, presence_score
 from .presence_context import presence_in_context
@@ -83,5 +84,6 @@ __all__ = [
     "summarise_classes",
     "summarise_masks",
     "summarise_presence",
+    "with_kinds",
     "write_rows",
 ]

@@ -13,6 +13,7 @@ import numpy as np
 from ..io.table import read_table
 from .bootstrap import bootstrap_interval
 from .masks import AREAS, MASK_METRICS
+from .paired_kinds import PROBABILITY
 from .paired_presence import PREFIX, TRUTH
 from .patients import grouped
 from .sign_flip import sign_flip_p_value
@@ -50,9 +51,9 @@ def read_slices(evaluation: str | Path) -> list[dict[str, Any]]:
     if missing:
         raise ValueError(f"{path} is not a table of slices: it has no {' and no '.join(missing)}.")
     for number, row in enumerate(rows, 1):
-        for name in (*_compared(rows[0]), *(each for each in rows[0] if each == TRUTH or each.startswith(PREFIX))):
+        for name in (*_compared(rows[0]), *filter(_is_number, rows[0])):
             try:
-                row[name] = _value(row[name])
+                row[name] = float(row[name]) if name.startswith(PROBABILITY) else _value(row[name])
             except (TypeError, ValueError) as error:
                 cell = "missing" if row[name] is None else f"'{row[name]}', which is not a number"
                 raise ValueError(f"{path}: {name} of slice {number} is {cell}; evaluate again.") from error
@@ -62,6 +63,10 @@ def read_slices(evaluation: str | Path) -> list[dict[str, Any]]:
 def _metric(column: str) -> str | None:
     """The metric of `COMPARED` in a column, over all classes or of one class; ``None`` for other columns."""
     return next((metric for metric in COMPARED if column == metric or column.startswith(f"{metric}_")), None)
+
+
+def _is_number(column: str) -> bool:
+    return column == TRUTH or column.startswith((PREFIX, PROBABILITY))
 
 
 def _compared(row: Mapping[str, Any]) -> list[str]:

@@ -11,10 +11,11 @@ from .auc import auc_of_resamples
 from .bootstrap import resampled_interval
 from .patients import grouped
 
-__all__ = ["PREFIX", "TRUTH", "paired_presence"]
+__all__ = ["PREFIX", "SHOWS_TUMOUR", "TRUTH", "paired_presence"]
 
 PREFIX = "presence_"  # of the columns of ``slices.csv`` with the scores
 TRUTH = "truth_area_mm2"
+SHOWS_TUMOUR = "shows_tumour"  # in place of TRUTH, of slices without masks
 SPECIFICITIES = (0.85, 0.9, 0.95)
 
 
@@ -22,7 +23,6 @@ def _sensitivity_at(
     specificity: float, scores: np.ndarray, present: np.ndarray, members: Sequence[np.ndarray]
 ) -> Callable[[np.ndarray], np.ndarray]:
     """The same of the sensitivity at the lowest threshold with a specificity, which is chosen anew in each resample."""
-
     owner = np.empty(len(scores), dtype=int)
     for number, own in enumerate(members):
         owner[own] = number
@@ -40,6 +40,12 @@ def _sensitivity_at(
     return lambda times: np.array([sensitivity(each) for each in times])
 
 
+def _shows_tumour(row: Mapping[str, Any]) -> bool | None:
+    if SHOWS_TUMOUR in row:
+        return bool(row[SHOWS_TUMOUR])
+    return None if row.get(TRUTH) is None else row[TRUTH] > 0
+
+
 def paired_presence(
     first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]], resamples: int = 2000, seed: int = 0
 ) -> dict[str, dict[str, Any]]:
@@ -49,8 +55,8 @@ def paired_presence(
     patients, the same of both networks, with thresholds chosen anew.
 
     Args:
-        first, second: slices of two evaluations, as returned by `read_slices`, with ``truth_area_mm2`` and
-            ``presence_<score>``.
+        first, second: slices of two evaluations, as returned by `read_slices`, with ``presence_<score>``, and
+            ``truth_area_mm2`` or, true or false, ``shows_tumour``.
         resamples, seed: as for `bootstrap_interval`.
 
     Returns:
@@ -71,9 +77,9 @@ def paired_presence(
     members = [np.array(own) for own in grouped(range(len(pairs)), lambda i: str(pairs[i][0]["group"])).values()]
     found: dict[str, dict[str, Any]] = {}
     for column in [name for name in (first[0] if first else ()) if name.startswith(PREFIX)]:
-        if any(row.get(name) is None for pair in pairs for row in pair for name in (column, TRUTH)):
+        if any(row.get(column) is None or _shows_tumour(row) is None for pair in pairs for row in pair):
             continue
-        present = np.array([row[TRUTH] > 0 for row, _ in pairs])
+        present = np.array([_shows_tumour(row) for row, _ in pairs])
         if present.all() or not present.any():
             continue
         scores = [np.array([pair[which][column] for pair in pairs]) for which in (0, 1)]
