@@ -1,4 +1,4 @@
-"""Convert raw slices into a data set folder, or generate synthetic slices to try the tools with."""
+"""Convert raw slices into a data set folder, cut heads without a tumour into slices, or generate synthetic slices."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import sys
 from data_prep.arguments import CommandParser
 from data_prep.benchmark import benchmark
 from data_prep.convert import ConvertError, Summary, convert
+from data_prep.disk import WriteError
 from data_prep.limits import MAX_PIXELS
+from data_prep.negatives import STEP_MM, THICKNESS_MM, VIEWS, NegativesError, write_negatives
 from data_prep.paths import path_argument
 from data_prep.phantom import MARKER, PhantomError, write_phantoms
 from data_prep.sources import SourceError
@@ -26,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
-    except (ConvertError, PhantomError, SourceError) as error:
+    except (ConvertError, NegativesError, PhantomError, SourceError, WriteError) as error:
         # Escaped line by line, because a list of files has one line per file.
         print("\n".join(map(printable, f"error: {error}".split("\n"))), file=sys.stderr)
         return 1
@@ -65,6 +67,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     figshare.add_argument("--strict", action="store_true", help="exit with an error when any file is left out")
 
+    negatives = commands.add_parser("negatives", help="cut volumes of heads without a tumour into slices")
+    negatives.set_defaults(command=_negatives)
+    negatives.add_argument("dst", type=path_argument, help="data set folder to write, new or empty")
+    negatives.add_argument("volumes", type=path_argument, nargs="+", help="NIfTI files; a file is a patient")
+    negatives.add_argument("--views", choices=VIEWS, nargs="+", default=list(VIEWS), help="default: all")
+    negatives.add_argument(
+        "--thickness_mm", type=float, default=THICKNESS_MM, help=f"of a slice (default: {THICKNESS_MM:g})"
+    )
+    negatives.add_argument("--step_mm", type=float, default=STEP_MM, help=f"between slices (default: {STEP_MM:g})")
+    negatives.add_argument("--inverted", action="store_true", help="each slice with inverted grey values, too")
+
     phantom = commands.add_parser("phantom", help="write SYNTHETIC slices as .mat files, to try the tools with")
     phantom.set_defaults(command=_phantom)
     phantom.add_argument("dst", type=path_argument, help="folder for the .mat files, new or empty")
@@ -99,6 +112,14 @@ def _figshare(options: argparse.Namespace) -> None:
         max_pixels=options.max_pixels,
     )
     _print_summary(summary)
+
+
+def _negatives(options: argparse.Namespace) -> None:
+    datalist = write_negatives(
+        options.dst, options.volumes, options.views, options.thickness_mm, options.step_mm, options.inverted
+    )
+    count = len(list(datalist.with_name("images").iterdir()))
+    print(f"{count} slices without a tumour, of {len(options.volumes)} volumes -> {datalist}")
 
 
 def _phantom(options: argparse.Namespace) -> None:

@@ -40,7 +40,7 @@ def encode(image: NDArray, mask: NDArray[np.bool_], suffix: str, synthetic: bool
     return nifti_gz_bytes(image, synthetic), nifti_gz_bytes(mask.astype(np.uint8), synthetic)
 
 
-def nifti_gz_bytes(image: NDArray, synthetic: bool = False) -> bytes:
+def nifti_gz_bytes(image: NDArray, synthetic: bool = False, spacing: tuple[float, float, float] = SPACING) -> bytes:
     """A `.nii.gz` with one slice as (X, Y, 1), X = column, Y = row, in the number type of `image`.
 
     The first row is anterior, and the left of the image is the patient's right, as axial slices are displayed in
@@ -51,6 +51,7 @@ def nifti_gz_bytes(image: NDArray, synthetic: bool = False) -> bytes:
     Args:
         image: (rows, cols).
         synthetic: whether the description in the header marks it as a phantom.
+        spacing: of columns, rows and slices, in mm.
 
     Raises:
         ValueError: NIfTI has no such number type.
@@ -60,21 +61,21 @@ def nifti_gz_bytes(image: NDArray, synthetic: bool = False) -> bytes:
     pixels = np.ascontiguousarray(image, image.dtype.newbyteorder("<"))
     # Level 1: with zlib four times as fast as its default, with 10 % larger files.
     packer = packing.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
-    head = _header(cols, rows, pixels.dtype.str, synthetic)
+    head = _header(cols, rows, pixels.dtype.str, synthetic, spacing)
     return packer.compress(head) + packer.compress(pixels.data) + packer.flush()
 
 
 @lru_cache(maxsize=16)
-def _header(cols: int, rows: int, dtype: str, synthetic: bool) -> bytes:
+def _header(cols: int, rows: int, dtype: str, synthetic: bool, spacing: tuple[float, float, float]) -> bytes:
     header = nib.Nifti1Header(endianness="<")
     try:
         header.set_data_dtype(np.dtype(dtype))
     except nib.spatialimages.HeaderDataError:
         raise ValueError(f"NIfTI has no number type {np.dtype(dtype).name}") from None
     header.set_data_shape((cols, rows, 1))
-    header.set_zooms(SPACING)
+    header.set_zooms(spacing)
     header.set_xyzt_units("mm")
-    affine = np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1])
+    affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1])
     header.set_sform(affine, code="scanner")
     header.set_qform(affine, code="scanner")
     header.set_slope_inter(1, 0)

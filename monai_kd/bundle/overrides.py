@@ -21,7 +21,7 @@ __all__ = ["PATHS", "accept_overrides"]
 PATHS = frozenset(
     {
         *("bundle_root", "dataset_dir", "output_dir", "input", "checkpoint", "init_checkpoint"),
-        *("teacher_checkpoint", "teacher_bundle", "teacher_store", "cache_dir"),
+        *("negatives_dir", "teacher_checkpoint", "teacher_bundle", "teacher_store", "cache_dir"),
     }
 )
 

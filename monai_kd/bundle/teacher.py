@@ -254,8 +254,9 @@ class Teacher:
 def fingerprint(run: Mapping[str, Any]) -> str:
     """Ten hexadecimal digits that identify the settings and the data of a teacher's training."""
     # Without the device, which differs between the processes of one run, and the folders of the data and its cache.
-    settings = {name: value for name, value in run.items() if name not in ("device", "cache_dir", "dataset_dir")}
-    data = datalist_path(run["dataset_dir"]).read_bytes()
+    folders = ("dataset_dir", "negatives_dir")
+    settings = {name: value for name, value in run.items() if name not in ("device", "cache_dir", *folders)}
+    data = b"".join(datalist_path(run[name]).read_bytes() for name in folders if run.get(name))
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=_plain).encode() + data).hexdigest()[:10]
 
 

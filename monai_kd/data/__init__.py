@@ -13,6 +13,7 @@ from .datalist import (
 from .foreground import best_epoch_by
 from .foreign_lists import datalist_path
 from .leaks import find_leaks
+from .negative_list import add_negatives
 from .negatives import NO_TUMOUR, is_negative
 from .slices import SliceDataset
 from .spacing import has_geometry, in_plane_spacing
@@ -23,6 +24,7 @@ __all__ = [
     "CheckedDataset",
     "SliceDataset",
     "UnusableItems",
+    "add_negatives",
     "best_epoch_by",
     "class_name",
     "class_names",

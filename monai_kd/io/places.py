@@ -10,7 +10,7 @@ from typing import Any
 __all__ = ["PLACES", "absolute_places", "relative_places"]
 
 # Settings that name a place, also those of the teacher and of the weights before, within the settings.
-PLACES = ("dataset_dir", "init_checkpoint", "teacher_store", "checkpoint")
+PLACES = ("dataset_dir", "negatives_dir", "init_checkpoint", "teacher_store", "checkpoint")
 _WITHIN = ("teacher", "previous")
 # A place of the installation, of which the name is kept.
 _INSTALLED = "bundle_root"

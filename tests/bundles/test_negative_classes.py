@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from heads_folder import write_heads
 from tiny import CLASSIFICATION, NAMES, cause, infer, prepare, rows, settings_of, train
 
 FOUR = [*NAMES, "no tumour"]
@@ -50,6 +51,20 @@ def test_slices_of_both_kinds_come_up(class_dataset, tmp_path):
     first, second = ([int(item["class"]) for item in validated] for _ in range(2))
     assert first == second
     assert 3 in first
+    workflow.finalize()
+
+
+def test_slices_of_another_folder_are_of_the_class(class_dataset, tmp_path):
+    folder = write_heads(tmp_path / "heads")
+    run = tmp_path / "run"
+    train("cls_student", class_dataset, run, epochs=1, recipe="none", negatives_dir=str(folder))
+    assert settings_of(run)["class_names"] == FOUR
+    workflow = prepare("cls_teacher", class_dataset, tmp_path / "other", negatives_dir=str(folder))
+    workflow.initialize()
+    dataset = workflow.parser.get_parsed_content("train#dataset")
+    heads = [number for number, entry in enumerate(dataset.data) if not entry["tumour"]]
+    assert len(heads) > 5
+    assert {int(dataset[number]["class"]) for number in heads} == {3}
     workflow.finalize()
 
 

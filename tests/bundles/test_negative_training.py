@@ -4,7 +4,8 @@ import json
 import shutil
 
 import pytest
-from tiny import TINY_VIT, settings_of, train
+from heads_folder import write_heads
+from tiny import TINY_VIT, prepare, settings_of, train
 
 from monai_kd.bundle import Distillation
 
@@ -43,6 +44,25 @@ def test_slices_without_a_mask_are_trained_and_validated_on(disc_dataset, tmp_pa
     train("seg_student", data, tmp_path / "model", epochs=1, recipe="none")
     assert logged(tmp_path / "model") >= METRICS
     assert settings_of(tmp_path / "model")["best_epoch_by"] == "dice_and_specificity"
+
+
+def test_slices_of_another_folder_are_trained_on_by_student_and_teacher(disc_dataset, tmp_path, caplog):
+    folder = write_heads(tmp_path / "heads")
+    overrides = {"features": [4, 8, 8, 8, 16, 4], "epochs": 1, **TINY_VIT}
+    run = tmp_path / "run"
+    with caplog.at_level("INFO"):
+        train("seg_student", disc_dataset, run, epochs=1, negatives_dir=str(folder), teacher_overrides=overrides)
+    (teacher,) = run.glob("teacher-*")
+    for each in (run, teacher):
+        assert (each / settings_of(each)["negatives_dir"]).resolve() == folder.resolve()
+    workflow = prepare("seg_student", disc_dataset, tmp_path / "other", recipe="none", negatives_dir=str(folder))
+    workflow.initialize()
+    trained, validated = (workflow.parser.get_parsed_content(f"{name}#dataset") for name in ("train", "validate"))
+    heads = [number for number, entry in enumerate(trained.data) if not entry["tumour"]]
+    assert len(heads) == len(json.loads((folder / "datalist.json").read_text())["training"])
+    assert not any(trained[number]["label"].any() for number in heads)
+    assert all("healthy" not in entry["image"] for entry in validated.data)
+    workflow.finalize()
 
 
 def test_negatives_never_repeat_so_that_a_store_is_refused():

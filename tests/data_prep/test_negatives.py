@@ -1,0 +1,126 @@
+"""Volumes without a tumour, cut into slices."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from data_prep.__main__ import main
+from data_prep.negatives import NegativesError, invert, write_negatives
+
+SHAPE = (40, 48, 44)  # right to left, posterior to anterior, inferior to superior, in voxels of 1.5 mm
+MARK = (30, 40, 36)  # right, anterior, superior
+
+
+def head() -> np.ndarray:
+    """An ellipsoid in the order right, anterior, superior, with a bright mark."""
+    grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, each) for each in SHAPE), indexing="ij"))
+    values = np.where((grid**2).sum(0) < 0.8, 60, 0).astype(np.int16)
+    values[tuple(slice(each - 3, each + 3) for each in MARK)] = 100
+    return values
+
+
+def save(path: Path, orientation: str = "RAS", values: np.ndarray | None = None, mm: float = 1.5) -> Path:
+    image = nib.Nifti1Image(head() if values is None else values, np.diag([mm, mm, mm, 1.0]))
+    wanted = nib.orientations.axcodes2ornt(orientation)
+    nib.save(image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(image.affine), wanted)), path)
+    return path
+
+
+def listed(folder: Path) -> dict[str, np.ndarray]:
+    """Each slice as (rows, columns)."""
+    entries = json.loads((folder / "datalist.json").read_text())["training"]
+    return {entry["source"]: np.asarray(nib.load(folder / entry["image"]).dataobj)[..., 0].T for entry in entries}
+
+
+def test_slices_are_upright_with_the_right_on_the_left(tmp_path):
+    write_negatives(tmp_path / "out", [save(tmp_path / "a.nii.gz")], step_mm=3)
+    slices = listed(tmp_path / "out")
+    for view, (rows, columns) in {
+        "axial": (SHAPE[1] - 1 - MARK[1], SHAPE[0] - 1 - MARK[0]),
+        "coronal": (SHAPE[2] - 1 - MARK[2], SHAPE[0] - 1 - MARK[0]),
+        "sagittal": (SHAPE[2] - 1 - MARK[2], SHAPE[1] - 1 - MARK[1]),
+    }.items():
+        brightest = max((image for name, image in slices.items() if view in name), key=lambda image: image.max())
+        top, left = np.unravel_index(brightest.argmax(), brightest.shape)
+        assert (abs(top - rows) <= 3, abs(left - columns) <= 3) == (True, True), view
+
+
+@pytest.mark.parametrize("orientation", ["LPS", "PIR", "SAL"])
+def test_the_orientation_of_the_file_makes_no_difference(orientation, tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder, code in ((one, "RAS"), (other, orientation)):
+        folder.mkdir()
+        write_negatives(folder / "out", [save(folder / "a.nii.gz", code)])
+    found, expected = listed(other / "out"), listed(one / "out")
+    assert found.keys() == expected.keys()
+    for name, image in expected.items():
+        np.testing.assert_array_equal(found[name], image)
+
+
+def test_a_slice_is_the_mean_of_its_planes_and_has_its_size(tmp_path):
+    write_negatives(tmp_path / "out", [save(tmp_path / "a.nii.gz")], ["axial"], thickness_mm=4.5, step_mm=6)
+    values = head()[::-1, ::-1, ::-1] / 100
+    slices = listed(tmp_path / "out")
+    assert len(slices) > 5
+    for name, image in slices.items():
+        first = int(name.rpartition("_")[2])
+        assert first % 4 == 0
+        np.testing.assert_allclose(image / 65535, values[:, :, first : first + 3].mean(2).T, atol=1e-5)
+    file = nib.load(next((tmp_path / "out" / "images").iterdir()))
+    assert file.header.get_zooms() == pytest.approx((1.5, 1.5, 4.5))
+    assert nib.aff2axcodes(file.affine) == ("L", "P", "S")
+
+
+def test_slices_with_little_of_the_head_are_left_out(tmp_path):
+    values = head()
+    values[:, :, :20] = 0
+    write_negatives(tmp_path / "out", [save(tmp_path / "a.nii.gz", values=values)], ["axial"])
+    assert all((image > 0.15 * 65535).mean() > 0.06 for image in listed(tmp_path / "out").values())
+    assert max(int(name.rpartition("_")[2]) for name in listed(tmp_path / "out")) < SHAPE[2] - 20
+
+
+def test_inverted_slices_keep_the_air(tmp_path):
+    write_negatives(tmp_path / "out", [save(tmp_path / "a.nii.gz")], ["axial"], inverted=True)
+    slices = listed(tmp_path / "out")
+    plain = {name: image for name, image in slices.items() if not name.endswith("_inverted")}
+    assert len(slices) == 2 * len(plain)
+    for name, image in plain.items():
+        np.testing.assert_allclose(slices[f"{name}_inverted"] / 65535, invert(image / 65535), atol=2e-5)
+        assert (slices[f"{name}_inverted"][image == 0] == 0).all()
+
+
+def test_what_is_refused(tmp_path, capsys):
+    good = save(tmp_path / "a.nii.gz")
+    (tmp_path / "bad.nii.gz").write_bytes(b"x" * 400)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    empty = head()
+    empty[:] = 7
+    (values := head().astype(np.float32))[3, 3, 3] = np.nan
+    for arguments, reason in (
+        ([tmp_path / "none.nii.gz"], "there is no file"),
+        ([tmp_path / "bad.nii.gz"], "is no NIfTI file, or is damaged"),
+        ([save(tmp_path / "other" / "a.nii"), good], "two volumes are named a"),
+        ([save(tmp_path / "flat.nii.gz", values=empty)], "one value only"),
+        ([save(tmp_path / "nan.nii.gz", values=values)], "not finite"),
+        ([save(tmp_path / "two.nii.gz", values=head()[:, :, 0])], "three dimensions"),
+        ([save(tmp_path / "coarse.nii.gz", mm=3.0)], "no slice is left"),
+    ):
+        with pytest.raises(NegativesError, match=reason):
+            write_negatives(tmp_path / "out", arguments)
+        with pytest.raises(NegativesError, match=reason):
+            write_negatives(tmp_path / "out", [good, *arguments])
+        assert not (tmp_path / "out").exists()
+    for values in ({"views": ["top"]}, {"thickness_mm": 0}, {"step_mm": float("nan")}):
+        with pytest.raises(NegativesError, match=r"there is no view top|above 0 mm"):
+            write_negatives(tmp_path / "out", [good], **values)
+    assert main(["negatives", str(tmp_path / "full"), str(good)]) == 1
+    assert "is not an empty folder" in capsys.readouterr().err
+    assert main(["negatives", str(tmp_path / "new"), str(good), "--views", "axial", "--step_mm", "9"]) == 0
+    assert "slices without a tumour, of 1 volumes" in capsys.readouterr().out
