@@ -152,7 +152,7 @@ def _write_datalist(dst: Path, entries: Sequence[dict[str, object]]) -> Path:
     top = {
         "name": "slices without a tumour",
         "description": "Slices cut from volumes of heads without a tumour, see data_prep negatives.",
-        **{"synthetic": False, "labels": {}, "numTraining": len(entries)},
+        **{"synthetic": False, "labels": {"1": "no tumour"}, "numTraining": len(entries)},
     }
     head = json.dumps(top, indent=1)[: -len("\n}")]
     lines = ",\n".join("  " + json.dumps(entry) for entry in entries)

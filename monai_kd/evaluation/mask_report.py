@@ -60,6 +60,8 @@ class MaskReport(EvaluationReport):
             `monai_kd.metrics.choose_operating_point`; the ``operating_point`` is added to the ``settings.json`` beside
             ``checkpoint``. ``None``: none is chosen; nor is one, logged as a warning, where no threshold has it.
         checkpoint: the evaluated weights.
+        operating_point: that of the weights; where slices have no tumour, what it gives on these slices is measured,
+            unless a new one is chosen.
 
     Raises:
         ValueError: while running: a prediction and its label differ in size; or as `EvaluationReport`.
@@ -73,10 +75,11 @@ class MaskReport(EvaluationReport):
         presence: str = "top_k_mean",
         specificity: float | None = None,
         checkpoint: str | Path | None = None,
+        operating_point: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.presence = PresenceReport(presence, specificity, checkpoint, self.bootstrap, self.seed)
+        self.presence = PresenceReport(presence, specificity, checkpoint, self.bootstrap, self.seed, operating_point)
         self.panels, self.mask_names = int(panels), list(mask_names)
         self.listed_spacing = read_datalist(self.dataset_dir, allow_outside=True).get("spacing")
         # Compressed prediction and truth of every slice: it is known only at the end which ones are shown.

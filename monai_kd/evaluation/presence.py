@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from ..io.trained import add_settings
 from ..metrics import (
     FROC_RATES,
     PRESENCE_SCORES,
+    PresenceRule,
     SliceMarks,
     choose_operating_point,
     froc_curve,
@@ -38,13 +39,20 @@ class PresenceReport:
         specificity: specificity by slice for which a threshold is chosen; ``None``: none is chosen.
         checkpoint: the weights, whose ``settings.json`` gets the ``operating_point``.
         resamples, seed: of the bootstrap.
+        operating_point: that the weights have; it is measured unless another one is chosen.
 
     Raises:
-        ValueError: the score is unknown; or a specificity is given without a checkpoint.
+        ValueError: the score is unknown; a specificity is given without a checkpoint; or the operating point is none.
     """
 
     def __init__(
-        self, score: str, specificity: float | None, checkpoint: str | Path | None, resamples: int, seed: int
+        self,
+        score: str,
+        specificity: float | None,
+        checkpoint: str | Path | None,
+        resamples: int,
+        seed: int,
+        operating_point: Mapping[str, Any] | None = None,
     ) -> None:
         if score not in PRESENCE_SCORES:
             raise ValueError(f"presence must be one of {', '.join(PRESENCE_SCORES)}, got {score!r}.")
@@ -52,6 +60,7 @@ class PresenceReport:
             raise ValueError("specificity: give the checkpoint whose settings get the operating point.")
         self.score, self.specificity, self.checkpoint = score, specificity, Path(checkpoint or "")
         self.resamples, self.seed = resamples, seed
+        self.rule = None if operating_point is None or specificity is not None else PresenceRule.of(operating_point)
         self.marks: list[SliceMarks] = []
 
     def measure(
@@ -76,15 +85,16 @@ class PresenceReport:
         self, rows: Sequence[dict[str, Any]], folder: Path, title: str, measured_on: str
     ) -> tuple[dict[str, Any], str, list[str]]:
         """Draw the curves and choose the operating point; for ``metrics.json``, for the console, and the files."""
-        summary = summarise_presence(rows, self.marks, list(PRESENCE_SCORES), self.resamples, self.seed)
+        summary = summarise_presence(rows, self.marks, list(PRESENCE_SCORES), self.resamples, self.seed, self.rule)
         if summary is None or summary["slices_with_tumour"] == 0:
+            shown = "" if summary is None else presence_table(summary)
             if self.specificity is not None:
                 logger.warning(
                     "specificity: no slice %s a tumour is evaluated, so that NO operating point is chosen. Give "
                     "--negative_share 0.5, or a data set with both.",
                     "without" if summary is None else "with",
                 )
-            return ({} if summary is None else {"presence": summary}), "", []
+            return ({} if summary is None else {"presence": summary}), shown, []
         truth = [row["truth_area_mm2"] > 0 for row in rows]
         curves = {f"score {kind}": roc_curve(_scores(rows, kind), truth)[:2] for kind in PRESENCE_SCORES}
         by_slice = [summary[name]["by_slice"]["value"] for name in ("specificity", "sensitivity")]

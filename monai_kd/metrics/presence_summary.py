@@ -13,6 +13,7 @@ from .auc import auc_of_resamples
 from .bootstrap import bootstrap_interval, resampled_interval
 from .marks import SliceMarks
 from .patients import grouped
+from .presence_rule import PresenceRule
 from .tables import text_table
 
 __all__ = ["FROC_RATES", "froc_curve", "presence_table", "summarise_class_presence", "summarise_presence"]
@@ -24,7 +25,12 @@ Row = Mapping[str, Any]
 
 
 def summarise_presence(
-    rows: Sequence[Row], marks: Sequence[SliceMarks], scores: Sequence[str], resamples: int, seed: int
+    rows: Sequence[Row],
+    marks: Sequence[SliceMarks],
+    scores: Sequence[str],
+    resamples: int,
+    seed: int,
+    rule: PresenceRule | None = None,
 ) -> dict[str, Any] | None:
     """Sensitivity, specificity, false marks, AUC and FROC, each with a 95 % bootstrap interval over patients.
 
@@ -38,10 +44,13 @@ def summarise_presence(
         scores: names of the presence scores.
         resamples: number of resamples of the bootstrap; 0 for no intervals.
         seed: seed of the bootstrap.
+        rule: an operating point that was chosen before, on other slices.
 
     Returns:
         ``None`` if all slices have a tumour. Otherwise ``slices_with_tumour`` and ``tumour_free_slices``;
-        ``sensitivity`` and ``specificity``, each ``by_slice`` and ``by_examination``; ``false_marks`` and
+        ``sensitivity`` and ``specificity``, each ``by_slice`` and ``by_examination``; with a rule,
+        ``at_operating_point``: its ``score`` and ``threshold``, and the same of the masks that it leaves;
+        ``false_marks`` and
         ``false_area_mm2``, means over the ``tumour_free_slices`` and over ``all_slices``; ``auc``, by score, of slices;
         and ``froc``: ``score``, the mean sensitivity by lesion at `FROC_RATES`, and ``sensitivity_at`` each rate. A
         value has ``value``, ``interval_95`` (both may be ``None``) and ``of``, the number of slices, examinations or
@@ -51,10 +60,15 @@ def summarise_presence(
     if present.all():
         return None
     slices = _Slices(present, [str(row["group"]) for row in rows], resamples, seed)
-    recognised = slices.recognised(
-        np.array([row["predicted_area_mm2"] > 0 for row in rows]),
-        {name: np.array([row[f"presence_{name}"] for row in rows]) for name in scores},
-    )
+    marked = np.array([row["predicted_area_mm2"] > 0 for row in rows])
+    found = {name: np.array([row[f"presence_{name}"] for row in rows]) for name in scores}
+    recognised = slices.recognised(marked, found)
+    if rule is not None:
+        left = slices.recognised(marked & rule.passed(found[rule.score]), {})
+        recognised["at_operating_point"] = {
+            **{"score": rule.score, "threshold": rule.threshold},
+            **{name: left[name] for name in ("sensitivity", "specificity")},
+        }
     false_marks = np.array([len(each.false) for each in marks], dtype=float)
     false_area = np.array([row["false_area_mm2"] for row in rows])
     everywhere = np.ones_like(present)
@@ -194,6 +208,12 @@ def presence_table(summary: Mapping[str, Any]) -> str:
             f"{name} {by.replace('_', ' ')}": summary[name][by] for name in ("sensitivity", "specificity") for by in _BY
         },
     }
+    if (point := summary.get("at_operating_point")) is not None:
+        named |= {
+            f"{name} {by.replace('_', ' ')}, by the operating point": point[name][by]
+            for name in ("sensitivity", "specificity")
+            for by in _BY
+        }
     if "froc" in summary:
         named["false marks on a tumour-free slice"] = summary["false_marks"]["tumour_free_slices"]
         named["false area on a tumour-free slice, mm²"] = summary["false_area_mm2"]["tumour_free_slices"]

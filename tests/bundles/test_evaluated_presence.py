@@ -4,10 +4,11 @@ import json
 import re
 
 import pytest
+from heads_folder import write_heads
 from test_evaluate import block, evaluate, write_slices
 from tiny import bright
 
-from monai_kd.io.trained import read_trained
+from monai_kd.io.trained import add_settings, read_trained
 from monai_kd.metrics import PRESENCE_SCORES
 
 SIZE = (32, 32)
@@ -47,6 +48,35 @@ def test_counted_by_hand(tmp_path):
     assert point == presence["operating_point"]
     assert set(point) == {"score", "threshold", "specificity", "sensitivity", "measured_on"}
     assert "3 slices with a tumour, 2 without" in point["measured_on"]
+
+
+def test_the_operating_point_of_the_weights_is_measured_on_other_slices(tmp_path, caplog):
+    network, data = bright(tmp_path / "bright"), blocks(tmp_path / "data")
+    options = {"dataset_dir": str(data), **network}
+    assert "at_operating_point" not in evaluate(tmp_path / "without", **options)[0]["presence"]
+    evaluate(tmp_path / "chosen", specificity=0.5, **options)
+    point = read_trained(network["checkpoint"])["operating_point"]
+    add_settings(network["checkpoint"], {"operating_point": {**point, "score": "max", "threshold": 1.0}})
+    with caplog.at_level("INFO"):
+        metrics, slices = evaluate(tmp_path / "none", **options)
+    found = metrics["presence"]["at_operating_point"]
+    assert (found["score"], found["threshold"]) == ("max", 1.0)
+    pairs = [
+        (float(row["presence_max"]) >= 1 and float(row["predicted_area_mm2"]) > 0, float(row["truth_area_mm2"]) > 0)
+        for row in slices
+    ]
+    assert found["sensitivity"]["by_slice"]["value"] == pytest.approx(sum(own == (True, True) for own in pairs) / 3)
+    assert found["specificity"]["by_slice"]["value"] == sum(own == (False, False) for own in pairs) / 2
+    assert metrics["presence"]["specificity"]["by_slice"]["value"] == 0.5
+    assert "specificity by slice, by the operating point" in caplog.text
+
+
+def test_slices_without_a_tumour_alone(tmp_path):
+    network, heads = bright(tmp_path / "bright"), write_heads(tmp_path)
+    metrics, slices = evaluate(tmp_path / "eval", dataset_dir=str(heads), fold=0, **network)
+    assert {row["class_name"] for row in slices} == {"no tumour"}
+    marked = sum(float(row["predicted_area_mm2"]) > 0 for row in slices)
+    assert metrics["presence"]["specificity"]["by_slice"]["value"] == pytest.approx(1 - marked / len(slices))
 
 
 def test_tumours_are_taken_out_of_a_share(disc_dataset, tmp_path):

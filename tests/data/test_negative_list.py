@@ -42,9 +42,7 @@ def test_classification(class_dataset, tmp_path, negatives):
 
 def test_what_is_refused(disc_dataset, tmp_path):
     entries, folder = load_fold(disc_dataset, 0, "training"), write_heads(tmp_path)
-    with pytest.raises(
-        FileNotFoundError, match=r"negatives_dir: .*holds no datalist.json; .*data_prep negatives"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"negatives_dir: .*holds no datalist.json; .*data_prep negatives"):
         add_negatives(entries, tmp_path / "none", NAMES)
     content = json.loads((folder / "datalist.json").read_text())
     content["training"][2].update({"tumour": True, "label": "images/x.nii.gz", "class": 0})
