@@ -20,6 +20,8 @@ such as _rate0.0005. A run that was interrupted continues; one that is complete 
     recipe        by how        recipe of the student's train.json
     temperature   of the recipe
     negatives     0             share of the training slices whose tumour is taken out (negative_probability)
+    heads         -             folder of slices without a tumour (negatives_dir), see docs/examinations.md
+    start         -             seg students: weights to train further from, with one epoch of warm-up
     batch_dice    0             seg: 1 computes Dice over the batch instead of slice by slice
     teacher       its run       checkpoint; by default that of the hybrid with the same fold, epochs and size, seed 0
     threads       1             OMP_NUM_THREADS
@@ -61,6 +63,7 @@ DEFAULTS = {
 COMMON = {
     **{"data": "", "runs": "runs", "fold": "4", "seed": "0"},
     **{"rate": "", "recipe": "", "temperature": "", "teacher": "", "negatives": "0", "batch_dice": "0"},
+    **{"heads": "", "start": ""},
     **{"threads": "1", "workers": "0", "minutes": "", "device": "", "show": "0"},
 }
 # Values that are part of the name of a run where they differ from the protocol.
@@ -101,6 +104,7 @@ class Run:
         if self.values["fold"] not in ("1", "2", "3", "4", "all"):
             raise ValueError(f"fold must be 1, 2, 3, 4 or all, got '{self.values['fold']}'.")
         varied = [f"_{name}{self.values[name]}" for name in NAMED if self.values[name] != plan.get(name, "")]
+        varied += [f"_{name}" for name in ("heads", "start") if self.values[name]]
         name = f"{task}_{network}_{how}_fold{self.values['fold']}_seed{self.values['seed']}{''.join(varied)}"
         self.folder = Path(self.values["runs"]).expanduser() / name
 
@@ -135,6 +139,12 @@ class Run:
         # The last epoch, which is kept, must be validated.
         values["val_interval"] = str(next(n for n in (5, 4, 3, 2, 1) if epochs % n == 0))
         values["negative_probability"] = self.values["negatives"]
+        if self.values["heads"]:
+            values["negatives_dir"] = self.values["heads"]
+        if self.values["start"]:
+            if self.bundle != "seg_student":
+                raise ValueError("start is of students of seg.")
+            values |= {"init_checkpoint": self.values["start"], "warmup_epochs": "1"}
         if self.task == "seg":
             values["batch_dice"] = str(self.values["batch_dice"] == "1")
         elif self.values["batch_dice"] != "0":
