@@ -53,6 +53,11 @@ OWN: dict[str, list[tuple[str, str]]] = {
         ("docs/examinations.md", TRAIN_CLASSES),
         ("docs/examinations.md", EVALUATE_CLASSES),
     ],
+    "tests/test_documented_lines.py::test_lines_of_heads_without_a_tumour": [
+        ("docs/examinations.md", "python -m data_prep negatives"),
+        ("docs/examinations.md", f"{TRAIN} --dataset_dir DATA --output_dir RUN --recipe none --negatives_dir"),
+        ("docs/examinations.md", f"{EVALUATE} --dataset_dir HEADS"),
+    ],
     "tests/test_documented_lines.py::test_page_of_the_data": [
         ("docs/data.md", "python -m data_prep phantom"),
         ("docs/data.md", "python -m data_prep figshare"),
@@ -118,6 +123,7 @@ OWN: dict[str, list[tuple[str, str]]] = {
         (f"bundles/cls_{kind}/docs/README.md", "python") for kind in ("student", "teacher")
     ],
     "tests/test_documented_study.py::test_runs": [("docs/study.md", "python docs/experiments/study.py")],
+    "tests/test_documented_study.py::test_heads_without_a_tumour": [("docs/study.md", "python -m data_prep negatives")],
     "tests/test_documented_study.py::test_scores_of_presence": [
         ("docs/examinations.md", "python docs/experiments/presence_context.py"),
         ("docs/examinations.md", "python docs/experiments/presence_scores.py"),

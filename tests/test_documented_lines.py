@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from disc_slices import write_disc_slices
 from documented import ROOT, run
+from heads_folder import write_heads
 from monai.bundle import ConfigParser
 from monai.data import load_net_with_metadata
 from page_lines import EVALUATE, LINES, TRAININGS, lines_of
@@ -120,6 +121,20 @@ def test_lines_of_a_classifier_that_knows_no_tumour(lines, made, tmp_path, monke
     run(evaluation, tmp_path, monkeypatch)
     found = json.loads((tmp_path / "RUN" / "evaluation" / "metrics.json").read_text())
     assert {"presence", "kinds"} <= found.keys()
+
+
+def test_lines_of_heads_without_a_tumour(lines, made, tmp_path, monkeypatch):
+    (tmp_path / "bundles").symlink_to(ROOT / "bundles")
+    (tmp_path / "DATA").symlink_to(made / "DATA")
+    write_heads(tmp_path / "made")
+    for name in ("head1", "head2"):
+        shutil.copy(tmp_path / "made" / "healthy.nii.gz", tmp_path / f"{name}.nii.gz")
+    cut, training, evaluation = lines
+    run(cut, tmp_path, monkeypatch, step_mm=20)
+    run(training, tmp_path, monkeypatch, **{**TINY_STUDENT, "epochs": 1})
+    run(evaluation, tmp_path, monkeypatch)
+    found = json.loads((tmp_path / "RUN" / "evaluation_heads" / "metrics.json").read_text())
+    assert found["presence"]["slices_with_tumour"] == 0 < found["presence"]["tumour_free_slices"]
 
 
 def test_line_of_the_cache(lines, made, monkeypatch, capfd):

@@ -18,6 +18,7 @@ import pytest
 import torch
 from disc_slices import write_disc_slices
 from documented import ROOT, copied_checkout, run
+from heads_folder import write_heads
 from monai.bundle import ConfigParser
 from page_lines import EVALUATE, lines_of
 
@@ -95,14 +96,26 @@ def test_runs(lines, checkout, monkeypatch):
             folder.mkdir(parents=True)
             (folder / "model.pt").touch()
     for line in lines:
-        if "teacher=" in line:
-            # Where its training went, above.
-            assert (checkout / line.partition("teacher=")[2]).is_file()
+        for name in ("teacher=", "start="):
+            if name in line:
+                # Where its training went, above.
+                assert (checkout / line.partition(name)[2]).is_file()
         run(line, checkout, monkeypatch)
     kinds = [command[4] for command in begun]
-    assert kinds.count("training") == len(lines) == 14
-    # Plain and mirrored, but for those of all folds; and four with negatives.
-    assert kinds.count("evaluating") == 2 * 11 + 4
+    assert kinds.count("training") == len(lines) == 16
+    # Plain and mirrored, but for those of all folds; and five with negatives.
+    assert kinds.count("evaluating") == 2 * 12 + 5
+
+
+def test_heads_without_a_tumour(lines, checkout, monkeypatch):
+    (line,) = lines
+    for name in ("raw.nii.gz", "mean_reg2mean.nii.gz"):
+        write_heads(checkout / "made" / name)
+        shutil.copy(checkout / "made" / name / "healthy.nii.gz", checkout / name)
+    run(line, checkout, monkeypatch)
+    listed = json.loads((checkout / "HEADS" / "datalist.json").read_text())["training"]
+    assert {entry["patient"] for entry in listed} == {"raw", "mean_reg2mean"}
+    assert sum(entry["source"].endswith("_inverted") for entry in listed) == len(listed) / 2
 
 
 def test_comparison_and_robustness(lines, checkout, monkeypatch, capsys):
