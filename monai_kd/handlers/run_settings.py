@@ -40,20 +40,32 @@ _RUN_FILES = (
     "tensorboard",
 )
 # Settings that may change when a run is resumed, because the losses do not depend on them, and `epochs`.
-_FREE = frozenset({"bundle_root", "epochs", "resume", "synthetic", "val_interval", "workers", *PLACES})
+_FREE = frozenset({"bundle_root", "epochs", "resume", "started_from", "synthetic", "val_interval", "workers", *PLACES})
 DATA = "datalist_sha256"
+# What is told of the weights that a run starts from.
+_START = ("weights_sha256", "bundle", "recipe", "epochs", "learning_rate", "fold", "negative_probability")
 
 logger = logging.getLogger(__name__)
 
 
-def _with_data(settings: dict[str, Any]) -> dict[str, Any]:
-    """With the hash of the data list, which identifies the data set wherever it is, and whether it is synthetic."""
-    folder = settings.get("dataset_dir")
-    file = None if folder is None else datalist_path(folder)
-    if file is None or not file.is_file():
-        return settings
-    synthetic = json.loads(file.read_text(encoding="utf-8")).get("synthetic", False)
-    return {**settings, DATA: file_sha256(file), "synthetic": bool(synthetic)}
+def _with_origins(settings: dict[str, Any]) -> dict[str, Any]:
+    """With what identifies the data and the weights that a run starts from, wherever they are.
+
+    Hashes of the data list and of that of ``negatives_dir``, whether the data are synthetic, and ``started_from``: the
+    hash and some settings of ``init_checkpoint``.
+    """
+    found = dict(settings)
+    for name, key in (("dataset_dir", DATA), ("negatives_dir", "negatives_sha256")):
+        file = None if settings.get(name) is None else datalist_path(settings[name])
+        if file is not None and file.is_file():
+            found[key] = file_sha256(file)
+            if key == DATA:
+                found["synthetic"] = bool(json.loads(file.read_text(encoding="utf-8")).get("synthetic", False))
+    start = settings.get("init_checkpoint")
+    if start is not None and Path(start).is_file():
+        before = {**(read_trained(start) or {}), "weights_sha256": file_sha256(start)}
+        found["started_from"] = {name: before[name] for name in _START if name in before}
+    return found
 
 
 def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any], free: frozenset[str] = _FREE) -> list[str]:
@@ -105,7 +117,7 @@ class RunSettings:
         self.output_dir, self.resume, self.save = Path(output_dir).expanduser(), bool(resume), bool(save)
         self.serving = bool(serving)
         # As they are read from the file: tuples become lists, and devices text.
-        self.settings = _with_data(json.loads(json.dumps(dict(settings), default=str)))
+        self.settings = _with_origins(json.loads(json.dumps(dict(settings), default=str)))
 
     @property
     def path(self) -> Path:

@@ -1,11 +1,12 @@
 """Training with slices without a tumour: taken out of slices, and listed."""
 
+import hashlib
 import json
 import shutil
 
 import pytest
 from heads_folder import write_heads
-from tiny import TINY_VIT, prepare, settings_of, train
+from tiny import TINY_VIT, cause, prepare, settings_of, train
 
 from monai_kd.bundle import Distillation
 
@@ -63,6 +64,24 @@ def test_slices_of_another_folder_are_trained_on_by_student_and_teacher(disc_dat
     assert not any(trained[number]["label"].any() for number in heads)
     assert all("healthy" not in entry["image"] for entry in validated.data)
     workflow.finalize()
+
+
+def test_what_a_run_stems_from_is_in_its_settings(disc_dataset, tmp_path):
+    folder, first, second = write_heads(tmp_path / "heads"), tmp_path / "first", tmp_path / "second"
+    train("seg_student", disc_dataset, first, epochs=1, recipe="none")
+    values = {"epochs": 1, "recipe": "none", "negatives_dir": str(folder), "init_checkpoint": str(first / "model.pt")}
+    train("seg_student", disc_dataset, second, **values)
+    before, after = settings_of(first), settings_of(second)
+    assert {"started_from", "negatives_sha256"}.isdisjoint(before)
+    assert after["negatives_sha256"] == hashlib.sha256((folder / "datalist.json").read_bytes()).hexdigest()
+    assert after["started_from"]["weights_sha256"] == before["weights_sha256"]
+    assert after["started_from"]["recipe"] == "none"
+    # Weights that are trained on elsewhere do not end a run; other negatives do.
+    train("seg_student", disc_dataset, second, **{**values, "epochs": 2}, resume=True)
+    (folder / "datalist.json").write_text((folder / "datalist.json").read_text() + "\n")
+    with pytest.raises(RuntimeError) as caught:
+        train("seg_student", disc_dataset, second, **{**values, "epochs": 3}, resume=True)
+    assert "negatives_sha256 was" in cause(caught.value)
 
 
 def test_negatives_never_repeat_so_that_a_store_is_refused():
