@@ -9,7 +9,14 @@ from typing import Any
 from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
 
-from ..config import CHECKED, check_settings, install_short_errors, literal, refuse_unknown
+from ..config import (
+    CHECKED,
+    check_settings,
+    install_short_errors,
+    literal,
+    refuse_plain_components,
+    refuse_unknown,
+)
 from .loaded import NETWORK, loaded_network
 from .running import root
 from .tracking import track_settings
@@ -43,9 +50,9 @@ def accept_overrides() -> None:
     Call it first in ``initialize``.
 
     Raises:
-        ValueError: an override is not an id of the config, the message lists the most similar ids; it has a value that
-            is refused by `check_settings`, before what depends on it is; a path is ``~name`` and there is no user of
-            this name; or as `loaded_network`.
+        ValueError: an override is not an id of the config, the message lists the most similar ids; it is a plain value
+            in place of an object; it has a value that is refused by `check_settings`, before what depends on it is; a
+            path is ``~name`` and there is no user of this name; or as `loaded_network`.
     """
     install_short_errors()
     run = running()
@@ -60,6 +67,8 @@ def accept_overrides() -> None:
     known = ConfigParser()
     known.read_config(list(run.config_files))
     refuse_unknown(run.overrides.keys() - of_tracking, known, run.config_files[0])
+    own = {name: value for name, value in run.overrides.items() if name not in of_tracking}
+    refuse_plain_components(own, known, run.config_files[0])
     check_settings({name: value for name, value in run.overrides.items() if name in CHECKED and not _evaluated(value)})
     paths = {name: _as_typed(name, value) for name, value in run.overrides.items() if name in PATHS}
     changed = {name: value for name, value in paths.items() if value != run.overrides[name]}

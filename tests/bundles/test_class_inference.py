@@ -95,6 +95,7 @@ def test_one_class_alone_leaves_no_nan(trained, disc_dataset, tmp_path, caplog):
     [
         ({"temperature": 0}, "temperature must be a positive number"),
         ({"calibrat": True}, "unknown override: --calibrat (did you mean --calibrate"),
+        ({"dataloader": 8}, "--dataloader: 8 can't take the place of the DataLoader"),
         ({"fold": 7}, "has the folds [0, 1, 2]"),
     ],
 )

@@ -118,6 +118,11 @@ def test_writes_nothing(tmp_path, scans, bright_bundle, brightness):
     [
         ({"treshold": 0.3}, "unknown override: --treshold .did you mean --threshold"),
         ({"inferer#amp2": True}, "unknown override"),
+        ({"input_dir": "a"}, r"unknown override: --input_dir .did you mean --output_dir or --input\b"),
+        (
+            {"inputs": "a"},
+            r"--inputs: 'a' can't take the place of the monai_kd.*did you mean --input",
+        ),
         ({"threshold": 1.5}, "threshold must be a number between 0 and 1, got 1.5"),
         ({"device": "toaster"}, "device must be one of cpu"),
     ],
