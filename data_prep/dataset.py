@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from data_prep.matfile import CLASSES
@@ -112,8 +112,12 @@ def write_datalists(dst: Path, rows: Sequence[Row], settings: dict[str, object],
             "numTraining": len(entries),
             "settings": settings,
         }
-        # One entry per line, so that the list is readable and two lists can be compared by diff.
-        head = json.dumps(top, indent=1)[: -len("\n}")]
-        lines = ",\n".join("  " + json.dumps(entry) for entry in entries)
-        write_file(dst / name, f'{head},\n "training": [\n{lines}\n ]\n}}\n')
+        write_datalist(dst / name, top, entries)
     return dst / DATALIST
+
+
+def write_datalist(path: Path, top: Mapping[str, object], entries: Sequence[Mapping[str, object]]) -> None:
+    """Write a data list: its own values, and its slices, one to a line, so that people and `diff` can read it."""
+    head = json.dumps(top, indent=1)[: -len("\n}")]
+    lines = ",\n".join("  " + json.dumps(entry) for entry in entries)
+    write_file(path, f'{head},\n "training": [\n{lines}\n ]\n}}\n')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from data_prep.dataset import DATALIST, write_datalist
 from data_prep.writers import nifti_gz_bytes, write_file
 
 VIEWS = {"sagittal": 0, "coronal": 1, "axial": 2}
@@ -74,7 +74,7 @@ def write_negatives(
         raise NegativesError(f"{dst} is not an empty folder; give a new one")
     for path in paths:
         values, spacing = _upright(path)
-        if not any(True for _ in _slices(values, spacing, views, thickness_mm, step_mm)):
+        if next(_slices(values, spacing, views, thickness_mm, step_mm), None) is None:
             raise NegativesError(
                 f"{path}: no slice is left; in the views {', '.join(views)}, pixels are larger than {FINEST_MM:g} mm, "
                 f"or show little of a head. Voxels are {' x '.join(f'{each:.3g}' for each in spacing)} mm"
@@ -82,19 +82,21 @@ def write_negatives(
     (dst / "images").mkdir(parents=True, exist_ok=True)
     entries: list[dict[str, object]] = []
     for path in tqdm(paths, desc="volumes", disable=None if progress else True):
-        for name, image, pixel in _slices(*_upright(path), views, thickness_mm, step_mm):
-            for ending, shown in (("", image), ("_inverted", invert(image))) if inverted else (("", image),):
-                source = f"{_name(path)}_{name}{ending}"
-                whole = np.rint(shown * np.iinfo(np.uint16).max).astype(np.uint16)
-                packed = nifti_gz_bytes(whole, spacing=(*pixel, thickness_mm))
-                write_file(dst / "images" / f"{source}.nii.gz", packed)
-                entries.append(
-                    {
-                        **{"image": f"images/{source}.nii.gz", "tumour": False, "patient": _name(path)},
-                        **{"group": _name(path), "fold": 0, "source": source},
-                    }
-                )
-    return _write_datalist(dst, entries)
+        patient = _name(path)
+        for name, image, pixel in _slices(*_upright(path), views, thickness_mm, step_mm, inverted):
+            source = f"{patient}_{name}"
+            file = f"images/{source}.nii.gz"
+            whole = np.rint(image * np.iinfo(np.uint16).max).astype(np.uint16)
+            write_file(dst / file, nifti_gz_bytes(whole, spacing=(*pixel, thickness_mm)))
+            own = {"image": file, "tumour": False, "patient": patient, "group": patient, "fold": 0, "source": source}
+            entries.append(own)
+    top = {
+        "name": "slices without a tumour",
+        "description": "Slices cut from volumes of heads without a tumour, see data_prep negatives.",
+        **{"synthetic": False, "labels": {"1": "no tumour"}, "numTraining": len(entries)},
+    }
+    write_datalist(dst / DATALIST, top, entries)
+    return dst / DATALIST
 
 
 def invert(image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -134,7 +136,12 @@ def _upright(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
 
 
 def _slices(
-    values: NDArray[np.float32], spacing: NDArray[np.float64], views: Sequence[str], thickness_mm: float, step_mm: float
+    values: NDArray[np.float32],
+    spacing: NDArray[np.float64],
+    views: Sequence[str],
+    thickness_mm: float,
+    step_mm: float,
+    inverted: bool = False,
 ) -> Iterator[tuple[str, NDArray[np.float32], tuple[float, float]]]:
     """Name, values, (rows, cols), and size of a column and a row in mm, of each slice."""
     for view in views:
@@ -146,15 +153,5 @@ def _slices(
             image = planes[:, :, first : first + thick].mean(axis=2).T
             if (image > _HEAD).mean() >= _LEAST_HEAD:
                 yield f"{view}_{first:03}", image, (column, row)
-
-
-def _write_datalist(dst: Path, entries: Sequence[dict[str, object]]) -> Path:
-    top = {
-        "name": "slices without a tumour",
-        "description": "Slices cut from volumes of heads without a tumour, see data_prep negatives.",
-        **{"synthetic": False, "labels": {"1": "no tumour"}, "numTraining": len(entries)},
-    }
-    head = json.dumps(top, indent=1)[: -len("\n}")]
-    lines = ",\n".join("  " + json.dumps(entry) for entry in entries)
-    write_file(dst / "datalist.json", f'{head},\n "training": [\n{lines}\n ]\n}}\n')
-    return dst / "datalist.json"
+                if inverted:
+                    yield f"{view}_{first:03}_inverted", invert(image), (column, row)

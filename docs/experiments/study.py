@@ -143,7 +143,7 @@ class Run:
             values["negatives_dir"] = self.values["heads"]
         if self.values["start"]:
             if self.bundle != "seg_student":
-                raise ValueError("start is of students of seg.")
+                raise ValueError("start is for students of seg alone.")
             values |= {"init_checkpoint": self.values["start"], "warmup_epochs": "1"}
         if self.task == "seg":
             values["batch_dice"] = str(self.values["batch_dice"] == "1")

@@ -9,14 +9,7 @@ from typing import Any
 from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
 
-from ..config import (
-    CHECKED,
-    check_settings,
-    install_short_errors,
-    literal,
-    refuse_plain_components,
-    refuse_unknown,
-)
+from ..config import CHECKED, check_overrides, check_settings, install_short_errors, literal
 from .loaded import NETWORK, loaded_network
 from .running import root
 from .tracking import track_settings
@@ -66,9 +59,8 @@ def accept_overrides() -> None:
     of_tracking = track_settings(run.parser)
     known = ConfigParser()
     known.read_config(list(run.config_files))
-    refuse_unknown(run.overrides.keys() - of_tracking, known, run.config_files[0])
     own = {name: value for name, value in run.overrides.items() if name not in of_tracking}
-    refuse_plain_components(own, known, run.config_files[0])
+    check_overrides(own, known, run.config_files[0])
     check_settings({name: value for name, value in run.overrides.items() if name in CHECKED and not _evaluated(value)})
     paths = {name: _as_typed(name, value) for name, value in run.overrides.items() if name in PATHS}
     changed = {name: value for name, value in paths.items() if value != run.overrides[name]}

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from monai.bundle import ConfigParser
 from torch import nn
 
-from ..config import build_network, check_settings, literal, refuse_unknown
+from ..config import build_network, check_overrides, check_settings, literal
 from ..data import NO_TUMOUR, class_names, data_known, datalist_path, same_data
 from ..io import load_weights, read_checkpoint
 from ..io.checksum import file_sha256
@@ -94,7 +94,7 @@ class Teacher:
         workflow, files = self._workflow(), [str(file) for file in self._files()]
         known = ConfigParser()
         known.read_config(files)
-        refuse_unknown(self.run, known, files[0])
+        check_overrides(self.run, known, files[0])
         settings = {name: workflow.value(f"settings::{name}") for name in workflow.parser["settings"]}
         try:
             check_settings({name: settings[name] for name in ("network_def", *self._overridden) if name in settings})

@@ -1,4 +1,4 @@
-from .checks import CHECKED, check_settings, refuse_plain_components, refuse_unknown
+from .checks import CHECKED, check_overrides, check_settings, refuse_unknown
 from .definition import UntrustedNetwork, build_network, definition_of, without_pretrained
 from .device import available_devices, checked_device, default_device
 from .errors import cause_of, install_short_errors
@@ -11,6 +11,7 @@ __all__ = [
     "available_devices",
     "build_network",
     "cause_of",
+    "check_overrides",
     "check_settings",
     "checked_device",
     "choose_threads",
@@ -18,7 +19,6 @@ __all__ = [
     "definition_of",
     "install_short_errors",
     "literal",
-    "refuse_plain_components",
     "refuse_unknown",
     "without_pretrained",
 ]

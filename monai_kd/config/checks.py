@@ -9,7 +9,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-__all__ = ["CHECKED", "check_settings", "is_axes", "is_number", "refuse_plain_components", "refuse_unknown"]
+__all__ = ["CHECKED", "check_overrides", "check_settings", "is_axes", "is_number", "refuse_unknown"]
 
 
 def refuse_unknown(names: Iterable[str], known: ConfigParser, config_file: Any) -> None:
@@ -25,21 +25,23 @@ def refuse_unknown(names: Iterable[str], known: ConfigParser, config_file: Any) 
     raise ValueError(f"unknown override: {', '.join(hints)}. The config {config_file} has no such id.")
 
 
-def refuse_plain_components(overrides: Mapping[str, Any], known: ConfigParser, config_file: Any) -> None:
-    """Check that no plain text or number takes the place of an object of a config.
+def check_overrides(overrides: Mapping[str, Any], known: ConfigParser, config_file: Any) -> None:
+    """Check that overrides are ids of a config, and that no plain text or number takes the place of an object.
 
     Raises:
-        ValueError: one does; the message lists the nearest ids that take a value.
+        ValueError: as `refuse_unknown`; or a plain value does, the message lists the nearest ids that take one.
     """
+    refuse_unknown(overrides, known, config_file)
     for name, value in overrides.items():
-        plain = isinstance(value, (bool, int, float)) or (
-            isinstance(value, str) and not value.startswith(("$", "@", "%"))
-        )
-        if plain and _is_component(known.get(name)):
+        if _is_plain(value) and _is_component(known.get(name)):
             raise ValueError(
                 f"--{name}: {value!r} can't take the place of the {known[name]['_target_']} of {config_file}: give an "
                 f"expression that begins with $, a reference that begins with @, or a definition{_near(name, known)}."
             )
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, (int, float)) or (isinstance(value, str) and not value.startswith(("$", "@", "%")))
 
 
 def _is_component(value: Any) -> bool:
@@ -48,11 +50,9 @@ def _is_component(value: Any) -> bool:
 
 def _near(name: str, known: ConfigParser) -> str:
     """A hint at the nearest ids: those that take a value, or else those of objects."""
-    ids = {
-        each: _is_component(value) for each, value in known.get().items() if not each.startswith("_") and each != name
-    }
+    ids = [each for each in known.get() if not each.startswith("_") and each != name]
     for objects in (False, True):
-        listed = [each for each, is_object in ids.items() if is_object == objects]
+        listed = [each for each in ids if _is_component(known[each]) == objects]
         if near := difflib.get_close_matches(name, listed, n=3, cutoff=0.5):
             return f" (did you mean {' or '.join('--' + each for each in near)}?)"
     return ""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .datalist import load_fold
 from .foreign_lists import datalist_path
-from .negatives import NO_TUMOUR, is_negative
+from .negatives import is_negative, negative_class
 
 __all__ = ["add_negatives"]
 
@@ -44,7 +44,7 @@ def add_negatives(
             f"negatives_dir: {datalist_path(negatives_dir)} must list slices without a tumour alone, each with "
             f'"tumour": false, and {len(marked)} of {len(found)} have no such mark, such as {marked[0]["image"]}.'
         )
-    number = class_names.index(NO_TUMOUR) if NO_TUMOUR in class_names else len(class_names)
+    number = negative_class(class_names)
     keys = {key for entry in entries for key in entry} | {"tumour"}
     added = [{key: value for key, value in {**entry, "class": number}.items() if key in keys} for entry in found]
     return [{"tumour": True, **entry} for entry in entries] + added

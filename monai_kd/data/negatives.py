@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["NO_TUMOUR", "is_negative", "with_negatives"]
+__all__ = ["NO_TUMOUR", "is_negative", "negative_class", "with_negatives"]
 
 NO_TUMOUR = "no tumour"
 
@@ -21,6 +21,11 @@ def is_negative(entry: Any) -> bool:
     return isinstance(entry, dict) and entry.get("tumour") is False
 
 
+def negative_class(class_names: Sequence[str]) -> int:
+    """The number of the class "no tumour"; without it, the number after the last class."""
+    return class_names.index(NO_TUMOUR) if NO_TUMOUR in class_names else len(class_names)
+
+
 def with_negatives(entries: Sequence[dict], datalist: dict, path: Path) -> list[dict]:
     """The entries, in which slices without a tumour have all keys, since the items of a batch must have the same."""
     for entry in entries:
@@ -31,8 +36,7 @@ def with_negatives(entries: Sequence[dict], datalist: dict, path: Path) -> list[
             )
     if not any("tumour" in entry for entry in datalist["training"]):
         return list(entries)
-    names = list((datalist.get("labels") or {}).values())
-    number = names.index(NO_TUMOUR) if NO_TUMOUR in names else len(names)
+    number = negative_class(list((datalist.get("labels") or {}).values()))
     return [
         {"class": number, **entry, "label": entry.get("label") or entry["image"]}
         if is_negative(entry)

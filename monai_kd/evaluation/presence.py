@@ -39,10 +39,10 @@ class PresenceReport:
         specificity: specificity by slice for which a threshold is chosen; ``None``: none is chosen.
         checkpoint: the weights, whose ``settings.json`` gets the ``operating_point``.
         resamples, seed: of the bootstrap.
-        operating_point: that the weights have; it is measured unless another one is chosen.
+        operating_point: of the weights; it is measured unless another one is chosen.
 
     Raises:
-        ValueError: the score is unknown; a specificity is given without a checkpoint; or the operating point is none.
+        ValueError: the score is unknown; a specificity has no checkpoint; the operating point lacks a value.
     """
 
     def __init__(
@@ -87,14 +87,13 @@ class PresenceReport:
         """Draw the curves and choose the operating point; for ``metrics.json``, for the console, and the files."""
         summary = summarise_presence(rows, self.marks, list(PRESENCE_SCORES), self.resamples, self.seed, self.rule)
         if summary is None or summary["slices_with_tumour"] == 0:
-            shown = "" if summary is None else presence_table(summary)
             if self.specificity is not None:
                 logger.warning(
                     "specificity: no slice %s a tumour is evaluated, so that NO operating point is chosen. Give "
                     "--negative_share 0.5, or a data set with both.",
                     "without" if summary is None else "with",
                 )
-            return ({} if summary is None else {"presence": summary}), shown, []
+            return ({}, "", []) if summary is None else ({"presence": summary}, presence_table(summary), [])
         truth = [row["truth_area_mm2"] > 0 for row in rows]
         curves = {f"score {kind}": roc_curve(_scores(rows, kind), truth)[:2] for kind in PRESENCE_SCORES}
         by_slice = [summary[name]["by_slice"]["value"] for name in ("specificity", "sensitivity")]

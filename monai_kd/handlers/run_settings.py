@@ -21,6 +21,7 @@ from ..io.trained import (
     TEMPERATURE_FILE,
     begin_settings,
     copy_settings,
+    described_weights,
     read_settings,
     read_trained,
 )
@@ -42,7 +43,7 @@ _RUN_FILES = (
 # Settings that may change when a run is resumed, because the losses do not depend on them, and `epochs`.
 _FREE = frozenset({"bundle_root", "epochs", "resume", "started_from", "synthetic", "val_interval", "workers", *PLACES})
 DATA = "datalist_sha256"
-# What is told of the weights that a run starts from.
+# Settings of the weights that a run starts from, which its own settings repeat.
 _START = ("weights_sha256", "bundle", "recipe", "epochs", "learning_rate", "fold", "negative_probability")
 
 logger = logging.getLogger(__name__)
@@ -55,17 +56,22 @@ def _with_origins(settings: dict[str, Any]) -> dict[str, Any]:
     hash and some settings of ``init_checkpoint``.
     """
     found = dict(settings)
-    for name, key in (("dataset_dir", DATA), ("negatives_dir", "negatives_sha256")):
-        file = None if settings.get(name) is None else datalist_path(settings[name])
-        if file is not None and file.is_file():
-            found[key] = file_sha256(file)
-            if key == DATA:
-                found["synthetic"] = bool(json.loads(file.read_text(encoding="utf-8")).get("synthetic", False))
+    if (data := _listed(settings.get("dataset_dir"))) is not None:
+        synthetic = json.loads(data.read_text(encoding="utf-8")).get("synthetic", False)
+        found |= {DATA: file_sha256(data), "synthetic": bool(synthetic)}
+    if (negatives := _listed(settings.get("negatives_dir"))) is not None:
+        found["negatives_sha256"] = file_sha256(negatives)
     start = settings.get("init_checkpoint")
     if start is not None and Path(start).is_file():
-        before = {**(read_trained(start) or {}), "weights_sha256": file_sha256(start)}
+        before = described_weights(start)
         found["started_from"] = {name: before[name] for name in _START if name in before}
     return found
+
+
+def _listed(folder: str | None) -> Path | None:
+    """The data list of a folder, if there is one."""
+    file = None if folder is None else datalist_path(folder)
+    return file if file is not None and file.is_file() else None
 
 
 def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any], free: frozenset[str] = _FREE) -> list[str]:

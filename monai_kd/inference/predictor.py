@@ -12,7 +12,7 @@ from monai.bundle import ConfigParser
 from monai.transforms import SaveImaged
 from monai.utils.enums import CommonKeys as Keys
 
-from ..config import cause_of, check_settings, checked_device, literal, refuse_plain_components, refuse_unknown
+from ..config import cause_of, check_overrides, check_settings, checked_device, literal
 from ..io.checkpoints import load_weights
 from .preparation import Preparation
 from .presence import JudgePresenced
@@ -52,8 +52,7 @@ class BundlePredictor:
             raise FileNotFoundError(f"bundle: there is no {config_file}.")
         self._parser = ConfigParser()
         self._parser.read_config(str(config_file))
-        refuse_unknown(overrides, self._parser, config_file)
-        refuse_plain_components(overrides, self._parser, config_file)
+        check_overrides(overrides, self._parser, config_file)
         if "device" in overrides:
             overrides["device"] = checked_device(overrides["device"])
         given = {"bundle_root": self.bundle, "checkpoint": self.checkpoint, **overrides}

@@ -33,6 +33,7 @@ __all__ = [
     "add_settings",
     "begin_settings",
     "copy_settings",
+    "described_weights",
     "read_settings",
     "read_trained",
     "save_trained",
@@ -154,7 +155,7 @@ def begin_settings(settings: Mapping[str, Any], checkpoint: str | Path) -> None:
         ValueError: the settings of the existing weights can't be read, or belong to other weights.
     """
     checkpoint = Path(checkpoint)
-    _write(settings, None, _described(checkpoint) if checkpoint.is_file() else None, checkpoint)
+    _write(settings, None, described_weights(checkpoint) if checkpoint.is_file() else None, checkpoint)
 
 
 def save_trained(
@@ -175,14 +176,15 @@ def save_trained(
         previous = None
         if checkpoint.is_file():
             try:
-                previous = _described(checkpoint)
+                previous = described_weights(checkpoint)
             except ValueError as error:
                 # Changed by hand during the run, and now replaced.
                 logger.warning("%s", error)
         _write(settings, file_sha256(temporary), previous, checkpoint)
 
 
-def _described(checkpoint: Path) -> dict[str, Any]:
+def described_weights(checkpoint: str | Path) -> dict[str, Any]:
+    """The settings of a checkpoint, as `read_trained`, or of one that has none the hash alone."""
     return {**(read_trained(checkpoint) or {}), HASH: file_sha256(checkpoint)}
 
 

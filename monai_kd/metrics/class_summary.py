@@ -20,21 +20,21 @@ from .classes import (
 from .patients import grouped, joined
 from .tables import text_table
 
-__all__ = ["class_patient_rows", "class_summary_table", "rows_of_kinds", "summarise_classes"]
+__all__ = ["PROBABILITY", "class_patient_rows", "class_summary_table", "rows_of_kinds", "summarise_classes"]
 
 Row = Mapping[str, Any]
 
 # Bounds the memory for the weights of the slices, whatever the number of resamples.
 _WEIGHTS_AT_ONCE = 2_000_000
-_PREFIX = "p_"
+PROBABILITY = "p_"  # of the columns of ``slices.csv`` with the probabilities of classes
 
 
 def _names(row: Row) -> list[str]:
-    return [column.removeprefix(_PREFIX) for column in row if column.startswith(_PREFIX)]
+    return [column.removeprefix(PROBABILITY) for column in row if column.startswith(PROBABILITY)]
 
 
 def _probabilities(rows: Sequence[Row], names: Sequence[str]) -> NDArray[np.float64]:
-    return np.array([[row[_PREFIX + name] for name in names] for row in rows], dtype=np.float64)
+    return np.array([[row[PROBABILITY + name] for name in names] for row in rows], dtype=np.float64)
 
 
 def class_patient_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -78,7 +78,7 @@ def class_patient_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
                 "predicted": predicted,
                 "predicted_name": names[predicted],
                 "correct": predicted == number,
-                **{_PREFIX + name: float(value) for name, value in zip(names, mean, strict=True)},
+                **{PROBABILITY + name: float(value) for name, value in zip(names, mean, strict=True)},
             }
         )
     return result
@@ -110,8 +110,8 @@ def rows_of_kinds(rows: Sequence[Row], no_tumour: str) -> list[dict[str, Any]]:
         # All may be 0 where "no tumour" is certain: then none is more probable than another.
         shares = own / own.sum() if own.sum() > 0 else np.full(len(own), 1 / len(own))
         predicted, number = names[int(shares.argmax())], names.index(row["class_name"])
-        shown = {_PREFIX + name: float(share) for name, share in zip(names, shares, strict=True)}
-        others = {key: value for key, value in row.items() if not key.startswith(_PREFIX)}
+        shown = {PROBABILITY + name: float(share) for name, share in zip(names, shares, strict=True)}
+        others = {key: value for key, value in row.items() if not key.startswith(PROBABILITY)}
         own_class = {"class": number, "predicted": names.index(predicted), "predicted_name": predicted}
         found.append({**others, **own_class, "correct": predicted == row["class_name"], **shown})
     return found

@@ -12,8 +12,8 @@ import numpy as np
 
 from ..io.table import read_table
 from .bootstrap import bootstrap_interval
+from .class_summary import PROBABILITY
 from .masks import AREAS, MASK_METRICS
-from .paired_kinds import PROBABILITY
 from .paired_presence import PREFIX, TRUTH
 from .patients import grouped
 from .sign_flip import sign_flip_p_value

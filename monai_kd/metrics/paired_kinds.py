@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .class_summary import rows_of_kinds
+from .class_summary import PROBABILITY, rows_of_kinds
 from .paired_presence import PREFIX, SHOWS_TUMOUR
 
-__all__ = ["PROBABILITY", "with_kinds"]
-
-PROBABILITY = "p_"  # of the columns of ``slices.csv`` with the probabilities of classes
+__all__ = ["with_kinds"]
 
 
 def with_kinds(

@@ -50,11 +50,10 @@ def summarise_presence(
         ``None`` if all slices have a tumour. Otherwise ``slices_with_tumour`` and ``tumour_free_slices``;
         ``sensitivity`` and ``specificity``, each ``by_slice`` and ``by_examination``; with a rule,
         ``at_operating_point``: its ``score`` and ``threshold``, and the same of the masks that it leaves;
-        ``false_marks`` and
-        ``false_area_mm2``, means over the ``tumour_free_slices`` and over ``all_slices``; ``auc``, by score, of slices;
-        and ``froc``: ``score``, the mean sensitivity by lesion at `FROC_RATES`, and ``sensitivity_at`` each rate. A
-        value has ``value``, ``interval_95`` (both may be ``None``) and ``of``, the number of slices, examinations or
-        lesions.
+        ``false_marks`` and ``false_area_mm2``, means over the ``tumour_free_slices`` and over ``all_slices``; ``auc``,
+        by score, of slices; and ``froc``: ``score``, the mean sensitivity by lesion at `FROC_RATES`, and
+        ``sensitivity_at`` each rate. A value has ``value``, ``interval_95`` (both may be ``None``) and ``of``, the
+        number of slices, examinations or lesions.
     """
     present = np.array([row["truth_area_mm2"] > 0 for row in rows])
     if present.all():
@@ -64,11 +63,8 @@ def summarise_presence(
     found = {name: np.array([row[f"presence_{name}"] for row in rows]) for name in scores}
     recognised = slices.recognised(marked, found)
     if rule is not None:
-        left = slices.recognised(marked & rule.passed(found[rule.score]), {})
-        recognised["at_operating_point"] = {
-            **{"score": rule.score, "threshold": rule.threshold},
-            **{name: left[name] for name in ("sensitivity", "specificity")},
-        }
+        left = slices.rates(marked & rule.passed(found[rule.score]))
+        recognised["at_operating_point"] = {"score": rule.score, "threshold": rule.threshold, **left}
     false_marks = np.array([len(each.false) for each in marks], dtype=float)
     false_area = np.array([row["false_area_mm2"] for row in rows])
     everywhere = np.ones_like(present)
@@ -118,12 +114,18 @@ class _Slices:
         return self._share(totals, [int(chosen[own].sum()) for own in members])
 
     def recognised(self, marked: np.ndarray, scores: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        return {
+            "slices_with_tumour": int(self.present.sum()),
+            "tumour_free_slices": int((~self.present).sum()),
+            **self.rates(marked),
+            "auc": {name: self._auc(values) for name, values in scores.items()},
+        }
+
+    def rates(self, marked: np.ndarray) -> dict[str, Any]:
         present = self.present
         exam_present = np.array([present[own].any() for own in self.members])
         exam_marked = np.array([marked[own].any() for own in self.members])
         return {
-            "slices_with_tumour": int(present.sum()),
-            "tumour_free_slices": int((~present).sum()),
             "sensitivity": {
                 "by_slice": self.mean(marked, present),
                 "by_examination": self._exams(exam_marked[exam_present]),
@@ -132,7 +134,6 @@ class _Slices:
                 "by_slice": self.mean(~marked, ~present),
                 "by_examination": self._exams(~exam_marked[~exam_present]),
             },
-            "auc": {name: self._auc(values) for name, values in scores.items()},
         }
 
     def _exams(self, hits: np.ndarray) -> dict[str, Any]:
@@ -204,16 +205,12 @@ def presence_table(summary: Mapping[str, Any]) -> str:
     """Text table of the result of `summarise_presence` or `summarise_class_presence`."""
     lines = [["", "value", "95 % interval", "of"]]
     named = {
-        **{
-            f"{name} {by.replace('_', ' ')}": summary[name][by] for name in ("sensitivity", "specificity") for by in _BY
-        },
+        f"{name} {by.replace('_', ' ')}{rule}": part[name][by]
+        for rule, part in (("", summary), (", by the operating point", summary.get("at_operating_point")))
+        if part is not None
+        for name in ("sensitivity", "specificity")
+        for by in _BY
     }
-    if (point := summary.get("at_operating_point")) is not None:
-        named |= {
-            f"{name} {by.replace('_', ' ')}, by the operating point": point[name][by]
-            for name in ("sensitivity", "specificity")
-            for by in _BY
-        }
     if "froc" in summary:
         named["false marks on a tumour-free slice"] = summary["false_marks"]["tumour_free_slices"]
         named["false area on a tumour-free slice, mm²"] = summary["false_area_mm2"]["tumour_free_slices"]
