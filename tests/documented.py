@@ -149,6 +149,7 @@ def run(
         if is_module:
             runpy.run_module(name, run_name="__main__", alter_sys=True)
         else:
+            monkeypatch.syspath_prepend(Path(name).resolve().parent)  # as Python does for a program
             runpy.run_path(name, run_name="__main__")
     except SystemExit as end:
         code = end.code

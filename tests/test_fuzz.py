@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
-import importlib.util
 import io
 import json
 import os
@@ -540,9 +539,8 @@ def test_uploads(suffix, blob, mend):
 )
 def test_exported_program(suffix, blob, mend, tmp_path, monkeypatch, capsys):
     pytest.importorskip("onnxruntime", reason="needs monai_kd[export]")
-    description = importlib.util.spec_from_file_location("predict", ROOT / "monai_kd" / "export" / "predict.py")
-    predict = importlib.util.module_from_spec(description)
-    description.loader.exec_module(predict)
+    from monai_kd.export import predict
+
     values = {"task": "segmentation", "upright": True, "image_size": 16, "mean": [0] * 3, "std": [1] * 3}
     values |= {"precision": "float32", "activation": "sigmoid", "threshold": 0.5}
     values |= {"labels": {"0": "background", "1": "tumour"}}
@@ -550,7 +548,7 @@ def test_exported_program(suffix, blob, mend, tmp_path, monkeypatch, capsys):
     values["presence_context"] = 1
     (tmp_path / "settings.json").write_text(json.dumps(values))
     monkeypatch.setattr(predict, "HERE", tmp_path)
-    monkeypatch.setattr(predict, "open_network", lambda *_args: lambda image: image[:, :1])
+    monkeypatch.setattr(predict, "open_network", lambda *_args: lambda image: [image[:, :1]])
     path = tmp_path / f"slice{suffix}"
     monkeypatch.setattr(sys, "argv", ["predict.py", str(path), "--output_dir", str(tmp_path / "out")])
 

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .datalist import load_fold
 from .foreign_lists import datalist_path
+from .leaks import find_leaks
 from .negatives import is_negative, negative_class
 
 __all__ = ["add_negatives"]
 
+logger = logging.getLogger(__name__)
+
 
 def add_negatives(
-    entries: Sequence[dict], negatives_dir: str | Path | None, class_names: Sequence[str], allow_outside: bool = False
+    entries: Callable[[str], list[dict]],
+    negatives_dir: str | Path | None,
+    class_names: Sequence[str],
+    allow_outside: bool = False,
 ) -> list[dict]:
     """Training slices, and after them all slices of a folder in which no slice has a tumour.
 
+    A warning is logged for patients and images of the folder that are also among the validation slices, see
+    `find_leaks`.
+
     Args:
-        entries: as `load_fold` or `load_classes` returns them.
+        entries: of the part ``"training"`` or ``"validation"``, as `load_fold` or `load_classes` returns them.
         negatives_dir: folder with a ``datalist.json`` whose entries all have ``"tumour": false``; ``None`` adds none.
             Its folds are not used: all of its slices are for training.
         class_names: of the classification; the slices get the class "no tumour", or the number after the last one.
@@ -31,8 +41,9 @@ def add_negatives(
         FileNotFoundError, ValueError: as for `load_fold`.
         ValueError: a slice of the folder is not marked as one without a tumour.
     """
+    training = entries("training")
     if negatives_dir is None:
-        return list(entries)
+        return training
     if not datalist_path(Path(negatives_dir).expanduser()).is_file():
         raise FileNotFoundError(
             f"negatives_dir: {negatives_dir} holds no datalist.json; make it from volumes of heads without a tumour by "
@@ -44,7 +55,9 @@ def add_negatives(
             f"negatives_dir: {datalist_path(negatives_dir)} must list slices without a tumour alone, each with "
             f'"tumour": false, and {len(marked)} of {len(found)} have no such mark, such as {marked[0]["image"]}.'
         )
+    for leak in find_leaks(found, entries("validation")):
+        logger.warning("negatives_dir: %s Because of this leak, metrics on them are better than on new patients.", leak)
     number = negative_class(class_names)
-    keys = {key for entry in entries for key in entry} | {"tumour"}
+    keys = {key for entry in training for key in entry} | {"tumour"}
     added = [{key: value for key, value in {**entry, "class": number}.items() if key in keys} for entry in found]
-    return [{"tumour": True, **entry} for entry in entries] + added
+    return [{"tumour": True, **entry} for entry in training] + added

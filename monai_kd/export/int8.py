@@ -14,7 +14,7 @@ from ..extras import require_extra
 
 __all__ = ["agreement", "largest_loss", "quantise"]
 
-Network = Callable[[np.ndarray], np.ndarray]
+Network = Callable[[np.ndarray], Sequence[np.ndarray]]
 
 
 def quantise(model: Path, target: Path, inputs: Sequence[np.ndarray]) -> None:
@@ -38,14 +38,46 @@ def quantise(model: Path, target: Path, inputs: Sequence[np.ndarray]) -> None:
     import onnx
 
     logging.getLogger("nncf").setLevel(logging.ERROR)
+    whole = onnx.load(str(model))
+    aside = _take_features(whole)
     quantised = nncf.quantize(
-        onnx.load(str(model)),
+        whole,
         nncf.Dataset(list(inputs), lambda image: {"image": image}),
         preset=nncf.QuantizationPreset.MIXED,
         subset_size=len(inputs),
         fast_bias_correction=False,
     )
+    quantised.graph.node.extend(aside.node)
+    quantised.graph.output.extend(aside.output)
+    present = {each.name for each in quantised.graph.initializer}
+    quantised.graph.initializer.extend(each for each in aside.initializer if each.name not in present)
+    onnx.checker.check_model(quantised)
     onnx.save(quantised, str(target))
+
+
+def _take_features(model: Any) -> Any:
+    """Remove what leads to the output ``features`` alone from an ONNX model, and return it as a graph.
+
+    NNCF's correction of biases runs parts of the network, and fails on one with two outputs.
+    """
+    import onnx
+
+    graph, aside = model.graph, onnx.GraphProto()
+    makers = {name: node for node in graph.node for name in node.output}
+    needed, left = set[str](), ["logits"]
+    while left:
+        if (name := left.pop()) not in needed:
+            needed.add(name)
+            left += makers[name].input if name in makers else []
+    aside.node.extend(node for node in graph.node if not needed & set(node.output))
+    aside.output.extend(each for each in graph.output if each.name not in needed)
+    used = {name for node in aside.node for name in node.input}
+    aside.initializer.extend(each for each in graph.initializer if each.name in used)
+    for node in aside.node:
+        graph.node.remove(node)
+    for output in aside.output:
+        graph.output.remove(output)
+    return aside
 
 
 def agreement(
@@ -54,7 +86,7 @@ def agreement(
     """How far the results of two forms of a network agree, for each class.
 
     Args:
-        network, other: from (1, C, H, W) to logits.
+        network, other: from (1, C, H, W) to outputs, of which the first one is the logits.
         inputs: of the networks.
         settings: of the package: ``task``, and ``activation``, ``threshold`` and ``labels`` or ``class_names``.
 
@@ -66,7 +98,7 @@ def agreement(
     names = list(settings["class_names"] if "class_names" in settings else list(settings["labels"].values())[1:])
     sums = np.zeros((3, len(names)))
     for image in inputs:
-        first, second = (_found(each(image)[0], settings) for each in (network, other))
+        first, second = (_found(each(image)[0][0], settings) for each in (network, other))
         sums += [(part.reshape(len(names), -1)).sum(axis=1) for part in (first & second, first, second)]
     both, one, two = sums
     either = one + two if settings["task"] == "segmentation" else 2 * (one + two - both)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from ..engines.inferer import mirrored
+from ..networks.encoder_features import features_of_passes
 from ..networks.outputs import main_logits
 
 __all__ = ["OPSET", "write_onnx"]
@@ -18,39 +20,53 @@ __all__ = ["OPSET", "write_onnx"]
 OPSET = 18
 
 
-class _Mirrored(nn.Module):
-    """A network whose logits are averaged over mirror images."""
+class _Exported(nn.Module):
+    """A network whose logits are averaged over mirror images, and the pooled features of the image itself."""
 
-    def __init__(self, network: nn.Module, mirror: Sequence[int]) -> None:
+    def __init__(self, network: nn.Module, mirror: Sequence[int], features: list[torch.Tensor] | None) -> None:
         super().__init__()
-        self.network, self.mirror = network, tuple(mirror)
+        self.network, self.mirror, self.features = network, tuple(mirror), features
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return mirrored(image, lambda seen: main_logits(self.network(seen), self.network, seen.ndim), self.mirror)
+    def forward(self, image: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        if self.features is not None:
+            self.features.clear()
+        logits = mirrored(image, lambda seen: main_logits(self.network(seen), self.network, seen.ndim), self.mirror)
+        # The first pass is that of the image as it is.
+        return logits if self.features is None else (logits, self.features[0])
 
 
-def write_onnx(network: nn.Module, image_size: int, path: Path, mirror: Sequence[int] = ()) -> None:
+def write_onnx(
+    network: nn.Module, image_size: int, path: Path, mirror: Sequence[int] = (), layers: Sequence[str] = ()
+) -> None:
     """Write a network of three-channel images as ONNX, ``image`` (1, 3, image_size, image_size) to ``logits``.
 
     The network has channels last again afterwards.
 
     Args:
         mirror: axes of the slice along which the file averages over mirror images, see `monai_kd.engines.mirrored`.
+        layers: modules whose outputs, averaged over the slice, become a second output, ``features`` (1, channels of all
+            layers), see `monai_kd.networks.encoder_features.pooled_features`.
     """
-    whole = _Mirrored(network, mirror).eval() if mirror else network
+    features: list[torch.Tensor] | None = [] if layers else None
+    whole = _Exported(network, mirror, features).eval()
     image = torch.zeros(1, 3, image_size, image_size)
     log = logging.getLogger("torch.onnx")
     before = log.level
+
+    def keep(_images: torch.Tensor, found: torch.Tensor) -> None:
+        if features is not None:
+            features.append(found)
+
     try:
         log.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), features_of_passes(network, layers, keep) if layers else nullcontext():
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 whole.to(memory_format=torch.contiguous_format),
                 (image,),
                 path,
                 input_names=["image"],
-                output_names=["logits"],
+                output_names=["logits", "features"] if layers else ["logits"],
                 opset_version=OPSET,
                 dynamo=True,
                 external_data=False,

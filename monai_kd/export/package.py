@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import shutil
 import sys
-from importlib.machinery import SourceFileLoader
+from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,15 +16,21 @@ from monai.transforms import EnsureChannelFirstd, EnsureTyped, NormalizeIntensit
 from data_prep.text import printable
 
 from ..bundle.checkpoint import describe_checkpoint
+from ..bundle.familiarity import familiarity_of
 from ..bundle.folder import bundle_folder
 from ..bundle.released import checkpoint_or_own
 from ..extras import require_extra
 from ..inference import BundlePredictor
+from ..inference.examination import EXAMINATION
+from ..inference.familiarity import Familiarity
+from ..inference.input_kind import UNFAMILIAR
 from ..io.atomic import atomic_folder, check_new_folder
 from ..io.network_name import network_name
+from ..io.trained import FAMILIARITY_FILE
 from ..metrics import PresenceRule
 from ..transforms import ResizeInPlaned, ScaleSliceIntensityd, UprightInPlaned
-from .int8 import agreement, largest_loss, quantise
+from . import predict as script
+from .int8 import Network, agreement, largest_loss, quantise
 from .onnx_file import write_onnx
 from .slices import network_inputs
 
@@ -34,7 +38,12 @@ __all__ = ["export_package", "run_export"]
 
 logger = logging.getLogger(__name__)
 
-PREDICT = Path(__file__).with_name("predict.py")
+Reference = dict[str, Any]  # values of a FeatureReference
+
+SCRIPTS = ("predict.py", "slice_files.py")
+# That bundle and package are compared on; it is not stored upright.
+NOISE = np.random.default_rng(0).normal(size=(75, 60, 2)).astype(np.float32)
+AFFINE = np.diag([0.9, 0.8, 5.0, 1.0])
 # The transforms that predict.py implements, in this order.
 KNOWN = [
     *(EnsureChannelFirstd, UprightInPlaned, ScaleSliceIntensityd, ResizeInPlaned),
@@ -44,6 +53,7 @@ KNOWN_SCORES = ("max", "top_k_mean")  # in predict.py
 TOLERANCE = 1e-3
 CALIBRATION_SLICES = 300  # as many again check the result
 MAX_DICE_LOSS = 0.005
+MOST_JUDGED_OTHERWISE = 0.01  # of the slices that check int8
 
 
 def export_package(
@@ -55,10 +65,12 @@ def export_package(
 ) -> float:
     """Write the network of a bundle as ONNX, with the settings of its preprocessing and a script that runs it.
 
-    The folder has ``model.onnx``, ``settings.json`` (size, normalisation, rules, classes, origin), ``predict.py``
-    (needs numpy, and onnxruntime or OpenVINO), ``requirements.txt``, ``MODEL_CARD.md``, ``LICENSE`` and
-    ``data_license.txt``.
-    It is written atomically, after its probabilities were compared with those of the bundle on a noise image.
+    The folder has ``model.onnx``, ``settings.json`` (size, normalisation, rules, classes, origin), ``predict.py`` with
+    ``slice_files.py`` (which need numpy, and onnxruntime or OpenVINO), ``requirements.txt``, ``MODEL_CARD.md``,
+    ``LICENSE`` and ``data_license.txt``; and of weights with ``familiarity.safetensors``, by which images unlike the
+    training slices are told, ``familiarity.npz``.
+    It is written atomically, after its probabilities and the distance of its features were compared with those of the
+    bundle on a noise image.
 
     Args:
         bundle: folder of a bundle, with ``configs/``, such as that of seg_student or cls_student.
@@ -76,7 +88,8 @@ def export_package(
         FileExistsError: ``output_dir`` is not empty.
         ImportError: onnx, onnxscript or onnxruntime, or for ``int8`` nncf, is not installed.
         ValueError: ``predict.py`` does not implement the preprocessing of the config, the checkpoint does not fit,
-            the probabilities of the package differ from those of the bundle, or int8 changes the masks too much.
+            the probabilities or distances of the package differ from those of the bundle, or int8 changes the masks
+            too much.
     """
     require_extra("export", ["onnx", "onnxscript", "onnxruntime"], "export")
     if int8 is not None:
@@ -85,27 +98,30 @@ def export_package(
     check_new_folder(output_dir)
     predictor = BundlePredictor(bundle, checkpoint, device="cpu", amp=False)
     settings = _settings(predictor, bundle, checkpoint)
+    output = _noise(predictor)
+    # A bundle of one's own may judge every image.
+    familiarity = None if _distance(output) is None else familiarity_of(checkpoint, predictor.network)
     with atomic_folder(output_dir) as folder:
-        write_onnx(predictor.network, settings["image_size"], folder / "model.onnx", predictor.value("mirror"))
+        layers = () if familiarity is None else familiarity.layers
+        write_onnx(predictor.network, settings["image_size"], folder / "model.onnx", predictor.value("mirror"), layers)
+        reference = None if familiarity is None else _reference(familiarity)
+        if reference is not None:
+            settings["unfamiliar_from"] = UNFAMILIAR
+            np.savez(folder / "familiarity.npz", **reference)
         if int8 is not None:
-            settings |= {"precision": "int8", "int8": _add_int8(predictor, folder, settings, Path(int8), max_dice_loss)}
+            found = _add_int8(predictor, folder, settings, Path(int8), max_dice_loss, reference)
+            settings |= {"precision": "int8", "int8": found}
         (folder / "settings.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         runtime = "onnxruntime" if int8 is None else "openvino"
         (folder / "requirements.txt").write_text(f"numpy\n{runtime}\n", encoding="utf-8")
         for source, name in (
-            (PREDICT, "predict.py"),
+            *((Path(__file__).with_name(name), name) for name in SCRIPTS),
             (bundle / "docs" / "README.md", "MODEL_CARD.md"),
             (bundle / "docs" / "data_license.txt", "data_license.txt"),
             (bundle / "LICENSE", "LICENSE"),
         ):
             shutil.copyfile(source, folder / name)
-        difference = _difference(predictor, folder, settings)
-        if not difference <= TOLERANCE:
-            raise ValueError(
-                f"the probabilities of the exported network differ by {difference:.2g} from those of the bundle, more "
-                f"than {TOLERANCE:g}: nothing was written."
-            )
-    return difference
+        return _check(output, folder, settings, reference)
 
 
 def run_export(
@@ -141,7 +157,12 @@ def run_export(
 
 
 def _add_int8(
-    predictor: BundlePredictor, folder: Path, settings: dict[str, Any], slices: Path, max_dice_loss: float
+    predictor: BundlePredictor,
+    folder: Path,
+    settings: dict[str, Any],
+    slices: Path,
+    max_dice_loss: float,
+    reference: Reference | None,
 ) -> dict[str, Any]:
     """Write ``model_int8.onnx``, compare it with ``model.onnx``, and return what is known of it."""
     inputs = network_inputs(predictor, slices, 2 * CALIBRATION_SLICES)
@@ -150,10 +171,9 @@ def _add_int8(
     if not calibration:
         raise ValueError(f"int8 needs two slices or more, and {slices} holds one.")
     quantise(folder / "model.onnx", folder / "model_int8.onnx", calibration)
-    script = _script()
-    found = agreement(
-        script.open_network(folder, "float32"), script.open_network(folder, "int8", "openvino"), check, settings
-    )
+    exact, unlike_exact = _watched(script.open_network(folder, "float32"), reference)
+    integers, unlike_integers = _watched(script.open_network(folder, "int8", "openvino"), reference)
+    found = agreement(exact, integers, check, settings)
     name, loss = largest_loss(found)
     logger.info("int8 and float32 agree on %d slices: %s", len(check), found)
     if loss > max_dice_loss:
@@ -162,7 +182,26 @@ def _add_int8(
             f"{max_dice_loss:g}: nothing was written. Give more slices, such as all that it was trained on, or allow "
             "it with --max_dice_loss."
         )
+    differ = sum(one != other for one, other in zip(unlike_exact, unlike_integers, strict=True))
+    if differ > MOST_JUDGED_OTHERWISE * len(check):
+        raise ValueError(
+            f"with int8, {differ} of {len(check)} slices are no longer, or newly, told as unlike the training slices: "
+            f"nothing was written. Give more slices, or export without {FAMILIARITY_FILE}: then every image is judged."
+        )
     return {"agreement_with_float32": found, "calibration_slices": len(calibration), "checked_slices": len(check)}
+
+
+def _watched(network: Network, reference: Reference | None) -> tuple[Network, list[bool]]:
+    """The network, and whether each slice that went through it is unlike the training slices."""
+    unlike: list[bool] = []
+
+    def watched(image: np.ndarray) -> Sequence[np.ndarray]:
+        outputs = network(image)
+        if reference is not None:
+            unlike.append(script.feature_distance([outputs[1][0]], reference) >= UNFAMILIAR)
+        return outputs
+
+    return watched, unlike
 
 
 def _settings(predictor: BundlePredictor, bundle: Path, checkpoint: str | Path) -> dict[str, Any]:
@@ -210,25 +249,41 @@ def _settings(predictor: BundlePredictor, bundle: Path, checkpoint: str | Path) 
     }
 
 
-def _difference(predictor: BundlePredictor, folder: Path, settings: dict[str, Any]) -> float:
-    """The largest difference between the probabilities of bundle and package, on noise that is not stored upright."""
-    image = np.random.default_rng(0).normal(size=(75, 60, 2)).astype(np.float32)
-    affine = np.diag([0.9, 0.8, 5.0, 1.0])
-    meta = {"affine": affine, "original_affine": affine, "spatial_shape": np.asarray(image.shape), "space": "RAS"}
-    meta |= {"original_channel_dim": float("nan"), "spacing": np.asarray([0.9, 0.8, 5.0])}
-    output = predictor(image, meta)
-    script = _script()
-    found = script.predict(image, affine[:3, :3], script.open_network(folder, runtime="onnxruntime"), settings)
+def _check(output: dict[str, Any], folder: Path, settings: dict[str, Any], reference: Reference | None) -> float:
+    """The largest difference between the probabilities of bundle and package, for `NOISE`.
+
+    Raises:
+        ValueError: it is larger than `TOLERANCE`, or the distances of the features differ by more than 1 %.
+    """
+    network = script.open_network(folder, runtime="onnxruntime")
+    found, distance = script.predict(NOISE, AFFINE[:3, :3], network, settings, reference)
     expected = np.asarray(output["pred"].T if settings["task"] == "classification" else output["probability"])
     expected = expected[0] if found.ndim < expected.ndim else expected
-    return float(np.abs(expected.astype(float) - found).max())
+    difference = float(np.abs(expected.astype(float) - found).max())
+    if not difference <= TOLERANCE:
+        raise ValueError(
+            f"the probabilities of the exported network differ by {difference:.2g} from those of the bundle, more "
+            f"than {TOLERANCE:g}: nothing was written."
+        )
+    own = _distance(output)
+    if own is not None and not np.isclose(np.nan if distance is None else distance, own, rtol=0.01, atol=0.01):
+        raise ValueError(
+            f"the features of the exported network have the distance {distance}, those of the bundle {own}: nothing "
+            "was written."
+        )
+    return difference
 
 
-def _script() -> ModuleType:
-    loader = SourceFileLoader("predict", str(PREDICT))
-    spec = importlib.util.spec_from_loader(loader.name, loader)
-    if spec is None:
-        raise ImportError(f"{PREDICT} can't be loaded.")
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
+def _noise(predictor: BundlePredictor) -> dict[str, Any]:
+    """What the bundle says of `NOISE`."""
+    meta = {"affine": AFFINE, "original_affine": AFFINE, "spatial_shape": np.asarray(NOISE.shape), "space": "RAS"}
+    meta |= {"original_channel_dim": float("nan"), "spacing": AFFINE.diagonal()[:3]}
+    return predictor(NOISE, meta)
+
+
+def _distance(output: dict[str, Any]) -> float | None:
+    return output.get(EXAMINATION, {}).get("feature_distance")
+
+
+def _reference(familiarity: Familiarity) -> Reference:
+    return {name: np.asarray(value) for name, value in vars(familiarity.reference).items()}

@@ -4,7 +4,6 @@ A SLICE is NIfTI (a slice or a volume), an upright .npy array (rows, columns), o
 """
 
 import argparse
-import gzip
 import importlib.util
 import json
 import os
@@ -13,96 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
+if __package__:
+    from .slice_files import read, write_nifti
+else:
+    from slice_files import read, write_nifti  # type: ignore[import-not-found, no-redef]
+
 HERE = Path(__file__).resolve().parent
-NIFTI_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
-MAX_PIXELS = 2**27  # 512 slices of 512 × 512
-EXTENSIONS = 2**24  # bytes between header and pixels
-PICTURE_AFFINE = np.diag([-1.0, -1.0, 1.0])  # columns run to the patient's left, rows to the back or to the feet
-
-
-def check_size(shape):
-    if np.prod(shape, dtype=float) > MAX_PIXELS:
-        raise ValueError(f"it has the size {shape}, more than {MAX_PIXELS} pixels")
-
-
-def read_nifti(path):
-    """The image, (X, Y) or (X, Y, Z); the 3 × 3 part of its affine, indices to RAS+; and a header for `write_nifti`."""
-    with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-        raw = file.read(352)
-        order = "<" if raw[:4] == (348).to_bytes(4, "little") else ">"
-        if len(raw) < 352 or raw[344:347] != b"n+1":
-            raise ValueError("it is not a single-file NIfTI-1 file")
-
-        def get(kind, start, count=1):
-            return np.frombuffer(raw, order + kind, count, start)
-
-        dimensions, kind = get("i2", 40, 8), int(get("i2", 70)[0])
-        shape = tuple(int(n) for n in dimensions[1 : 1 + dimensions[0]])
-        if len(shape) not in (2, 3) or min(shape) < 1 or kind not in NIFTI_TYPES:
-            raise ValueError(f"it has axes {shape} and data type {kind}; a slice or a volume of numbers is expected")
-        check_size(shape)
-        offset = max(float(get("f4", 108)[0]), 352)  # nifti1.h: less than 352 is equivalent to 352
-        if not offset <= 352 + EXTENSIONS:
-            raise ValueError(f"its pixels begin at byte {offset:g}")
-        file.seek(int(offset))
-        number = np.dtype(order + NIFTI_TYPES[kind])
-        image = np.frombuffer(file.read(int(np.prod(shape)) * number.itemsize), number).reshape(shape, order="F")
-        # Read to the end, where gzip checks its checksum.
-        if all(file.read(2**20) for _ in range(2**10)):
-            raise ValueError("it has far more data than its pixels")
-    slope, intercept = get("f4", 112, 2).astype(float)
-    image = image * slope + intercept if np.isfinite(slope) and slope != 0 else image
-    size = get("f4", 76, 4).astype(float)
-    if get("i2", 254)[0] > 0:
-        affine = get("f4", 280, 12).astype(float).reshape(3, 4)[:, :3]
-    elif get("i2", 252)[0] > 0:
-        v, unit = get("f4", 256, 3).astype(float), np.eye(3)
-        a = np.sqrt(max(0.0, 1 - v @ v))
-        rotation = (2 * a * a - 1) * unit + 2 * np.outer(v, v) + 2 * a * np.cross(v, unit).T
-        affine = rotation * size[1:] * [1, 1, -1 if size[0] < 0 else 1]
-    else:
-        affine = np.diag([-1.0, 1.0, 1.0])
-    # The slices are along the last axis, except for a single slice that was cropped along another axis.
-    axis = shape.index(1) if shape[2:] > (1,) and 1 in shape[:2] and max(shape[:2]) > 1 else len(shape) - 1
-    affine = affine[:, [*sorted({0, 1, 2} - {axis}), axis]] if axis < 2 and len(shape) == 3 else affine
-    return np.moveaxis(image, axis, -1), affine, (raw, order, axis)
-
-
-def write_nifti(path, mask, header, overlapping=False):
-    """Write a mask in the geometry of the file of ``header``; overlapping masks are along a fourth axis."""
-    original, order, axis = header
-    raw = bytearray(original)
-    if overlapping:
-        mask = np.stack([np.moveaxis(each, -1, axis) for each in mask], axis=-1)
-        mask = mask.reshape(*mask.shape[:2], -1, mask.shape[-1])
-        raw[40:56] = np.array([4, *mask.shape, 1, 1, 1], order + "i2").tobytes()
-    else:
-        mask = np.moveaxis(mask, -1, axis)
-    for start, kind, values in ((70, "i2", [2, 8]), (108, "f4", [352, 1, 0]), (124, "f4", [1, 0])):
-        raw[start : start + len(values) * int(kind[1])] = np.array(values, order + kind).tobytes()
-    raw[348:352] = bytes(4)  # no extensions
-    path.write_bytes(gzip.compress(bytes(raw) + mask.tobytes(order="F"), mtime=0))
-
-
-def read(path):
-    if not path.is_file():
-        raise ValueError("it does not exist, or is not a regular file")
-    if path.name.endswith((".nii", ".nii.gz")):
-        return read_nifti(path)
-    if path.suffix == ".npy":
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-        check_size(array.shape)
-        return np.array(array).T, PICTURE_AFFINE, None
-    from PIL import Image, ImageOps
-
-    opened = Image.open(path, formats=("PNG", "JPEG"))
-    check_size(opened.size)
-    if ";16" in str(opened.tile) and not opened.mode.startswith("I"):
-        raise ValueError("it is a PNG with 16-bit colours or transparency: save it as 16-bit grey")
-    picture = ImageOps.exif_transpose(opened)
-    if picture.mode not in ("L", "I", "F") and not picture.mode.startswith("I;16"):
-        picture = picture.convert("RGB").convert("L")
-    return np.asarray(picture).T, PICTURE_AFFINE, None
+MOST_SLICES = 9  # of the middle half of a volume, whose features are looked at
+UNLIKE = "its features are unlike those of the training slices (distance {:.1f}, where up to 1 is usual)"
+NOT_JUDGED = "not judged"
 
 
 def turn(affine):
@@ -122,7 +40,8 @@ def bilinear(old, new):
 
 
 def open_network(folder, precision="float32", runtime=None):
-    """A function from (1, 3, columns, rows) to logits, on the CPU; of several runtimes the one for the precision."""
+    """A function from (1, 3, columns, rows) to logits, and features where the network gives them, on the CPU; of
+    several runtimes the one for the precision."""
     model = folder / ("model_int8.onnx" if precision == "int8" else "model.onnx")
     if not model.is_file():
         raise ValueError(f"there is no {model.name} here: export it with --int8")
@@ -135,19 +54,19 @@ def open_network(folder, precision="float32", runtime=None):
 
         hint = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"}
         compiled = openvino.compile_model(model, "CPU", hint)
-        return lambda image: compiled(image)[0]
+        return lambda image: [compiled(image)[output] for output in compiled.outputs]
     if precision == "bfloat16":
         raise ValueError("onnxruntime has no bfloat16 on a CPU: pip install openvino")
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
-    return lambda image: session.run(None, {"image": image})[0]
+    return lambda image: session.run(None, {"image": image})
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def predict(image, affine, network, settings):
+def predict(image, affine, network, settings, familiarity=None):
     """Probabilities: of tumour, with the shape of the image; for several channels, (channels, *shape of the image); for
-    a classification, (slices, classes)."""
+    a classification, (slices, classes). And the distance of the features, see `feature_distance`."""
     exact = image.astype(float) if image.size and image.dtype.kind in "buif" else np.zeros(1)
     rounded = exact.astype(np.float32)
     if image.ndim not in (2, 3) or min(image.shape[:2]) < 2 or np.linalg.matrix_rank(affine) < 3:
@@ -163,14 +82,26 @@ def predict(image, affine, network, settings):
     mean, std = (np.reshape(settings[name], (1, 3, 1, 1)) for name in ("mean", "std"))
     small = bilinear(slices.shape[1], side) @ slices @ bilinear(slices.shape[2], side).T
     inputs = ((small[:, None] - mean) / std).astype(np.float32)
-    logits = np.concatenate([network(each[None]) for each in inputs]).astype(float)
+    outputs = [network(each[None]) for each in inputs]
+    logits = np.concatenate([each[0] for each in outputs]).astype(float)
+    distance = None if familiarity is None else feature_distance([each[1][0] for each in outputs], familiarity)
     if settings["task"] == "classification":
-        return softmax(logits, settings["temperature"])
+        return softmax(logits, settings["temperature"]), distance
     found = softmax(logits) if settings["activation"] == "softmax" else 1 / (1 + np.exp(-logits))
     found = np.moveaxis(bilinear(side, slices.shape[1]) @ found @ bilinear(side, slices.shape[2]).T, 0, 1)
     found = np.flip(found, tuple(axis + 1 for axis in flips))
     found = np.moveaxis(found.swapaxes(2, 3) if swap else found, 1, 3).reshape(-1, *image.shape)
-    return found if len(found) > 1 else found[0]
+    return found if len(found) > 1 else found[0], distance
+
+
+def feature_distance(features, familiarity):
+    """Mahalanobis distance of the features of a slice from those of the training slices, of which up to 1 is usual; of
+    a volume, the median over slices of its middle half."""
+    last = len(features) - 1
+    middle = np.unique(np.linspace(last / 4, 3 * last / 4, min(last + 1, MOST_SLICES)).round().astype(int))
+    away = np.array(features, float)[middle] - familiarity["mean"]
+    squared = np.einsum("ni,ij,nj->n", away, familiarity["precision"], away)
+    return round(float(np.median(np.sqrt(squared.clip(0)))) / float(familiarity["usual"]), 2)
 
 
 def softmax(logits, temperature=1.0):
@@ -249,6 +180,7 @@ def main():
     parser.add_argument("--presence_threshold", type=float, help="on the presence score of a slice")
     parser.add_argument("--presence_context", type=float, help="weight of the neighbours of a slice, 0 to 1")
     parser.add_argument("--smallest_extent_mm", type=float, help="of a mark across the slices of a volume")
+    parser.add_argument("--judge_unfit", action="store_true", help="judge images unlike the training slices, too")
     parser.add_argument("--precision", choices=["float32", "bfloat16", "int8"], default=settings["precision"])
     parser.add_argument("--runtime", choices=["onnxruntime", "openvino"], help="default: the one that is installed")
     given = parser.parse_args()
@@ -260,6 +192,7 @@ def main():
     if len(set(names)) < len(names):
         parser.error("two files would get masks of the same name: run them one by one, with different --output_dir")
     try:
+        familiarity = dict(np.load(HERE / "familiarity.npz")) if "unfamiliar_from" in settings else None
         network = open_network(HERE, given.precision, given.runtime)
         if settings["task"] == "segmentation":
             given.output_dir.mkdir(parents=True, exist_ok=True)
@@ -269,21 +202,25 @@ def main():
     for path, name in zip(given.slices, names, strict=True):
         try:
             image, affine, header = read(path)
-            found = predict(image, affine, network, settings)
+            found, distance = predict(image, affine, network, settings, familiarity)
         except Exception as error:  # damaged files raise many types of errors, large ones MemoryError
             print(f"{path.name}: left out: {type(error).__name__}, {error}", file=sys.stderr)
             failed += 1
             continue
+        seen, unlike = {} if distance is None else {"feature_distance": distance}, False
+        if distance is not None and distance >= settings["unfamiliar_from"]:
+            seen["warning"], unlike = UNLIKE.format(distance), not given.judge_unfit
         if settings["task"] == "classification":
             for number, row in enumerate(found):
                 named = dict(zip(settings["class_names"], row.round(4).tolist(), strict=True))
-                best = max(named, key=named.__getitem__)
-                print(json.dumps({"file": path.name, "slice": number, "class": best, **named}))
+                best = NOT_JUDGED if unlike else max(named, key=named.__getitem__)
+                print(json.dumps({"file": path.name, "slice": number, "class": best, **named, **seen}))
             continue
         # 0 and 1, or the numbers of several classes; of classes that may overlap a mask each, in front.
         mask = found.argmax(axis=0) if settings["activation"] == "softmax" else found >= given.threshold
         overlapping = mask.ndim > image.ndim
         mask, judged = judge(mask, found, image.shape, affine, settings)
+        mask = mask * (not unlike)
         if header is None:
             np.save(given.output_dir / f"{name}.npy", np.stack([m.T for m in mask]) if overlapping else mask.T)
         else:
@@ -291,7 +228,8 @@ def main():
         classes = list(settings["labels"].values())[1:]
         each = mask if overlapping else [mask == number for number in range(1, 1 + len(classes))]
         counts = {label: int(np.sum(own)) for label, own in zip(classes, each, strict=True)}
-        row = {"file": path.name, "tumour": bool(mask.any()), "pixels": int((sum(each) > 0).sum()), **judged}
+        tumour = NOT_JUDGED if unlike else bool(mask.any())
+        row = {"file": path.name, "tumour": tumour, "pixels": int((sum(each) > 0).sum()), **judged, **seen}
         print(json.dumps(row | ({"classes": counts} if len(counts) > 1 else {})))
     return int(failed == len(given.slices))
 

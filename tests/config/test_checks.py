@@ -80,7 +80,7 @@ def test_features_of_a_unet(network, features):
     check_settings({"image_size": 48, **network})
 
 
-@pytest.mark.parametrize("name", ["negative_probability", "negative_share", "specificity"])
+@pytest.mark.parametrize("name", ["negative_probability", "negatives_dir", "negative_share", "specificity"])
 def test_negatives_are_slices(name):
     with pytest.raises(ValueError, match=f"{name} is for networks of slices"):
         check_settings({name: 0.5, "image_size": [32, 32, 32]})

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
+import shutil
+from functools import partial
 
 import pytest
 from heads_folder import write_heads
@@ -13,13 +16,13 @@ NAMES = ["meningioma", "glioma", "pituitary"]
 
 
 def test_without_a_folder_nothing_changes(disc_dataset):
-    entries = load_fold(disc_dataset, 0, "training")
-    assert add_negatives(entries, None, NAMES) == entries
+    parts = partial(load_fold, disc_dataset, 0)
+    assert add_negatives(parts, None, NAMES) == parts("training")
 
 
-def test_segmentation(disc_dataset, tmp_path):
-    entries, folder = load_fold(disc_dataset, 0, "training"), write_heads(tmp_path)
-    found = add_negatives(entries, folder, NAMES)
+def test_segmentation(disc_dataset, tmp_path, caplog):
+    parts, folder = partial(load_fold, disc_dataset, 0), write_heads(tmp_path)
+    entries, found = parts("training"), add_negatives(parts, folder, NAMES)
     added = found[len(entries) :]
     assert [{**entry, "tumour": True} for entry in entries] == found[: len(entries)]
     assert len(added) == len(read_datalist(folder)["training"]) > 5
@@ -29,24 +32,42 @@ def test_segmentation(disc_dataset, tmp_path):
         assert entry["image"].startswith(str(folder))
         assert entry["class"] == 3
     assert len({frozenset(entry) for entry in found}) == 1
+    assert "Because of this leak" not in caplog.text
+
+
+def test_patients_and_images_that_validate_are_warned_of(disc_dataset, tmp_path, caplog):
+    parts, folder = partial(load_fold, disc_dataset, 0), write_heads(tmp_path)
+    held_out = parts("validation")
+    content = json.loads((folder / "datalist.json").read_text())
+    for entry in content["training"][:3]:
+        entry["group"] = held_out[0]["group"]
+    shutil.copy(held_out[1]["image"], folder / content["training"][-1]["image"])
+    (folder / "datalist.json").write_text(json.dumps(content))
+    with caplog.at_level(logging.WARNING):
+        found = add_negatives(parts, folder, NAMES)
+    assert len(found) == len(parts("training")) + len(content["training"])
+    patient, image = [record.getMessage() for record in caplog.records if "leak" in record.getMessage()]
+    assert patient.startswith("negatives_dir: ")
+    assert f"1 patient or group ({held_out[0]['group']})" in patient
+    assert "have images that are in the training part too" in image
 
 
 @pytest.mark.parametrize("negatives", [False, True])
 def test_classification(class_dataset, tmp_path, negatives):
-    entries = load_classes(class_dataset, 0, "training", negatives=negatives)
-    found = add_negatives(entries, write_heads(tmp_path), ["no tumour", *NAMES])
+    parts = partial(load_classes, class_dataset, 0, negatives=negatives)
+    entries, found = parts("training"), add_negatives(parts, write_heads(tmp_path), ["no tumour", *NAMES])
     assert {entry["class"] for entry in found[len(entries) :]} == {0}
     assert len({frozenset(entry) for entry in found}) == 1
     assert ("label" in found[-1]) == negatives
 
 
 def test_what_is_refused(disc_dataset, tmp_path):
-    entries, folder = load_fold(disc_dataset, 0, "training"), write_heads(tmp_path)
+    parts, folder = partial(load_fold, disc_dataset, 0), write_heads(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"negatives_dir: .*holds no datalist.json; .*data_prep negatives"):
-        add_negatives(entries, tmp_path / "none", NAMES)
+        add_negatives(parts, tmp_path / "none", NAMES)
     content = json.loads((folder / "datalist.json").read_text())
     content["training"][2].update({"tumour": True, "label": "images/x.nii.gz", "class": 0})
     (folder / "images" / "x.nii.gz").touch()
     (folder / "datalist.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"negatives_dir: .* 1 of \d+ have no such mark"):
-        add_negatives(entries, folder, NAMES)
+        add_negatives(parts, folder, NAMES)

@@ -13,9 +13,8 @@ import torch
 from monai.networks.nets import BasicUNet
 from PIL import Image
 
-from monai_kd.export import export_package
+from monai_kd.export import export_package, predict
 from monai_kd.export.int8 import agreement, largest_loss
-from monai_kd.export.package import _script
 from monai_kd.export.slices import network_inputs
 from monai_kd.inference import BundlePredictor
 from monai_kd.io.checkpoints import save_checkpoint
@@ -61,13 +60,13 @@ def student(slices, tmp_path_factory) -> Path:
 def test_agreement_is_the_dice_of_all_pixels():
     logits = {0: [[1, 1, -1, -1]], 1: [[1, -1, -1, -1]]}
     inputs = [np.full((1, 1), 0), np.full((1, 1), 1)]
-    first = lambda image: np.asarray([[logits[int(image[0, 0])]]], float)  # noqa: E731
-    second = lambda image: np.asarray([[logits[1]]], float)  # noqa: E731
+    first = lambda image: [np.asarray([[logits[int(image[0, 0])]]], float)]  # noqa: E731
+    second = lambda image: [np.asarray([[logits[1]]], float)]  # noqa: E731
     # Over two slices: 3 pixels and 2, of which 2 are the same.
     assert agreement(first, second, inputs, SEGMENTATION) == {"one": 0.8}
     assert agreement(first, first, inputs, SEGMENTATION) == {"one": 1.0}
     assert largest_loss({"one": 0.8, "two": None, "three": 0.9}) == ("one", 0.2)
-    nothing = lambda image: np.full((1, 1, 2, 2), -1.0)  # noqa: E731
+    nothing = lambda image: [np.full((1, 1, 2, 2), -1.0)]  # noqa: E731
     found = agreement(nothing, nothing, inputs, SEGMENTATION)
     assert found == {"one": None}
     assert largest_loss(found) == ("no class", 1.0)
@@ -86,11 +85,11 @@ def test_agreement_of_classes(settings, shape, expected):
         settings = {**settings, "labels": {"0": "no", "1": "one", "2": "two"}}
         first = np.array([[[0, 0]], [[9, 9]], [[1, 1]]], float)
         second = np.array([[[0, 0]], [[9, 1]], [[1, 9]]], float)
-        found = agreement(lambda _: first[None], lambda _: second[None], [np.zeros(1)], settings)
+        found = agreement(lambda _: [first[None]], lambda _: [second[None]], [np.zeros(1)], settings)
         assert found == {"one": round(2 / 3, 5), "two": 0.0}
         return
     answers = iter([[1, 0], [1, 0], [0, 1], [1, 0]])
-    following = lambda _: np.asarray([next(answers)], float)  # noqa: E731
+    following = lambda _: [np.asarray([next(answers)], float)]  # noqa: E731
     # Both say a for the first slice, and only one of them for the second.
     assert agreement(following, following, [np.zeros(1)] * 2, settings) == expected
 
@@ -117,10 +116,9 @@ def test_int8_is_written_checked_and_run(slices, student, tmp_path):
     assert (settings["int8"]["calibration_slices"], settings["int8"]["checked_slices"]) == (6, 6)
     assert (package / "requirements.txt").read_text() == "numpy\nopenvino\n"
     image = network_inputs(BundlePredictor(BUNDLE, student, device="cpu"), slices / "3.png", 1)[0]
-    script = _script()
-    exact = script.open_network(package, "float32", "onnxruntime")(image)
+    exact = predict.open_network(package, "float32", "onnxruntime")(image)[0]
     ways = [("float32", "openvino"), ("bfloat16", "openvino"), ("int8", "openvino"), ("int8", "onnxruntime")]
-    found = {way: script.open_network(package, *way)(image) for way in ways}
+    found = {way: predict.open_network(package, *way)(image)[0] for way in ways}
     np.testing.assert_allclose(found["float32", "openvino"], exact, atol=1e-3)
     for way in ways[1:]:
         assert np.mean((found[way] > 0) == (exact > 0)) > 0.97, way
@@ -148,10 +146,9 @@ def test_int8_is_written_checked_and_run(slices, student, tmp_path):
 )
 def test_a_runtime_that_is_absent_is_named(installed, precision, runtime, message, tmp_path, monkeypatch):
     (tmp_path / "model.onnx").write_bytes(b"")
-    script = _script()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name in installed else None)
     with pytest.raises(ValueError, match=message):
-        script.open_network(tmp_path, precision, runtime)
+        predict.open_network(tmp_path, precision, runtime)
 
 
 def test_int8_needs_its_packages(student, tmp_path, monkeypatch):

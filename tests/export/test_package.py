@@ -6,7 +6,6 @@ import ast
 import gzip
 import json
 import os
-import runpy
 import shutil
 import subprocess
 import sys
@@ -21,8 +20,8 @@ from monai.networks.nets import BasicUNet
 from PIL import Image
 
 from monai_kd.__main__ import main
-from monai_kd.export import export_package
-from monai_kd.export.package import KNOWN_SCORES, PREDICT
+from monai_kd.export import export_package, predict, slice_files
+from monai_kd.export.package import KNOWN_SCORES
 from monai_kd.inference import BundlePredictor, read_image
 from monai_kd.io.checkpoints import save_checkpoint
 from monai_kd.metrics import PRESENCE_SCORES, label_lesions
@@ -38,6 +37,7 @@ import runpy, sys
 for name in ("torch", "monai", "nibabel", "scipy", "skimage", "monai_kd", "timm", "pydicom", "PIL"):
     sys.modules[name] = None
 sys.argv = sys.argv[1:]
+sys.path.insert(0, sys.argv[0].rpartition("/")[0])  # as Python does for a program
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
@@ -147,11 +147,10 @@ def test_masks_are_those_of_the_bundle(package, segmenter, tmp_path, described):
 @pytest.mark.parametrize("density", [0.02, 0.05, 0.1, 0.15, 0.3, 0.0])
 def test_thin_marks_are_those_of_the_bundle(density):
     """With numpy alone; the bundle numbers them with scikit-image."""
-    thin_marks = runpy.run_path(str(PREDICT))["thin_marks"]
     mask = np.random.default_rng(0).random((30, 25, 9)) < density
     lesions = label_lesions(mask, np.full(8, True))
     few = np.array([0, *(len(np.unique(np.nonzero(lesions == n)[2])) < 3 for n in range(1, lesions.max() + 1))], bool)
-    thin = thin_marks(mask, 3)
+    thin = predict.thin_marks(mask, 3)
     np.testing.assert_array_equal(thin > 0, few[lesions])
     assert len(np.unique(thin[thin > 0])) == few.sum()
 
@@ -163,7 +162,7 @@ def test_winding_marks_take_no_time():
     for row in range(0, 156, 8):
         mask[row : row + 5, -1] = mask[row + 4 : row + 9, 0] = True
     began = time.monotonic()
-    assert not runpy.run_path(str(PREDICT))["thin_marks"](mask, 3).any()
+    assert not predict.thin_marks(mask, 3).any()
     assert time.monotonic() - began < 10
 
 
@@ -245,36 +244,31 @@ def test_bad_files_are_named_and_the_rest_done(package, tmp_path):
     assert alone(package, cut, "--output_dir", tmp_path / "out").returncode == 1
 
 
-@pytest.fixture(scope="module")
-def script():
-    return runpy.run_path(str(PREDICT))
-
-
 def affine_of(meta: dict) -> np.ndarray:
     return meta["affine"][:3, :3]
 
 
 @pytest.mark.parametrize("shape", [(1, 40, 30), (40, 1, 30), (40, 30, 3), (40, 30, 1), (40, 30)])
 @pytest.mark.parametrize("offset", [None, 0, 7, -16])
-def test_reads_what_the_bundle_reads(script, tmp_path, shape, offset):
+def test_reads_what_the_bundle_reads(tmp_path, shape, offset):
     path = nifti(tmp_path / "a.nii", shape, OBLIQUE, "<i2")
     given = nib.load(path).affine
     if offset is not None:
         raw = path.read_bytes()
         path.write_bytes(raw[:108] + np.array(offset, "<f4").tobytes() + raw[112:])
-    image, affine, header = script["read_nifti"](path)
+    image, affine, header = slice_files.read_nifti(path)
     expected, meta = read_image(path)
     np.testing.assert_array_equal(image, expected)
     np.testing.assert_allclose(affine, affine_of(meta), atol=1e-6)
     mask = (image > image.mean()).astype(np.uint8)
-    script["write_nifti"](tmp_path / "mask.nii.gz", mask, header)
+    slice_files.write_nifti(tmp_path / "mask.nii.gz", mask, header)
     written = nib.load(tmp_path / "mask.nii.gz")
     assert written.shape == shape
     np.testing.assert_array_equal(read_image(tmp_path / "mask.nii.gz")[0], mask)
     np.testing.assert_array_equal(written.affine, given)
 
 
-def test_sizes_are_known_before_pixels_are_read(script, tmp_path):
+def test_sizes_are_known_before_pixels_are_read(tmp_path):
     path = nifti(tmp_path / "a.nii.gz", (40, 30, 2), np.eye(4))
     raw = gzip.decompress(path.read_bytes())
     changes = {
@@ -285,33 +279,32 @@ def test_sizes_are_known_before_pixels_are_read(script, tmp_path):
     for name, (content, reason) in changes.items():
         (tmp_path / f"{name}.nii.gz").write_bytes(gzip.compress(content))
         with pytest.raises(ValueError, match=reason):
-            script["read"](tmp_path / f"{name}.nii.gz")
+            slice_files.read(tmp_path / f"{name}.nii.gz")
     np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.uint8, (2**14, 2**14))
     with pytest.raises(ValueError, match="more than 134217728 pixels"):
-        script["read"](tmp_path / "a.npy")
+        slice_files.read(tmp_path / "a.npy")
     with gzip.open(tmp_path / "rest.nii.gz", "wb", compresslevel=1) as file:
         file.write(raw)
         for _ in range(2**8):
             file.write(bytes(2**22))
     with pytest.raises(ValueError, match="it has far more data than"):
-        script["read"](tmp_path / "rest.nii.gz")
+        slice_files.read(tmp_path / "rest.nii.gz")
     os.mkfifo(tmp_path / "pipe.nii")
     (tmp_path / "device.nii").symlink_to("/dev/zero")
     for name in ("pipe.nii", "device.nii", ".", "none.nii"):
         with pytest.raises(ValueError, match="it does not exist, or is not a regular file"):
-            script["read"](tmp_path / name)
+            slice_files.read(tmp_path / name)
 
 
 @pytest.mark.parametrize("offset", [2**30, 2**23, 0])
-def test_values_that_32_bits_can_not_tell_apart(script, tmp_path, offset):
+def test_values_that_32_bits_can_not_tell_apart(offset):
     image = offset + np.arange(64.0).reshape(8, 8)
-    predict = script["predict"]
     if offset == 2**30:
         with pytest.raises(ValueError, match="that 32 bits can't represent"):
-            predict(image, np.eye(3), None, {})
+            predict.predict(image, np.eye(3), None, {})
     else:
         with pytest.raises(KeyError, match="upright"):  # it gets as far as the settings
-            predict(image, np.eye(3), None, {})
+            predict.predict(image, np.eye(3), None, {})
 
 
 def test_two_masks_of_one_name_are_refused(package, tmp_path):
@@ -323,20 +316,20 @@ def test_two_masks_of_one_name_are_refused(package, tmp_path):
 
 
 def test_script_is_short_and_imports_little():
-    text = PREDICT.read_text()
-    assert len(text.splitlines()) <= 300
+    texts = [Path(module.__file__).read_text() for module in (predict, slice_files)]
+    assert sum(len(text.splitlines()) for text in texts) <= 350
     imported = set()
-    for node in ast.walk(ast.parse(text)):
+    for node in (node for text in texts for node in ast.walk(ast.parse(text))):
         if isinstance(node, ast.Import):
             imported |= {name.name.split(".")[0] for name in node.names}
         elif isinstance(node, ast.ImportFrom):
             imported.add(node.module.split(".")[0])
-    assert imported - set(sys.stdlib_module_names) == {"numpy", "onnxruntime", "openvino", "PIL"}
+    assert imported - set(sys.stdlib_module_names) == {"numpy", "onnxruntime", "openvino", "PIL", "slice_files"}
 
 
 def test_folder_says_what_it_is(package, segmenter):
     assert {path.name for path in package.iterdir()} == {
-        *("model.onnx", "settings.json", "predict.py", "requirements.txt"),
+        *("model.onnx", "settings.json", "predict.py", "slice_files.py", "requirements.txt"),
         *("MODEL_CARD.md", "LICENSE", "data_license.txt"),
     }
     settings = json.loads((package / "settings.json").read_text())
@@ -353,7 +346,8 @@ def test_nothing_is_overwritten_or_half_written(segmenter, classifier, tmp_path,
         export_package(BUNDLES / "seg_student", segmenter, tmp_path)
     with pytest.raises(ValueError, match="does not fit"):
         export_package(BUNDLES / "seg_student", classifier, tmp_path / "package")
-    monkeypatch.setattr("monai_kd.export.package._difference", lambda *_: float("nan"))
+    monkeypatch.setattr(predict, "softmax", None)
+    monkeypatch.setattr(predict, "predict", lambda image, *_: (np.full(image.shape, np.nan), None))
     with pytest.raises(ValueError, match="nothing was written"):
         export_package(BUNDLES / "seg_student", segmenter, tmp_path / "package")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

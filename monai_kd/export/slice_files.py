@@ -1,0 +1,95 @@
+"""Read slices and volumes, and write masks, with numpy alone: NIfTI-1, arrays and pictures. Part of predict.py."""
+
+import gzip
+
+import numpy as np
+
+NIFTI_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
+MAX_PIXELS = 2**27  # 512 slices of 512 × 512
+EXTENSIONS = 2**24  # bytes between header and pixels
+PICTURE_AFFINE = np.diag([-1.0, -1.0, 1.0])  # columns run to the patient's left, rows to the back or to the feet
+
+
+def check_size(shape):
+    if np.prod(shape, dtype=float) > MAX_PIXELS:
+        raise ValueError(f"it has the size {shape}, more than {MAX_PIXELS} pixels")
+
+
+def read_nifti(path):
+    """The image, (X, Y) or (X, Y, Z); the 3 × 3 part of its affine, indices to RAS+; and a header for `write_nifti`."""
+    with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+        raw = file.read(352)
+        order = "<" if raw[:4] == (348).to_bytes(4, "little") else ">"
+        if len(raw) < 352 or raw[344:347] != b"n+1":
+            raise ValueError("it is not a single-file NIfTI-1 file")
+
+        def get(kind, start, count=1):
+            return np.frombuffer(raw, order + kind, count, start)
+
+        dimensions, kind = get("i2", 40, 8), int(get("i2", 70)[0])
+        shape = tuple(int(n) for n in dimensions[1 : 1 + dimensions[0]])
+        if len(shape) not in (2, 3) or min(shape) < 1 or kind not in NIFTI_TYPES:
+            raise ValueError(f"it has axes {shape} and data type {kind}; a slice or a volume of numbers is expected")
+        check_size(shape)
+        offset = max(float(get("f4", 108)[0]), 352)  # nifti1.h: less than 352 is equivalent to 352
+        if not offset <= 352 + EXTENSIONS:
+            raise ValueError(f"its pixels begin at byte {offset:g}")
+        file.seek(int(offset))
+        number = np.dtype(order + NIFTI_TYPES[kind])
+        image = np.frombuffer(file.read(int(np.prod(shape)) * number.itemsize), number).reshape(shape, order="F")
+        # Read to the end, where gzip checks its checksum.
+        if all(file.read(2**20) for _ in range(2**10)):
+            raise ValueError("it has far more data than its pixels")
+    slope, intercept = get("f4", 112, 2).astype(float)
+    image = image * slope + intercept if np.isfinite(slope) and slope != 0 else image
+    size = get("f4", 76, 4).astype(float)
+    if get("i2", 254)[0] > 0:
+        affine = get("f4", 280, 12).astype(float).reshape(3, 4)[:, :3]
+    elif get("i2", 252)[0] > 0:
+        v, unit = get("f4", 256, 3).astype(float), np.eye(3)
+        a = np.sqrt(max(0.0, 1 - v @ v))
+        rotation = (2 * a * a - 1) * unit + 2 * np.outer(v, v) + 2 * a * np.cross(v, unit).T
+        affine = rotation * size[1:] * [1, 1, -1 if size[0] < 0 else 1]
+    else:
+        affine = np.diag([-1.0, 1.0, 1.0])
+    # The slices are along the last axis, except for a single slice that was cropped along another axis.
+    axis = shape.index(1) if shape[2:] > (1,) and 1 in shape[:2] and max(shape[:2]) > 1 else len(shape) - 1
+    affine = affine[:, [*sorted({0, 1, 2} - {axis}), axis]] if axis < 2 and len(shape) == 3 else affine
+    return np.moveaxis(image, axis, -1), affine, (raw, order, axis)
+
+
+def write_nifti(path, mask, header, overlapping=False):
+    """Write a mask in the geometry of the file of ``header``; overlapping masks are along a fourth axis."""
+    original, order, axis = header
+    raw = bytearray(original)
+    if overlapping:
+        mask = np.stack([np.moveaxis(each, -1, axis) for each in mask], axis=-1)
+        mask = mask.reshape(*mask.shape[:2], -1, mask.shape[-1])
+        raw[40:56] = np.array([4, *mask.shape, 1, 1, 1], order + "i2").tobytes()
+    else:
+        mask = np.moveaxis(mask, -1, axis)
+    for start, kind, values in ((70, "i2", [2, 8]), (108, "f4", [352, 1, 0]), (124, "f4", [1, 0])):
+        raw[start : start + len(values) * int(kind[1])] = np.array(values, order + kind).tobytes()
+    raw[348:352] = bytes(4)  # no extensions
+    path.write_bytes(gzip.compress(bytes(raw) + mask.tobytes(order="F"), mtime=0))
+
+
+def read(path):
+    if not path.is_file():
+        raise ValueError("it does not exist, or is not a regular file")
+    if path.name.endswith((".nii", ".nii.gz")):
+        return read_nifti(path)
+    if path.suffix == ".npy":
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        check_size(array.shape)
+        return np.array(array).T, PICTURE_AFFINE, None
+    from PIL import Image, ImageOps
+
+    opened = Image.open(path, formats=("PNG", "JPEG"))
+    check_size(opened.size)
+    if ";16" in str(opened.tile) and not opened.mode.startswith("I"):
+        raise ValueError("it is a PNG with 16-bit colours or transparency: save it as 16-bit grey")
+    picture = ImageOps.exif_transpose(opened)
+    if picture.mode not in ("L", "I", "F") and not picture.mode.startswith("I;16"):
+        picture = picture.convert("RGB").convert("L")
+    return np.asarray(picture).T, PICTURE_AFFINE, None
