@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections import Counter
 
 from data_prep.arguments import CommandParser
 from data_prep.benchmark import benchmark
@@ -70,7 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     negatives = commands.add_parser("negatives", help="cut volumes of heads without a tumour into slices")
     negatives.set_defaults(command=_negatives)
     negatives.add_argument("dst", type=path_argument, help="data set folder to write, new or empty")
-    negatives.add_argument("volumes", type=path_argument, nargs="+", help="NIfTI files; a file is a patient")
+    negatives.add_argument(
+        "volumes", type=path_argument, nargs="+", help="NIfTI files of heads without a tumour, which is not checked"
+    )
     negatives.add_argument("--views", choices=VIEWS, nargs="+", default=list(VIEWS), help="default: all")
     negatives.add_argument(
         "--thickness_mm", type=float, default=THICKNESS_MM, help=f"of a slice (default: {THICKNESS_MM:g})"
@@ -118,8 +121,11 @@ def _negatives(options: argparse.Namespace) -> None:
     datalist = write_negatives(
         options.dst, options.volumes, options.views, options.thickness_mm, options.step_mm, options.inverted
     )
-    count = len(list(datalist.with_name("images").iterdir()))
-    print(f"{count} slices without a tumour, of {len(options.volumes)} volumes -> {datalist}")
+    names = [path.name.removesuffix(".nii.gz").removesuffix("_inverted") for path in datalist.parent.glob("images/*")]
+    views = Counter(name.split("_")[-2] for name in names)
+    volumes = "1 volume" if len(options.volumes) == 1 else f"{len(options.volumes)} volumes"
+    counts = ", ".join(f"{view} {views[view]}" for view in options.views)
+    print(f"{views.total()} slices of {volumes}, taken as without a tumour ({counts}) -> {datalist}")
 
 
 def _phantom(options: argparse.Namespace) -> None:

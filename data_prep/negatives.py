@@ -77,7 +77,8 @@ def write_negatives(
         if next(_slices(values, spacing, views, thickness_mm, step_mm), None) is None:
             raise NegativesError(
                 f"{path}: no slice is left; in the views {', '.join(views)}, pixels are larger than {FINEST_MM:g} mm, "
-                f"or show little of a head. Voxels are {' x '.join(f'{each:.3g}' for each in spacing)} mm"
+                f"or show little of a head. Voxels are {' x '.join(f'{each:.3g}' for each in spacing)} mm. Choose "
+                "other views, or leave the volume out"
             )
     (dst / "images").mkdir(parents=True, exist_ok=True)
     entries: list[dict[str, object]] = []
@@ -115,6 +116,8 @@ def _name(path: Path) -> str:
 
 def _upright(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Values from 0 to 1 in the order left, posterior, inferior, and the size of a voxel in mm."""
+    if path.is_dir():
+        raise NegativesError(f"{path} is a folder; give its files, such as {path}/*.nii.gz")
     try:
         given = nib.as_closest_canonical(nib.load(path))
         values = np.asarray(given.dataobj, dtype=np.float32)

@@ -117,14 +117,14 @@ def command_parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="GROUP",
         choices=("training", "resources", "inference", "conversion"),
-        help="training, inference, conversion (default: all)",
+        help="training, resources, inference, conversion (default: all)",
     )
     speed.add_argument("--json", dest="json_file", type=path_argument, metavar="FILE", help="write the table as JSON")
     speed.add_argument("--plot", dest="plot_file", type=path_argument, metavar="FILE", help="write a picture of it")
     speed.add_argument("--repeat", type=int, default=9, metavar="N", help="repetitions of each (default: 9)")
     speed.add_argument("--tiny", action="store_true", help="tiny networks: only to try whether the benchmark runs")
     speed.add_argument(
-        "--checkpoint", type=path_argument, help="of seg_student, for inference (default: one trained for some seconds)"
+        "--checkpoint", type=path_argument, help="of seg_student, for inference (default: random weights of full width)"
     )
     speed.add_argument("--slices", type=path_argument, metavar="FOLDER", help="for inference (default: phantoms)")
     archive = commands.add_parser(

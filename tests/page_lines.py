@@ -56,7 +56,12 @@ OWN: dict[str, list[tuple[str, str]]] = {
     "tests/test_documented_lines.py::test_lines_of_heads_without_a_tumour": [
         ("docs/examinations.md", "python -m data_prep negatives"),
         ("docs/examinations.md", f"{TRAIN} --dataset_dir DATA --output_dir RUN --recipe none --negatives_dir"),
-        ("docs/examinations.md", f"{EVALUATE} --dataset_dir HEADS"),
+        ("docs/examinations.md", f"{EVALUATE} --dataset_dir HEADS --fold 0 --checkpoint RUN"),
+    ],
+    "tests/test_documented_lines.py::test_lines_of_a_threshold_of_ones_own": [
+        ("docs/examinations.md", "cp -r"),
+        ("docs/examinations.md", f"{EVALUATE} --dataset_dir HEADS --fold 0 --checkpoint own"),
+        ("docs/examinations.md", f"{RUN} inferring"),
     ],
     "tests/test_documented_lines.py::test_page_of_the_data": [
         ("docs/data.md", "python -m data_prep phantom"),

@@ -22,6 +22,7 @@ from page_lines import EVALUATE, LINES, TRAININGS, lines_of
 from volumes import SMALL_TRAINING, write_volumes
 
 import monai_kd.bundle.data as phantoms
+from monai_kd.io.table import read_table
 
 sys.path.append(str(ROOT / "tests" / "bundles"))
 from tiny import TINY_CLS_STUDENT, TINY_STUDENT, TINY_TEACHER, untrained
@@ -135,6 +136,25 @@ def test_lines_of_heads_without_a_tumour(lines, made, tmp_path, monkeypatch):
     run(evaluation, tmp_path, monkeypatch)
     found = json.loads((tmp_path / "RUN" / "evaluation_heads" / "metrics.json").read_text())
     assert found["presence"]["slices_with_tumour"] == 0 < found["presence"]["tumour_free_slices"]
+
+
+def test_lines_of_a_threshold_of_ones_own(lines, tmp_path, monkeypatch):
+    (tmp_path / "bundles").symlink_to(ROOT / "bundles")
+    for name in ("HEADS", "SLICES"):
+        write_heads(tmp_path / "made").rename(tmp_path / name)
+        shutil.rmtree(tmp_path / "made")
+    copy, evaluation, inferring = lines
+    _, _, source, target = copy.split()
+    shutil.copytree(tmp_path / source, tmp_path / target)
+    released = json.loads((tmp_path / target / "settings.json").read_text())["operating_point"]
+    run(evaluation, tmp_path, monkeypatch)
+    chosen = json.loads((tmp_path / target / "settings.json").read_text())["operating_point"]
+    assert chosen["threshold"] != released["threshold"]
+    assert (chosen["specificity"] >= 0.9, chosen["sensitivity"]) == (True, None)
+    run(inferring, tmp_path, monkeypatch)
+    rows = read_table(tmp_path / "masks" / "findings.csv")
+    used = [float(row["presence_threshold"]) for row in rows if row["status"] == "ok"]
+    assert used == pytest.approx([chosen["threshold"]] * 18, abs=1e-4)
 
 
 def test_line_of_the_cache(lines, made, monkeypatch, capfd):

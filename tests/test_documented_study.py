@@ -166,7 +166,7 @@ def test_marks_of_a_volume(lines, checkout, monkeypatch, capsys):
     without, with_rule = capsys.readouterr().out.splitlines()[-2:]
     assert 0 <= float(without.split()[-1]) <= 1
     assert with_rule.endswith(" 0.000")  # no score reaches 1
-    assert (checkout / "docs" / "images" / "examinations_volume.png").stat().st_size > 1000
+    assert (checkout / "marks.png").stat().st_size > 1000
 
 
 def test_a_volume_of_the_study_is_slices_of_one_patient_with_consecutive_numbers():
@@ -205,9 +205,9 @@ def test_releases(lines, checkout, monkeypatch):
     (checkout / "DATA").unlink()
     write_disc_slices(checkout / "DATA", 48, folds=4, class_of=lambda patient: patient // 8)
     # Of the size that metadata.json has.
-    sister = untrained("seg_student", checkout / "SISTER", fold=3, image_size=256)
+    sister = untrained("seg_student", checkout / "TWIN", fold=3, image_size=256)
     evaluated(checkout, sister, monkeypatch)
-    evaluation = {"output_dir": checkout / "SISTER" / "evaluation_negatives", "negative_share": 0.5, "specificity": 0.5}
+    evaluation = {"output_dir": checkout / "TWIN" / "evaluation_negatives", "negative_share": 0.5, "specificity": 0.5}
     (line,) = lines_of("docs/evaluation.md", EVALUATE)
     run(line, checkout, monkeypatch, instead={"checkpoint": sister, **evaluation})
     state = torch.load(sister, weights_only=True)
@@ -223,7 +223,7 @@ def test_releases(lines, checkout, monkeypatch):
     assert "same recipe" in json.loads((models / "settings.json").read_text())["operating_point"]["measured_on"]
 
     shutil.rmtree(checkout / "RUN")
-    shutil.rmtree(checkout / "SISTER")
+    shutil.rmtree(checkout / "TWIN")
     state = torch.load(untrained("cls_student", checkout / "RUN", fold=3, image_size=224), weights_only=True)
     # The other way round, the network is right more often than by chance on these slices, as a temperature needs.
     state |= {name: -state[name] for name in ("classifier.weight", "classifier.bias")}
@@ -239,7 +239,7 @@ def test_releases(lines, checkout, monkeypatch):
     state |= {"classifier.weight": torch.zeros(4, len(state["classifier.weight"][0]))}
     state |= {"classifier.bias": torch.tensor([0.0, 0.0, 0.0, 1.0 + math.log(4)])}
     told = described("cls_student", fold=3, image_size=224, network_def=definition, class_names=names)
-    for name in ("RUN", "SISTER"):
+    for name in ("RUN", "TWIN"):
         (checkout / name).mkdir()
         save(checkout / name, state, **told)
     assert len(of_classes) == 6

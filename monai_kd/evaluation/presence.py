@@ -86,29 +86,34 @@ class PresenceReport:
     ) -> tuple[dict[str, Any], str, list[str]]:
         """Draw the curves and choose the operating point; for ``metrics.json``, for the console, and the files."""
         summary = summarise_presence(rows, self.marks, list(PRESENCE_SCORES), self.resamples, self.seed, self.rule)
-        if summary is None or summary["slices_with_tumour"] == 0:
+        if summary is None:
             if self.specificity is not None:
                 logger.warning(
-                    "specificity: no slice %s a tumour is evaluated, so that NO operating point is chosen. Give "
-                    "--negative_share 0.5, or a data set with both.",
-                    "without" if summary is None else "with",
+                    "specificity: no slice without a tumour is evaluated, so that NO operating point is chosen. Give "
+                    "--negative_share 0.5, or a data set with such slices."
                 )
-            return ({}, "", []) if summary is None else ({"presence": summary}, presence_table(summary), [])
-        truth = [row["truth_area_mm2"] > 0 for row in rows]
-        curves = {f"score {kind}": roc_curve(_scores(rows, kind), truth)[:2] for kind in PRESENCE_SCORES}
-        by_slice = [summary[name]["by_slice"]["value"] for name in ("specificity", "sensitivity")]
-        points = {"predicted mask": (1 - by_slice[0], by_slice[1])}
-        files = ["roc.png", "froc.png"]
-        point = None
+            return {}, "", []
+        truth, files, point = [row["truth_area_mm2"] > 0 for row in rows], list[str](), None
         if self.specificity is not None:
             point = self._choose(self.specificity, rows, truth, folder, measured_on)
         if point is not None:
             summary["operating_point"] = point
-            points["operating point"] = (1 - point["specificity"], point["sensitivity"])
             files.append("operating_point.json")
+        if any(truth):
+            files += self._draw(summary, rows, truth, folder, title)
+        return {"presence": summary}, presence_table(summary), files
+
+    def _draw(
+        self, summary: Mapping[str, Any], rows: Sequence[dict[str, Any]], truth: list[bool], folder: Path, title: str
+    ) -> list[str]:
+        curves = {f"score {kind}": roc_curve(_scores(rows, kind), truth)[:2] for kind in PRESENCE_SCORES}
+        by_slice = [summary[name]["by_slice"]["value"] for name in ("specificity", "sensitivity")]
+        points = {"predicted mask": (1 - by_slice[0], by_slice[1])}
+        if (point := summary.get("operating_point")) is not None:
+            points["operating point"] = (1 - point["specificity"], point["sensitivity"])
         plot_roc(curves, folder / "roc.png", title, points)
         plot_froc(froc_curve(self.marks), folder / "froc.png", title, FROC_RATES)
-        return {"presence": summary}, presence_table(summary), files
+        return ["roc.png", "froc.png"]
 
     def _choose(
         self, specificity: float, rows: Sequence[dict[str, Any]], truth: list[bool], folder: Path, measured_on: str
@@ -122,9 +127,10 @@ class PresenceReport:
         write_json(point, folder / "operating_point.json")
         add_settings(self.checkpoint, {"operating_point": point})
         logger.info(
-            "operating point: score %s, threshold %.4f, specificity %.3f, sensitivity %.3f; added to the settings.json "
+            "operating point: score %s, threshold %.4f, specificity %.3f, sensitivity %s; added to the settings.json "
             "beside %s.",
-            *(point[name] for name in ("score", "threshold", "specificity", "sensitivity")),
+            *(point[name] for name in ("score", "threshold", "specificity")),
+            "unknown, as no slice shows a tumour" if point["sensitivity"] is None else f"{point['sensitivity']:.3f}",
             self.checkpoint,
         )
         return point

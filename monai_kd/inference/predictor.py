@@ -50,6 +50,9 @@ class BundlePredictor:
         config_file = self.bundle / "configs" / "inference.json"
         if not config_file.is_file():
             raise FileNotFoundError(f"bundle: there is no {config_file}.")
+        if not self.checkpoint.is_file():
+            # Before the config warns that the weights are random.
+            raise FileNotFoundError(f"there is no checkpoint {self.checkpoint}; train first, or give the right path.")
         self._parser = ConfigParser()
         self._parser.read_config(str(config_file))
         check_overrides(overrides, self._parser, config_file)

@@ -29,15 +29,23 @@ def roc_curve(scores: Sequence[float], truth: Sequence[bool]) -> tuple[np.ndarra
         >>> roc_curve([0.9, 0.4, 0.4, 0.1], [True, True, False, False])
         (array([0. , 0. , 0.5, 1. ]), array([0. , 0.5, 1. , 1. ]), array([inf, 0.9, 0.4, 0.1]))
     """
+    free, present, thresholds = _parts(scores, truth)
+    if not len(free) or not len(present):
+        raise ValueError("a curve needs slices with a tumour and slices without one.")
+    return _marked(free, thresholds), _marked(present, thresholds), thresholds
+
+
+def _parts(scores: Sequence[float], truth: Sequence[bool]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores of the slices without and with a tumour, and the thresholds that tell scores apart, from infinity down."""
     score, present = np.asarray(scores, dtype=np.float64), np.asarray(truth, dtype=bool)
     if score.ndim != 1 or score.shape != present.shape:
         raise ValueError(f"scores and truth must be (N,), got {score.shape} and {present.shape}.")
-    if not present.any() or present.all():
-        raise ValueError("a curve needs slices with a tumour and slices without one.")
-    thresholds, each = np.unique(-score, return_inverse=True)
-    counts = [np.bincount(each[chosen], minlength=len(thresholds)).cumsum() for chosen in (~present, present)]
-    false, true = (np.concatenate([[0.0], count / count[-1]]) for count in counts)
-    return false, true, np.concatenate([[math.inf], -thresholds])
+    return score[~present], score[present], np.concatenate([[math.inf], np.unique(score)[::-1]])
+
+
+def _marked(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """The share of scores that reach each threshold."""
+    return (len(scores) - np.searchsorted(np.sort(scores), thresholds)) / len(scores)
 
 
 def choose_operating_point(
@@ -55,11 +63,12 @@ def choose_operating_point(
         measured_on: description of the slices.
 
     Returns:
-        ``score``, ``threshold``, ``specificity`` and ``sensitivity`` by slice on these slices, ``measured_on``.
+        ``score``, ``threshold``, ``specificity`` and ``sensitivity`` by slice on these slices (``None`` where none has
+        a tumour), ``measured_on``.
 
     Raises:
-        ValueError: the specificity is not in 0 … 1, as for `roc_curve`, or no threshold up to 1 has the specificity,
-            since too many slices without a tumour have a score of 1.
+        ValueError: the specificity is not in 0 … 1, there are no slices without a tumour, or no threshold up to 1 has
+            the specificity, since too many slices without a tumour have a score of 1.
 
     Example:
         >>> truth = [True, True, True, False, False]
@@ -69,7 +78,10 @@ def choose_operating_point(
     """
     if not 0 <= specificity <= 1:
         raise ValueError(f"specificity must lie between 0 and 1, got {specificity}.")
-    false, true, thresholds = roc_curve(scores, truth)
+    free, present, thresholds = _parts(scores, truth)
+    if not len(free):
+        raise ValueError("a specificity needs slices without a tumour.")
+    false = _marked(free, thresholds)
     # Shares are quotients: 1 - 0.95 must include 5 of 100.
     last = int(np.flatnonzero(false <= 1 - specificity + 1e-12)[-1])
     lower = thresholds[last + 1] if last + 1 < len(thresholds) else 0.0
@@ -83,6 +95,6 @@ def choose_operating_point(
         "score": kind,
         "threshold": float((lower + upper) / 2),
         "specificity": float(1 - false[last]),
-        "sensitivity": float(true[last]),
+        "sensitivity": float(_marked(present, thresholds)[last]) if len(present) else None,
         "measured_on": measured_on,
     }

@@ -77,6 +77,23 @@ def test_slices_without_a_tumour_alone(tmp_path):
     assert {row["class_name"] for row in slices} == {"no tumour"}
     marked = sum(float(row["predicted_area_mm2"]) > 0 for row in slices)
     assert metrics["presence"]["specificity"]["by_slice"]["value"] == pytest.approx(1 - marked / len(slices))
+    assert not (tmp_path / "eval" / "roc.png").exists()
+
+
+def test_slices_without_a_tumour_choose_the_threshold(tmp_path, caplog):
+    network, heads = bright(tmp_path / "bright", steepness=1), write_heads(tmp_path)
+    options = {"dataset_dir": str(heads), "fold": 0, "presence": "top_k_mean", "specificity": 0.7, **network}
+    with caplog.at_level("INFO"):
+        metrics, slices = evaluate(tmp_path / "eval", **options)
+    point = read_trained(network["checkpoint"])["operating_point"]
+    assert point == metrics["presence"]["operating_point"]
+    left = [float(row["presence_top_k_mean"]) < point["threshold"] for row in slices]
+    assert point["specificity"] == pytest.approx(sum(left) / len(left))
+    assert point["specificity"] >= 0.7
+    assert point["sensitivity"] is None
+    assert "sensitivity unknown, as no slice shows a tumour" in caplog.text
+    assert (tmp_path / "eval" / "operating_point.json").is_file()
+    assert not (tmp_path / "eval" / "roc.png").exists()
 
 
 def test_tumours_are_taken_out_of_a_share(disc_dataset, tmp_path):

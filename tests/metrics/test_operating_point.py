@@ -39,6 +39,18 @@ def test_threshold_is_the_lowest_with_the_specificity(specificity, ties):
     assert 0 <= point["threshold"] <= 1
 
 
+def test_slices_without_a_tumour_are_enough():
+    scores, truth = drawn(1)
+    point = choose_operating_point(scores[~truth], truth[~truth], 0.9, "max", "drawn numbers")
+    marked = scores >= point["threshold"]
+    assert point["specificity"] == pytest.approx((~marked[~truth]).mean())
+    assert point["sensitivity"] is None
+    # With the others, the threshold lies between two of their scores, and has the same specificity.
+    assert choose_operating_point(scores, truth, 0.9, "max", "")["specificity"] == point["specificity"]
+    with pytest.raises(ValueError, match="a curve needs slices with a tumour and slices without one"):
+        roc_curve(scores[~truth], truth[~truth])
+
+
 def test_five_of_a_hundred_are_five_percent():
     scores = np.concatenate([np.linspace(0, 0.99, 100), [1.0]])
     point = choose_operating_point(scores, np.arange(101) == 100, 0.95, "max", "")
@@ -48,8 +60,7 @@ def test_five_of_a_hundred_are_five_percent():
 @pytest.mark.parametrize(
     ("scores", "truth", "specificity", "match"),
     [
-        ([0.5, 0.6], [True, True], 0.9, "without one"),
-        ([0.5, 0.6], [False, False], 0.9, "with a tumour"),
+        ([0.5, 0.6], [True, True], 0.9, "needs slices without a tumour"),
         ([0.5], [True, False], 0.9, r"must be \(N,\)"),
         ([0.5, 0.6], [True, False], 1.1, "between 0 and 1"),
         ([1.0, 1.0], [True, False], 0.9, "too many slices"),
