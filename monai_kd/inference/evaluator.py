@@ -50,6 +50,8 @@ class FileEvaluator(SupervisedEvaluator):
         self.mode = _without_gradients
         self.data_loader = FilesTogether(self.data_loader, self._predicted, int(slices_per_batch))
         self.add_event_handler(Events.GET_BATCH_STARTED, _release)
+        # Whoever started the run says what it raised.
+        self.logger.addFilter(lambda record: "terminating due to exception" not in record.getMessage())
 
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]  # as MONAI overrides Ignite
         # MONAI only warns, and the command ends as if all was well.

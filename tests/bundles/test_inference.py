@@ -221,6 +221,7 @@ def test_from_the_shell(trained, tmp_path):
     done = subprocess.run(command + values, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode != 0
     assert "the file could not be segmented" in done.stderr.splitlines()[-1]
+    assert (done.stdout + done.stderr).count("the file could not be segmented") == 1
     assert "a.png: FAILED" in done.stderr
 
 
