@@ -166,7 +166,8 @@ def test_marks_of_a_volume(lines, checkout, monkeypatch, capsys):
     without, with_rule = capsys.readouterr().out.splitlines()[-2:]
     assert 0 <= float(without.split()[-1]) <= 1
     assert with_rule.endswith(" 0.000")  # no score reaches 1
-    assert (checkout / "marks.png").stat().st_size > 1000
+    for name in ("areas.png", "slices.png"):
+        assert (checkout / name).stat().st_size > 1000
 
 
 def test_a_volume_of_the_study_is_slices_of_one_patient_with_consecutive_numbers():

@@ -1,9 +1,9 @@
 """Draw what a segmentation marks on each slice of a volume, without and with the presence rule; see examinations.md.
 
-    python docs/experiments/volume_marks.py CHECKPOINT VOLUME LABEL PICTURE.png
+    python docs/experiments/volume_marks.py CHECKPOINT VOLUME LABEL AREAS.png SLICES.png
 
-draws the area of the tumour, of the marks without the rule and of those with it, slice by slice, and prints the Dice
-over the volume.
+draws the area of the tumour, of the marks without the rule and of those with it, slice by slice, and the slices with
+their outlines, and prints the Dice over the volume.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from monai_kd.inference import BundlePredictor, finding_of, read_image
 from monai_kd.io.atomic import atomic_write
+from monai_kd.plots.overlays import draw_outline
+from monai_kd.transforms import upright_array
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "seg_student"
 RULES = {"marked without the rule": {"presence_threshold": 0}, "marked with the rule": {}}
 
 
-def main(checkpoint: str, volume: str, label: str, picture: str) -> None:
+def main(checkpoint: str, volume: str, label: str, areas: str, slices: str) -> None:
     image, meta = read_image(volume)
     truth = read_image(label)[0] > 0
     pixel_mm2 = float(np.prod(meta["spacing"][:2]))
@@ -29,6 +32,12 @@ def main(checkpoint: str, volume: str, label: str, picture: str) -> None:
     for name, options in RULES.items():
         predictor = BundlePredictor(BUNDLE, Path(checkpoint), device="cpu", **options)
         masks[name] = finding_of(predictor(image, meta), predictor.mask_names).masks.any(axis=0)
+    draw_areas(masks, truth, pixel_mm2, areas)
+    draw_slices(*(upright_array(each, meta["affine"]) for each in (image, *masks.values(), truth)), slices)
+
+
+def draw_areas(masks: dict[str, np.ndarray], truth: np.ndarray, pixel_mm2: float, picture: str) -> None:
+    """The areas, in mm², of what is marked by each rule."""
     figure = Figure(figsize=(8, 4.2), layout="constrained")
     axes = figure.subplots(2, sharex=True, sharey=True)
     slices = np.arange(truth.shape[2]) + 1
@@ -51,7 +60,29 @@ def main(checkpoint: str, volume: str, label: str, picture: str) -> None:
         figure.savefig(temporary, dpi=100)
 
 
+def draw_slices(image: np.ndarray, without: np.ndarray, with_rule: np.ndarray, truth: np.ndarray, picture: str) -> None:
+    """All slices, upright: outlines of the tumour, of what the rule leaves marked, and of what it takes away."""
+    shown = {"tumour": (truth, "#3ddc84"), "marked": (with_rule, "#ff5252")}
+    shown["taken away by the rule"] = (without & ~with_rule.any((0, 1)), "#ffb300")
+    head = [slice(each.min(), each.max() + 1) for each in np.nonzero((image > image.max() / 20).any(axis=2))]
+    columns = int(np.ceil(np.sqrt(image.shape[2])))
+    rows = -(-image.shape[2] // columns)
+    wide, high = (each.stop - each.start for each in head)
+    figure = Figure(figsize=(1.7 * columns, (1.7 * high / wide + 0.15) * rows + 0.4), layout="constrained")
+    for number, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+        axes.axis("off")
+        if number < image.shape[2]:
+            axes.imshow(image[(*head, number)].T, cmap="gray", vmax=np.percentile(image, 99.8))
+            axes.set_title(f"slice {number + 1}", fontsize=7, pad=2)
+            for mask, colour in shown.values():
+                draw_outline(axes, mask[(*head, number)], colour)
+    lines = [Line2D([], [], color=colour, linewidth=2) for _, colour in shown.values()]
+    figure.legend(lines, shown, loc="outside lower center", ncols=len(shown), fontsize=8, frameon=False)
+    with atomic_write(picture) as temporary:
+        figure.savefig(temporary, dpi=80)
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 5:
+    if len(sys.argv) != 6:
         sys.exit(__doc__)
     main(*sys.argv[1:])
