@@ -213,7 +213,7 @@ def test_export(students, monkeypatch, capsys):
     """Without the network itself, which takes long."""
     monkeypatch.setattr(package, "require_extra", lambda *arguments: None)
     monkeypatch.setattr(package, "write_onnx", lambda *arguments: None)
-    monkeypatch.setattr(package, "_difference", lambda predictor, folder, settings: 0.0)
+    monkeypatch.setattr(package, "_check", lambda *arguments: 0.0)
     bundle("cls_student", CODE)
     shutil.copytree(students["classification"], Path("@device") / "a#b")
     assert main(["export", "cls_student", "@device/a#b/model.pt", "%out#1", "--bundles", CODE]) == 0, (

@@ -98,10 +98,10 @@ def export_package(
     check_new_folder(output_dir)
     predictor = BundlePredictor(bundle, checkpoint, device="cpu", amp=False)
     settings = _settings(predictor, bundle, checkpoint)
-    output = _noise(predictor)
-    # A bundle of one's own may judge every image.
-    familiarity = None if _distance(output) is None else familiarity_of(checkpoint, predictor.network)
     with atomic_folder(output_dir) as folder:
+        output = _noise(predictor)
+        # A bundle of one's own may judge every image.
+        familiarity = None if _distance(output) is None else familiarity_of(checkpoint, predictor.network)
         layers = () if familiarity is None else familiarity.layers
         write_onnx(predictor.network, settings["image_size"], folder / "model.onnx", predictor.value("mirror"), layers)
         reference = None if familiarity is None else _reference(familiarity)

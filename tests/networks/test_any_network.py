@@ -177,7 +177,9 @@ def two_steps(student: nn.Module, teacher: nn.Module, taps: dict[str, dict[str, 
     assert all(torch.equal(value, frozen[name]) for name, value in teacher.state_dict().items())
     still = [name for name, value in student.named_parameters() if torch.equal(value, before[name])]
     # MONAI's UNETR never runs its cross attention, nor UNet++ the other heads, unless they are asked for.
-    idle = ("norm_cross_attn", *(() if heads > 1 else ("final_conv_0_1", "final_conv_0_2", "final_conv_0_3")))
+    idle = ["norm_cross_attn", *(() if heads > 1 else ("final_conv_0_1", "final_conv_0_2", "final_conv_0_3"))]
+    # A normalisation follows, and takes a constant away: these move by rounding alone, on some processors.
+    idle += [f"attention.{part}.0.conv.bias" for part in ("W_g", "W_x", "psi")]
     assert [name for name in still if not any(part in name for part in idle)] == []
 
 
