@@ -15,7 +15,7 @@ from torch import nn
 from ..config import build_network, literal
 from ..config.checks import is_axes
 from ..data import NO_TUMOUR
-from ..io.checkpoints import load_weights
+from ..io.checkpoints import check_checkpoint, load_weights
 from ..io.trained import read_trained
 from ..metrics import PresenceRule
 from ..transforms import ACTIVATIONS, IMAGENET_MEAN, IMAGENET_STD
@@ -105,8 +105,8 @@ def trained_settings(checkpoint: str | Path, bundle_root: str | Path | None = No
             segmentation and the bundle of a classification, or the other way round.
     """
     path = Path(checkpoint).expanduser()
-    if not path.is_file() and bundle_root is None:
-        raise FileNotFoundError(f"there is no checkpoint {path}; train first, or give the right path.")
+    if bundle_root is None:
+        check_checkpoint(path)
     saved = read_trained(path) if path.is_file() else None
     file = path.with_name("settings.json")
     if saved is None:

@@ -16,7 +16,7 @@ from data_prep.text import printable
 from ..io.checksum import file_sha256
 from ..io.folders import same_folder
 from .foreign_lists import UNCLASSED, completed, datalist_path
-from .leaks import find_leaks
+from .leaks import warn_of_leaks
 from .negatives import NO_TUMOUR, is_negative, with_negatives
 
 __all__ = [
@@ -265,8 +265,7 @@ def load_fold(
             for entry in entries
             if (entry["fold"] == fold or entry["fold"] in leave_out) and _names_files(entry["image"], True)
         ]
-        for leak in find_leaks(chosen, held_out):
-            logger.warning("%s Because of this leak, metrics on them are better than on new patients.", leak)
+        warn_of_leaks(chosen, held_out)
     return chosen
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 
 from monai.utils import ensure_tuple
 
-__all__ = ["find_leaks"]
+__all__ = ["find_leaks", "warn_of_leaks"]
+
+logger = logging.getLogger(__name__)
 
 _SHOWN = 3
 
@@ -52,6 +55,12 @@ def find_leaks(trained: Sequence[Mapping[str, Any]], held_out: Sequence[Mapping[
             f"({_some(names)})."
         )
     return found
+
+
+def warn_of_leaks(trained: Sequence[Mapping[str, Any]], held_out: Sequence[Mapping[str, Any]], key: str = "") -> None:
+    """Log what `find_leaks` finds as warnings, which begin with the ``key`` of the config that names the slices."""
+    for leak in find_leaks(trained, held_out):
+        logger.warning("%s%s Because of this leak, metrics on them are better than on new patients.", key, leak)
 
 
 def _is_named(entry: Mapping[str, Any], key: str) -> bool:

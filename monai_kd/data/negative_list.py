@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .datalist import load_fold
 from .foreign_lists import datalist_path
-from .leaks import find_leaks
+from .leaks import warn_of_leaks
 from .negatives import is_negative, negative_class
 
 __all__ = ["add_negatives"]
-
-logger = logging.getLogger(__name__)
 
 
 def add_negatives(
@@ -55,8 +52,7 @@ def add_negatives(
             f"negatives_dir: {datalist_path(negatives_dir)} must list slices without a tumour alone, each with "
             f'"tumour": false, and {len(marked)} of {len(found)} have no such mark, such as {marked[0]["image"]}.'
         )
-    for leak in find_leaks(found, entries("validation")):
-        logger.warning("negatives_dir: %s Because of this leak, metrics on them are better than on new patients.", leak)
+    warn_of_leaks(found, entries("validation"), "negatives_dir: ")
     number = negative_class(class_names)
     keys = {key for entry in training for key in entry} | {"tumour"}
     added = [{key: value for key, value in {**entry, "class": number}.items() if key in keys} for entry in found]

@@ -23,6 +23,7 @@ from ..bundle.trained import trained_settings
 from ..inference import BundlePredictor
 from ..io import places
 from ..io.atomic import atomic_folder, atomic_write, check_new_folder, write_json
+from ..io.checkpoints import check_checkpoint
 from ..io.checksum import file_sha256
 from ..io.trained import FAMILIARITY_FILE, TEMPERATURE_FILE
 
@@ -131,8 +132,7 @@ def _fill(
     packed: Path, bundle: Path, checkpoint: Path, metadata: dict[str, Any], evaluation: str | Path | None
 ) -> None:
     copy_bundle(bundle, packed)
-    if not checkpoint.is_file():
-        raise FileNotFoundError(f"there is no checkpoint {checkpoint}; train first, or give the right path.")
+    check_checkpoint(checkpoint)
     settings = trained_settings(checkpoint, bundle)
     weights = packed / "models" / "model.pt"
     weights.parent.mkdir()

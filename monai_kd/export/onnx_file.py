@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -23,16 +22,15 @@ OPSET = 18
 class _Exported(nn.Module):
     """A network whose logits are averaged over mirror images, and the pooled features of the image itself."""
 
-    def __init__(self, network: nn.Module, mirror: Sequence[int], features: list[torch.Tensor] | None) -> None:
+    def __init__(self, network: nn.Module, mirror: Sequence[int], features: list[torch.Tensor]) -> None:
         super().__init__()
         self.network, self.mirror, self.features = network, tuple(mirror), features
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        if self.features is not None:
-            self.features.clear()
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        self.features.clear()
         logits = mirrored(image, lambda seen: main_logits(self.network(seen), self.network, seen.ndim), self.mirror)
         # The first pass is that of the image as it is.
-        return logits if self.features is None else (logits, self.features[0])
+        return logits, *self.features[:1]
 
 
 def write_onnx(
@@ -47,19 +45,14 @@ def write_onnx(
         layers: modules whose outputs, averaged over the slice, become a second output, ``features`` (1, channels of all
             layers), see `monai_kd.networks.encoder_features.pooled_features`.
     """
-    features: list[torch.Tensor] | None = [] if layers else None
+    features: list[torch.Tensor] = []
     whole = _Exported(network, mirror, features).eval()
     image = torch.zeros(1, 3, image_size, image_size)
     log = logging.getLogger("torch.onnx")
     before = log.level
-
-    def keep(_images: torch.Tensor, found: torch.Tensor) -> None:
-        if features is not None:
-            features.append(found)
-
     try:
         log.setLevel(logging.ERROR)
-        with warnings.catch_warnings(), features_of_passes(network, layers, keep) if layers else nullcontext():
+        with warnings.catch_warnings(), features_of_passes(network, layers, lambda _, found: features.append(found)):
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 whole.to(memory_format=torch.contiguous_format),

@@ -68,7 +68,7 @@ def export_package(
     The folder has ``model.onnx``, ``settings.json`` (size, normalisation, rules, classes, origin), ``predict.py`` with
     ``slice_files.py`` (which need numpy, and onnxruntime or OpenVINO), ``requirements.txt``, ``MODEL_CARD.md``,
     ``LICENSE`` and ``data_license.txt``; and of weights with ``familiarity.safetensors``, by which images unlike the
-    training slices are told, ``familiarity.npz``.
+    training slices are recognised, ``familiarity.npz``.
     It is written atomically, after its probabilities and the distance of its features were compared with those of the
     bundle on a noise image.
 
@@ -185,8 +185,9 @@ def _add_int8(
     differ = sum(one != other for one, other in zip(unlike_exact, unlike_integers, strict=True))
     if differ > MOST_JUDGED_OTHERWISE * len(check):
         raise ValueError(
-            f"with int8, {differ} of {len(check)} slices are no longer, or newly, told as unlike the training slices: "
-            f"nothing was written. Give more slices, or export without {FAMILIARITY_FILE}: then every image is judged."
+            f"with int8, {differ} of {len(check)} slices are no longer, or newly, recognised as unlike the training "
+            f"slices: nothing was written. Give more slices, or export without {FAMILIARITY_FILE}: then every image is "
+            "judged."
         )
     return {"agreement_with_float32": found, "calibration_slices": len(calibration), "checked_slices": len(check)}
 
@@ -198,7 +199,7 @@ def _watched(network: Network, reference: Reference | None) -> tuple[Network, li
     def watched(image: np.ndarray) -> Sequence[np.ndarray]:
         outputs = network(image)
         if reference is not None:
-            unlike.append(script.feature_distance([outputs[1][0]], reference) >= UNFAMILIAR)
+            unlike.append(script.feature_distance(outputs[1], reference) >= UNFAMILIAR)
         return outputs
 
     return watched, unlike

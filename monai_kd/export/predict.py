@@ -54,7 +54,7 @@ def open_network(folder, precision="float32", runtime=None):
 
         hint = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"}
         compiled = openvino.compile_model(model, "CPU", hint)
-        return lambda image: [compiled(image)[output] for output in compiled.outputs]
+        return lambda image: compiled(image).to_tuple()
     if precision == "bfloat16":
         raise ValueError("onnxruntime has no bfloat16 on a CPU: pip install openvino")
     import onnxruntime
@@ -82,9 +82,9 @@ def predict(image, affine, network, settings, familiarity=None):
     mean, std = (np.reshape(settings[name], (1, 3, 1, 1)) for name in ("mean", "std"))
     small = bilinear(slices.shape[1], side) @ slices @ bilinear(slices.shape[2], side).T
     inputs = ((small[:, None] - mean) / std).astype(np.float32)
-    outputs = [network(each[None]) for each in inputs]
-    logits = np.concatenate([each[0] for each in outputs]).astype(float)
-    distance = None if familiarity is None else feature_distance([each[1][0] for each in outputs], familiarity)
+    outputs = zip(*(network(each[None]) for each in inputs), strict=True)
+    logits, *features = (np.concatenate(each).astype(float) for each in outputs)
+    distance = None if familiarity is None else feature_distance(features[0], familiarity)
     if settings["task"] == "classification":
         return softmax(logits, settings["temperature"]), distance
     found = softmax(logits) if settings["activation"] == "softmax" else 1 / (1 + np.exp(-logits))
@@ -95,11 +95,11 @@ def predict(image, affine, network, settings, familiarity=None):
 
 
 def feature_distance(features, familiarity):
-    """Mahalanobis distance of the features of a slice from those of the training slices, of which up to 1 is usual; of
-    a volume, the median over slices of its middle half."""
+    """Mahalanobis distance of the features of slices, (slices, channels), from those of the training slices, of which
+    up to 1 is usual; of a volume, the median over slices of its middle half."""
     last = len(features) - 1
     middle = np.unique(np.linspace(last / 4, 3 * last / 4, min(last + 1, MOST_SLICES)).round().astype(int))
-    away = np.array(features, float)[middle] - familiarity["mean"]
+    away = features[middle] - familiarity["mean"]
     squared = np.einsum("ni,ij,nj->n", away, familiarity["precision"], away)
     return round(float(np.median(np.sqrt(squared.clip(0)))) / float(familiarity["usual"]), 2)
 

@@ -13,7 +13,7 @@ from monai.transforms import SaveImaged
 from monai.utils.enums import CommonKeys as Keys
 
 from ..config import cause_of, check_overrides, check_settings, checked_device, literal
-from ..io.checkpoints import load_weights
+from ..io.checkpoints import check_checkpoint, load_weights
 from .preparation import Preparation
 from .presence import JudgePresenced
 from .thin_marks import DropThinMarksd
@@ -50,9 +50,8 @@ class BundlePredictor:
         config_file = self.bundle / "configs" / "inference.json"
         if not config_file.is_file():
             raise FileNotFoundError(f"bundle: there is no {config_file}.")
-        if not self.checkpoint.is_file():
-            # Before the config warns that the weights are random.
-            raise FileNotFoundError(f"there is no checkpoint {self.checkpoint}; train first, or give the right path.")
+        # Before the config warns that the weights are random.
+        check_checkpoint(self.checkpoint)
         self._parser = ConfigParser()
         self._parser.read_config(str(config_file))
         check_overrides(overrides, self._parser, config_file)

@@ -10,7 +10,17 @@ from torch import nn
 
 from .atomic import atomic_write
 
-__all__ = ["load_weights", "read_checkpoint", "save_checkpoint"]
+__all__ = ["check_checkpoint", "load_weights", "read_checkpoint", "save_checkpoint"]
+
+
+def check_checkpoint(path: Path) -> None:
+    """Check that a file of weights exists.
+
+    Raises:
+        FileNotFoundError: it does not.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {path}; train first, or give the right path.")
 
 
 def save_checkpoint(content: Any, path: str | Path) -> None:
@@ -27,8 +37,7 @@ def read_checkpoint(path: str | Path, map_location: torch.device | str = "cpu") 
         ValueError: the file is not a checkpoint, or holds more than tensors and plain values.
     """
     path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no checkpoint {path}; train first, or give the right path.")
+    check_checkpoint(path)
     try:
         return torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from .atomic import atomic_write, write_json
+from .checkpoints import check_checkpoint
 from .checksum import file_sha256
 from .places import absolute_places, relative_places
 
@@ -97,8 +98,7 @@ def read_trained(checkpoint: str | Path) -> dict[str, Any] | None:
     checkpoint, path = Path(checkpoint).expanduser(), settings_path(checkpoint)
     if not path.is_file():
         return None
-    if not checkpoint.is_file():
-        raise FileNotFoundError(f"there is no checkpoint {checkpoint}; train first, or give the right path.")
+    check_checkpoint(checkpoint)
     settings = read_settings(path)
     if HASH not in settings:
         logger.warning(

@@ -95,6 +95,6 @@ def choose_operating_point(
         "score": kind,
         "threshold": float((lower + upper) / 2),
         "specificity": float(1 - false[last]),
-        "sensitivity": float(_marked(present, thresholds)[last]) if len(present) else None,
+        "sensitivity": float((present >= thresholds[last]).mean()) if len(present) else None,
         "measured_on": measured_on,
     }

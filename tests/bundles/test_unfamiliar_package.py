@@ -149,7 +149,7 @@ def test_8_bit_integers_that_shift_the_features_are_refused(checkpoints, dataset
     """As of a network of a few channels with random weights."""
     pytest.importorskip("nncf")
     pytest.importorskip("openvino")
-    with pytest.raises(ValueError, match=r"with int8, \d+ of 18 slices are no longer, or newly, told as unlike"):
+    with pytest.raises(ValueError, match=r"with int8, \d+ of 18 slices are no longer, or newly, recognised as unlike"):
         export_package(
             BUNDLES / "seg_student", checkpoints["seg_student"], tmp_path / "p", dataset / "images", max_dice_loss=1
         )

@@ -151,6 +151,24 @@ def test_a_runtime_that_is_absent_is_named(installed, precision, runtime, messag
         predict.open_network(tmp_path, precision, runtime)
 
 
+def test_openvino_runs_once_for_all_outputs(tmp_path, monkeypatch):
+    openvino = pytest.importorskip("openvino")
+    (tmp_path / "model.onnx").write_bytes(b"")
+    runs = []
+
+    class Results(dict):
+        def to_tuple(self):
+            return tuple(self.values())
+
+    def compiled(image):
+        runs.append(image)
+        return Results(logits=image + 1, features=image + 2)
+
+    monkeypatch.setattr(openvino, "compile_model", lambda *_: compiled)
+    assert tuple(predict.open_network(tmp_path, "float32", "openvino")(1)) == (2, 3)
+    assert runs == [1]
+
+
 def test_int8_needs_its_packages(student, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "nncf" else object())
     with pytest.raises(ImportError, match=r"export --int8 needs nncf: pip install 'monai_kd\[openvino\]'"):

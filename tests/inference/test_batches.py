@@ -12,6 +12,7 @@ from slices import Brightness, grey, pattern
 
 from monai_kd.inference import batches
 from monai_kd.inference.batches import FilesTogether, read_ahead, slices_together
+from monai_kd.inference.evaluator import FileEvaluator
 
 
 def item(name: str, *shape: int) -> dict:
@@ -98,6 +99,11 @@ def test_an_error_of_reading_is_raised():
     next(groups)
     with pytest.raises(OSError, match="no such device"):
         list(groups)
+
+
+def test_evaluators_share_one_filter_of_their_log():
+    counts = [len(FileEvaluator("cpu", [], torch.nn.Identity()).logger.filters) for _ in range(3)]
+    assert counts[0] == counts[2] > 0
 
 
 def test_a_file_that_fails_with_others_fails_alone(tmp_path, segment, monkeypatch, caplog):
