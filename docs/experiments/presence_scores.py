@@ -17,7 +17,7 @@ from monai.metrics import compute_roc_auc
 from skimage.measure import label, regionprops
 
 from monai_kd.bundle import trained_network, trained_settings
-from monai_kd.data.datalist import class_names, load_fold
+from monai_kd.data import class_names, load_fold
 from monai_kd.transforms import slice_preprocessing
 from monai_kd.transforms.tumour_removal import remove_tumour
 

@@ -19,6 +19,7 @@ such as _rate0.0005. A run that was interrupted continues; one that is complete 
     rate          by network    learning rate
     recipe        by how        recipe of the student's train.json
     temperature   of the recipe
+    labels        1             share of the training patients whose labels are used (labelled_share)
     negatives     0             share of the training slices whose tumour is taken out (negative_probability)
     heads         -             folder of slices without a tumour (negatives_dir), see docs/examinations.md
     start         -             seg students: weights to train further from, with one epoch of warm-up
@@ -62,12 +63,12 @@ DEFAULTS = {
 }
 COMMON = {
     **{"data": "", "runs": "runs", "fold": "4", "seed": "0"},
-    **{"rate": "", "recipe": "", "temperature": "", "teacher": "", "negatives": "0", "batch_dice": "0"},
+    **{"rate": "", "recipe": "", "temperature": "", "teacher": "", "negatives": "0", "batch_dice": "0", "labels": "1"},
     **{"heads": "", "start": ""},
     **{"threads": "1", "workers": "0", "minutes": "", "device": "", "show": "0"},
 }
 # Values that are part of the name of a run where they differ from the protocol.
-NAMED = ("epochs", "size", "batch", "rate", "recipe", "temperature", "negatives", "batch_dice")
+NAMED = ("epochs", "size", "batch", "rate", "recipe", "temperature", "negatives", "batch_dice", "labels")
 # By slice, of the operating point.
 SPECIFICITY = "0.9"
 UNFINISHED = 75
@@ -117,7 +118,7 @@ class Run:
         if self.values["teacher"]:
             path = Path(self.values["teacher"]).expanduser()
         else:
-            same = ("data", "runs", "fold", "epochs", "size", "negatives", "batch_dice")
+            same = ("data", "runs", "fold", "epochs", "size", "negatives", "batch_dice", "labels")
             path = Run(self.task, "hybrid", "alone", {name: self.values[name] for name in same}).folder / "model.pt"
         if not path.is_file() and self.values["show"] == "0":
             raise ValueError(f"there is no teacher {path}: train it first, or give teacher=FILE.")
@@ -138,7 +139,7 @@ class Run:
         }
         # The last epoch, which is kept, must be validated.
         values["val_interval"] = str(next(n for n in (5, 4, 3, 2, 1) if epochs % n == 0))
-        values["negative_probability"] = self.values["negatives"]
+        values |= {"negative_probability": self.values["negatives"], "labelled_share": self.values["labels"]}
         if self.values["heads"]:
             values["negatives_dir"] = self.values["heads"]
         if self.values["start"]:

@@ -3,7 +3,7 @@
 from .. import losses
 from ..config import build_network, check_settings
 from ..evaluation.describe import describe_evaluation
-from ..handlers import not_worse, validation_metrics
+from ..handlers import from_labelled, not_worse, validation_metrics
 from .alone import run_alone
 from .data import cache_folder, dataset_folder, made_negatives, mask_values, preset
 from .distillation import Distillation, needs_teacher, recipe_title
@@ -36,6 +36,7 @@ __all__ = [
     "distributed",
     "familiarity_of",
     "find_bundle",
+    "from_labelled",
     "given_data",
     "local_rank",
     "losses",

@@ -24,7 +24,7 @@ from data_prep.disk import check_writable
 from data_prep.text import printable
 
 from ..config import checked_device, default_device
-from ..data.datalist import data_known, load_fold, same_data
+from ..data import data_known, load_fold, same_data
 from ..inference.familiarity import Familiarity
 from ..io.checksum import file_sha256
 from ..io.network_name import network_name

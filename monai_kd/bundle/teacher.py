@@ -175,6 +175,13 @@ class Teacher:
             )
 
     def _warn_of_leaks(self) -> None:
+        share, of_teacher = self.run.get("labelled_share", 1), self.trained.get("labelled_share", 1)
+        if share < of_teacher:
+            logger.warning(
+                "labelled_share is %g, and the teacher %s has the labels of %g of the patients: through it they reach "
+                "the student.",
+                *(share, self.checkpoint, of_teacher),
+            )
         folder, fold = self.trained.get("dataset_dir"), self.trained.get("fold")
         if self.dataset_dir is None:
             # Slices that are labelled one by one: no metrics are reported for them.

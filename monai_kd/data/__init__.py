@@ -4,12 +4,12 @@ from .datalist import (
     class_name,
     class_names,
     data_known,
-    load_fold,
     mask_value,
     placed,
     read_datalist,
     same_data,
 )
+from .fold import load_fold
 from .foreground import best_epoch_by
 from .foreign_lists import datalist_path
 from .leaks import find_leaks
@@ -17,6 +17,7 @@ from .negative_list import add_negatives
 from .negatives import NO_TUMOUR, is_negative
 from .slices import SliceDataset
 from .spacing import has_geometry, in_plane_spacing
+from .unlabelled import is_labelled
 from .volume_list import load_volumes, modalities, region_values
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "find_leaks",
     "has_geometry",
     "in_plane_spacing",
+    "is_labelled",
     "is_negative",
     "last_is_alone",
     "load_classes",

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import torch
 
-from .datalist import class_names, load_fold, read_datalist
+from .datalist import class_names, read_datalist
+from .fold import load_fold
 from .foreign_lists import UNCLASSED, datalist_path
 from .negatives import NO_TUMOUR, is_negative
+from .unlabelled import is_labelled
 
 __all__ = ["class_weights", "last_is_alone", "load_classes"]
 
@@ -25,6 +27,8 @@ def load_classes(
     leave_out: Sequence[int] = (),
     allow_outside: bool = False,
     negatives: bool = False,
+    labelled_share: float = 1.0,
+    unlabelled: bool = False,
 ) -> list[dict]:
     """`load_fold` for classification, with a check of the classes.
 
@@ -38,14 +42,18 @@ def load_classes(
         dataset_dir, fold, part, leave_out, allow_outside: as for `load_fold`.
         negatives: whether slices of the class "no tumour" are made, by taking the tumours out of slices, which needs
             their masks: each entry must have a ``label``, and keeps it. None needs to be listed then.
+        labelled_share, unlabelled: as for `load_fold`. Where no training slice has a label, no class needs one.
 
     Raises:
         FileNotFoundError, ValueError: as for `load_fold`.
         ValueError: a slice has a class that ``labels`` of the data list does not name, or no tumour without such a
             class; ``labels`` names fewer than two classes, or a class has no training slice.
     """
+    keys = ("image", "label") if negatives else ("image",)
     entries = load_fold(
-        dataset_dir, fold, part, leave_out, allow_outside, ("image", "label") if negatives else ("image",)
+        *(dataset_dir, fold, part, leave_out, allow_outside, keys),
+        labelled_share=labelled_share,
+        unlabelled=unlabelled,
     )
     names = class_names(dataset_dir, negatives)
     path = datalist_path(dataset_dir)
@@ -65,10 +73,10 @@ def load_classes(
                 f"{path}: {entry['image']} has the class {number!r}; 'labels' names {len(names)}, so that classes are "
                 f"0 to {len(names) - 1}. Correct the entry, or name the class."
             )
-    present = {entry["class"] for entry in entries}
+    present = {entry["class"] for entry in entries if is_labelled(entry)}
     listed = [(number, name) for number, name in enumerate(names) if not (negatives and name == NO_TUMOUR)]
     missing = [name for number, name in listed if number not in present]
-    if missing and part == "training":
+    if missing and present and part == "training":
         raise ValueError(
             f"no training slice shows {', '.join(missing)}: choose another fold, leave out fewer folds, or take the "
             f"class out of 'labels' in {path}."
@@ -86,7 +94,7 @@ def class_weights(
     r"""Class weights for the cross-entropy.
 
     Args:
-        entries: the training slices.
+        entries: the training slices; those without a label don't count.
         names: of the classes, C.
         how: ``None`` for no weights; ``"balanced"`` for :math:`w_c = N / (C \, N_c)`, so that all classes have the same
             total weight; or one number for each class, scaled so that the mean weight of a slice is 1. That is also the
@@ -105,7 +113,7 @@ def class_weights(
     """
     if how is None:
         return None
-    num_classes = len(names)
+    num_classes, entries = len(names), [entry for entry in entries if is_labelled(entry)]
     counts = torch.bincount(torch.tensor([entry["class"] for entry in entries]), minlength=num_classes).float()
     if negatives:
         others = torch.tensor([name != NO_TUMOUR for name in names])

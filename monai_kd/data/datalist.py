@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from monai.utils import ensure_tuple
 
 from data_prep.text import printable
 
 from ..io.checksum import file_sha256
 from ..io.folders import same_folder
 from .foreign_lists import UNCLASSED, completed, datalist_path
-from .leaks import warn_of_leaks
-from .negatives import NO_TUMOUR, is_negative, with_negatives
+from .negatives import NO_TUMOUR, is_negative
+from .unlabelled import check_labelled, is_labelled
 
 __all__ = [
+    "check_inside",
     "class_name",
     "class_names",
     "data_known",
-    "load_fold",
     "mask_value",
     "placed",
     "read_datalist",
     "same_data",
 ]
-
-logger = logging.getLogger(__name__)
 
 ENTRY = ("image", "class", "patient", "group", "fold", "source")
 
@@ -69,7 +64,9 @@ def read_datalist(dataset_dir: str | Path, allow_outside: bool = False) -> dict:
     if not entries:
         raise ValueError(f"{path} lists no slices.")
     for entry in entries:
-        needed = [key for key in ENTRY if key != "class" or not is_negative(entry)]
+        if isinstance(entry, dict):
+            check_labelled(entry, path)
+        needed = [key for key in ENTRY if key != "class" or (is_labelled(entry) and not is_negative(entry))]
         lacking = [key for key in needed if key not in entry] if isinstance(entry, dict) else needed
         if lacking:
             raise ValueError(
@@ -82,11 +79,16 @@ def read_datalist(dataset_dir: str | Path, allow_outside: bool = False) -> dict:
         if any(isinstance(entry[key], list | dict) for key in ("patient", "group")):
             raise ValueError(f"{path}: the entry {entry} has a 'patient' or 'group' that is not a single name.")
     if not allow_outside:
-        _check_inside(folder, entries, ("image", "label"))
+        check_inside(folder, entries, ("image", "label"))
     return datalist
 
 
-def _check_inside(folder: Path, entries: Sequence[dict], keys: Sequence[str]) -> None:
+def check_inside(folder: Path, entries: Sequence[dict], keys: Sequence[str]) -> None:
+    """Refuse entries that name files outside the folder.
+
+    Raises:
+        ValueError: a file of one of ``keys`` is outside, by an absolute path, by ``..`` or through a link.
+    """
     real = os.path.realpath(folder)
     for number, entry in enumerate(entries):
         for key in keys:
@@ -113,12 +115,6 @@ def placed(folder: str | Path, image: str | Sequence[str]) -> str | list[str]:
         ['data/flair.nii.gz', 'data/t1.nii.gz']
     """
     return str(Path(folder) / image) if isinstance(image, str) else [str(Path(folder) / each) for each in image]
-
-
-def _names_files(value: Any, several: bool) -> bool:
-    if several and isinstance(value, list):
-        return bool(value) and all(isinstance(each, str) for each in value)
-    return isinstance(value, str)
 
 
 def class_names(dataset_dir: str | Path, negatives: bool = False) -> list[str]:
@@ -182,91 +178,6 @@ def mask_value(dataset_dir: str | Path) -> int | None:
             f"the masks, a whole number from 1, got {value!r}."
         )
     return value
-
-
-def load_fold(
-    dataset_dir: str | Path,
-    fold: int | None,
-    part: str,
-    leave_out: Sequence[int] = (),
-    allow_outside: bool = False,
-    keys: Sequence[str] = ("image", "label"),
-    channel_files: bool = False,
-) -> list[dict]:
-    """Entries of one part of a cross-validation split, or of the whole data list, with absolute paths.
-
-    For the training part, a warning is logged for patients and images that are also among the slices held out, see
-    `find_leaks`.
-
-    An entry with ``"tumour": false`` is a slice without a tumour. It needs no ``class``, which becomes that of "no
-    tumour" in ``labels`` or else the number after the last one, and no ``label``, which becomes the path of its own
-    image: `monai_kd.transforms.EmptyOwnMaskd` reads that as an empty mask. All other entries get ``"tumour": True``.
-
-    Args:
-        dataset_dir: folder with ``datalist.json``.
-        fold: the validation fold, from 0; the network is trained on all others. Ignored for ``"all"``.
-        part: ``"training"``, ``"validation"`` or ``"all"``.
-        leave_out: folds that are not used, such as those kept for a final test.
-        keys: keys of the files that each entry must have; ``image`` and ``label`` are removed from the entries
-            otherwise.
-        allow_outside: whether files may be outside the folder, see `read_datalist`.
-        channel_files: whether ``image`` may be a list with a file for each channel.
-
-    Raises:
-        FileNotFoundError: the folder, its data list or a listed file does not exist.
-        ValueError: there is no such fold, the fold is also left out, the requested part is empty, an entry names no
-            file for one of the keys, or one outside the folder, or the image of a slice with a tumour as its label.
-    """
-    if part not in ("training", "validation", "all"):
-        raise ValueError(f"part must be 'training', 'validation' or 'all', got '{part}'.")
-    folder = Path(dataset_dir).expanduser().resolve()
-    datalist = read_datalist(folder, allow_outside)
-    entries = datalist["training"]
-    if not allow_outside:
-        _check_inside(folder, entries, [key for key in keys if key not in ("image", "label")])
-    folds = sorted({entry["fold"] for entry in entries})
-    if isinstance(leave_out, (int, str)) or not set(leave_out) <= set(folds):
-        raise ValueError(
-            f"leave_out must be a list of folds, such as [{folds[0]}], and {folder} has the folds {folds}; got "
-            f"{leave_out!r}."
-        )
-    if part != "all" and (fold not in folds or fold in leave_out):
-        raise ValueError(f"fold: {folder} has the folds {folds} without {list(leave_out)}; {fold} is none of them.")
-    chosen = [
-        entry
-        for entry in entries
-        if (part == "all" or (entry["fold"] == fold) == (part == "validation")) and entry["fold"] not in leave_out
-    ]
-    if not chosen and part == "all":
-        raise ValueError(f"no slices: {folder} has the folds {folds}, and all are left out.")
-    if not chosen:
-        raise ValueError(f"no {part} slices: {folder} has the folds {folds}, and fold {fold} validates.")
-    if not channel_files:
-        chosen = with_negatives(chosen, datalist, datalist_path(folder))
-    for entry in chosen:
-        if lacking := [key for key in keys if not _names_files(entry.get(key), channel_files and key == "image")]:
-            also = ", or a list with one for each channel" if channel_files and lacking[0] == "image" else ""
-            raise ValueError(
-                f"{datalist_path(folder)}: the entry {entry} has no '{lacking[0]}'; it must be the path of a file"
-                f"{also}."
-            )
-    chosen = [
-        {name: value for name, value in entry.items() if name not in ("image", "label")}
-        | {key: placed(folder, entry[key]) for key in keys}
-        for entry in chosen
-    ]
-    listed = [path for entry in chosen for key in keys for path in ensure_tuple(entry[key])]
-    absent = [path for path in listed if not Path(path).is_file()]
-    if absent:
-        raise FileNotFoundError(f"{datalist_path(folder)} lists {len(absent)} files that do not exist: {absent[0]} …")
-    if part == "training":
-        held_out = [
-            {**entry, "image": placed(folder, entry["image"])}
-            for entry in entries
-            if (entry["fold"] == fold or entry["fold"] in leave_out) and _names_files(entry["image"], True)
-        ]
-        warn_of_leaks(chosen, held_out)
-    return chosen
 
 
 def data_known(trained: Mapping[str, Any]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .datalist import load_fold
+from .fold import load_fold
 from .foreign_lists import datalist_path
 from .leaks import warn_of_leaks
 from .negatives import is_negative, negative_class
@@ -55,5 +55,6 @@ def add_negatives(
     warn_of_leaks(found, entries("validation"), "negatives_dir: ")
     number = negative_class(class_names)
     keys = {key for entry in training for key in entry} | {"tumour"}
-    added = [{key: value for key, value in {**entry, "class": number}.items() if key in keys} for entry in found]
+    completed = [{"labelled": True, **entry, "class": number} for entry in found]
+    added = [{key: value for key, value in entry.items() if key in keys} for entry in completed]
     return [{"tumour": True, **entry} for entry in training] + added

@@ -6,25 +6,32 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .datalist import load_fold, read_datalist
+from .datalist import read_datalist
+from .fold import load_fold
 from .foreign_lists import UNCLASSED, datalist_path
 
 __all__ = ["load_volumes", "modalities", "region_values"]
 
 
 def load_volumes(
-    dataset_dir: str | Path, fold: int | None, part: str, leave_out: Sequence[int] = (), allow_outside: bool = False
+    dataset_dir: str | Path,
+    fold: int | None,
+    part: str,
+    leave_out: Sequence[int] = (),
+    allow_outside: bool = False,
+    **labels: Any,
 ) -> list[dict]:
     """`load_fold` where ``image`` may be a list with a file for each of the `modalities`, in their order.
 
     Args:
         dataset_dir, fold, part, leave_out, allow_outside: as for `load_fold`.
+        labels: ``labelled_share`` and ``unlabelled`` of `load_fold`, which needs all labels here.
 
     Raises:
         FileNotFoundError, ValueError: as for `load_fold`.
         ValueError: a list has more files, or fewer, than there are modalities.
     """
-    entries = load_fold(dataset_dir, fold, part, leave_out, allow_outside, channel_files=True)
+    entries = load_fold(dataset_dir, fold, part, leave_out, allow_outside, channel_files=True, **labels)
     names = modalities(dataset_dir)
     for entry in entries:
         if isinstance(entry["image"], list) and len(entry["image"]) != len(names):

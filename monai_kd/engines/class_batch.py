@@ -33,7 +33,8 @@ class ClassBatch:
         - output: the image, and (B,) class numbers, with mixup (B, C) probabilities
 
     Raises:
-        ValueError: ``mixup`` is negative, or, when called, a class is not one of 0 … C − 1.
+        ValueError: ``mixup`` is negative, or, when called, a class is not one of 0 … C − 1, or an item of a batch with
+            mixup has no label (``labelled`` is false).
 
     Example:
         >>> batch = {"image": torch.ones(4, 3, 8, 8), "class": torch.tensor([0, 1, 2, 2])}
@@ -58,6 +59,8 @@ class ClassBatch:
         if target.numel() and not 0 <= int(target.min()) <= int(target.max()) < self.num_classes:
             raise ValueError(f"classes must be 0 to {self.num_classes - 1}, got {sorted(set(target.tolist()))}.")
         if self.mixup > 0:
+            if not torch.as_tensor(batch.get("labelled", True)).all():
+                raise ValueError("mixup blends labels, and some images have none: set mixup to 0.")
             blend = MixUp(batch_size=len(image), alpha=self.mixup)
             blend.set_random_state(seed=int(torch.randint(2**31, (1,))))
             # A batch of MetaTensors, as made by random transforms, can't be indexed by the permutation, an array.

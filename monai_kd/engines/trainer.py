@@ -20,7 +20,9 @@ from ..networks.outputs import student_outputs
 from .depthwise import Float32DepthwiseGradients
 from .precision import autocast, autocast_dtype
 
-__all__ = ["DistillationTrainer"]
+__all__ = ["LABELLED", "DistillationTrainer"]
+
+LABELLED = "labelled"
 
 
 def _float(outputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,6 +53,8 @@ class DistillationTrainer(SupervisedTrainer):
     - Nothing is read from the device during a step. Of a decollated output, ``loss`` is a tensor of one number.
     - ``engine.state.loss_report`` is the detached `LossReport` of the last batch, with every term by name. It is not in
       ``state.output``, whose items MONAI splits into one per slice.
+    - Of a batch with ``labelled``, (B,) bool on the CPU, items where it is false have no label: for them, the loss has
+      only the terms that compare with a teacher. The output has ``labelled`` too, see `from_labelled` of the handlers.
 
     Raises:
         ValueError: a batch is missing, or ``compile`` is set: compile the student instead, by
@@ -79,7 +83,11 @@ class DistillationTrainer(SupervisedTrainer):
         batch = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking, **engine.to_kwargs)
         inputs, targets = batch[0], batch[1]
         args, kwargs = (batch[2], batch[3]) if len(batch) == 4 else ((), {})
-        output = {Keys.IMAGE: inputs, Keys.LABEL: targets}
+        output: dict[str, Any] = {Keys.IMAGE: inputs, Keys.LABEL: targets}
+        # On the CPU, whatever the device: asked there, it would wait in each step.
+        labelled = batchdata.get(LABELLED) if isinstance(batchdata, Mapping) else None
+        if labelled is not None:
+            output[LABELLED] = labelled
         engine.state.output = output
 
         first, last, share = self._accumulation(engine)
@@ -96,7 +104,9 @@ class DistillationTrainer(SupervisedTrainer):
         output[Keys.PRED] = outputs["student"]
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
 
-        report = engine.loss_function(outputs, plain_tensor(targets))
+        # Other losses than a DistillationLoss, which take two arguments, serve where all have labels.
+        known = {} if labelled is None else {LABELLED: labelled}
+        report = engine.loss_function(outputs, plain_tensor(targets), **known)
         output[Keys.LOSS] = report.total
         engine.state.loss_report = replace(report, total=report.total.detach())
         engine.fire_event(IterationEvents.LOSS_COMPLETED)

@@ -4,6 +4,7 @@ from .defined_dice import DefinedDice, not_worse
 from .dice_and_specificity import Specificity, dice_and_specificity, validation_metrics
 from .epoch_log import EpochLog
 from .epoch_seed import EpochSeed
+from .labelled import from_labelled
 from .load_weights import LoadWeights
 from .overlay_grid import OverlayGrid
 from .run_settings import RunSettings
@@ -23,6 +24,7 @@ __all__ = [
     "TrainingRun",
     "WeightAverage",
     "dice_and_specificity",
+    "from_labelled",
     "not_worse",
     "validation_metrics",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -66,7 +66,7 @@ class EpochLog:
         self.rows: list[dict[str, float]] = []
         self._writer: SummaryWriter | None = None
         self._sums: dict[str, torch.Tensor] = {}
-        self._batches = 0
+        self._counts: Counter[str] = Counter()
         self._learning_rate = 0.0
         self._epoch_began = 0.0
         self._durations: list[float] = []
@@ -117,7 +117,7 @@ class EpochLog:
     def _begin(self, _engine: Engine) -> None:
         # The schedule steps at the end of the epoch, before the report.
         self._learning_rate = self.optimizer.param_groups[0]["lr"]
-        self._sums, self._batches, self._epoch_began = defaultdict(lambda: torch.zeros(())), 0, time.monotonic()
+        self._sums, self._counts, self._epoch_began = defaultdict(lambda: torch.zeros(())), Counter(), time.monotonic()
 
     def _add(self, engine: Engine) -> None:
         report = cast(Any, engine.state).loss_report
@@ -126,13 +126,16 @@ class EpochLog:
         values |= {f"weighted/{name}": value for name, value in report.weighted.items()}
         for name, value in values.items():
             self._sums[name] = self._sums[name].to(value) + value.detach()
-        self._batches += 1
+            # The weighted terms of all batches add up to the loss.
+            self._counts[name] += name.removeprefix("loss/") not in report.undefined
 
     def _averages(self) -> dict[str, float]:
-        means = torch.stack([total.float() for total in self._sums.values()]) / self._batches
+        sums = torch.stack([total.float() for total in self._sums.values()])
+        both = torch.stack([sums, sums.new_tensor([self._counts[name] for name in self._sums])])
         if is_distributed():
-            dist.all_reduce(means)
-            means /= dist.get_world_size()
+            dist.all_reduce(both)
+        # A term that no batch had is 0.
+        means = both[0] / both[1].clamp(min=1)
         averages = dict(zip(self._sums, means.tolist(), strict=True))
         if not math.isfinite(averages["loss"]):
             found = ", ".join(

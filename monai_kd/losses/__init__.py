@@ -6,7 +6,6 @@ from .correlation import CorrelationLoss as CorrelationLoss
 from .deep_supervision import DeepSupervision as DeepSupervision
 from .dice_ce import DiceCE as DiceCE
 from .distillation import DistillationLoss as DistillationLoss
-from .distillation import LossReport as LossReport
 from .edge import EdgeLoss as EdgeLoss
 from .edge_body import BodyKL as BodyKL
 from .edge_body import EdgeKL as EdgeKL
@@ -16,4 +15,5 @@ from .logit import LogitKL as LogitKL
 from .logit import LogitMSE as LogitMSE
 from .mask_bce import MaskBCE as MaskBCE
 from .projection import Projections as Projections
+from .report import LossReport as LossReport
 from .with_teacher import WithTeacher as WithTeacher

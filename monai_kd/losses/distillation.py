@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from numbers import Real
+from typing import cast
 
 import torch
 from torch import nn
@@ -14,24 +14,11 @@ from torch import nn
 from .pairs import ComparedFeatures
 from .probability import full_precision
 from .projection import Projections
+from .report import LossReport
+from .rows import rows_of
 from .with_teacher import SUPERVISED, WithTeacher
 
-__all__ = ["DistillationLoss", "LossReport"]
-
-
-@dataclass
-class LossReport:
-    """The values of a `DistillationLoss` for one batch.
-
-    Attributes:
-        total: the scalar to minimise, with its graph.
-        terms: term name to its value before weighting, detached.
-        weighted: term name to weight × value, detached; they add up to ``total``.
-    """
-
-    total: torch.Tensor
-    terms: dict[str, torch.Tensor] = field(default_factory=dict)
-    weighted: dict[str, torch.Tensor] = field(default_factory=dict)
+__all__ = ["DistillationLoss"]
 
 
 class DistillationLoss(nn.Module):
@@ -193,27 +180,47 @@ class DistillationLoss(nn.Module):
             projected[key] = teacher
         return projected
 
-    def forward(self, outputs: Mapping[str, object], label: torch.Tensor | None = None) -> LossReport:
+    def forward(
+        self,
+        outputs: Mapping[str, object],
+        label: torch.Tensor | None = None,
+        labelled: torch.Tensor | None = None,
+    ) -> LossReport:
         """Compute all terms.
+
+        Terms that need a label see the items that have one alone, so that they are means over these; all other terms
+        see all items.
 
         Args:
             outputs: what `Distiller.forward` returns.
             label: ground truth of the supervised terms: (B, 1, H, W) masks for segmentation, (B,) classes for
                 classification.
+            labelled: (B,) bool, which items have a label, on the CPU, so that nothing waits for a device; ``None``: all
+                have one. What ``label`` holds of the others is not used.
         """
         available = {**self._projected(outputs), "label": label}
         # A network without deep supervision has one head.
         available.setdefault("student_heads", [available.get("student")])
         values: dict[str, torch.Tensor] = {}
+        rows = None if labelled is None or bool(labelled.all()) else labelled.nonzero().flatten()
+        undefined = []
         for name, term in self.terms.items():
             wanted = _inputs(term)
             missing = [key for key in wanted if available.get(key) is None]
             if missing:
                 there = sorted(key for key, value in available.items() if value is not None)
                 raise ValueError(f"loss term '{name}' needs {', '.join(missing)}; there is {', '.join(there)}.")
+            given = [available[key] for key in wanted]
+            if rows is not None and "label" in wanted:
+                if not len(rows):
+                    undefined.append(name)
+                    # 0, with a graph, so that a batch without any other term can be differentiated.
+                    values[name] = cast(torch.Tensor, available["student"]).flatten()[:0].sum()
+                    continue
+                given = [rows_of(value, rows) for value in given]
             half = getattr(_inner(term), "takes_half", False)
             with torch.set_grad_enabled(torch.is_grad_enabled() and self.weights[name] > 0):
-                values[name] = term(*(available[key] if half else _in_full(available[key]) for key in wanted))
+                values[name] = term(*(value if half else _in_full(value) for value in given))
         # A term of weight 0 is left out of the sum rather than multiplied by 0, because it may be infinite.
         counted = [self.weights[name] * value for name, value in values.items() if self.weights[name] > 0]
         total = torch.stack(counted).sum()
@@ -225,6 +232,7 @@ class DistillationLoss(nn.Module):
             total=total,
             terms={name: value.detach() for name, value in values.items()},
             weighted={name: value.detach() * self.weights[name] for name, value in values.items()},
+            undefined=tuple(undefined),
         )
 
 

@@ -24,7 +24,8 @@ class RandRemoveTumourd(RandomizableTransform, MapTransform):
 
     With the same probability, the operations are done at a place without tumour and the mask is kept, see
     `operate_elsewhere`: otherwise a network could learn to recognise the operation in place of the tumour. Slices to
-    which no method applies stay as they are, which are about 1 in 6 of the Figshare data.
+    which no method applies stay as they are, which are about 1 in 6 of the Figshare data, and so do slices whose
+    ``labelled`` is false, see `monai_kd.data.load_fold`: where their tumour is, is not known.
 
     Args:
         keys: the image and its label.
@@ -63,7 +64,7 @@ class RandRemoveTumourd(RandomizableTransform, MapTransform):
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         out = dict(data)
         chance = self.R.rand()
-        if chance < self.prob + self.elsewhere_prob:
+        if chance < self.prob + self.elsewhere_prob and out.get("labelled", True):
             operate = remove_tumour if chance < self.prob else operate_elsewhere
             _operate(operate, out, self.keys, self.R, self.class_number)
         if self.class_number is not None:

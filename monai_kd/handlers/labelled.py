@@ -1,0 +1,35 @@
+"""What metrics of the training are computed of, where some images have no label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from monai.handlers import from_engine
+from monai.utils import ensure_tuple
+
+from ..engines.trainer import LABELLED
+
+__all__ = ["from_labelled"]
+
+
+def from_labelled(keys: str | Sequence[str]) -> Callable[[Sequence[Mapping[str, Any]]], Any]:
+    """As MONAI's ``from_engine``, of the items that have a label.
+
+    Args:
+        keys: of the output of an engine, decollated, such as ``["pred", "label"]``.
+
+    Example:
+        >>> items = [{"pred": 0, "label": 1, "labelled": True}, {"pred": 2, "label": 0, "labelled": False}]
+        >>> from_labelled(["pred", "label"])(items)
+        ([0], [1])
+    """
+    values, names = from_engine(keys), ensure_tuple(keys)
+
+    def of_labelled(items: Sequence[Mapping[str, Any]]) -> Any:
+        known = [item for item in items if item.get(LABELLED, True)]
+        # MONAI reads the first item.
+        none: tuple[list, ...] = tuple([] for _ in names)
+        return values(known) if known else none if len(names) > 1 else none[0]
+
+    return of_labelled

@@ -1,0 +1,170 @@
+"""Images without a label: marked in the data list, or hidden for an experiment."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+from monai_kd.data import add_negatives, class_weights, is_labelled, load_classes, load_fold, load_volumes
+from monai_kd.data.unlabelled import hide_labels
+
+
+def patients(count: int, classes: int = 3) -> list[dict]:
+    """Patients with 1 to 3 slices, a class each."""
+    return [
+        {"group": f"g{number}", "class": number % classes, "image": f"{number}-{place}.png"}
+        for number in range(count)
+        for place in range(1 + number % 3)
+    ]
+
+
+def labelled_groups(entries: list[dict]) -> set[str]:
+    return {entry["group"] for entry in entries if is_labelled(entry)}
+
+
+@pytest.mark.parametrize(("share", "of_each"), [(0.1, 1), (0.25, 3), (0.5, 5), (0.9, 9), (1, 10)])
+def test_each_class_keeps_its_share_of_patients(share, of_each):
+    """With 30 patients, 10 a class: a tenth is one, and a quarter is rounded up."""
+    entries = patients(30)
+    kept = labelled_groups(hide_labels(entries, share))
+    assert Counter(int(name[1:]) % 3 for name in kept) == {0: of_each, 1: of_each, 2: of_each}
+    # All slices of a patient, or none.
+    hidden = {entry["group"] for entry in hide_labels(entries, share) if not is_labelled(entry)}
+    assert not kept & hidden
+
+
+def test_a_smaller_share_is_part_of_a_larger_one():
+    kept = [labelled_groups(hide_labels(patients(30), share)) for share in (0.1, 0.25, 0.5, 1)]
+    assert all(small < large for small, large in pairwise(kept))
+
+
+def test_the_choice_does_not_depend_on_the_order():
+    entries = patients(30)
+    assert labelled_groups(hide_labels(entries, 0.3)) == labelled_groups(hide_labels(entries[::-1], 0.3))
+
+
+def test_what_has_no_label_does_not_get_one():
+    entries = [{**entry, "labelled": entry["class"] != 0} for entry in patients(30)]
+    assert {entry["class"] for entry in hide_labels(entries, 0.5) if is_labelled(entry)} == {1, 2}
+
+
+@pytest.mark.parametrize("share", [0, -0.5, 1.5, "0.5", True, None])
+def test_shares_that_are_none(disc_dataset, share):
+    with pytest.raises(ValueError, match="labelled_share must be above 0 and up to 1"):
+        load_fold(disc_dataset, 0, "training", labelled_share=share)
+
+
+def marked(dataset: Path, folder: Path, unlabelled: set[str], **more) -> Path:
+    """A copy in which the slices of some patients have no class, no mask, and a mark."""
+    shutil.copytree(dataset, folder)
+    content = json.loads((folder / "datalist.json").read_text())
+    for entry in content["training"]:
+        if entry["group"] in unlabelled:
+            (folder / entry.pop("label")).unlink()
+            del entry["class"]
+            entry["labelled"] = False
+    content.update(more)
+    (folder / "datalist.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_marked_images_are_kept_for_a_teacher(disc_dataset, tmp_path, caplog):
+    folder = marked(disc_dataset, tmp_path / "data", {"P1", "P5"})
+    with caplog.at_level("INFO"):
+        entries = load_fold(folder, 0, "training", unlabelled=True)
+    assert len(entries) == 8
+    assert {entry["group"] for entry in entries if not entry["labelled"]} == {"P1", "P5"}
+    assert all(entry["label"] == entry["image"] for entry in entries if not entry["labelled"])
+    assert len({frozenset(entry) for entry in entries}) == 1
+    assert "4 of the 8 training images" in caplog.text
+
+
+def test_marked_images_are_left_out_without_one(disc_dataset, tmp_path, caplog):
+    folder = marked(disc_dataset, tmp_path / "data", {"P0", "P1"})
+    assert {entry["group"] for entry in load_fold(folder, 0, "training")} == {"P2", "P4", "P5"}
+    assert "2 of the 8 training images" in caplog.text
+    caplog.clear()
+    # P0 is of the fold that validates, which needs labels whoever trains.
+    for unlabelled in (False, True):
+        assert {entry["group"] for entry in load_fold(folder, 0, "validation", unlabelled=unlabelled)} == {"P3"}
+    assert caplog.text.count("2 of the 4 validation images") == 2
+
+
+def test_hidden_labels_leave_no_trace(class_dataset):
+    entries = load_classes(class_dataset, 0, "training", labelled_share=0.5, unlabelled=True)
+    hidden = [entry for entry in entries if not entry["labelled"]]
+    assert {entry["class"] for entry in hidden} == {0}
+    assert len(hidden) == 6
+
+
+def test_the_validation_keeps_all_labels(disc_dataset):
+    assert load_fold(disc_dataset, 0, "validation", labelled_share=0.1) == load_fold(disc_dataset, 0, "validation")
+
+
+def test_a_validation_without_labels(disc_dataset, tmp_path):
+    folder = marked(disc_dataset, tmp_path / "data", {"P0", "P3"})
+    with pytest.raises(ValueError, match=r"none of the validation images of .* has a label"):
+        load_fold(folder, 0, "validation")
+
+
+def test_no_training_image_has_a_label(class_dataset, tmp_path):
+    """Where the teacher alone knows, no class needs an example."""
+    folder = marked(class_dataset, tmp_path / "data", {f"P{number}" for number in range(9) if number % 3})
+    assert not any(map(is_labelled, load_classes(folder, 0, "training", unlabelled=True)))
+    with pytest.raises(ValueError, match="none of the training images"):
+        load_classes(folder, 0, "training")
+
+
+def test_a_class_that_only_unlabelled_slices_may_show(class_dataset, tmp_path):
+    folder = marked(class_dataset, tmp_path / "data", {"P1", "P2"})  # class 0 outside of fold 0
+    with pytest.raises(ValueError, match="no training slice shows meningioma"):
+        load_classes(folder, 0, "training", unlabelled=True)
+
+
+def test_class_weights_count_labels_alone():
+    entries = [{"class": 0, "labelled": False}] * 5 + [{"class": 0}, {"class": 1}, {"class": 1}, {"class": 1}]
+    assert torch.equal(
+        class_weights(entries, ["a", "b"], "balanced"), class_weights(entries[5:], ["a", "b"], "balanced")
+    )
+
+
+def test_slices_without_a_tumour_have_a_label(disc_dataset, tmp_path):
+    folder = marked(disc_dataset, tmp_path / "data", {"P1"})
+    heads = tmp_path / "heads"
+    shutil.copytree(disc_dataset, heads)
+    content = json.loads((heads / "datalist.json").read_text())
+    for number, entry in enumerate(content["training"]):
+        entry.update(tumour=False, patient=f"H{number}", group=f"H{number}")
+    (heads / "datalist.json").write_text(json.dumps(content))
+    entries = add_negatives(lambda part: load_fold(folder, 0, part, unlabelled=True), heads, ["a", "b", "c"])
+    assert len({frozenset(entry) for entry in entries}) == 1
+    assert Counter((entry["tumour"], entry["labelled"]) for entry in entries) == {
+        **{(True, True): 6, (True, False): 2},
+        (False, True): 12,
+    }
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [("labelled", "no", "'labelled' that is neither true nor false"), ("tumour", False, "remove one of the two")],
+)
+def test_marks_that_contradict(disc_dataset, tmp_path, key, value, message):
+    folder = marked(disc_dataset, tmp_path / "data", {"P1"})
+    content = json.loads((folder / "datalist.json").read_text())
+    for entry in content["training"]:
+        if entry["group"] == "P1":
+            entry[key] = value
+    (folder / "datalist.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=message):
+        load_fold(folder, 0, "training")
+
+
+def test_volumes_need_labels(disc_dataset):
+    with pytest.raises(ValueError, match="all volumes need labels: labelled_share must be 1"):
+        load_volumes(disc_dataset, 0, "training", labelled_share=0.5)
