@@ -15,7 +15,7 @@ from monai.bundle import create_workflow
 from data_prep.convert import convert
 from data_prep.phantom import write_phantoms
 
-from ..bundle import find_bundle
+from ..bundle import checkpoint_of, find_bundle
 from ..config import build_network
 from ..export.slices import network_inputs
 from ..inference import BundlePredictor
@@ -35,18 +35,23 @@ FOLDER_AIMS = {False: "<= 1.3", True: "<= 1.5"}
 
 
 def rows(options: Options) -> Iterator[Row]:
-    """The folder of seg_student's inference, divided by its network's time; then the network in every runtime."""
+    """The folder of seg_student's inference, divided by its network's time; then a network in every runtime.
+
+    The folder is segmented by the weights of the bundle, where it has some: an untrained network marks many specks on a
+    slice, each of which is measured as a lesion.
+    """
     bundle = find_bundle("seg_student", options.bundles)
     with tempfile.TemporaryDirectory() as folder, _quiet():
         slices = options.slices or _phantoms(Path(folder), options.tiny)
         checkpoint = options.checkpoint or _untrained(Path(folder, "student"), bundle, slices, options.tiny)
+        own = None if options.checkpoint or options.tiny else checkpoint_of(bundle / "models")
         for amp in (False, True):
-            yield _folder_row(bundle, checkpoint, slices, Path(folder, "out"), amp, options.repeat)
+            yield _folder_row(bundle, own or checkpoint, slices, Path(folder, "out"), amp, options.repeat)
         predictor = BundlePredictor(bundle, checkpoint, device="cpu")
         yield from network_rows(predictor.network, network_inputs(predictor, slices, SLICES), options)
 
 
-def _folder_row(bundle: Path, checkpoint: Path, slices: Path, out: Path, amp: bool, repeat: int) -> Row:
+def _folder_row(bundle: Path, checkpoint: str | Path, slices: Path, out: Path, amp: bool, repeat: int) -> Row:
     values: dict[str, Any] = {"input": str(slices), "output_dir": str(out), "checkpoint": str(checkpoint), "amp": amp}
     values |= {"logging_file": False, "device": "cpu"}
     workflow = create_workflow(config_file=str(bundle / "configs" / "inference.json"), workflow_type="infer", **values)
@@ -77,7 +82,7 @@ def _phantoms(folder: Path, tiny: bool) -> Path:
 
 
 def _untrained(folder: Path, bundle: Path, slices: Path, tiny: bool) -> Path:
-    """A student with random weights that marks some pixels: its speed is that of a trained one."""
+    """A student with random weights that marks some pixels: the speed of the network is that of a trained one."""
     features, image_size = (TINY_FEATURES, TINY_IMAGE_SIZE) if tiny else (FEATURES, IMAGE_SIZE)
     definition: dict[str, Any] = {
         "_target_": "BasicUNet",

@@ -16,8 +16,8 @@ class Options:
         repeat: number of repetitions, each of which runs every way once.
         tiny: networks and images of the smallest size, to try whether the benchmark runs; its ratios say nothing.
         bundles: folder of the bundles, see `monai_kd.bundle.find_bundle`.
-        checkpoint: weights of seg_student, to measure inference with; ``None``: a student with random weights, at
-            full width unless ``tiny``.
+        checkpoint: weights of seg_student, to measure inference with; ``None``: for a folder those of the bundle,
+            unless ``tiny``, and for the network alone random weights, at full width unless ``tiny``.
         slices: folder of slices to measure inference with; ``None``: phantoms.
     """
 
