@@ -63,6 +63,10 @@ OWN: dict[str, list[tuple[str, str]]] = {
         ("docs/examinations.md", f"{EVALUATE} --dataset_dir HEADS --fold 0 --checkpoint own"),
         ("docs/examinations.md", f"{RUN} inferring"),
     ],
+    "tests/test_documented_lines.py::test_lines_of_images_without_a_label": [
+        ("docs/training.md", "python - <<"),
+        ("docs/training.md", f"{TRAIN} --dataset_dir DATA --labelled_share"),
+    ],
     "tests/test_documented_lines.py::test_page_of_the_data": [
         ("docs/data.md", "python -m data_prep phantom"),
         ("docs/data.md", "python -m data_prep figshare"),

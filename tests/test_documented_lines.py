@@ -258,13 +258,29 @@ def test_page_of_speed(lines, made, tmp_path, monkeypatch):
     assert list((tmp_path / "masks").iterdir())
 
 
+def test_lines_of_images_without_a_label(lines, made, monkeypatch):
+    heredoc, *trainings = lines
+    folder = made / "unlabelled"
+    shutil.copytree(made / "DATA", folder / "DATA")
+    (folder / "bundles").symlink_to(ROOT / "bundles")
+    shutil.copytree(folder / "DATA" / "images", folder / "DATA" / "more")
+    monkeypatch.chdir(folder)
+    runpy.run_path(str(_script(folder / "more.py", "docs/training.md", heredoc)))
+    content = json.loads((folder / "DATA" / "datalist.json").read_text())["training"]
+    assert [entry for entry in content if "class" not in entry] == [
+        {"image": f"more/{number:04d}.nii.gz", "labelled": False} for number in range(18)
+    ]
+    for line in trainings:
+        run(line, folder, monkeypatch, **{name: value for name, value in SMALL.items() if name != "output_dir"})
+    assert (folder / "runs" / "quarter" / "model.pt").is_file()
+    assert (folder / "runs" / "quarter_alone" / "model.pt").is_file()
+
+
 def test_page_of_the_deploy_sdk(lines, made, monkeypatch):
     """The file for the SDK; the SDK itself is not installed, and the page says what was run with it."""
     heredoc, export = lines
-    text = "".join(line[4:] + "\n" for line in (ROOT / "docs/deploy.md").read_text(encoding="utf-8").splitlines())
-    (script,) = re.findall(rf"(?s){re.escape(heredoc)}\n(.*?)PYTHON\n", text)
     monkeypatch.chdir(made)
-    runpy.run_path(str(_script(made / "deploy.py", script)))
+    runpy.run_path(str(_script(made / "deploy.py", "docs/deploy.md", heredoc)))
     run(export, made, monkeypatch)
     # As the SDK's operator reads it: both configs in one parser, in a folder that holds nothing else.
     files = ("inference.json", "deploy.json")
@@ -281,6 +297,10 @@ def test_page_of_the_deploy_sdk(lines, made, monkeypatch):
     assert meta["network_data_format"]["inputs"]["image"]["num_channels"] == len(image)
 
 
-def _script(path: Path, text: str) -> Path:
-    path.write_text(text)
+def _script(path: Path, page: str, heredoc: str) -> Path:
+    """The lines of a page between ``<<'WORD'`` and ``WORD``, as a file."""
+    text = "".join(line[4:] + "\n" for line in (ROOT / page).read_text(encoding="utf-8").splitlines())
+    (end,) = re.findall(r"<<'(\w+)'", heredoc)
+    (script,) = re.findall(rf"(?s){re.escape(heredoc)}\n(.*?){end}\n", text)
+    path.write_text(script)
     return path

@@ -14,7 +14,7 @@ from ..io.checksum import file_sha256
 from ..io.folders import same_folder
 from .foreign_lists import UNCLASSED, completed, datalist_path
 from .negatives import NO_TUMOUR, is_negative
-from .unlabelled import check_labelled, is_labelled
+from .unlabelled import check_labelled, identified, is_labelled
 
 __all__ = [
     "check_inside",
@@ -66,6 +66,8 @@ def read_datalist(dataset_dir: str | Path, allow_outside: bool = False) -> dict:
     for entry in entries:
         if isinstance(entry, dict):
             check_labelled(entry, path)
+            if not is_labelled(entry):
+                entry.update(identified(entry))
         needed = [key for key in ENTRY if key != "class" or (is_labelled(entry) and not is_negative(entry))]
         lacking = [key for key in needed if key not in entry] if isinstance(entry, dict) else needed
         if lacking:
@@ -74,7 +76,7 @@ def read_datalist(dataset_dir: str | Path, allow_outside: bool = False) -> dict:
             )
         if "tumour" in entry and not isinstance(entry["tumour"], bool):
             raise ValueError(f"{path}: the entry {entry} has a 'tumour' that is neither true nor false.")
-        if type(entry["fold"]) is not int:
+        if type(entry["fold"]) is not int and (is_labelled(entry) or entry["fold"] is not None):
             raise ValueError(f"{path}: the entry {entry} has a 'fold' that is not a whole number.")
         if any(isinstance(entry[key], list | dict) for key in ("patient", "group")):
             raise ValueError(f"{path}: the entry {entry} has a 'patient' or 'group' that is not a single name.")

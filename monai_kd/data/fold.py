@@ -37,8 +37,8 @@ def load_fold(
     tumour" in ``labels`` or else the number after the last one, and no ``label``, which becomes the path of its own
     image: `monai_kd.transforms.EmptyOwnMaskd` reads that as an empty mask. All other entries get ``"tumour": True``.
 
-    An entry with ``"labelled": false`` is an image without a label, which only a teacher can use. It needs no ``class``
-    and no ``label``, and is left out, with a warning, or kept with what `with_unlabelled` adds.
+    An entry with ``"labelled": false`` is an image without a label, which only a teacher can use. It needs nothing else
+    but its ``image``, see `identified`, and is left out, with a warning, or kept with what `with_unlabelled` adds.
 
     Args:
         dataset_dir: folder with ``datalist.json``.
@@ -66,7 +66,8 @@ def load_fold(
     entries = datalist["training"]
     if not allow_outside:
         check_inside(folder, entries, [key for key in keys if key not in ("image", "label")])
-    folds = sorted({entry["fold"] for entry in entries})
+    # Images without a label may be of no fold.
+    folds = sorted({entry["fold"] for entry in entries} - {None})
     if isinstance(leave_out, (int, str)) or not set(leave_out) <= set(folds):
         raise ValueError(
             f"leave_out must be a list of folds, such as [{folds[0]}], and {folder} has the folds {folds}; got "

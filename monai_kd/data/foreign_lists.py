@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from .unlabelled import is_labelled
+
 __all__ = ["UNCLASSED", "completed", "datalist_path"]
 
 logger = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ def completed(datalist: Mapping[str, Any], path: Path) -> dict[str, Any]:
     ``group`` and ``source``: lists in which an entry has one of these are returned as they are. Each image is of a
     patient of its own, named after it. Images without ``fold`` are put into 5 folds at random, always the same, which
     is logged as a warning. Images without a class can't be classified, see `UNCLASSED`. The background is left out of
-    ``labels``.
+    ``labels``. Images marked as without a label get no fold.
 
     Args:
         datalist: with a list ``training``.
@@ -52,10 +54,13 @@ def completed(datalist: Mapping[str, Any], path: Path) -> dict[str, Any]:
     if any(key in entry for entry in entries for key in OWN):
         return dict(datalist)
     added = {**datalist, UNCLASSED: True}
+    labelled = [number for number, entry in enumerate(entries) if is_labelled(entry)]
     given = [entry.get("fold") for entry in entries]
     if all(fold is None for fold in given):
-        given = (np.random.default_rng(SEED).permutation(len(entries)) % FOLDS).tolist()
-        _warn_of_random_folds(path, len(entries))
+        drawn = (np.random.default_rng(SEED).permutation(len(labelled)) % FOLDS).tolist()
+        for number, fold in zip(labelled, drawn, strict=True):
+            given[number] = fold
+        _warn_of_random_folds(path, len(labelled))
     labels = datalist.get("labels")
     if isinstance(labels, Mapping) and BACKGROUND in labels:
         added["labels"] = {number: name for number, name in labels.items() if number != BACKGROUND}

@@ -7,10 +7,10 @@ import logging
 import math
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-__all__ = ["check_labelled", "hide_labels", "is_labelled", "with_unlabelled"]
+__all__ = ["check_labelled", "hide_labels", "identified", "is_labelled", "named", "with_unlabelled"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +38,20 @@ def check_labelled(entry: dict, path: Path) -> None:
             f"{path}: the entry {entry} has no label, by \"labelled\": false, and has a 'tumour', which is one: remove "
             "one of the two."
         )
+
+
+def identified(entry: dict) -> dict:
+    """An entry without a label, of a patient of its own, named after its file, unless it names one.
+
+    Without a ``fold`` it is ``None``: such an image trains, whatever fold validates.
+
+    Example:
+        >>> identified({"image": "more/u1.nii.gz", "labelled": False})["patient"]
+        'u1'
+    """
+    patient = PurePosixPath(str(entry.get("image"))).name.partition(".")[0]
+    group = entry.get("patient", patient)
+    return {"patient": patient, "group": group, "source": entry.get("image"), "fold": None, **entry}
 
 
 def hide_labels(entries: Sequence[dict], share: float) -> list[dict]:
@@ -83,7 +97,7 @@ def with_unlabelled(entries: Sequence[dict], keep: bool, part: str, path: Path) 
 
     Their ``class`` is 0, which says nothing, their ``label`` is the path of their own image, which
     `monai_kd.transforms.EmptyOwnMaskd` reads as an empty mask, and their ``tumour``, where others have it, is true.
-    Each entry gets ``labelled``.
+    Each entry gets ``labelled``, and what `named` makes of it.
 
     Args:
         entries: see `hide_labels`.
@@ -105,8 +119,19 @@ def with_unlabelled(entries: Sequence[dict], keep: bool, part: str, path: Path) 
     )
     marked = {"tumour": True} if any("tumour" in entry for entry in entries) else {}
     return [
-        {**entry, "labelled": True}
+        {"labelled": True, **named(entry)}
         if is_labelled(entry)
-        else {**entry, "class": 0, "label": entry["image"], **marked, "labelled": False}
+        else {**named(entry), "class": 0, "label": entry["image"], **marked}
         for entry in entries
     ]
+
+
+def named(entry: dict) -> dict:
+    """An entry that can be in a batch with others: names are text, and no fold is -1.
+
+    Example:
+        >>> named({"patient": 7, "fold": None})
+        {'patient': '7', 'fold': -1}
+    """
+    names = {key: str(entry[key]) for key in ("patient", "group", "source") if key in entry}
+    return {**entry, **names, **({"fold": -1} if entry.get("fold", 0) is None else {})}

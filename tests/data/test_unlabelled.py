@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from heads_folder import write_heads
+from monai.data import list_data_collate
 
 from monai_kd.data import add_negatives, class_weights, is_labelled, load_classes, load_fold, load_volumes
 from monai_kd.data.unlabelled import hide_labels
@@ -96,6 +98,43 @@ def test_marked_images_are_left_out_without_one(disc_dataset, tmp_path, caplog):
     assert caplog.text.count("2 of the 4 validation images") == 2
 
 
+def test_an_image_alone_is_trained_on_whatever_fold_validates(disc_dataset, tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(disc_dataset, folder)
+    (folder / "more").mkdir()
+    shutil.copy(folder / "images" / "0000.nii.gz", folder / "more" / "u1.nii.gz")
+    content = json.loads((folder / "datalist.json").read_text())
+    content["training"].append({"image": "more/u1.nii.gz", "labelled": False})
+    (folder / "datalist.json").write_text(json.dumps(content))
+    for fold in range(3):
+        *_, last = load_fold(folder, fold, "training", unlabelled=True)
+        assert (last["patient"], last["group"], last["source"]) == ("u1", "u1", "more/u1.nii.gz")
+        assert len(load_fold(folder, fold, "validation")) == 4
+    with pytest.raises(ValueError, match=r"fold: .* has the folds \[0, 1, 2\]"):
+        load_fold(folder, 3, "training")
+
+
+def test_the_same_image_in_the_validation_is_a_leak(disc_dataset, tmp_path, caplog):
+    test_an_image_alone_is_trained_on_whatever_fold_validates(disc_dataset, tmp_path)
+    assert "have images that are in the training part too (0000.nii.gz is u1.nii.gz)" in caplog.text
+
+
+def test_lists_of_the_decathlon(disc_dataset, tmp_path):
+    """Folds are drawn for what has a label."""
+    folder = tmp_path / "data"
+    shutil.copytree(disc_dataset, folder)
+    content = json.loads((folder / "datalist.json").read_text())
+    entries = [{key: entry[key] for key in ("image", "label")} for entry in content["training"]]
+    more = [{"image": entry.pop("image"), "labelled": False} for entry in entries[10:]]
+    for name, training in (("datalist", entries[:10]), ("both", entries[:10] + more)):
+        (folder / "datalist.json").write_text(json.dumps({"training": training}))
+        found = [[entry["source"] for entry in load_fold(folder, fold, "validation")] for fold in range(5)]
+        if name == "datalist":
+            expected = found
+    assert found == expected
+    assert len(load_fold(folder, 0, "training", unlabelled=True)) == 10
+
+
 def test_hidden_labels_leave_no_trace(class_dataset):
     entries = load_classes(class_dataset, 0, "training", labelled_share=0.5, unlabelled=True)
     hidden = [entry for entry in entries if not entry["labelled"]]
@@ -148,6 +187,22 @@ def test_slices_without_a_tumour_have_a_label(disc_dataset, tmp_path):
         **{(True, True): 6, (True, False): 2},
         (False, True): 12,
     }
+
+
+def test_items_of_all_kinds_can_be_in_one_batch(disc_dataset, tmp_path):
+    """Patients by number, and images without any."""
+    folder = tmp_path / "data"
+    shutil.copytree(disc_dataset, folder)
+    content = json.loads((folder / "datalist.json").read_text())
+    for number, entry in enumerate(content["training"]):
+        entry.update(patient=number, group=number)
+    (folder / "more.nii.gz").write_bytes((folder / "images" / "0000.nii.gz").read_bytes())
+    content["training"].append({"image": "more.nii.gz", "labelled": False})
+    (folder / "datalist.json").write_text(json.dumps(content))
+    entries = add_negatives(lambda part: load_fold(folder, 0, part, unlabelled=True), write_heads(tmp_path / "h"), [])
+    batch = list_data_collate(entries)
+    assert (batch["patient"][0], batch["patient"][8]) == ("2", "more")
+    assert batch["labelled"].tolist() == [entry["image"].endswith("more.nii.gz") is False for entry in entries]
 
 
 @pytest.mark.parametrize(
