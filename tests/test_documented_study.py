@@ -238,7 +238,7 @@ def test_releases(lines, checkout, monkeypatch):
     definition, names = {**NETWORKS["cls_student"], "num_classes": 4}, [*NAMES, "no tumour"]
     state = build_network(definition).state_dict()
     state |= {"classifier.weight": torch.zeros(4, len(state["classifier.weight"][0]))}
-    state |= {"classifier.bias": torch.tensor([0.0, 0.0, 0.0, 1.0 + math.log(4)])}
+    state |= {"classifier.bias": torch.tensor([0.0, 0.0, 0.0, 1.0 + math.log(9)])}
     told = described("cls_student", fold=3, image_size=224, network_def=definition, class_names=names)
     for name in ("RUN", "TWIN"):
         (checkout / name).mkdir()
@@ -248,4 +248,4 @@ def test_releases(lines, checkout, monkeypatch):
         run(line, checkout, monkeypatch)
     models = checkout / "bundles" / "cls_student" / "models"
     assert json.loads((models / "temperature.json").read_text())["fitted_to"].startswith("fold 4")
-    assert json.loads((models / "settings.json").read_text())["shifted"] == {"no tumour": 0.8}
+    assert json.loads((models / "settings.json").read_text())["shifted"] == {"no tumour": 0.9}

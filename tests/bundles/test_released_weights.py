@@ -11,6 +11,7 @@ from tiny import BUNDLES
 
 from monai_kd.bundle import temperature_of, trained_network, trained_settings
 from monai_kd.inference import BundlePredictor, finding_of, read_image
+from monai_kd.io.checksum import file_sha256
 from monai_kd.io.network_name import released_version
 from monai_kd.metrics import PresenceRule
 
@@ -39,7 +40,9 @@ def test_operating_point_and_temperature_are_used() -> None:
     assert {"specificity", "sensitivity", "measured_on"} <= point.keys()
     metadata = json.loads((SEGMENTATION.parents[1] / "configs" / "metadata.json").read_text())
     assert metadata["operating_point"] == point
-    assert temperature_of(CLASSIFICATION) == pytest.approx(1.35, abs=0.01)
+    fitted = json.loads(CLASSIFICATION.with_name("temperature.json").read_text())
+    assert temperature_of(CLASSIFICATION) == fitted["temperature"] != 1
+    assert fitted["checkpoint"]["sha256"] == file_sha256(CLASSIFICATION)
 
 
 @BOTH
