@@ -6,7 +6,6 @@ import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
-from typing import cast
 
 import torch
 from torch import nn
@@ -15,7 +14,7 @@ from .pairs import ComparedFeatures
 from .probability import full_precision
 from .projection import Projections
 from .report import LossReport
-from .rows import rows_of
+from .rows import nothing_of, rows_of
 from .with_teacher import SUPERVISED, WithTeacher
 
 __all__ = ["DistillationLoss"]
@@ -214,8 +213,7 @@ class DistillationLoss(nn.Module):
             if rows is not None and "label" in wanted:
                 if not len(rows):
                     undefined.append(name)
-                    # 0, with a graph, so that a batch without any other term can be differentiated.
-                    values[name] = cast(torch.Tensor, available["student"]).flatten()[:0].sum()
+                    values[name] = nothing_of(given)
                     continue
                 given = [rows_of(value, rows) for value in given]
             half = getattr(_inner(term), "takes_half", False)

@@ -96,11 +96,27 @@ def test_no_item_has_a_label():
     torch.testing.assert_close(report.total, alone.total)
 
 
+def test_each_head_has_a_gradient_without_any_label():
+    """As DistributedDataParallel needs; of the second head, no other term has one."""
+    given = outputs()
+    loss()(given, masks(), torch.zeros(4, dtype=torch.bool)).total.backward()
+    first, second = given["student_heads"]
+    assert first.grad.any()
+    assert torch.equal(second.grad, torch.zeros_like(second))
+
+
 def test_no_item_has_a_label_and_no_term_compares():
     given = outputs()
     only = DistillationLoss({"ce": DiceCE(sigmoid=True)}, {"ce": 1.0})
     only(given, masks(), torch.zeros(4, dtype=torch.bool)).total.backward()
     assert not given["student"].grad.any()
+
+
+def test_no_class_is_known():
+    logits = torch.randn(4, 3, requires_grad=True)
+    only = DistillationLoss({"ce": nn.CrossEntropyLoss()}, {"ce": 1.0})
+    only({"student": logits}, torch.zeros(4, dtype=torch.long), torch.zeros(4, dtype=torch.bool)).total.backward()
+    assert torch.equal(logits.grad, torch.zeros_like(logits))
 
 
 @pytest.mark.parametrize("weight", [None, torch.tensor([1.0, 2.0, 3.0])])
