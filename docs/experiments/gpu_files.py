@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from monai_kd.data import read_datalist
+from monai_kd.data import is_labelled, read_datalist
 from monai_kd.io import read_checkpoint, save_checkpoint
 from monai_kd.io.trained import read_trained, save_trained
 from monai_kd.networks.installed_weights import weights_package
@@ -53,6 +53,7 @@ def _pack_data(data: Path, target: Path, side: int) -> None:
     prepare = slice_preprocessing(side, channels=1, mean=None, std=None, label=True, single_slices=True)
     for kind in ("images", "labels"):
         (target / kind).mkdir(parents=True)
+    datalist["training"] = list(filter(is_labelled, datalist["training"]))
     for number, entry in enumerate(datalist["training"]):
         item = prepare({**entry, "image": str(data / entry["image"]), "label": str(data / entry["label"])})
         for key in ("image", "label"):

@@ -3,10 +3,10 @@
 from .. import losses
 from ..config import build_network, check_settings
 from ..evaluation.describe import describe_evaluation
-from ..handlers import from_labelled, not_worse, validation_metrics
+from ..handlers import not_worse, validation_metrics
 from .alone import run_alone
 from .data import cache_folder, dataset_folder, made_negatives, mask_values, preset
-from .distillation import Distillation, needs_teacher, recipe_title
+from .distillation import Distillation, compares, needs_teacher, recipe_title
 from .familiarity import familiarity_of
 from .folder import find_bundle
 from .overrides import accept_overrides
@@ -30,13 +30,13 @@ __all__ = [
     "check_settings",
     "checkpoint_of",
     "choose",
+    "compares",
     "dataset_folder",
     "definition",
     "describe_evaluation",
     "distributed",
     "familiarity_of",
     "find_bundle",
-    "from_labelled",
     "given_data",
     "local_rank",
     "losses",

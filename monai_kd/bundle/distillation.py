@@ -17,7 +17,7 @@ from ..distillation import AdaptInput, Distiller, Rehearsal, TeacherStore, rehea
 from ..losses import DistillationLoss, Projections
 from .teacher import Teacher
 
-__all__ = ["Distillation", "needs_teacher", "recipe_title"]
+__all__ = ["Distillation", "compares", "needs_teacher", "recipe_title"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +36,15 @@ def needs_teacher(terms: Mapping[str, Callable[[], nn.Module]], weights: Mapping
         ValueError: as `DistillationLoss.from_recipe`.
     """
     return DistillationLoss.from_recipe(terms, weights).needs_teacher
+
+
+def compares(terms: Mapping[str, Callable[[], nn.Module]], weights: Mapping[str, float]) -> bool:
+    """Whether a recipe learns from images without a label, see `DistillationLoss.learns_unlabelled`.
+
+    Raises:
+        ValueError: as `DistillationLoss.from_recipe`.
+    """
+    return DistillationLoss.from_recipe(terms, weights).learns_unlabelled
 
 
 def recipe_title(recipe: str, recipes: Mapping[str, Mapping[str, float]], weights: Mapping[str, float]) -> str:

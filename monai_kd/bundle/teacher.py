@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 # Settings of the teacher that the settings.json of its student records.
 _RECORDED = (
     *("dataset_dir", "datalist_sha256", "fold", "leave_out", "epochs", "learning_rate", "image_size"),
-    *("network_def", "taps"),
+    *("network_def", "taps", "labelled_share"),
 )
 
 
@@ -176,10 +176,15 @@ class Teacher:
 
     def _warn_of_leaks(self) -> None:
         share, of_teacher = self.run.get("labelled_share", 1), self.trained.get("labelled_share", 1)
-        if share < of_teacher:
+        known = data_known(self.trained)
+        if (
+            share < of_teacher
+            and self.dataset_dir is not None
+            and (not known or same_data(self.trained, self.dataset_dir))
+        ):
             logger.warning(
-                "labelled_share is %g, and the teacher %s has the labels of %g of the patients: through it they reach "
-                "the student.",
+                "labelled_share is %g, and the teacher %s was trained with %g: through it, labels that are hidden from "
+                "the student may reach it.",
                 *(share, self.checkpoint, of_teacher),
             )
         folder, fold = self.trained.get("dataset_dir"), self.trained.get("fold")
@@ -262,7 +267,9 @@ def fingerprint(run: Mapping[str, Any]) -> str:
     """Ten hexadecimal digits that identify the settings and the data of a teacher's training."""
     # Without the device, which differs between the processes of one run, and the folders of the data and its cache.
     folders = ("dataset_dir", "negatives_dir")
-    settings = {name: value for name, value in run.items() if name not in ("device", "cache_dir", *folders)}
+    # A share of 1 changes nothing: teachers that were trained before there were shares stay known.
+    unchanged = {"labelled_share"} if run.get("labelled_share", 1) == 1 else set()
+    settings = {k: value for k, value in run.items() if k not in {"device", "cache_dir", *folders, *unchanged}}
     data = b"".join(datalist_path(run[name]).read_bytes() for name in folders if run.get(name))
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=_plain).encode() + data).hexdigest()[:10]
 

@@ -13,7 +13,7 @@ __all__ = ["track_settings", "tracked"]
 HANDLERS, TRACKER = "train::handlers", "MLFlowHandler"
 _SETTINGS = (
     *("recipe", "fold", "leave_out", "seed", "preset", "image_size", "multiclass", "batch_size", "learning_rate"),
-    *("weight_decay", "augmentation", "datalist_sha256"),
+    *("weight_decay", "augmentation", "datalist_sha256", "labelled_share"),
 )
 _LONGEST = 250  # characters of a value; MLflow refuses some hundred more
 

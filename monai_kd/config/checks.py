@@ -150,5 +150,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     for name in ("negative_probability", "negatives_dir", "negative_share", "specificity"):
         if isinstance(size, list) and settings.get(name):
             raise ValueError(f"{name} is for networks of slices, and this one takes patches of volumes: leave it out.")
+    if settings.get("mixup") and settings.get("labelled_share", 1) != 1:
+        raise ValueError("mixup blends labels, and labelled_share hides some: set one of the two to its default.")
     if isinstance(size, list) and axes is not None and len(size) != axes:
         raise ValueError(f"image_size is {size}, and spatial_dims is {axes}: give one number an axis.")

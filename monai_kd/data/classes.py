@@ -76,10 +76,13 @@ def load_classes(
     present = {entry["class"] for entry in entries if is_labelled(entry)}
     listed = [(number, name) for number, name in enumerate(names) if not (negatives and name == NO_TUMOUR)]
     missing = [name for number, name in listed if number not in present]
-    if missing and present and part == "training":
+    if part == "training" and missing:
+        if not present:
+            return entries
+        hidden = "give a larger labelled_share, " if labelled_share < 1 else ""
         raise ValueError(
-            f"no training slice shows {', '.join(missing)}: choose another fold, leave out fewer folds, or take the "
-            f"class out of 'labels' in {path}."
+            f"no training slice shows {', '.join(missing)}: {hidden}choose another fold, leave out fewer folds, or "
+            f"take the class out of 'labels' in {path}."
         )
     if missing:
         logger.warning(
@@ -105,7 +108,7 @@ def class_weights(
         (C,), float32; or ``None``.
 
     Raises:
-        ValueError: ``how`` is none of these, or ``"balanced"`` and a class has no slices.
+        ValueError: ``how`` is none of these, or ``"balanced"`` and a class has no slices, or no slice has a label.
 
     Example:
         >>> class_weights([{"class": 0}, {"class": 0}, {"class": 0}, {"class": 1}], ["a", "b"], "balanced")
@@ -114,7 +117,10 @@ def class_weights(
     if how is None:
         return None
     num_classes, entries = len(names), [entry for entry in entries if is_labelled(entry)]
-    counts = torch.bincount(torch.tensor([entry["class"] for entry in entries]), minlength=num_classes).float()
+    found = torch.tensor([entry["class"] for entry in entries], dtype=torch.long)
+    counts = torch.bincount(found, minlength=num_classes).float()
+    if not entries:
+        raise ValueError("class_weights: no training image has a label whose class could be counted: set it to None.")
     if negatives:
         others = torch.tensor([name != NO_TUMOUR for name in names])
         counts = torch.where(others, counts * (1 - negatives), counts + counts[others].sum() * negatives)

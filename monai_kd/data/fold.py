@@ -70,7 +70,7 @@ def load_fold(
     folds = sorted({entry["fold"] for entry in entries} - {None})
     if isinstance(leave_out, (int, str)) or not set(leave_out) <= set(folds):
         raise ValueError(
-            f"leave_out must be a list of folds, such as [{folds[0]}], and {folder} has the folds {folds}; got "
+            f"leave_out must be a list of folds, such as {folds[:1] or [0]}, and {folder} has the folds {folds}; got "
             f"{leave_out!r}."
         )
     if part != "all" and (fold not in folds or fold in leave_out):
@@ -116,7 +116,9 @@ def load_fold(
         held_out = [
             {**entry, "image": placed(folder, entry["image"])}
             for entry in entries
-            if (entry["fold"] == fold or entry["fold"] in leave_out) and _names_files(entry["image"], True)
+            if (entry["fold"] == fold or entry["fold"] in leave_out)
+            and is_labelled(entry)
+            and _names_files(entry["image"], True)
         ]
         warn_of_leaks(chosen, held_out)
     return chosen

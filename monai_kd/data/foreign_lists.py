@@ -51,12 +51,12 @@ def completed(datalist: Mapping[str, Any], path: Path) -> dict[str, Any]:
     entries = datalist["training"]
     if not all(isinstance(entry, Mapping) and _first(entry.get("image")) for entry in entries):
         return dict(datalist)
-    if any(key in entry for entry in entries for key in OWN):
+    if any(key in entry for entry in filter(is_labelled, entries) for key in OWN):
         return dict(datalist)
     added = {**datalist, UNCLASSED: True}
     labelled = [number for number, entry in enumerate(entries) if is_labelled(entry)]
     given = [entry.get("fold") for entry in entries]
-    if all(fold is None for fold in given):
+    if all(given[number] is None for number in labelled):
         drawn = (np.random.default_rng(SEED).permutation(len(labelled)) % FOLDS).tolist()
         for number, fold in zip(labelled, drawn, strict=True):
             given[number] = fold

@@ -35,11 +35,12 @@ def find_leaks(trained: Sequence[Mapping[str, Any]], held_out: Sequence[Mapping[
         ['1 of the 2 slices held out are of 1 patient or group (7) with other slices in the training part.']
     """
     found = []
-    known = {(key, entry[key]) for entry in trained for key in ("group", "patient") if _is_named(entry, key)}
+    # As text: a data list may have 7 where another one, or the name of a file, has "7".
+    known = {(key, str(entry[key])) for entry in trained for key in ("group", "patient") if _is_named(entry, key)}
     shared = [
         entry
         for entry in held_out
-        if any((key, entry[key]) in known for key in ("group", "patient") if _is_named(entry, key))
+        if any((key, str(entry[key])) in known for key in ("group", "patient") if _is_named(entry, key))
     ]
     if shared:
         groups = list(dict.fromkeys(str(entry.get("group") or entry["patient"]) for entry in shared))

@@ -47,9 +47,11 @@ def identified(entry: dict) -> dict:
 
     Example:
         >>> identified({"image": "more/u1.nii.gz", "labelled": False})["patient"]
-        'u1'
+        'more/u1'
     """
-    patient = PurePosixPath(str(entry.get("image"))).name.partition(".")[0]
+    path = PurePosixPath(str(entry.get("image")))
+    # With its folder: a patient of the list may have the name of a file.
+    patient = str(path.with_suffix("")).removesuffix(".nii")
     group = entry.get("patient", patient)
     return {"patient": patient, "group": group, "source": entry.get("image"), "fold": None, **entry}
 
@@ -59,7 +61,7 @@ def hide_labels(entries: Sequence[dict], share: float) -> list[dict]:
 
     Groups of patients keep theirs together. They are chosen by a hash of their names, class by class, so that every
     class keeps its share, of at least one group, and the patients of a smaller share are among those of a larger one.
-    A group is of its most frequent class.
+    A group counts as one of its most frequent class: a class that is never that may lose all of its labels.
 
     Args:
         entries: of a data list; only those with a label count.
@@ -97,7 +99,7 @@ def with_unlabelled(entries: Sequence[dict], keep: bool, part: str, path: Path) 
 
     Their ``class`` is 0, which says nothing, their ``label`` is the path of their own image, which
     `monai_kd.transforms.EmptyOwnMaskd` reads as an empty mask, and their ``tumour``, where others have it, is true.
-    Each entry gets ``labelled``, and what `named` makes of it.
+    Each entry gets ``labelled``, and what `named` makes of it, and loses what others do not have.
 
     Args:
         entries: see `hide_labels`.
@@ -107,23 +109,28 @@ def with_unlabelled(entries: Sequence[dict], keep: bool, part: str, path: Path) 
     """
     without = sum(not is_labelled(entry) for entry in entries)
     if not without:
-        return list(entries)
+        marks = any("labelled" in entry for entry in entries)
+        return [{**entry, "labelled": True} if marks else entry for entry in entries]
     counts = without, len(entries), part, path
     if not keep:
-        logger.warning("%d of the %d %s images of %s have no label, and are left out.", *counts)
+        logger.warning(
+            "%d of the %d %s images of %s have no label, or labelled_share hides it: they are left out.", *counts
+        )
         return [{**entry, "labelled": True} for entry in entries if is_labelled(entry)]
     logger.info(
-        "%d of the %d %s images of %s have no label: for them, the loss has only the terms that compare student and "
-        "teacher.",
+        "%d of the %d %s images of %s have no label, or labelled_share hides it: for them, the loss has only the terms "
+        "that compare student and teacher.",
         *counts,
     )
     marked = {"tumour": True} if any("tumour" in entry for entry in entries) else {}
-    return [
+    complete = [
         {"labelled": True, **named(entry)}
         if is_labelled(entry)
         else {**named(entry), "class": 0, "label": entry["image"], **marked}
         for entry in entries
     ]
+    shared = set.intersection(*map(set, complete))
+    return [{key: value for key, value in entry.items() if key in shared} for entry in complete]
 
 
 def named(entry: dict) -> dict:

@@ -104,8 +104,9 @@ class DistillationTrainer(SupervisedTrainer):
         output[Keys.PRED] = outputs["student"]
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
 
-        # Other losses than a DistillationLoss, which take two arguments, serve where all have labels.
-        known = {} if labelled is None else {LABELLED: labelled}
+        # Other losses than a DistillationLoss, which take two arguments, serve where all have labels. No tensor, which
+        # DistributedDataParallel would move to the device, where it must be waited for.
+        known = {} if labelled is None or bool(labelled.all()) else {LABELLED: labelled.tolist()}
         report = engine.loss_function(outputs, plain_tensor(targets), **known)
         output[Keys.LOSS] = report.total
         engine.state.loss_report = replace(report, total=report.total.detach())

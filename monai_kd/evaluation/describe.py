@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..data import data_known, datalist_path, find_leaks, placed, read_datalist, same_data
+from ..data import data_known, datalist_path, find_leaks, is_labelled, placed, read_datalist, same_data
 from ..io.checksum import file_sha256
 
 __all__ = ["describe_evaluation"]
@@ -116,7 +116,9 @@ def _trained_on(trained: Mapping[str, Any], data_dir: str | Path) -> Callable[[M
     if fold is None or (data_known(trained) and not same_data(trained, data_dir)):
         return lambda entry: False
     unseen = {fold, *trained.get("leave_out", [])}
-    return lambda entry: entry["fold"] not in unseen
+    # Without a teacher, images that have no label are left out.
+    taught = trained.get("teacher") is not None
+    return lambda entry: entry["fold"] not in unseen and (taught or is_labelled(entry))
 
 
 def _leaks(

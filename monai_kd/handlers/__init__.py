@@ -4,7 +4,7 @@ from .defined_dice import DefinedDice, not_worse
 from .dice_and_specificity import Specificity, dice_and_specificity, validation_metrics
 from .epoch_log import EpochLog
 from .epoch_seed import EpochSeed
-from .labelled import from_labelled
+from .labelled import LabelledAccuracy, from_labelled
 from .load_weights import LoadWeights
 from .overlay_grid import OverlayGrid
 from .run_settings import RunSettings
@@ -16,6 +16,7 @@ __all__ = [
     "DefinedDice",
     "EpochLog",
     "EpochSeed",
+    "LabelledAccuracy",
     "LoadWeights",
     "OverlayGrid",
     "RunSettings",

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ignite.exceptions import NotComputableError
+from ignite.metrics import Accuracy
 from monai.handlers import from_engine
 from monai.utils import ensure_tuple
 
 from ..engines.trainer import LABELLED
 
-__all__ = ["from_labelled"]
+__all__ = ["LabelledAccuracy", "from_labelled"]
 
 
 def from_labelled(keys: str | Sequence[str]) -> Callable[[Sequence[Mapping[str, Any]]], Any]:
@@ -33,3 +35,20 @@ def from_labelled(keys: str | Sequence[str]) -> Callable[[Sequence[Mapping[str, 
         return values(known) if known else none if len(names) > 1 else none[0]
 
     return of_labelled
+
+
+class LabelledAccuracy(Accuracy):
+    """Ignite's ``Accuracy`` of the items of an engine that have a label, but NaN if there are none.
+
+    Args:
+        kwargs: as for ``Accuracy``, but for ``output_transform``.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(output_transform=from_labelled(["pred", "label"]), **kwargs)
+
+    def compute(self) -> float:
+        try:
+            return super().compute()
+        except NotComputableError:
+            return float("nan")

@@ -128,6 +128,12 @@ class DistillationLoss(nn.Module):
         return any(name.startswith("teacher") for term in self.terms.values() for name in _inputs(term))
 
     @property
+    def learns_unlabelled(self) -> bool:
+        """Whether any term of a weight above 0 compares with a teacher and needs no label."""
+        counted = (set(_inputs(term)) for name, term in self.terms.items() if self.weights[name] > 0)
+        return any("label" not in names and any(name.startswith("teacher") for name in names) for names in counted)
+
+    @property
     def needs_features(self) -> bool:
         """Whether any term compares features, so that layers must be tapped."""
         return _needs_features(self.terms.values())
@@ -183,7 +189,7 @@ class DistillationLoss(nn.Module):
         self,
         outputs: Mapping[str, object],
         label: torch.Tensor | None = None,
-        labelled: torch.Tensor | None = None,
+        labelled: Sequence[bool] | torch.Tensor | None = None,
     ) -> LossReport:
         """Compute all terms.
 
@@ -194,14 +200,15 @@ class DistillationLoss(nn.Module):
             outputs: what `Distiller.forward` returns.
             label: ground truth of the supervised terms: (B, 1, H, W) masks for segmentation, (B,) classes for
                 classification.
-            labelled: (B,) bool, which items have a label, on the CPU, so that nothing waits for a device; ``None``: all
-                have one. What ``label`` holds of the others is not used.
+            labelled: for each item, whether it has a label, as a list or on the CPU, so that nothing waits for a
+                device; ``None``: all have one. What ``label`` holds of the others is not used.
         """
         available = {**self._projected(outputs), "label": label}
         # A network without deep supervision has one head.
         available.setdefault("student_heads", [available.get("student")])
         values: dict[str, torch.Tensor] = {}
-        rows = None if labelled is None or bool(labelled.all()) else labelled.nonzero().flatten()
+        marks = None if labelled is None else torch.as_tensor(labelled)
+        rows = None if marks is None or bool(marks.all()) else marks.nonzero().flatten()
         undefined = []
         for name, term in self.terms.items():
             wanted = _inputs(term)

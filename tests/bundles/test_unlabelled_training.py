@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
-from tiny import CLASSIFICATION, TAPS_OF_TEACHER, cause, prepare, rows, settings_of, train, untrained
+from tiny import BUNDLES, CLASSIFICATION, TAPS_OF_TEACHER, cause, prepare, rows, settings_of, train, untrained
 
+from monai_kd.bundle import familiarity
 from monai_kd.data import load_fold
-from monai_kd.handlers import from_labelled
+from monai_kd.handlers import LabelledAccuracy, from_labelled
 
 SHARE = 0.5
 STUDENTS = ["seg_student", "cls_student"]
@@ -79,19 +83,20 @@ def test_a_teacher_that_is_trained_first_has_the_same_labels(bundle, class_datas
     assert float(rows(tmp_path)[0][f"loss/{name}"]) > 0
 
 
-def test_images_without_labels_alone(disc_dataset, tmp_path):
+@pytest.mark.parametrize(("bundle", "term"), [("seg_student", "supervised"), ("cls_student", "ce")])
+def test_images_without_labels_alone(bundle, term, class_dataset, tmp_path):
     """The terms that need a label are 0 in the log, and the student learns."""
     data = tmp_path / "data"
-    shutil.copytree(disc_dataset, data)
+    shutil.copytree(class_dataset, data)
     content = json.loads((data / "datalist.json").read_text())
     for entry in content["training"]:
         if entry["fold"] != 0:
             del entry["label"], entry["class"]
             entry["labelled"] = False
     (data / "datalist.json").write_text(json.dumps(content))
-    train("seg_student", data, tmp_path / "run", epochs=3, **taught("seg_student", tmp_path / "teacher"))
+    train(bundle, data, tmp_path / "run", epochs=3, **taught(bundle, tmp_path / "teacher"))
     log = rows(tmp_path / "run")
-    assert [float(row["loss/supervised"]) for row in log] == [0, 0, 0]
+    assert [float(row[f"loss/{term}"]) for row in log] == [0, 0, 0]
     assert float(log[-1]["loss/logit"]) < float(log[0]["loss/logit"])
 
 
@@ -108,12 +113,56 @@ def test_terms_in_the_log_are_means_over_the_batches_that_have_them(class_datase
     assert float(one["loss"]) == pytest.approx(total, rel=1e-5)
 
 
+def test_slices_of_a_volume_without_a_label(disc_dataset, tmp_path):
+    """One file of three slices is three images."""
+    data = tmp_path / "data"
+    shutil.copytree(disc_dataset, data)
+    slices = [nib.load(path) for path in sorted((data / "images").iterdir())[:3]]
+    volume = np.concatenate([np.asarray(each.dataobj) for each in slices], axis=2)
+    nib.save(nib.Nifti1Image(volume, slices[0].affine), data / "volume.nii.gz")
+    content = json.loads((data / "datalist.json").read_text())
+    content["training"].append({"image": "volume.nii.gz", "labelled": False})
+    (data / "datalist.json").write_text(json.dumps(content))
+    workflow = prepare("seg_student", data, tmp_path / "run", **taught("seg_student", tmp_path / "teacher"))
+    workflow.initialize()
+    items = list(workflow.parser.get_parsed_content("train#dataset"))
+    more = [item for item in items if not item["labelled"]]
+    assert (len(items), len(more)) == (11, 3)
+    assert not any(item["label"].any() for item in more)
+    assert all(item["label"].any() for item in items if item["labelled"])
+    workflow.finalize()
+
+
+def test_a_run_is_not_resumed_with_other_labels(disc_dataset, tmp_path):
+    values = {"recipe": "none", "epochs": 1}
+    train("seg_student", disc_dataset, tmp_path, labelled_share=SHARE, **values)
+    with pytest.raises(Exception, match="ConfigExpression") as raised:
+        train("seg_student", disc_dataset, tmp_path, resume=True, **{**values, "epochs": 2})
+    assert "labelled_share" in str(cause(raised.value))
+
+
+def test_features_of_the_images_that_a_student_learnt_from(class_dataset, tmp_path, monkeypatch):
+    """Those of a student with a teacher are of all images, those of another one of its labelled ones."""
+    asked = []
+    monkeypatch.setattr(familiarity, "load_fold", lambda *_args, **labels: asked.append(labels) or ["stop"] * 0)
+    for teacher, unlabelled in ((None, False), ({"checkpoint": "x"}, True)):
+        folder = tmp_path / str(unlabelled)
+        folder.mkdir()
+        checkpoint = untrained("seg_student", folder, labelled_share=SHARE, teacher=teacher, fold=0)
+        with pytest.raises(Exception, match="."):  # noqa: RUF043
+            familiarity.fit_familiarity(BUNDLES / "seg_student", checkpoint, class_dataset, "cpu")
+    assert asked == [{"labelled_share": SHARE, "unlabelled": each} for each in (False, True)]
+
+
 def test_the_accuracy_of_the_training_is_that_of_labels():
     items = [{"pred": n, "label": -n, "labelled": torch.tensor(n % 2 == 0)} for n in range(4)]
     assert from_labelled(["pred", "label"])(items) == ([0, 2], [0, -2])
     assert from_labelled("pred")([{"pred": 7}]) == [7]
     assert from_labelled(["pred", "label"])(items[1:2]) == ([], [])
     assert from_labelled("pred")(items[1:2]) == []
+    accuracy = LabelledAccuracy()
+    accuracy.reset()
+    assert math.isnan(accuracy.compute())
 
 
 def test_a_teacher_with_more_labels_is_named(disc_dataset, tmp_path, caplog):
@@ -126,10 +175,15 @@ def test_a_teacher_with_more_labels_is_named(disc_dataset, tmp_path, caplog):
 
 
 def test_labels_can_not_be_blended_where_there_are_none(class_dataset, tmp_path):
-    values = {"labelled_share": SHARE, "mixup": 0.2, **taught("cls_student", tmp_path / "teacher")}
+    """Before a teacher is trained, where the share says so."""
     with pytest.raises(Exception, match="ConfigExpression") as raised:
-        train("cls_student", class_dataset, tmp_path / "run", **values)
-    assert "mixup blends labels" in str(cause(raised.value))
+        train("cls_student", class_dataset, tmp_path / "run", labelled_share=SHARE, mixup=0.2)
+    assert "mixup blends labels, and labelled_share hides some" in str(cause(raised.value))
+    assert not list((tmp_path / "run").glob("teacher*"))
+    data = without_labels(class_dataset, tmp_path / "data")
+    with pytest.raises(Exception, match="ConfigExpression") as raised:
+        train("cls_student", data, tmp_path / "run", mixup=0.2, **taught("cls_student", tmp_path / "teacher"))
+    assert "mixup blends labels, and some images have none" in str(cause(raised.value))
 
 
 @pytest.mark.parametrize("bundle", CLASSIFICATION)

@@ -108,10 +108,61 @@ def test_an_image_alone_is_trained_on_whatever_fold_validates(disc_dataset, tmp_
     (folder / "datalist.json").write_text(json.dumps(content))
     for fold in range(3):
         *_, last = load_fold(folder, fold, "training", unlabelled=True)
-        assert (last["patient"], last["group"], last["source"]) == ("u1", "u1", "more/u1.nii.gz")
+        assert (last["patient"], last["group"], last["source"]) == ("more/u1", "more/u1", "more/u1.nii.gz")
         assert len(load_fold(folder, fold, "validation")) == 4
     with pytest.raises(ValueError, match=r"fold: .* has the folds \[0, 1, 2\]"):
         load_fold(folder, 3, "training")
+
+
+def with_one_more(dataset: Path, folder: Path, more: dict, change=lambda number, entry: None) -> Path:
+    """A copy with an image without a label, ``more.nii.gz``, and with other entries."""
+    shutil.copytree(dataset, folder)
+    shutil.copy(folder / "images" / "0000.nii.gz", folder / "more.nii.gz")
+    content = json.loads((folder / "datalist.json").read_text())
+    for number, entry in enumerate(content["training"]):
+        change(number, entry)
+    content["training"].append({"image": "more.nii.gz", "labelled": False, **more})
+    (folder / "datalist.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.parametrize("patient", [0, "0"])
+def test_patients_by_number_on_both_sides_are_found(disc_dataset, tmp_path, caplog, patient):
+    """Of the image itself, and of a patient whose slices are in two folds, also where names become text."""
+    folder = with_one_more(
+        *(disc_dataset, tmp_path / "data", {"patient": patient}),
+        change=lambda number, entry: entry.update(patient=number // 4, group=number // 4),
+    )
+    load_fold(folder, 0, "training", unlabelled=True)
+    assert "4 of the 4 slices held out are of 2 patients or groups (0, 1)" in caplog.text
+
+
+def test_an_image_of_the_validating_fold_that_nobody_uses_is_no_leak(disc_dataset, tmp_path, caplog):
+    load_fold(with_one_more(disc_dataset, tmp_path / "data", {"fold": 0, "patient": "P1"}), 0, "training")
+    assert "leak" not in caplog.text
+
+
+def test_other_keys_of_some_entries(disc_dataset, tmp_path):
+    """A batch can hold what all entries have."""
+
+    def change(number: int, entry: dict) -> None:
+        entry["age"] = number
+        if number % 2:
+            entry["labelled"] = True
+
+    folder = with_one_more(disc_dataset, tmp_path / "data", {}, change)
+    training, validation = load_fold(folder, 0, "training", unlabelled=True), load_fold(folder, 0, "validation")
+    assert "age" not in list_data_collate(training)
+    assert list_data_collate(validation)["labelled"].all()
+
+
+def test_a_patient_of_an_image_in_a_list_of_the_decathlon(disc_dataset, tmp_path):
+    def change(_number: int, entry: dict) -> None:
+        for key in set(entry) - {"image", "label"}:
+            del entry[key]
+
+    folder = with_one_more(disc_dataset, tmp_path / "data", {"patient": "u"}, change)
+    assert load_fold(folder, 0, "training", unlabelled=True)[-1]["patient"] == "u"
 
 
 def test_the_same_image_in_the_validation_is_a_leak(disc_dataset, tmp_path, caplog):
@@ -162,8 +213,15 @@ def test_no_training_image_has_a_label(class_dataset, tmp_path):
 
 def test_a_class_that_only_unlabelled_slices_may_show(class_dataset, tmp_path):
     folder = marked(class_dataset, tmp_path / "data", {"P1", "P2"})  # class 0 outside of fold 0
-    with pytest.raises(ValueError, match="no training slice shows meningioma"):
+    with pytest.raises(ValueError, match="no training slice shows meningioma: choose"):
         load_classes(folder, 0, "training", unlabelled=True)
+    with pytest.raises(ValueError, match="no training slice shows meningioma: give a larger labelled_share"):
+        load_classes(folder, 0, "training", unlabelled=True, labelled_share=0.5)
+
+
+def test_class_weights_need_labels():
+    with pytest.raises(ValueError, match="no training image has a label whose class could be counted"):
+        class_weights([{"class": 0, "labelled": False}], ["a", "b"], "balanced")
 
 
 def test_class_weights_count_labels_alone():
@@ -202,6 +260,7 @@ def test_items_of_all_kinds_can_be_in_one_batch(disc_dataset, tmp_path):
     entries = add_negatives(lambda part: load_fold(folder, 0, part, unlabelled=True), write_heads(tmp_path / "h"), [])
     batch = list_data_collate(entries)
     assert (batch["patient"][0], batch["patient"][8]) == ("2", "more")
+    assert batch["fold"].tolist()[8] == -1
     assert batch["labelled"].tolist() == [entry["image"].endswith("more.nii.gz") is False for entry in entries]
 
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from monai_kd.losses import (
     AttentionLoss,
+    BoundaryKL,
     DeepSupervision,
     DiceCE,
     DistillationLoss,
@@ -117,6 +118,21 @@ def test_no_class_is_known():
     only = DistillationLoss({"ce": nn.CrossEntropyLoss()}, {"ce": 1.0})
     only({"student": logits}, torch.zeros(4, dtype=torch.long), torch.zeros(4, dtype=torch.bool)).total.backward()
     assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ({"supervised": 1, "logit": 1}, True),
+        ({"supervised": 1, "logit": 0}, False),
+        ({"supervised": 1}, False),
+        ({"supervised": 1, "boundary": 1}, False),
+        ({"feature": 1}, True),
+    ],
+)
+def test_recipes_that_learn_from_images_without_a_label(weights, expected):
+    known = {**{name: (lambda term=term: term) for name, term in terms().items()}, "boundary": BoundaryKL}
+    assert DistillationLoss.from_recipe(known, weights).learns_unlabelled is expected
 
 
 @pytest.mark.parametrize("weight", [None, torch.tensor([1.0, 2.0, 3.0])])
