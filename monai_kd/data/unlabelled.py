@@ -73,7 +73,7 @@ def hide_labels(entries: Sequence[dict], share: float) -> list[dict]:
     Example:
         >>> slices = [{"group": name, "class": 0} for name in "abcd"]
         >>> [entry["group"] for entry in hide_labels(slices, 0.5) if is_labelled(entry)]
-        ['a', 'b']
+        ['c', 'd']
     """
     if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
         raise ValueError(f"labelled_share must be above 0 and up to 1, got {share!r}.")
