@@ -6,7 +6,7 @@ from ..evaluation.describe import describe_evaluation
 from ..handlers import not_worse, validation_metrics
 from .alone import run_alone
 from .data import cache_folder, dataset_folder, made_negatives, mask_values, preset
-from .distillation import Distillation, compares, needs_teacher, recipe_title
+from .distillation import Distillation, learns_unlabelled, needs_teacher, recipe_title
 from .familiarity import familiarity_of
 from .folder import find_bundle
 from .overrides import accept_overrides
@@ -30,7 +30,6 @@ __all__ = [
     "check_settings",
     "checkpoint_of",
     "choose",
-    "compares",
     "dataset_folder",
     "definition",
     "describe_evaluation",
@@ -38,6 +37,7 @@ __all__ = [
     "familiarity_of",
     "find_bundle",
     "given_data",
+    "learns_unlabelled",
     "local_rank",
     "losses",
     "made_negatives",

@@ -17,7 +17,7 @@ from ..distillation import AdaptInput, Distiller, Rehearsal, TeacherStore, rehea
 from ..losses import DistillationLoss, Projections
 from .teacher import Teacher
 
-__all__ = ["Distillation", "compares", "needs_teacher", "recipe_title"]
+__all__ = ["Distillation", "learns_unlabelled", "needs_teacher", "recipe_title"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def needs_teacher(terms: Mapping[str, Callable[[], nn.Module]], weights: Mapping
     return DistillationLoss.from_recipe(terms, weights).needs_teacher
 
 
-def compares(terms: Mapping[str, Callable[[], nn.Module]], weights: Mapping[str, float]) -> bool:
+def learns_unlabelled(terms: Mapping[str, Callable[[], nn.Module]], weights: Mapping[str, float]) -> bool:
     """Whether a recipe learns from images without a label, see `DistillationLoss.learns_unlabelled`.
 
     Raises:

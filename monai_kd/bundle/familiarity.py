@@ -105,7 +105,7 @@ def fit_familiarity(bundle: Path, checkpoint: Path, dataset_dir: Path, device: s
     if data_known(trained) and not same_data(trained, dataset_dir):
         logger.warning("%s is another data set than %s was trained on.", dataset_dir, checkpoint)
     outside = bool(trained.get("allow_outside", False))
-    labels = {"labelled_share": trained.get("labelled_share", 1), "unlabelled": trained.get("teacher") is not None}
+    labels = {"labelled_share": trained["labelled_share"], "unlabelled": trained["teacher"] is not None}
     entries = load_fold(dataset_dir, trained["fold"], part, trained["leave_out"], outside, ("image",), **labels)
     chosen = [entries[index] for index in np.unique(np.linspace(0, len(entries) - 1, SLICES).round().astype(int))]
     logger.info("%s: learning from %d of %d training slices of %s", checkpoint, len(chosen), len(entries), dataset_dir)

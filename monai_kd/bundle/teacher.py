@@ -175,29 +175,26 @@ class Teacher:
             )
 
     def _warn_of_leaks(self) -> None:
-        share, of_teacher = self.run.get("labelled_share", 1), self.trained.get("labelled_share", 1)
+        folder, fold = self.trained.get("dataset_dir"), self.trained.get("fold")
+        if self.dataset_dir is None:
+            # Slices that are labelled one by one: no metrics are reported for them.
+            return
         known = data_known(self.trained)
-        if (
-            share < of_teacher
-            and self.dataset_dir is not None
-            and (not known or same_data(self.trained, self.dataset_dir))
-        ):
+        same = known and same_data(self.trained, self.dataset_dir)
+        share, of_teacher = self.run.get("labelled_share", 1), self.trained["labelled_share"]
+        if share < of_teacher and (same or not known):
             logger.warning(
                 "labelled_share is %g, and the teacher %s was trained with %g: through it, labels that are hidden from "
                 "the student may reach it.",
                 *(share, self.checkpoint, of_teacher),
             )
-        folder, fold = self.trained.get("dataset_dir"), self.trained.get("fold")
-        if self.dataset_dir is None:
-            # Slices that are labelled one by one: no metrics are reported for them.
-            return
-        if not data_known(self.trained) or fold is None:
+        if not known or fold is None:
             logger.warning(
                 "The training data of the teacher %s is not known: if it includes slices that validate the student, "
                 "the student's metrics are better than on new slices.",
                 self.checkpoint,
             )
-        elif not same_data(self.trained, self.dataset_dir):
+        elif not same:
             logger.warning(
                 "The teacher was trained on %s, and the student is trained on %s: if the teacher's data include "
                 "patients that validate the student, the student's metrics are better than on new patients.",

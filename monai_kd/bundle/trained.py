@@ -29,7 +29,7 @@ _BEFORE = {
     **{"dataset_dir": None, "fold": None, "leave_out": [], "teacher": None, "taps": None},
     **{"in_channels": 3, "spatial_dims": 2, "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)},
     **{"multiclass": False, "activation": "sigmoid", "mask_names": ["tumour"], "class_names": [], "volumes": None},
-    **{"operating_point": None, "mirror": []},
+    **{"operating_point": None, "mirror": [], "labelled_share": 1},
 }
 # Settings that are read from a bundle's train.json where there is no settings.json.
 _USED = (

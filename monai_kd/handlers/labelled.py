@@ -8,7 +8,6 @@ from typing import Any
 from ignite.exceptions import NotComputableError
 from ignite.metrics import Accuracy
 from monai.handlers import from_engine
-from monai.utils import ensure_tuple
 
 from ..engines.trainer import LABELLED
 
@@ -26,13 +25,13 @@ def from_labelled(keys: str | Sequence[str]) -> Callable[[Sequence[Mapping[str, 
         >>> from_labelled(["pred", "label"])(items)
         ([0], [1])
     """
-    values, names = from_engine(keys), ensure_tuple(keys)
+    values = from_engine(keys)
+    # MONAI reads the first item.
+    nothing: Any = [] if isinstance(keys, str) else tuple([] for _ in keys)
 
     def of_labelled(items: Sequence[Mapping[str, Any]]) -> Any:
         known = [item for item in items if item.get(LABELLED, True)]
-        # MONAI reads the first item.
-        none: tuple[list, ...] = tuple([] for _ in names)
-        return values(known) if known else none if len(names) > 1 else none[0]
+        return values(known) if known else nothing
 
     return of_labelled
 

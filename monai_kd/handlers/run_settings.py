@@ -43,6 +43,8 @@ _RUN_FILES = (
 # Settings that may change when a run is resumed, because the losses do not depend on them, and `epochs`.
 _FREE = frozenset({"bundle_root", "epochs", "resume", "started_from", "synthetic", "val_interval", "workers", *PLACES})
 DATA = "datalist_sha256"
+# Settings that earlier versions did not have, which ran as with these values.
+_BEFORE = {"labelled_share": 1}
 # Settings of the weights that a run starts from, which its own settings repeat.
 _START = (
     "weights_sha256",
@@ -88,8 +90,8 @@ def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any], free: froze
     free = free if earlier.get(DATA) is not None else free - {"dataset_dir"}
     found = []
     for name, value in now.items():
-        before = earlier.get(name, 1 if name == "labelled_share" else None)
-        if name in free or (name not in earlier and before is None) or (name in PLACES and before is None):
+        before = earlier.get(name, _BEFORE.get(name))
+        if name in free or name not in {*earlier, *_BEFORE} or (name in PLACES and before is None):
             # Places that share nothing with the run's folder are not stored.
             continue
         if name == "teacher" and isinstance(before, Mapping) and isinstance(value, Mapping):

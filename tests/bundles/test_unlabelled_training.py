@@ -141,15 +141,36 @@ def test_a_run_is_not_resumed_with_other_labels(disc_dataset, tmp_path):
     assert "labelled_share" in str(cause(raised.value))
 
 
+def test_runs_from_before_there_were_shares_are_resumed(disc_dataset, tmp_path):
+    """With all labels, which they had, whether they have a teacher or not; and not with fewer."""
+    values = {"epochs": 1, **taught("seg_student", tmp_path / "teacher")}
+    train("seg_student", disc_dataset, tmp_path / "run", **values)
+    file = tmp_path / "run" / "settings.json"
+    settings = json.loads(file.read_text())
+    del settings["labelled_share"], settings["teacher"]["labelled_share"]
+    file.write_text(json.dumps(settings))
+    longer = {**values, "epochs": 2, "resume": True}
+    with pytest.raises(Exception, match="ConfigExpression") as raised:
+        train("seg_student", disc_dataset, tmp_path / "run", labelled_share=SHARE, **longer)
+    assert "labelled_share was 1 and is 0.5" in str(cause(raised.value))
+    train("seg_student", disc_dataset, tmp_path / "run", **longer)
+    assert len(rows(tmp_path / "run")) == 2
+
+
 def test_features_of_the_images_that_a_student_learnt_from(class_dataset, tmp_path, monkeypatch):
     """Those of a student with a teacher are of all images, those of another one of its labelled ones."""
     asked = []
-    monkeypatch.setattr(familiarity, "load_fold", lambda *_args, **labels: asked.append(labels) or ["stop"] * 0)
+
+    def load_fold(*_args, **labels):
+        asked.append(labels)
+        raise ValueError("this is all that is asked here")
+
+    monkeypatch.setattr(familiarity, "load_fold", load_fold)
     for teacher, unlabelled in ((None, False), ({"checkpoint": "x"}, True)):
         folder = tmp_path / str(unlabelled)
         folder.mkdir()
         checkpoint = untrained("seg_student", folder, labelled_share=SHARE, teacher=teacher, fold=0)
-        with pytest.raises(Exception, match="."):  # noqa: RUF043
+        with pytest.raises(ValueError, match="this is all that is asked here"):
             familiarity.fit_familiarity(BUNDLES / "seg_student", checkpoint, class_dataset, "cpu")
     assert asked == [{"labelled_share": SHARE, "unlabelled": each} for each in (False, True)]
 
