@@ -17,9 +17,12 @@ from data_prep.phantom import write_phantoms
 
 from ..bundle import checkpoint_of, find_bundle
 from ..config import build_network
+from ..config.device import default_device
 from ..export.slices import network_inputs
 from ..inference import BundlePredictor
 from ..io.trained import save_trained
+from ..networks import HybridUNet
+from .gpus import gpu_rows
 from .networks import network_rows
 from .options import Options
 from .row import Row
@@ -45,33 +48,44 @@ def rows(options: Options) -> Iterator[Row]:
         slices = options.slices or _phantoms(Path(folder), options.tiny)
         checkpoint = options.checkpoint or _untrained(Path(folder, "student"), bundle, slices, options.tiny)
         own = None if options.checkpoint or options.tiny else checkpoint_of(bundle / "models")
-        for amp in (False, True):
-            yield _folder_row(bundle, own or checkpoint, slices, Path(folder, "out"), amp, options.repeat)
+        devices = dict.fromkeys(("cpu", default_device()))
+        for device, amp in ((device, amp) for device in devices for amp in (False, True)):
+            yield _folder_row(bundle, own or checkpoint, slices, Path(folder, "out"), amp, options.repeat, device)
         predictor = BundlePredictor(bundle, checkpoint, device="cpu")
-        yield from network_rows(predictor.network, network_inputs(predictor, slices, SLICES), options)
+        inputs = network_inputs(predictor, slices, SLICES)
+        yield from network_rows(predictor.network, inputs, options)
+        if "cuda" in devices:
+            yield from gpu_rows("student", predictor.network, inputs[0], options)
+            if not options.tiny:
+                yield from gpu_rows("teacher", HybridUNet().eval(), inputs[0], options)
 
 
-def _folder_row(bundle: Path, checkpoint: str | Path, slices: Path, out: Path, amp: bool, repeat: int) -> Row:
+def _folder_row(
+    bundle: Path, checkpoint: str | Path, slices: Path, out: Path, amp: bool, repeat: int, device: str
+) -> Row:
     values: dict[str, Any] = {"input": str(slices), "output_dir": str(out), "checkpoint": str(checkpoint), "amp": amp}
-    values |= {"logging_file": False, "device": "cpu"}
+    values |= {"logging_file": False, "device": device}
     workflow = create_workflow(config_file=str(bundle / "configs" / "inference.json"), workflow_type="infer", **values)
     workflow.initialize()
     value = workflow.parser.get_parsed_content
     evaluator, network, inferer, dataset = (value(name) for name in ("evaluator", "network", "inferer", "dataset"))
     batch = int(value("batch_size"))
     images = [torch.as_tensor(item["image"].as_tensor()) for item in map(dataset.__getitem__, range(len(dataset)))]
-    together = [torch.stack(images[first : first + batch]) for first in range(0, len(images), batch)]
+    together = [torch.stack(images[first : first + batch]).to(device) for first in range(0, len(images), batch)]
 
     def alone() -> None:
         with torch.no_grad():
             for inputs in together:
                 inferer(inputs, network)
+        if device == "cuda":
+            torch.cuda.synchronize()
 
-    kind = "bfloat16" if amp else "float32"
+    kind = ("bfloat16" if amp else "float32") + (", on a GPU" if device == "cuda" else "")
     whole, inner = f"{len(images)} files, masks, overlays and table", "their network alone"
     times = interleaved({whole: evaluator.run, inner: alone}, repeat)
     workflow.finalize()
-    return Row(f"inference of a folder ÷ network, {kind}", FOLDER_AIMS[amp], times[whole] / times[inner], times)
+    aim = FOLDER_AIMS[amp] if device == "cpu" else "measured"
+    return Row(f"inference of a folder ÷ network, {kind}", aim, times[whole] / times[inner], times)
 
 
 def _phantoms(folder: Path, tiny: bool) -> Path:

@@ -8,7 +8,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import h5py
 import numpy as np
@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 LEVELS = ("upcat_4", "upcat_3", "upcat_2", "upcat_1")
 WEIGHTS = {"supervised": 1.0, "logit": 1.0, "feature": 0.1, "attention": 0.1, "edge": 0.1}  # of kd_plus_plus
 PLAIN, STORE, LIVE, NOTEBOOK = "plain", "store", "live teacher", "loop of a notebook"
+COMPILED, LIVE_COMPILED = "plain, torch.compile", "live teacher, torch.compile"
 TORCHDISTILL, BY_HAND = "torchdistill", "torchdistill, bfloat16 and channels_last by hand"
 
 
@@ -61,6 +62,9 @@ def rows(options: Options) -> Iterator[Row]:
         else:
             ways |= {TORCHDISTILL: _torchdistill(setting, False), BY_HAND: _torchdistill(setting, True)}
         if device.type == "cuda":
+            if not options.tiny:
+                ways[COMPILED] = _ours(setting, teacher=False, compiled=True)
+                ways[LIVE_COMPILED] = _ours(setting, compiled=True)
             ways = {name: _waited(way) for name, way in ways.items()}
         times = interleaved(ways, options.repeat)
     for first, second, aim in (
@@ -68,8 +72,9 @@ def rows(options: Options) -> Iterator[Row]:
         (LIVE, PLAIN, "<= 1.7"),
         *((TORCHDISTILL, LIVE, ">= 3"), (TORCHDISTILL, STORE, ">= 5"), (BY_HAND, LIVE, ">= 1.3")),
         *((NOTEBOOK, LIVE, ">= 3"), (NOTEBOOK, STORE, ">= 5")),
+        *((PLAIN, COMPILED, "measured"), (LIVE, LIVE_COMPILED, "measured")),
     ):
-        if first in times:
+        if first in times and second in times:
             pair = {name: times[name] for name in (first, second)}
             yield Row(f"training step, {first} ÷ {second}", aim, times[first] / times[second], pair)
 
@@ -101,10 +106,14 @@ class _Setting:
         return DistillationLoss(terms, WEIGHTS, copy.deepcopy(self.projections)).to(self.device)
 
 
-def _ours(setting: _Setting, teacher: bool = True, store: TeacherStore | None = None) -> Callable[[], object]:
+def _ours(
+    setting: _Setting, teacher: bool = True, store: TeacherStore | None = None, compiled: bool = False
+) -> Callable[[], object]:
     student, loss = copy.deepcopy(setting.student), setting.loss(teacher)
     network = Distiller(student, setting.teacher, *setting.taps, store) if teacher else Distiller(student)
     network.to(setting.device).to(memory_format=torch.channels_last)
+    if compiled:
+        network.wrap_student(lambda student: cast(nn.Module, torch.compile(student)))
     image = setting.image.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW([*student.parameters(), *loss.parameters()], fused=True)
 
