@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from monai.data import CacheDataset, MetaTensor
+from monai.data import CacheDataset, MetaTensor, get_track_meta, set_track_meta
 from monai.transforms import Compose, Transform
 from monai.transforms.traits import RandomizableTrait
 from monai.utils import ensure_tuple
@@ -202,12 +203,25 @@ class CheckedDataset(CacheDataset):
                     self._restored(self.data[index], cached),
                     self.transform.get_index_of_first(_runs_each_time),
                 )
-                return item if first is None else self.transform(item, start=first)
+                # Tensors in the cache have no geometry. Without tracking it, random transforms take a fifth less time.
+                read = any(isinstance(each, torch.Tensor) for each in item.values())
+                with _untracked() if read else nullcontext():
+                    return item if first is None else self.transform(item, start=first)
             return super()._transform(index)
         except UnusableItems:
             raise
         except Exception as error:
             raise _named(error, self.data[index]) from error
+
+
+@contextmanager
+def _untracked() -> Iterator[None]:
+    before = get_track_meta()
+    set_track_meta(False)
+    try:
+        yield
+    finally:
+        set_track_meta(before)
 
 
 def _named(error: Exception, item: Any) -> Exception:

@@ -22,9 +22,15 @@ def dilate(mask: torch.Tensor, pixels: int) -> torch.Tensor:
     Shape:
         - input and output: (H, W), bool
     """
-    side = 2 * pixels + 1
-    rows = functional.max_pool2d(mask[None].float(), (side, 1), 1, (pixels, 0))
-    return functional.max_pool2d(rows, (1, side), 1, (0, pixels))[0] > 0
+    out = torch.zeros_like(mask)
+    # Only around the mask, which is small in most slices.
+    occupied = [mask.any(axis).nonzero().flatten().tolist() for axis in (1, 0)]
+    if occupied[0]:
+        within = tuple(slice(max(0, at[0] - pixels), at[-1] + pixels + 1) for at in occupied)
+        side = 2 * pixels + 1
+        rows = functional.max_pool2d(mask[within][None].float(), (side, 1), 1, (pixels, 0))
+        out[within] = functional.max_pool2d(rows, (1, side), 1, (0, pixels))[0] > 0
+    return out
 
 
 def _shade(difference: torch.Tensor, ring: torch.Tensor) -> torch.Tensor:

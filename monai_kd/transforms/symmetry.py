@@ -60,10 +60,12 @@ def _reflections(image: torch.Tensor, parameters: torch.Tensor, mode: str = "bil
     # In the coordinates of grid_sample, x along the second axis and y along the first: the unit normal of the line,
     # n = (sin, cos); a point p is mirrored to p − 2 (p · n − offset) n.
     normal = torch.stack([tilts.sin(), tilts.cos()], 1)
-    linear = torch.eye(2) - 2 * normal[:, :, None] * normal[:, None, :]
-    theta = torch.cat([linear, (2 * offsets[:, None] * normal)[:, :, None]], 2)
     count, size = len(parameters), image.shape[1:]
-    grid = functional.affine_grid(theta.to(image), [count, *size], align_corners=False)
+    rows, columns = ((torch.arange(side) + 0.5) * 2 / side - 1 for side in size[1:])
+    across, along = (each[:, None, None] for each in normal.unbind(1))
+    # Twice as quick as affine_grid, which multiplies matrices.
+    twice = 2 * (across * columns + along * rows[:, None] - offsets[:, None, None])
+    grid = torch.stack([columns - twice * across, rows[:, None] - twice * along], 3).to(image)
     return functional.grid_sample(
         image.expand(count, *size), grid, mode=mode, padding_mode="border", align_corners=False
     )

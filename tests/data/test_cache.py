@@ -12,11 +12,22 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monai.transforms import Compose, Lambdad, LoadImaged, NormalizeIntensityd, RandFlipd, RepeatChanneld
+from monai.data import MetaTensor, get_track_meta
+from monai.transforms import (
+    Compose,
+    Lambdad,
+    LoadImaged,
+    NormalizeIntensityd,
+    RandFlipd,
+    RandRotated,
+    RandZoomd,
+    RepeatChanneld,
+)
 from PIL import Image
 
 from monai_kd.data import CheckedDataset, SliceDataset
 from monai_kd.data.indexed import packed, unpacked
+from monai_kd.io.plain import plain_tensor
 from monai_kd.transforms import NetworkInputd, slice_preprocessing
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -203,3 +214,18 @@ def test_packing_keeps_every_bit(tensor):
 def test_packing_keeps_every_bit_of_few_values(values, few):
     tensor = torch.tensor(values if not few else [values[0]] * len(values))
     assert torch.equal(unpacked(packed(tensor)), tensor)
+
+
+def test_geometry_is_not_tracked_after_the_cache(items):
+    """MONAI's random transforms would make new geometry for what has none; the values are the same."""
+    random = [RandRotated(["image", "label"], 0.5, prob=1.0), RandZoomd(["image", "label"], prob=1.0)]
+    tracked, untracked = (
+        drawn(CheckedDataset(items, steps(augment=random), cache_rate=rate, progress=False)) for rate in (0.0, 1.0)
+    )
+    for one, other in zip(tracked, untracked, strict=True):
+        assert isinstance(one["image"], MetaTensor)
+        assert not isinstance(other["image"], MetaTensor)
+        assert equal(
+            {name: plain_tensor(one[name]) for name in ("image", "label")}, {n: other[n] for n in ("image", "label")}
+        )
+    assert get_track_meta()
