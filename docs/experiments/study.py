@@ -24,7 +24,7 @@ such as _rate0.0005. A run that was interrupted continues; one that is complete 
     heads         -             folder of slices without a tumour (negatives_dir), see docs/examinations.md
     start         -             seg students: weights to train further from, with one epoch of warm-up
     batch_dice    0             seg: 1 computes Dice over the batch instead of slice by slice
-    teacher       its run       checkpoint; by default that of the hybrid with the same fold, epochs and size, seed 0
+    teacher       its run       checkpoint; by default that of the hybrid with the same fold, epochs, size and batch, seed 0
     threads       1             OMP_NUM_THREADS
     workers       0             processes that load slices
     minutes       -             stop the training after this time, with exit code 75; the same command continues
@@ -118,7 +118,7 @@ class Run:
         if self.values["teacher"]:
             path = Path(self.values["teacher"]).expanduser()
         else:
-            same = ("data", "runs", "fold", "epochs", "size", "negatives", "batch_dice", "labels")
+            same = ("data", "runs", "fold", "epochs", "size", "batch", "negatives", "batch_dice", "labels")
             path = Run(self.task, "hybrid", "alone", {name: self.values[name] for name in same}).folder / "model.pt"
         if not path.is_file() and self.values["show"] == "0":
             raise ValueError(f"there is no teacher {path}: train it first, or give teacher=FILE.")

@@ -199,19 +199,27 @@ class CheckedDataset(CacheDataset):
         try:
             cached = self._cached_at(index % len(self))
             if isinstance(cached, (_OnDisk, _InMemory)):
-                item, first = (
-                    self._restored(self.data[index], cached),
-                    self.transform.get_index_of_first(_runs_each_time),
-                )
-                # Tensors in the cache have no geometry. Without tracking it, random transforms take a fifth less time.
-                read = any(isinstance(each, torch.Tensor) for each in item.values())
-                with _untracked() if read else nullcontext():
-                    return item if first is None else self.transform(item, start=first)
+                return self._finished(self._restored(self.data[index], cached))
+            if cached is None and not self.hash_as_key and isinstance(self.transform, Compose):
+                first = self.transform.get_index_of_first(_runs_each_time)
+                return self._finished(self.transform(self.data[index], end=first))
             return super()._transform(index)
         except UnusableItems:
             raise
         except Exception as error:
             raise _named(error, self.data[index]) from error
+
+    def _finished(self, item: Any) -> Any:
+        """An item after the transforms that run each time."""
+        first = self.transform.get_index_of_first(_runs_each_time)
+        if first is None:
+            return item
+        # Tensors without geometry stay so: without tracking it, random transforms take a fifth less time.
+        values = item.values() if isinstance(item, Mapping) else []
+        tensors = [each for each in values if isinstance(each, torch.Tensor)]
+        plain = tensors and not any(isinstance(each, MetaTensor) for each in tensors)
+        with _untracked() if plain else nullcontext():
+            return self.transform(item, start=first)
 
 
 @contextmanager

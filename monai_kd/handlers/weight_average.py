@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from ignite.engine import Engine, Events
 from timm.utils import ModelEmaV3
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 __all__ = ["WeightAverage"]
 
@@ -41,6 +43,7 @@ class WeightAverage:
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self.begin)
+        engine.add_event_handler(Events.EPOCH_STARTED, self.find)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.update)
 
     def begin(self, engine: Engine) -> None:
@@ -48,5 +51,15 @@ class WeightAverage:
         if engine.state.iteration == 0:
             self.module.load_state_dict(self.network.state_dict())
 
+    def find(self) -> None:
+        """Find the tensors once an epoch: on a GPU, to list them takes longer than to average them."""
+        pairs = list(zip(self.module.state_dict().values(), self.network.state_dict().values(), strict=True))
+        self._averaged = [[pair[place] for pair in pairs if pair[0].is_floating_point()] for place in (0, 1)]
+        self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]
+
+    @torch.no_grad()
     def update(self, engine: Engine) -> None:
-        self._average.update(self.network, step=engine.state.iteration)
+        decay = self._average.get_decay(engine.state.iteration)
+        get_ema_multi_avg_fn(decay)(*self._averaged, None)
+        for average, last in self._copied:
+            average.copy_(last)
