@@ -39,7 +39,9 @@ def program(name: str) -> ModuleType:
     return module
 
 
+sys.path.append(str(EXPERIMENTS))  # these programs import each other
 study, gpu_files, release = program("study"), program("gpu_files"), program("release")
+gpu_plan = program("gpu_plan")
 presence_scores = program("presence_scores")
 NAMES = [
     (task, network, how)
@@ -293,17 +295,106 @@ def test_networks_come_back_in_half_precision_and_in_parts(tmp_path, monkeypatch
     state = {"weight": torch.randn(4000), "count": torch.tensor(7)}
     save_trained(state, trained / "model.pt", {"network_def": {"_target_": "X"}})
     (trained / "log.csv").write_text("epoch\n1\n")
-    gpu_files._leave(trained, tmp_path / "out")
-    files = sorted(file.name for file in (tmp_path / "out" / "seg_a").iterdir())
-    assert files[:2] == ["log.csv", "model.pt.000"]
-    assert all(file.stat().st_size <= 3000 for file in (tmp_path / "out" / "seg_a").glob("model.pt.*"))
+    (trained / "evaluation").mkdir()
+    (trained / "evaluation" / "metrics.json").write_text("{}")
+    (tmp_path / "logs").mkdir()
+    shutil.copytree(trained, tmp_path / "runs" / "seg_b")
+    gpu_files.collect(tmp_path / "runs", tmp_path / "out", ["*_a"], tmp_path / "logs")
+    files = sorted(file.name for file in (tmp_path / "out").iterdir())
+    assert [file for file in files if not file.startswith("seg_a.pt.00")] == ["results.tar.gz"]
+    assert all(file.stat().st_size <= 3000 for file in (tmp_path / "out").glob("seg_a.pt.*"))
     gpu_files.fetch(tmp_path / "out", tmp_path / "here")
+    assert (tmp_path / "here" / "runs" / "seg_b" / "evaluation" / "metrics.json").is_file()
     found = tmp_path / "here" / "runs" / "seg_a" / "model.pt"
     assert read_trained(found)["network_def"] == {"_target_": "X"}
     loaded = torch.load(found, weights_only=True)
     assert loaded["weight"].dtype is torch.float16
     assert int(loaded["count"]) == 7
     torch.testing.assert_close(loaded["weight"].float(), state["weight"], rtol=1e-3, atol=1e-3)
+
+
+def fake_study(folder: Path, code: str) -> Path:
+    """A folder with a study.py that notes its words, and does what it is told."""
+    (folder / "study.py").write_text(
+        "import json, sys, time\n"
+        "from pathlib import Path\n"
+        "words = sys.argv[1:]\n"
+        "given = dict(word.split('=', 1) for word in words if '=' in word)\n"
+        "only = given.get('evaluate') == '0'\n"
+        "run = Path(given['runs']) / '_'.join([*words[:3], f\"fold{given['fold']}\", 'seed0'])\n"
+        "with open(given['runs'] + '/order', 'a') as file:\n"
+        "    file.write(f\"{words[1]} {words[2]} {'train' if only else 'evaluate'}\\n\")\n"
+        f"{code}\n"
+        "run.mkdir(exist_ok=True)\n"
+        "(run / 'model.pt').touch()\n"
+        "(run / 'log.csv').write_text('epoch\\n40\\n')\n"
+    )
+    return folder
+
+
+TEACHER, STUDENT = ["seg", "hybrid", "alone", "fold=4"], ["seg", "lite0", "distilled", "fold=4"]
+
+
+def planned(tmp_path: Path, code: str, minutes: float = 1.0, lines=(STUDENT, TEACHER)) -> tuple[int, list[str]]:
+    places = ["data=D", f"runs={tmp_path}"]
+    here = fake_study(tmp_path, code)
+    code = gpu_plan.plan(here, [[*line, *places] for line in lines], minutes, tmp_path / "logs", {"PATH": ""})
+    return code, (tmp_path / "order").read_text().splitlines()
+
+
+def test_a_student_waits_for_the_teacher_of_the_same_plan(tmp_path):
+    code, order = planned(tmp_path, "time.sleep(0.5 * (not only or words[1] == 'hybrid'))")
+    assert code == 0
+    assert order.index("lite0 distilled train") > order.index("hybrid alone train")
+    # It does not wait for the evaluation of its teacher.
+    assert sorted(order[1:3]) == ["hybrid alone evaluate", "lite0 distilled train"]
+    assert order[3] == "lite0 distilled evaluate"
+
+
+def test_a_student_by_a_named_file_waits_too(tmp_path):
+    student = ["seg", "lite0", "distilled", "fold=all", f"teacher={tmp_path}/seg_hybrid_alone_fold4_seed0/model.pt"]
+    code, order = planned(tmp_path, "time.sleep(0.3 * (words[1] == 'hybrid'))", lines=(student, TEACHER))
+    assert (code, order[0]) == (0, "hybrid alone train")
+
+
+def test_time_ends_a_plan_and_no_student_learns_from_an_unfinished_teacher(tmp_path, capsys):
+    assert planned(tmp_path, "time.sleep(60)", minutes=0.03) == (75, ["hybrid alone train"])
+    assert capsys.readouterr().out.count("exit code 75") == 2
+
+
+def test_what_failed_in_a_plan_is_said(tmp_path, capsys):
+    alone = ["seg", "lite0", "alone", "fold=4"]
+    code, order = planned(tmp_path, "sys.exit(3 * (words[1] == 'hybrid'))", lines=(STUDENT, TEACHER, alone))
+    assert code == 3
+    assert "lite0 distilled train" not in order
+    assert re.search(r"seg_hybrid_alone_fold4_seed0: exit code 3, see its log in .*logs", capsys.readouterr().out)
+    with pytest.raises(ValueError, match="the same run twice"):
+        planned(tmp_path, "", lines=(TEACHER, TEACHER))
+
+
+def test_processes_share_a_gpu_only_where_that_works(tmp_path, monkeypatch, capfd):
+    with gpu_plan.shared_gpu({"A": "1"}) as environment:
+        assert environment == {"A": "1"}
+    program = tmp_path / gpu_plan.MPS
+    program.write_text('#!/bin/sh\n[ "$1" = -d ] && echo started || cat\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(gpu_plan.shutil, "which", lambda name: str(program))
+    for check, shared in (("", True), ("raise SystemExit(1)", False)):
+        monkeypatch.setattr(gpu_plan, "CHECK", check)
+        with gpu_plan.shared_gpu({"A": "1"}) as environment:
+            assert ("CUDA_MPS_PIPE_DIRECTORY" in environment) == shared
+        seen = capfd.readouterr()
+        assert seen.out == "started\nquit\n"
+        assert ("take turns on the GPU" in seen.err) != shared
+
+
+def test_an_unfinished_teacher_teaches_nobody(tmp_path, capsys):
+    teacher = tmp_path / "seg_hybrid_alone_fold4_seed0"
+    teacher.mkdir()
+    (teacher / "model.pt").touch()
+    (teacher / "log.csv").write_text("epoch\n7\n")
+    assert study.main(["seg", "lite0", "distilled", "data=D", f"runs={tmp_path}"]) == 2
+    assert "not trained to the end" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
@@ -322,3 +413,19 @@ def test_presence_scores_of_a_fold(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 + 2 * len(presence_scores.SCORES)
     assert all(0 <= float(line.split()[-4]) <= 1 for line in lines[1:])
+
+
+def test_plan_of_the_folds(tmp_path):
+    """Every student of the plan has its teacher in it, and is there alone and distilled."""
+    lines = [line.split() for line in (EXPERIMENTS / "folds_plan.txt").read_text().splitlines() if line[0] != "#"]
+    runs = [study.Run.named([*line, "data=D", f"runs={tmp_path}"]) for line in lines]
+    folders = {run.folder for run in runs}
+    assert len(folders) == len(runs)
+    for run in runs:
+        teacher = run.teacher_run()
+        assert teacher is None or teacher.folder in folders
+    folds = {
+        how: {run.values["fold"] for run in runs if (run.network, run.how) == ("lite0", how)}
+        for how in ("alone", "distilled")
+    }
+    assert folds == {"alone": set("1234"), "distilled": {*"1234", "all"}}

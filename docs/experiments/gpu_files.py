@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fnmatch
 import importlib.metadata
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,17 +16,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from gpu_plan import plan, shared_gpu
 from PIL import Image
 
 from monai_kd.data import is_labelled, read_datalist
 from monai_kd.io import read_checkpoint, save_checkpoint
-from monai_kd.io.trained import read_trained, save_trained
+from monai_kd.io.trained import read_settings, save_trained, settings_path
 from monai_kd.networks.installed_weights import weights_package
 from monai_kd.transforms import slice_preprocessing
 
 PRETRAINED = ("tf_efficientnet_lite0", "tf_efficientnet_lite2", "vit_small_patch14_dinov2")
 # Of what travels there in one piece, and of a file that comes back.
 PIECE, RETURNED = 30 << 20, 15 << 20
+RESULTS = "results.tar.gz"
 
 
 def pack(data: Path, folder: Path, side: int) -> None:
@@ -94,6 +98,26 @@ def _pack_weights(name: str, site: Path) -> None:
 
 def run(here: Path, folder: Path, out: Path, minutes: str, words: list[str]) -> int:
     """Unpack once, train for some minutes, and leave in ``out`` what is to come back."""
+    place = _unpacked(folder)
+    command = [sys.executable, str(here / "study.py"), *words, *_places(place), f"minutes={minutes}"]
+    code = subprocess.run(command, env=_environment(here, place), check=False).returncode
+    collect(place / "runs", out, ["*"])
+    return code
+
+
+def run_plan(here: Path, folder: Path, out: Path, minutes: str, file: Path, bring: list[str]) -> int:
+    """As `run`, for all runs of a file, side by side."""
+    place = _unpacked(folder)
+    lines = [shlex.split(line, comments=True) for line in file.read_text(encoding="utf-8").splitlines()]
+    words = [[*line, *_places(place)] for line in lines if line]
+    with shared_gpu(_environment(here, place)) as environment:
+        code = plan(here, words, float(minutes), place / "logs", environment)
+    collect(place / "runs", out, bring, place / "logs")
+    return code
+
+
+def _unpacked(folder: Path) -> Path:
+    """Where data, weights and runs are."""
     place = folder / "unpacked"
     if not (place / "done").is_file():
         place.mkdir(parents=True, exist_ok=True)
@@ -104,44 +128,60 @@ def run(here: Path, folder: Path, out: Path, minutes: str, words: list[str]) -> 
             with tarfile.open(fileobj=joined) as archive:
                 archive.extractall(place, filter="data")
         (place / "done").touch()
-    runs = place / "runs"
     for given in sorted((folder / "runs").glob("*")) if (folder / "runs").is_dir() else []:
-        if not (runs / given.name).exists():
-            shutil.copytree(given, runs / given.name)
-    root = here.parents[1]
-    path = os.pathsep.join([str(root), str(place / "site"), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, str(here / "study.py"), *words, f"data={place / 'data'}", f"runs={runs}"]
-    code = subprocess.run(
-        [*command, f"minutes={minutes}"], env={**os.environ, "PYTHONPATH": path}, check=False
-    ).returncode
-    for trained in sorted(runs.glob("*/model.pt")):
-        _leave(trained.parent, out)
-    return code
+        if not (place / "runs" / given.name).exists():
+            shutil.copytree(given, place / "runs" / given.name)
+    return place
 
 
-def _leave(trained: Path, out: Path) -> None:
-    """The network in half precision with its settings and log, in files that may come back."""
-    target = out / trained.name
-    target.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as temporary:
-        model = Path(temporary) / "model.pt"
-        save_trained(_half(read_checkpoint(trained / "model.pt")), model, read_trained(trained / "model.pt"))
-        _split(model, target / "model.pt", RETURNED)
-        shutil.copy(model.with_name("settings.json"), target)
-    shutil.copy(trained / "log.csv", target)
+def _places(place: Path) -> list[str]:
+    return [f"data={place / 'data'}", f"runs={place / 'runs'}"]
+
+
+def _environment(here: Path, place: Path) -> dict[str, str]:
+    path = os.pathsep.join([str(here.parents[1]), str(place / "site"), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path}
+
+
+def collect(runs: Path, out: Path, bring: list[str], logs: Path | None = None) -> None:
+    """Leave settings, logs and evaluations of all runs in one archive, and the networks of those that are named.
+
+    Args:
+        runs: folder of the runs.
+        out: gets ``results.tar.gz``, and for each network ``NAME.pt.000`` …, in half precision.
+        bring: patterns of the names of runs whose networks come back.
+        logs: folder that comes back, too.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(out / RESULTS, "w:gz") as archive:
+        if logs is not None and logs.is_dir():
+            archive.add(logs, "logs")
+        for file in sorted(file for suffix in (".json", ".csv") for file in runs.rglob(f"*{suffix}")):
+            archive.add(file, Path("runs") / file.relative_to(runs))
+    for trained in sorted(path.parent for path in runs.glob("*/model.pt")):
+        if any(fnmatch.fnmatch(trained.name, pattern) for pattern in bring):
+            with tempfile.TemporaryDirectory() as temporary:
+                model = Path(temporary) / "model.pt"
+                save_checkpoint(_half(read_checkpoint(trained / "model.pt")), model)
+                _split(model, out / f"{trained.name}.pt", RETURNED)
 
 
 def fetch(out: Path, folder: Path) -> None:
     """Put what came back into ``FOLDER/runs``."""
-    for returned in sorted(path.parent for path in out.glob("*/model.pt.000")):
-        target = folder / "runs" / returned.name
-        target.mkdir(parents=True, exist_ok=True)
-        for name in ("settings.json", "log.csv"):
-            shutil.copy(returned / name, target)
-        pieces = sorted(returned.glob("model.pt.*"))
-        (target / "model.pt").write_bytes(b"".join(piece.read_bytes() for piece in pieces))
-        read_trained(target / "model.pt")
-        print(target)
+    with tarfile.open(out / RESULTS) as archive:
+        archive.extractall(folder, filter="data")
+    for first in sorted(out.glob("*.pt.000")):
+        name = first.name.removesuffix(".pt.000")
+        settings = settings_path(model := folder / "runs" / name / "model.pt")
+        described = read_settings(settings)
+        # They have the checksum of the network in full precision.
+        settings.unlink()
+        with tempfile.NamedTemporaryFile(suffix=".pt") as joined:
+            for piece in sorted(out.glob(f"{name}.pt.*")):
+                joined.write(piece.read_bytes())
+            joined.flush()
+            save_trained(read_checkpoint(Path(joined.name)), model, described)
+        print(model)
 
 
 def _half(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -166,6 +206,8 @@ def main(words: list[str]) -> int:
         return 0
     if words[:1] == ["run"] and len(words) >= 7:
         return run(here, Path(words[1]).resolve(), Path(words[2]), words[3], words[4:])
+    if words[:1] == ["plan"] and len(words) >= 5:
+        return run_plan(here, Path(words[1]).resolve(), Path(words[2]), words[3], Path(words[4]), words[5:])
     if words[:1] == ["fetch"] and len(words) == 3:
         fetch(Path(words[1]), Path(words[2]))
         return 0

@@ -24,10 +24,11 @@ such as _rate0.0005. A run that was interrupted continues; one that is complete 
     heads         -             folder of slices without a tumour (negatives_dir), see docs/examinations.md
     start         -             seg students: weights to train further from, with one epoch of warm-up
     batch_dice    0             seg: 1 computes Dice over the batch instead of slice by slice
-    teacher       its run       checkpoint; by default that of the hybrid with the same fold, epochs, size and batch, seed 0
+    teacher       its run       checkpoint; by default of the hybrid with the same fold, epochs, size and batch, seed 0
     threads       1             OMP_NUM_THREADS
     workers       0             processes that load slices
     minutes       -             stop the training after this time, with exit code 75; the same command continues
+    evaluate      1             0: only train
     device        -             cuda or cpu
     show          0             1: print the commands without running them
 """
@@ -39,7 +40,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,7 +66,7 @@ COMMON = {
     **{"data": "", "runs": "runs", "fold": "4", "seed": "0"},
     **{"rate": "", "recipe": "", "temperature": "", "teacher": "", "negatives": "0", "batch_dice": "0", "labels": "1"},
     **{"heads": "", "start": ""},
-    **{"threads": "1", "workers": "0", "minutes": "", "device": "", "show": "0"},
+    **{"threads": "1", "workers": "0", "minutes": "", "evaluate": "1", "device": "", "show": "0"},
 }
 # Values that are part of the name of a run where they differ from the protocol.
 NAMED = ("epochs", "size", "batch", "rate", "recipe", "temperature", "negatives", "batch_dice", "labels")
@@ -109,19 +110,37 @@ class Run:
         name = f"{task}_{network}_{how}_fold{self.values['fold']}_seed{self.values['seed']}{''.join(varied)}"
         self.folder = Path(self.values["runs"]).expanduser() / name
 
+    @classmethod
+    def named(cls, words: Sequence[str]) -> Run:
+        """The run of the words of a command line."""
+        given = dict(word.split("=", 1) for word in words if "=" in word)
+        names = [word for word in words if "=" not in word]
+        if len(names) != 3:
+            raise ValueError(f"a run has three names, such as seg lite0 alone, got '{' '.join(names)}'.")
+        return cls(*names, given)
+
+    def teacher_run(self) -> Run | None:
+        """The run whose network teaches; None for a run alone, and where a file was given."""
+        if not self.taught or self.how == "alone" or self.values["teacher"]:
+            return None
+        same = ("data", "runs", "fold", "epochs", "size", "batch", "negatives", "batch_dice", "labels")
+        return Run(self.task, "hybrid", "alone", {name: self.values[name] for name in same})
+
     def teacher(self) -> Path:
         """The checkpoint that teaches.
 
         Raises:
-            ValueError: it is not there.
+            ValueError: it is not there, or its training has not come to its end.
         """
-        if self.values["teacher"]:
-            path = Path(self.values["teacher"]).expanduser()
-        else:
-            same = ("data", "runs", "fold", "epochs", "size", "batch", "negatives", "batch_dice", "labels")
-            path = Run(self.task, "hybrid", "alone", {name: self.values[name] for name in same}).folder / "model.pt"
-        if not path.is_file() and self.values["show"] == "0":
-            raise ValueError(f"there is no teacher {path}: train it first, or give teacher=FILE.")
+        run = self.teacher_run()
+        path = Path(self.values["teacher"]).expanduser() if run is None else run.folder / "model.pt"
+        if self.values["show"] == "0":
+            if not path.is_file():
+                raise ValueError(f"there is no teacher {path}: train it first, or give teacher=FILE.")
+            if run is not None and not run.trained():
+                raise ValueError(
+                    f"the teacher {path} is not trained to the end: continue it first, or give teacher=FILE."
+                )
         return path
 
     def training(self) -> list[str]:
@@ -166,7 +185,7 @@ class Run:
         As it is, and mirrored; of a network that was trained with negatives, also with the tumours taken out of half of
         the slices, which chooses the operating point of a segmentation.
         """
-        if self.values["fold"] == "all":
+        if self.values["fold"] == "all" or self.values["evaluate"] == "0":
             return
         kinds = {"evaluation": {"mirror": "[]"}, "evaluation_mirrored": {"mirror": "[0]"}}
         if float(self.values["negatives"]) > 0:
@@ -198,13 +217,11 @@ class Run:
 
 def main(words: list[str]) -> int:
     """Train and evaluate; the exit code is 0, 2 for a wrong call, 75 if time was up, or that of a failed command."""
-    given = dict(word.split("=", 1) for word in words if "=" in word)
-    names = [word for word in words if "=" not in word]
-    if len(names) != 3:
+    if sum("=" not in word for word in words) != 3:
         print(__doc__, file=sys.stderr)
         return 2
     try:
-        run = Run(names[0], names[1], names[2], given)
+        run = Run.named(words)
         training = run.training()
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)

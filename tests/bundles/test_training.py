@@ -330,3 +330,17 @@ def test_two_gloo_processes_train_a_classifier_as_one_without_torchrun(class_dat
         assert found["val/accuracy"] == pytest.approx(expected["val/accuracy"], abs=1e-3)
     one, two = (torch.load(tmp_path / name / "model.pt", weights_only=True) for name in ("one", "two"))
     assert one.keys() == two.keys()
+
+
+@pytest.mark.parametrize("bundle", list(OVERRIDES))
+def test_metric_of_the_training_batches_is_there_on_request(bundle, disc_dataset, class_dataset, tmp_path):
+    dataset = class_dataset if bundle.startswith("cls") else disc_dataset
+    common = {"epochs": 1, **({"recipe": "none"} if bundle.endswith("student") else {})}
+    plain = train(bundle, dataset, tmp_path / "plain", **common)
+    asked = train(bundle, dataset, tmp_path / "asked", **common, **{"train#key_metric": {"mine": "$@metric()"}})
+    found = [run.parser.get_parsed_content("train#trainer").state.metrics for run in (plain, asked)]
+    assert "mine" not in found[0]
+    assert 0 <= found[1]["mine"] <= 1
+    # The metric changes nothing.
+    states = [torch.load(tmp_path / name / "model.pt", weights_only=True) for name in ("plain", "asked")]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
