@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,8 @@ __all__ = ["FileReport", "none_of", "printable"]
 logger = logging.getLogger(__name__)
 
 UNSUPPORTED = "unsupported kind of file"
+# Files whose pictures are still being drawn while the network runs on the next ones.
+MOST_WAITING = 2
 
 
 def none_of(count: int) -> str:
@@ -36,11 +41,22 @@ def none_of(count: int) -> str:
     return "the file could not" if count == 1 else f"none of the {count} files could"
 
 
+@dataclass
+class _File:
+    """A file whose rows are there, and whose outputs may still be being written."""
+
+    where: str
+    name: str
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    outputs: list[Future] = field(default_factory=list)
+
+
 class FileReport(ABC):
     """Handler of a `FileEvaluator` that writes a table with a row for each file.
 
     Files that can't be read, or are of no supported kind, have rows too, with the reason. Outputs of an earlier run for
-    the same inputs are removed from the folder when a run starts.
+    the same inputs are removed from the folder when a run starts. What `meanwhile` writes is there when the run ends,
+    and the row of a file when all is written that belongs to it.
 
     Args:
         inputs: the images that the network is run on.
@@ -57,6 +73,9 @@ class FileReport(ABC):
     def __init__(self, inputs: InputFiles) -> None:
         self.inputs = inputs
         self.rows: list[dict[str, Any]] = []
+        self._waiting: deque[_File] = deque()
+        self._file: _File | None = None
+        self._thread: ThreadPoolExecutor | None = None
 
     @property
     @abstractmethod
@@ -95,6 +114,8 @@ class FileReport(ABC):
         check_writable(self.inputs.output_dir)
         others = [self.inputs.output_dir / name for name in self.more_tables]
         clear_earlier(self.inputs, self.path, self.outputs, others)
+        self._waiting.clear()
+        self._thread = ThreadPoolExecutor(1)
         self.rows = [{"file": file, "status": "skipped", "reason": UNSUPPORTED} for file in self.inputs.skipped]
         for file in self.inputs.skipped:
             logger.warning("%s: skipped, %s", printable(file), UNSUPPORTED)
@@ -102,20 +123,51 @@ class FileReport(ABC):
     def _add(self, engine: Any) -> None:
         batch, where = engine.state.batch, f"[{engine.state.iteration}/{len(self.inputs.images)}]"
         if isinstance(batch, dict):
+            self._settle(0)
             for file, reason in zip(batch["file"], batch["reason"], strict=True):
                 self._add_failed(where, file, reason)
             return
         for item, output in zip(batch, engine.state.output, strict=True):
+            self._file = _File(where, item["file"])
             try:
-                rows = self.rows_of(item, output)
+                self._file.rows = self.rows_of(item, output)
+            except OSError as error:
+                failed: Future = Future()
+                failed.set_exception(error)
+                self._file.outputs.append(failed)
+            finally:
+                self._waiting.append(self._file)
+                self._file = None
+        self._settle(MOST_WAITING)
+
+    def meanwhile(self, write: Callable[[], object]) -> None:
+        """Write an output of the file whose rows are being made, while the network runs on the next ones.
+
+        Pillow and zlib, which take most of the time of a picture, let other threads run.
+
+        Raises:
+            OSError: outside of a run, where it is written at once, and can't be.
+        """
+        if self._file is None or self._thread is None:
+            write()
+        else:
+            self._file.outputs.append(self._thread.submit(write))
+
+    def _settle(self, most: int) -> None:
+        """Wait until the outputs of all but some files are written."""
+        while len(self._waiting) > most:
+            file = self._waiting.popleft()
+            try:
+                for output in file.outputs:
+                    output.result()
             except OSError as error:
                 reason = unwritten_reason(error)
                 if reason is None:
                     raise
-                self._add_failed(where, item["file"], reason)
+                self._add_failed(file.where, file.name, reason)
                 continue
-            self.rows += rows
-            logger.info("%s %s: %s", where, printable(item["file"]), self.summary_line(rows))
+            self.rows += file.rows
+            logger.info("%s %s: %s", file.where, printable(file.name), self.summary_line(file.rows))
 
     def _add_failed(self, where: str, file: str, reason: str) -> None:
         self.rows.append({"file": file, "status": "failed", "reason": reason})
@@ -142,6 +194,8 @@ class FileReport(ABC):
         return len({row["file"] for row in self.rows if row["status"] == status})
 
     def _finish(self, _engine: Engine) -> None:
+        self._settle(0)
+        self._end_thread()
         self.write()
         if self.count("ok") == 0:
             raise ValueError(f"{none_of(self.count('failed'))} be {self.done}; {self.path} says why.")
@@ -155,7 +209,17 @@ class FileReport(ABC):
         return ""
 
     def _fail(self, _engine: Engine, error: BaseException) -> None:
+        self._end_thread()
         # What was found before a full disk, say, stays known.
+        for file in self._waiting:
+            if all(output.exception() is None for output in file.outputs):
+                self.rows += file.rows
+        self._waiting.clear()
         if self.rows:
             self.write()
         raise error
+
+    def _end_thread(self) -> None:
+        if self._thread is not None:
+            self._thread.shutdown()
+            self._thread = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,12 @@ class Findings(FileReport):
             picture = self.output(image, OVERLAY)
             title = f"{printable(file)}\n{self.summary_line([row])}"
             drawn = source.first_channel, source.meta(), shown, probabilities.max(axis=0), picture, title
-            draw_overlay(*drawn, mask_names=self.mask_names, marks=marks_of(source))
+            draw = partial(draw_overlay, *drawn, mask_names=self.mask_names, marks=marks_of(source))
+            if masks[0].ndim == 2 or masks.shape[-1] == 1:
+                self.meanwhile(draw)
+            else:
+                # Its arrays would be in memory together with those of the next volume.
+                draw()
             row["overlay"] = self.named(picture)
         self.lesions[file] = finding.lesions
         if (count := row["lesion_count"]) > MOST_LESIONS:

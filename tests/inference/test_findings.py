@@ -1,9 +1,12 @@
 """Numbers, pictures and messages of a run."""
 
+import csv
 import errno
 import logging
 import os
 import pydoc
+import threading
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -15,6 +18,9 @@ from PIL import Image
 from slices import PATIENT, grey, pattern, write_dicom
 
 from monai_kd.inference import DropSmallAreasd, measure
+from monai_kd.inference.file_report import MOST_WAITING
+from monai_kd.inference.measures import finding_of
+from monai_kd.inference.overlay import draw_overlay
 
 SPACING = np.array([0.5, 0.8, 3.0])
 
@@ -160,6 +166,73 @@ def test_a_full_disk_ends_the_run(tmp_path, segment, monkeypatch):
         segment(tmp_path)
     assert isinstance(caught.value.__cause__, OSError)
     assert calls == [1]
+
+
+DRAWING = "monai_kd.inference.findings.draw_overlay"
+
+
+def pictures(folder: Path, count: int) -> list[str]:
+    folder.mkdir()
+    names = [f"{number}.png" for number in range(count)]
+    for name in names:
+        Image.fromarray(np.where(pattern(), 220, 30).astype(np.uint8)).save(folder / name)
+    return names
+
+
+def test_pictures_of_slices_are_drawn_while_the_network_runs(tmp_path, segment, monkeypatch, caplog):
+    names, main, begun = pictures(tmp_path / "in", 5), [], threading.Event()
+
+    def slow(*args, **kwargs):
+        main.append(threading.current_thread() is threading.main_thread())
+        # The first picture is not finished before the third file was measured.
+        assert begun.wait(20)
+        draw_overlay(*args, **kwargs)
+
+    def measured(*args):
+        files.append(1)
+        if len(files) == MOST_WAITING + 1:
+            begun.set()
+        return finding_of(*args)
+
+    files: list[int] = []
+    monkeypatch.setattr(DRAWING, slow)
+    monkeypatch.setattr("monai_kd.inference.findings.finding_of", measured)
+    with caplog.at_level(logging.INFO):
+        rows = segment(tmp_path / "in", overlays=True)
+    assert [row["status"] for row in rows.values()] == ["ok"] * 5
+    assert all((tmp_path / "out" / f"{number}_overlay.png").stat().st_size > 1000 for number in range(5))
+    assert main == [False] * 5
+    told = [record.getMessage().split()[1] for record in caplog.records if record.getMessage().startswith("[")]
+    assert told == [f"{name}:" for name in names]
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_full_disk_while_drawing_ends_the_run_and_keeps_what_was_found(last, tmp_path, segment, monkeypatch):
+    names, calls = pictures(tmp_path / "in", 4), []
+
+    def full(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == (4 if last else 2):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        draw_overlay(*args, **kwargs)
+
+    monkeypatch.setattr(DRAWING, full)
+    with pytest.raises(RuntimeError) as caught:
+        segment(tmp_path / "in", overlays=True)
+    assert isinstance(caught.value.__cause__, OSError)
+    with open(tmp_path / "out" / "findings.csv", newline="") as file:
+        found = [row["file"] for row in csv.DictReader(file)]
+    assert found[0] == names[0]
+    assert names[3 if last else 1] not in found
+    assert not any(thread.name.startswith("ThreadPoolExecutor") for thread in threading.enumerate())
+
+
+def test_broken_drawing_is_not_taken_for_a_bad_file(tmp_path, segment, monkeypatch):
+    pictures(tmp_path / "in", 2)
+    monkeypatch.setattr(DRAWING, lambda *_, **__: 1 / 0)
+    with pytest.raises(RuntimeError) as caught:
+        segment(tmp_path / "in", overlays=True)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
 def test_nothing_segmented_is_an_error(tmp_path, segment):
