@@ -5,10 +5,14 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -238,14 +242,19 @@ def test_complete_run_is_not_trained_again_and_time_ends_one(tmp_path, monkeypat
     assert len(ran) == 1
 
 
-def test_data_and_weights_travel(disc_dataset, tmp_path):
+def test_data_and_weights_travel(disc_dataset, tmp_path, capsys):
     gpu_files.pack(disc_dataset, tmp_path / "there", 48)
     pieces = sorted((tmp_path / "there").glob("pack.tar.*"))
     assert pieces[0].name == "pack.tar.000"
     assert all(piece.stat().st_size <= 30 << 20 for piece in pieces)
     out = tmp_path / "out"
     # An unknown network: it unpacks, and the program ends with its message.
-    assert gpu_files.run(EXPERIMENTS, tmp_path / "there", out, "1", ["seg", "none", "alone"]) == 2
+    (tmp_path / "there" / "runs" / "without a network").mkdir(parents=True)
+    assert (
+        gpu_files.main([str(EXPERIMENTS), "run", str(tmp_path / "there"), str(out), "1", "seg", "none", "alone"]) == 2
+    )
+    assert "there is no network seg none" in capsys.readouterr().err
+    assert not (tmp_path / "there" / "unpacked" / "runs").exists()
     data = tmp_path / "there" / "unpacked" / "data"
     before, after = (json.loads((folder / "datalist.json").read_text())["training"] for folder in (disc_dataset, data))
     assert [{**entry, "image": "", "label": ""} for entry in before] == [
@@ -299,14 +308,27 @@ def test_networks_come_back_in_half_precision_and_in_parts(tmp_path, monkeypatch
     (trained / "evaluation" / "metrics.json").write_text("{}")
     (tmp_path / "logs").mkdir()
     shutil.copytree(trained, tmp_path / "runs" / "seg_b")
+    gpu_files.collect(tmp_path / "runs", tmp_path / "out", ["*"], tmp_path / "logs")
+    gpu_files.fetch(tmp_path / "out", tmp_path / "here")
+    kept = (tmp_path / "here" / "runs" / "seg_b" / "model.pt").read_bytes()
+    # The next time, one of them comes back.
     gpu_files.collect(tmp_path / "runs", tmp_path / "out", ["*_a"], tmp_path / "logs")
     files = sorted(file.name for file in (tmp_path / "out").iterdir())
     assert [file for file in files if not file.startswith("seg_a.pt.00")] == ["results.tar.gz"]
     assert all(file.stat().st_size <= 3000 for file in (tmp_path / "out").glob("seg_a.pt.*"))
     gpu_files.fetch(tmp_path / "out", tmp_path / "here")
-    assert (tmp_path / "here" / "runs" / "seg_b" / "evaluation" / "metrics.json").is_file()
+    assert (tmp_path / "here" / "results" / "seg_b" / "evaluation" / "metrics.json").is_file()
+    assert (tmp_path / "here" / "runs" / "seg_b" / "model.pt").read_bytes() == kept
+    assert read_trained(tmp_path / "here" / "runs" / "seg_b" / "model.pt") is not None
     found = tmp_path / "here" / "runs" / "seg_a" / "model.pt"
     assert read_trained(found)["network_def"] == {"_target_": "X"}
+    assert (found.parent / "log.csv").is_file()
+    # A part that was damaged on its way is noticed.
+    first = tmp_path / "out" / "seg_a.pt.000"
+    first.write_bytes(first.read_bytes()[:-1] + b"?")
+    with pytest.raises(ValueError, match="belongs to other weights"):
+        gpu_files.fetch(tmp_path / "out", tmp_path / "here")
+    assert found.is_file()
     loaded = torch.load(found, weights_only=True)
     assert loaded["weight"].dtype is torch.float16
     assert int(loaded["count"]) == 7
@@ -335,10 +357,13 @@ def fake_study(folder: Path, code: str) -> Path:
 TEACHER, STUDENT = ["seg", "hybrid", "alone", "fold=4"], ["seg", "lite0", "distilled", "fold=4"]
 
 
-def planned(tmp_path: Path, code: str, minutes: float = 1.0, lines=(STUDENT, TEACHER)) -> tuple[int, list[str]]:
+def plan_of(tmp_path: Path, code: str, lines=(STUDENT, TEACHER)) -> gpu_plan.Plan:
     places = ["data=D", f"runs={tmp_path}"]
-    here = fake_study(tmp_path, code)
-    code = gpu_plan.plan(here, [[*line, *places] for line in lines], minutes, tmp_path / "logs", {"PATH": ""})
+    return gpu_plan.Plan(fake_study(tmp_path, code), [[*line, *places] for line in lines], tmp_path / "logs")
+
+
+def planned(tmp_path: Path, code: str, minutes: float = 1.0, lines=(STUDENT, TEACHER)) -> tuple[int, list[str]]:
+    code = plan_of(tmp_path, code, lines).run(minutes, {"PATH": ""})
     return code, (tmp_path / "order").read_text().splitlines()
 
 
@@ -351,15 +376,69 @@ def test_a_student_waits_for_the_teacher_of_the_same_plan(tmp_path):
     assert order[3] == "lite0 distilled evaluate"
 
 
-def test_a_student_by_a_named_file_waits_too(tmp_path):
-    student = ["seg", "lite0", "distilled", "fold=all", f"teacher={tmp_path}/seg_hybrid_alone_fold4_seed0/model.pt"]
+def test_a_student_by_a_named_file_waits_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    student = ["seg", "lite0", "distilled", "fold=all", "teacher=seg_hybrid_alone_fold4_seed0/model.pt"]
     code, order = planned(tmp_path, "time.sleep(0.3 * (words[1] == 'hybrid'))", lines=(student, TEACHER))
     assert (code, order[0]) == (0, "hybrid alone train")
 
 
+def test_a_complete_student_needs_no_teacher(tmp_path):
+    run = tmp_path / "seg_lite0_distilled_fold4_seed0"
+    run.mkdir()
+    (run / "model.pt").touch()
+    (run / "log.csv").write_text("epoch\n40\n")
+    for name in ("evaluation", "evaluation_mirrored"):
+        (run / name).mkdir()
+        (run / name / "metrics.json").touch()
+    assert study.main([*STUDENT, "data=D", f"runs={tmp_path}"]) == 0
+    code, order = planned(tmp_path, "time.sleep(0.5 * (words[1] == 'hybrid'))")
+    assert code == 0
+    assert order.index("lite0 distilled evaluate") < order.index("hybrid alone evaluate")
+
+
+CHILD = (
+    "import subprocess\n"
+    "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+    "Path(given['runs'], 'child').write_text(str(child.pid))\n"
+    "time.sleep(60)"
+)
+
+
+def ended(tmp_path: Path) -> bool:
+    """Whether the child of the fake study has ended, or does so within 5 seconds."""
+    process = Path("/proc", (tmp_path / "child").read_text())
+    for _ in range(50):
+        if not process.exists() or (process / "stat").read_text().split()[2] == "Z":
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="needs /proc")
 def test_time_ends_a_plan_and_no_student_learns_from_an_unfinished_teacher(tmp_path, capsys):
-    assert planned(tmp_path, "time.sleep(60)", minutes=0.03) == (75, ["hybrid alone train"])
-    assert capsys.readouterr().out.count("exit code 75") == 2
+    assert planned(tmp_path, CHILD, minutes=0.05) == (75, ["hybrid alone train"])
+    assert ended(tmp_path)
+    told = capsys.readouterr().out
+    assert "seg_hybrid_alone_fold4_seed0: not complete" in told
+    assert "seg_lite0_distilled_fold4_seed0: waits for seg_hybrid_alone_fold4_seed0" in told
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="needs /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_plan_that_is_told_to_end_leaves_nothing_running(number, tmp_path):
+    plan = plan_of(tmp_path, CHILD)
+
+    def tell() -> None:
+        while not (tmp_path / "child").is_file():
+            time.sleep(0.05)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=tell).start()
+    with pytest.raises((SystemExit, KeyboardInterrupt)), gpu_plan.ended_by_signal():
+        plan.run(1, {"PATH": ""})
+    assert ended(tmp_path)
+    assert not plan.processes
 
 
 def test_what_failed_in_a_plan_is_said(tmp_path, capsys):
@@ -367,21 +446,36 @@ def test_what_failed_in_a_plan_is_said(tmp_path, capsys):
     code, order = planned(tmp_path, "sys.exit(3 * (words[1] == 'hybrid'))", lines=(STUDENT, TEACHER, alone))
     assert code == 3
     assert "lite0 distilled train" not in order
-    assert re.search(r"seg_hybrid_alone_fold4_seed0: exit code 3, see its log in .*logs", capsys.readouterr().out)
-    with pytest.raises(ValueError, match="the same run twice"):
-        planned(tmp_path, "", lines=(TEACHER, TEACHER))
+    assert re.search(r"seg_hybrid_alone_fold4_seed0: exit code 3, see .*logs", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([], "the plan has no runs"),
+        ([TEACHER, TEACHER], "the same run twice"),
+        ([[*STUDENT, "teacher=seg_lite0_distilled_fold4_seed0/model.pt"]], "its own teacher"),
+        ([["seg", "lite0"]], "a run has three names"),
+    ],
+)
+def test_plans_that_can_t_be(lines, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        plan_of(tmp_path, "", lines)
 
 
 def test_processes_share_a_gpu_only_where_that_works(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(gpu_plan.shutil, "which", lambda name: None)
     with gpu_plan.shared_gpu({"A": "1"}) as environment:
         assert environment == {"A": "1"}
     program = tmp_path / gpu_plan.MPS
     program.write_text('#!/bin/sh\n[ "$1" = -d ] && echo started || cat\n')
     program.chmod(0o755)
     monkeypatch.setattr(gpu_plan.shutil, "which", lambda name: str(program))
-    for check, shared in (("", True), ("raise SystemExit(1)", False)):
+    monkeypatch.setattr(gpu_plan, "PATIENCE", 1)
+    for check, shared in (("", True), ("raise SystemExit(1)", False), ("import time; time.sleep(60)", False)):
         monkeypatch.setattr(gpu_plan, "CHECK", check)
-        with gpu_plan.shared_gpu({"A": "1"}) as environment:
+        with gpu_plan.shared_gpu({**os.environ, "A": "1"}) as environment:
             assert ("CUDA_MPS_PIPE_DIRECTORY" in environment) == shared
         seen = capfd.readouterr()
         assert seen.out == "started\nquit\n"

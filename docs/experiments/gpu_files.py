@@ -8,7 +8,6 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -16,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from gpu_plan import plan, shared_gpu
+from gpu_plan import Plan, ended_by_signal, shared_gpu
 from PIL import Image
 
 from monai_kd.data import is_labelled, read_datalist
 from monai_kd.io import read_checkpoint, save_checkpoint
-from monai_kd.io.trained import read_settings, save_trained, settings_path
+from monai_kd.io.trained import read_trained, save_trained, settings_path
 from monai_kd.networks.installed_weights import weights_package
 from monai_kd.transforms import slice_preprocessing
 
@@ -96,24 +95,17 @@ def _pack_weights(name: str, site: Path) -> None:
         save_checkpoint(_half(read_checkpoint(path)), target)
 
 
-def run(here: Path, folder: Path, out: Path, minutes: str, words: list[str]) -> int:
-    """Unpack once, train for some minutes, and leave in ``out`` what is to come back."""
+def run(here: Path, folder: Path, out: Path, minutes: str, lines: list[list[str]], bring: list[str]) -> int:
+    """Unpack once, run a `Plan` for some minutes, and leave in ``out`` what is to come back."""
     place = _unpacked(folder)
-    command = [sys.executable, str(here / "study.py"), *words, *_places(place), f"minutes={minutes}"]
-    code = subprocess.run(command, env=_environment(here, place), check=False).returncode
-    collect(place / "runs", out, ["*"])
-    return code
-
-
-def run_plan(here: Path, folder: Path, out: Path, minutes: str, file: Path, bring: list[str]) -> int:
-    """As `run`, for all runs of a file, side by side."""
-    place = _unpacked(folder)
-    lines = [shlex.split(line, comments=True) for line in file.read_text(encoding="utf-8").splitlines()]
-    words = [[*line, *_places(place)] for line in lines if line]
-    with shared_gpu(_environment(here, place)) as environment:
-        code = plan(here, words, float(minutes), place / "logs", environment)
-    collect(place / "runs", out, bring, place / "logs")
-    return code
+    places = [f"data={place / 'data'}", f"runs={place / 'runs'}"]
+    plan = Plan(here, [[*line, *places] for line in lines], place / "logs")
+    path = os.pathsep.join([str(here.parents[1]), str(place / "site"), os.environ.get("PYTHONPATH", "")])
+    try:
+        with ended_by_signal(), shared_gpu({**os.environ, "PYTHONPATH": path}) as environment:
+            return plan.run(float(minutes), environment)
+    finally:
+        collect(place / "runs", out, bring, place / "logs")
 
 
 def _unpacked(folder: Path) -> Path:
@@ -128,60 +120,61 @@ def _unpacked(folder: Path) -> Path:
             with tarfile.open(fileobj=joined) as archive:
                 archive.extractall(place, filter="data")
         (place / "done").touch()
-    for given in sorted((folder / "runs").glob("*")) if (folder / "runs").is_dir() else []:
+    for given in sorted(path.parent for path in (folder / "runs").glob("*/model.pt")):
         if not (place / "runs" / given.name).exists():
             shutil.copytree(given, place / "runs" / given.name)
     return place
 
 
-def _places(place: Path) -> list[str]:
-    return [f"data={place / 'data'}", f"runs={place / 'runs'}"]
-
-
-def _environment(here: Path, place: Path) -> dict[str, str]:
-    path = os.pathsep.join([str(here.parents[1]), str(place / "site"), os.environ.get("PYTHONPATH", "")])
-    return {**os.environ, "PYTHONPATH": path}
-
-
-def collect(runs: Path, out: Path, bring: list[str], logs: Path | None = None) -> None:
-    """Leave settings, logs and evaluations of all runs in one archive, and the networks of those that are named.
+def collect(runs: Path, out: Path, bring: list[str], logs: Path) -> None:
+    """Leave the networks of runs that are named, and an archive of what is known of all.
 
     Args:
         runs: folder of the runs.
-        out: gets ``results.tar.gz``, and for each network ``NAME.pt.000`` …, in half precision.
+        out: gets ``NAME.pt.000`` … of each network, in half precision, and ``results.tar.gz`` with tables, settings and
+            evaluations. Networks of an earlier call are removed.
         bring: patterns of the names of runs whose networks come back.
         logs: folder that comes back, too.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(out / RESULTS, "w:gz") as archive:
-        if logs is not None and logs.is_dir():
-            archive.add(logs, "logs")
-        for file in sorted(file for suffix in (".json", ".csv") for file in runs.rglob(f"*{suffix}")):
-            archive.add(file, Path("runs") / file.relative_to(runs))
-    for trained in sorted(path.parent for path in runs.glob("*/model.pt")):
-        if any(fnmatch.fnmatch(trained.name, pattern) for pattern in bring):
-            with tempfile.TemporaryDirectory() as temporary:
-                model = Path(temporary) / "model.pt"
-                save_checkpoint(_half(read_checkpoint(trained / "model.pt")), model)
-                _split(model, out / f"{trained.name}.pt", RETURNED)
+    for earlier in out.glob("*.pt.[0-9][0-9][0-9]"):
+        earlier.unlink()
+    with tempfile.TemporaryDirectory() as temporary, tarfile.open(out / RESULTS, "w:gz") as archive:
+        archive.add(logs, "logs")
+        for run in sorted(path for path in runs.glob("*") if path.is_dir()):
+            brought = (run / "model.pt").is_file() and any(fnmatch.fnmatch(run.name, pattern) for pattern in bring)
+            if brought:
+                model = Path(temporary) / run.name / "model.pt"
+                model.parent.mkdir()
+                # Its settings have the checksum of the network in half precision.
+                save_trained(_half(read_checkpoint(run / "model.pt")), model, read_trained(run / "model.pt"))
+                _split(model, out / f"{run.name}.pt", RETURNED)
+                archive.add(settings_path(model), f"networks/{run.name}/settings.json")
+            for file in sorted(file for suffix in (".json", ".csv") for file in run.rglob(f"*{suffix}")):
+                archive.add(file, Path("results") / file.relative_to(runs))
 
 
 def fetch(out: Path, folder: Path) -> None:
-    """Put what came back into ``FOLDER/runs``."""
-    with tarfile.open(out / RESULTS) as archive:
-        archive.extractall(folder, filter="data")
-    for first in sorted(out.glob("*.pt.000")):
-        name = first.name.removesuffix(".pt.000")
-        settings = settings_path(model := folder / "runs" / name / "model.pt")
-        described = read_settings(settings)
-        # They have the checksum of the network in full precision.
-        settings.unlink()
-        with tempfile.NamedTemporaryFile(suffix=".pt") as joined:
-            for piece in sorted(out.glob(f"{name}.pt.*")):
-                joined.write(piece.read_bytes())
-            joined.flush()
-            save_trained(read_checkpoint(Path(joined.name)), model, described)
-        print(model)
+    """Put the networks that came back into ``FOLDER/runs``, with all that is known of them, and the rest beside it.
+
+    ``FOLDER/results`` has tables and settings of all runs, ``FOLDER/logs`` what they printed.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        with tarfile.open(out / RESULTS) as archive:
+            archive.extractall(temporary, filter="data")
+        for part in ("logs", "results"):
+            if (there := Path(temporary) / part).is_dir():
+                shutil.copytree(there, folder / part, dirs_exist_ok=True)
+        for settings in sorted(Path(temporary).glob("networks/*/settings.json")):
+            name = settings.parent.name
+            model = settings.with_name("model.pt")
+            model.write_bytes(b"".join(piece.read_bytes() for piece in sorted(out.glob(f"{name}.pt.*"))))
+            read_trained(model)
+            target = folder / "runs" / name
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(Path(temporary) / "results" / name, target)
+            shutil.copytree(settings.parent, target, dirs_exist_ok=True)
+            print(target / "model.pt")
 
 
 def _half(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -204,10 +197,16 @@ def main(words: list[str]) -> int:
     if words[:1] == ["pack"] and len(words) in (3, 4):
         pack(Path(words[1]), Path(words[2]), int(words[3]) if len(words) == 4 else 256)
         return 0
-    if words[:1] == ["run"] and len(words) >= 7:
-        return run(here, Path(words[1]).resolve(), Path(words[2]), words[3], words[4:])
-    if words[:1] == ["plan"] and len(words) >= 5:
-        return run_plan(here, Path(words[1]).resolve(), Path(words[2]), words[3], Path(words[4]), words[5:])
+    if (words[:1] == ["run"] and len(words) >= 7) or (words[:1] == ["plan"] and len(words) >= 5):
+        lines, bring = [words[4:]], ["*"]
+        if words[0] == "plan":
+            text = Path(words[4]).read_text(encoding="utf-8").splitlines()
+            lines, bring = [line for each in text if (line := shlex.split(each, comments=True))], words[5:]
+        try:
+            return run(here, Path(words[1]).resolve(), Path(words[2]), words[3], lines, bring)
+        except ValueError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
     if words[:1] == ["fetch"] and len(words) == 3:
         fetch(Path(words[1]), Path(words[2]))
         return 0

@@ -222,11 +222,12 @@ def main(words: list[str]) -> int:
         return 2
     try:
         run = Run.named(words)
-        training = run.training()
+        # Its teacher may no longer be there when it is complete.
+        training = [] if run.trained() else run.training()
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    commands = [] if run.trained() else [(None, training)]
+    commands = [(None, training)] if training else []
     commands += [(done, command) for done, command in run.evaluations() if not (done / "metrics.json").is_file()]
     environment = {**os.environ, "OMP_NUM_THREADS": run.values["threads"]}
     for _, command in commands:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -10,13 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from .compiled import compiles
 from .options import Options
 from .row import Row
 from .timing import interleaved
 
 __all__ = ["gpu_rows"]
-
-logger = logging.getLogger(__name__)
 
 EAGER = "float32, eager"
 RUNS, BATCH = 20, 16
@@ -58,13 +56,10 @@ def _ways(network: nn.Module, images: torch.Tensor, options: Options) -> dict[st
     for name, dtype in (("bfloat16", torch.bfloat16), ("float16", torch.float16)):
         ways[f"{name} autocast"] = partial(run, network, dtype)
     if not options.tiny:
-        compiled = torch.compile(network, mode="reduce-overhead")
-        try:
-            run(compiled, torch.bfloat16)
+        # For each size anew: a kernel for any number of slices is another one.
+        compiled = torch.compile(network, mode="reduce-overhead", dynamic=False)
+        if compiles(partial(run, compiled, torch.bfloat16)):
             ways["torch.compile, bfloat16"] = partial(run, compiled, torch.bfloat16)
-        except Exception as error:  # without a compiler, say
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            logger.warning("torch.compile is left out: %s", lines[0])
     return ways
 
 

@@ -16,6 +16,7 @@ from torch import nn
 from ..engines import autocast
 from ..export.int8 import quantise
 from ..export.onnx_file import write_onnx
+from .compiled import compiles
 from .options import Options
 from .row import Row
 from .timing import interleaved
@@ -68,13 +69,8 @@ def _torch_ways(network: nn.Module, image: np.ndarray, options: Options) -> dict
     }
     if not options.tiny:
         compiled = torch.compile(network)
-        try:
-            mixed(compiled)
+        if compiles(lambda: mixed(compiled)):
             ways["torch.compile, bfloat16"] = lambda: mixed(compiled)
-        except Exception as error:  # without a C++ compiler, say
-            logger.warning(
-                "torch.compile is left out: %s", (str(error).strip().splitlines() or [type(error).__name__])[0]
-            )
     return ways
 
 

@@ -23,6 +23,7 @@ from ..distillation import Distiller, TeacherStore, fitted_projections
 from ..engines import autocast
 from ..losses import AttentionLoss, DeepSupervision, DiceCE, DistillationLoss, EdgeLoss, FeatureLoss, LogitKL
 from ..networks import HybridUNet
+from .compiled import compiles
 from .options import Options
 from .row import Row
 from .timing import interleaved
@@ -63,8 +64,10 @@ def rows(options: Options) -> Iterator[Row]:
             ways |= {TORCHDISTILL: _torchdistill(setting, False), BY_HAND: _torchdistill(setting, True)}
         if device.type == "cuda":
             if not options.tiny:
-                ways[COMPILED] = _ours(setting, teacher=False, compiled=True)
-                ways[LIVE_COMPILED] = _ours(setting, compiled=True)
+                for name, teacher in ((COMPILED, False), (LIVE_COMPILED, True)):
+                    way = _ours(setting, teacher, compiled=True)
+                    if compiles(way):
+                        ways[name] = way
             ways = {name: _waited(way) for name, way in ways.items()}
         times = interleaved(ways, options.repeat)
     for first, second, aim in (

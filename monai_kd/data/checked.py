@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -59,6 +60,10 @@ class CheckedDataset(CacheDataset):
     The key is the values of the item, the sizes and times of its files, and the classes, parameters and source code of
     the transforms; what has changed is read again. MONAI's ``PersistentDataset`` keeps a file for each item, unpacked,
     and does not notice that a file or a transform has changed.
+
+    Tensors whose geometry was dropped, as by ``slice_preprocessing(track_meta=False)``, stay plain tensors through random
+    transforms, which therefore can't be inverted; in threads other than the main one, MONAI's transforms make them
+    ``MetaTensor`` again.
 
     Args:
         args, kwargs: as for ``CacheDataset``, but ``num_workers`` is 2 by default; items are dictionaries with paths in
@@ -200,7 +205,8 @@ class CheckedDataset(CacheDataset):
             cached = self._cached_at(index % len(self))
             if isinstance(cached, (_OnDisk, _InMemory)):
                 return self._finished(self._restored(self.data[index], cached))
-            if cached is None and not self.hash_as_key and isinstance(self.transform, Compose):
+            simple = type(self.transform) is Compose and not self.transform.lazy
+            if cached is None and not self.hash_as_key and simple:
                 first = self.transform.get_index_of_first(_runs_each_time)
                 return self._finished(self.transform(self.data[index], end=first))
             return super()._transform(index)
@@ -218,7 +224,9 @@ class CheckedDataset(CacheDataset):
         values = item.values() if isinstance(item, Mapping) else []
         tensors = [each for each in values if isinstance(each, torch.Tensor)]
         plain = tensors and not any(isinstance(each, MetaTensor) for each in tensors)
-        with _untracked() if plain else nullcontext():
+        # MONAI's switch holds for all threads: it is left alone where several may read.
+        alone = threading.current_thread() is threading.main_thread()
+        with _untracked() if plain and alone else nullcontext():
             return self.transform(item, start=first)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from ignite.engine import Engine, Events
 from timm.utils import ModelEmaV3
@@ -12,7 +14,7 @@ __all__ = ["WeightAverage"]
 
 
 class WeightAverage:
-    r"""Average the weights and buffers of a network over the iterations of a training, by timm's ``ModelEmaV3``.
+    r"""Average the weights and buffers of a network over the iterations of a training, as timm's ``ModelEmaV3``.
 
     .. math:: \bar θ_t = d_t \, \bar θ_{t-1} + (1 - d_t) \, θ_t, \qquad d_t = \min(d, 1 - t^{-3/4})
 
@@ -36,6 +38,7 @@ class WeightAverage:
         self.network = network
         self._average = ModelEmaV3(network, decay=decay, use_warmup=True, warmup_power=3 / 4)
         self._average.requires_grad_(False)
+        self._places = _places(self._average.module), _places(network)
 
     @property
     def module(self) -> nn.Module:
@@ -43,7 +46,6 @@ class WeightAverage:
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self.begin)
-        engine.add_event_handler(Events.EPOCH_STARTED, self.find)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.update)
 
     def begin(self, engine: Engine) -> None:
@@ -51,15 +53,23 @@ class WeightAverage:
         if engine.state.iteration == 0:
             self.module.load_state_dict(self.network.state_dict())
 
-    def find(self) -> None:
-        """Find the tensors once an epoch: on a GPU, to list them takes longer than to average them."""
-        pairs = list(zip(self.module.state_dict().values(), self.network.state_dict().values(), strict=True))
-        self._averaged = [[pair[place] for pair in pairs if pair[0].is_floating_point()] for place in (0, 1)]
-        self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]
-
     @torch.no_grad()
     def update(self, engine: Engine) -> None:
         decay = self._average.get_decay(engine.state.iteration)
-        get_ema_multi_avg_fn(decay)(*self._averaged, None)
-        for average, last in self._copied:
-            average.copy_(last)
+        averaged, last = ([owner[name] for owner, name in places] for places in self._places)
+        exact = [place for place, each in enumerate(averaged) if not each.is_floating_point()]
+        for place in reversed(exact):
+            averaged.pop(place).copy_(last.pop(place))
+        get_ema_multi_avg_fn(decay)(averaged, last, None)
+
+
+def _places(network: nn.Module) -> list[tuple[dict[str, Any], str]]:
+    """Where the tensors of the state dict are, in its order.
+
+    To make a state dict in each step takes longer, on a GPU, than to average it.
+    """
+    found: dict[str, tuple[dict[str, Any], str]] = {}
+    for prefix, module in network.named_modules(remove_duplicate=False):
+        for owner in (module._parameters, module._buffers):
+            found.update({f"{prefix}.{name}" if prefix else name: (owner, name) for name in owner})
+    return [found[name] for name in network.state_dict()]

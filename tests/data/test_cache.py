@@ -6,18 +6,21 @@ import copy
 import logging
 import os
 import pickle
+import threading
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monai.data import DataLoader, MetaTensor, get_track_meta
+from monai.data import DataLoader, MetaTensor, ThreadDataLoader, get_track_meta
 from monai.transforms import (
     Compose,
     Lambdad,
     LoadImaged,
     NormalizeIntensityd,
+    OneOf,
     RandFlipd,
     RandRotated,
     RandZoomd,
@@ -231,3 +234,25 @@ def test_geometry_is_not_tracked_once_it_is_dropped(items, rate):
     assert get_track_meta()
     (batch,) = DataLoader(dataset, batch_size=len(items), num_workers=1)
     assert batch["image"].shape == (len(items), 3, 32, 32)
+
+
+def test_what_other_threads_read_keeps_its_geometry(items):
+    """MONAI's switch is one for the process: a thread that turned it off could leave it off for the others."""
+    dataset = CheckedDataset(items, steps(), progress=False)
+    for workers in (0, 2):
+        list(ThreadDataLoader(dataset, batch_size=2, num_workers=workers, use_thread_workers=workers > 0))
+        assert get_track_meta()
+    found = []
+    thread = threading.Thread(target=lambda: found.append(dataset[0]))
+    with mock.patch("monai_kd.data.checked.set_track_meta") as switch:
+        thread.start()
+        thread.join()
+        switch.assert_not_called()
+        torch.testing.assert_close(plain_tensor(dataset[0]["label"]).shape, found[0]["label"].shape)
+        switch.assert_called()
+
+
+def test_a_transform_that_chooses_others_is_not_divided(items):
+    whole = OneOf([steps(flip=False)])
+    dataset = CheckedDataset(items, whole, cache_rate=0.0, progress=False)
+    assert dataset[0]["image"].shape == (3, 32, 32)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 from test_training_run import network, run, table, without_clock
+from timm.utils import ModelEmaV3
 from torch import nn
 
 from monai_kd.handlers import WeightAverage
@@ -88,3 +89,41 @@ def test_run_without_an_average_is_not_resumed_with_one(tmp_path):
     run(tmp_path, 1, in_one={})
     with pytest.raises(ValueError, match=r"does not fit this run \(average\)"):
         run(tmp_path, 2, resume=True, in_one={"ema": 0.99})
+
+
+class Counting(nn.Module):
+    """BatchNorm's counts, a weight under two names, and a buffer that is replaced instead of filled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.linear = nn.BatchNorm1d(3), nn.Linear(3, 3)
+        self.same = self.linear
+        self.register_buffer("seen", torch.zeros(()))
+        self.register_buffer("scratch", torch.zeros(2), persistent=False)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        self.seen = self.seen + len(values)
+        return self.norm(self.linear(values))
+
+
+def test_every_entry_is_that_of_timm():
+    torch.manual_seed(0)
+    net = Counting()
+    ours, theirs = WeightAverage(net, 0.9), ModelEmaV3(net, decay=0.9, use_warmup=True, warmup_power=3 / 4)
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+
+    def step(engine, values):
+        optimizer.zero_grad()
+        net(values).square().sum().backward()
+        optimizer.step()
+
+    engine = Engine(step)
+    ours.attach(engine)
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda _: theirs.update(net, step=engine.state.iteration))
+    engine.run([torch.randn(4, 3) for _ in range(5)], max_epochs=2)
+    expected = theirs.module.state_dict()
+    assert ours.module.state_dict().keys() == expected.keys()
+    for name, value in ours.module.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-6, atol=1e-6)
+    assert expected["norm.num_batches_tracked"] == 10
+    assert expected["seen"] > 4
