@@ -61,9 +61,9 @@ class CheckedDataset(CacheDataset):
     the transforms; what has changed is read again. MONAI's ``PersistentDataset`` keeps a file for each item, unpacked,
     and does not notice that a file or a transform has changed.
 
-    Tensors whose geometry was dropped, as by ``slice_preprocessing(track_meta=False)``, stay plain tensors through random
-    transforms, which therefore can't be inverted; in threads other than the main one, MONAI's transforms make them
-    ``MetaTensor`` again.
+    Tensors whose geometry was dropped, as by ``slice_preprocessing(track_meta=False)``, stay plain tensors through
+    random transforms, which therefore can't be inverted; in threads other than the main one, MONAI's transforms make
+    them ``MetaTensor`` again.
 
     Args:
         args, kwargs: as for ``CacheDataset``, but ``num_workers`` is 2 by default; items are dictionaries with paths in
