@@ -102,9 +102,9 @@ def test_runs(lines, checkout, monkeypatch):
                 assert (checkout / line.partition(name)[2]).is_file()
         run(line, checkout, monkeypatch)
     kinds = [command[4] for command in begun]
-    assert kinds.count("training") == len(lines) == 23
+    assert kinds.count("training") == len(lines) == 24
     # Plain and mirrored, but for those of all folds; and twelve with negatives.
-    assert kinds.count("evaluating") == 2 * 19 + 12
+    assert kinds.count("evaluating") == 2 * 20 + 13
 
 
 def test_heads_without_a_tumour(lines, checkout, monkeypatch):
