@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import re
 import runpy
+import shlex
 import shutil
 import subprocess
 import sys
@@ -89,12 +91,6 @@ def test_runs(lines, checkout, monkeypatch):
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(subprocess, "run", trained)
-    # The teachers of the runs that need one.
-    for fold in ("4", "all"):
-        for task in ("seg", "cls"):
-            folder = checkout / "runs" / f"{task}_hybrid_alone_fold{fold}_seed0"
-            folder.mkdir(parents=True)
-            (folder / "model.pt").touch()
     for line in lines:
         for name in ("teacher=", "start="):
             if name in line:
@@ -102,9 +98,37 @@ def test_runs(lines, checkout, monkeypatch):
                 assert (checkout / line.partition(name)[2]).is_file()
         run(line, checkout, monkeypatch)
     kinds = [command[4] for command in begun]
-    assert kinds.count("training") == len(lines) == 24
+    assert kinds.count("training") == len(lines) == 25
     # Plain and mirrored, but for those of all folds; and twelve with negatives.
     assert kinds.count("evaluating") == 2 * 20 + 13
+
+
+def test_plan(lines, checkout, monkeypatch):
+    """Pack, train by the plan and fetch, where the machine with the GPU is this one, and a training a file."""
+    monkeypatch.chdir(checkout)
+    monkeypatch.syspath_prepend(str(checkout / "docs" / "experiments"))
+    gpu_files, gpu_plan = (importlib.import_module(name) for name in ("gpu_files", "gpu_plan"))
+    monkeypatch.setattr(gpu_files, "PRETRAINED", ())
+    begun = []
+
+    def trained(plan: gpu_plan.Plan, minutes: float, _environment: dict) -> int:
+        for job in plan.jobs:
+            begun.append((job.run.network, job.run.how, job.run.values["fold"], minutes))
+            untrained("seg_student", job.run.folder)
+            (plan.logs / job.name).mkdir(parents=True)
+        return 0
+
+    monkeypatch.setattr(gpu_plan.Plan, "run", trained)
+    for line in lines:
+        program, *words = shlex.split(line)
+        assert (checkout / program).is_file()
+        assert gpu_files.main([str(checkout / "docs" / "experiments"), *words]) == 0
+    assert len(begun) == 14
+    assert {minutes for *_, minutes in begun} == {9.0}
+    names = [path.parent.name for path in (checkout / "FOLDER" / "runs").glob("*/model.pt")]
+    assert len(names) == sum(network == "lite0" for network, *_ in begun) == 9
+    assert all(name.startswith("seg_lite0_") for name in names)
+    assert len(list((checkout / "FOLDER" / "results").iterdir())) == 14
 
 
 def test_heads_without_a_tumour(lines, checkout, monkeypatch):

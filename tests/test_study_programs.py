@@ -213,6 +213,14 @@ def test_names_have_what_differs_from_the_protocol(tmp_path):
     assert study.Run("seg", "lite0", "alone", more).folder.name == "seg_lite0_alone_fold4_seed2_epochs9_rate0.002"
 
 
+def test_runs_from_other_weights_are_others(tmp_path):
+    given = {"data": "DATA", "runs": str(tmp_path)}
+    starts = ["a/one/model.pt", "b/one/model.pt", "a/two/model.pt"]
+    names = [study.Run("seg", "lite0", "alone", {**given, "start": start}).folder.name for start in starts]
+    assert names[0] == names[1] != names[2]
+    assert names[0].startswith("seg_lite0_alone_fold4_seed0_start")
+
+
 def test_complete_run_is_not_trained_again_and_time_ends_one(tmp_path, monkeypatch, capsys):
     given = ["seg", "unet", "alone", "data=D", f"runs={tmp_path}", "epochs=2", "minutes=0.01"]
     run = study.Run("seg", "unet", "alone", {"data": "D", "runs": str(tmp_path), "epochs": "2"})
@@ -325,7 +333,8 @@ def test_networks_come_back_in_half_precision_and_in_parts(tmp_path, monkeypatch
     assert (found.parent / "log.csv").is_file()
     # A part that was damaged on its way is noticed.
     first = tmp_path / "out" / "seg_a.pt.000"
-    first.write_bytes(first.read_bytes()[:-1] + b"?")
+    *others, last = first.read_bytes()
+    first.write_bytes(bytes([*others, last ^ 1]))
     with pytest.raises(ValueError, match="belongs to other weights"):
         gpu_files.fetch(tmp_path / "out", tmp_path / "here")
     assert found.is_file()

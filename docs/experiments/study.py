@@ -40,6 +40,7 @@ import os
 import shlex
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -106,7 +107,11 @@ class Run:
         if self.values["fold"] not in ("1", "2", "3", "4", "all"):
             raise ValueError(f"fold must be 1, 2, 3, 4 or all, got '{self.values['fold']}'.")
         varied = [f"_{name}{self.values[name]}" for name in NAMED if self.values[name] != plan.get(name, "")]
-        varied += [f"_{name}" for name in ("heads", "start") if self.values[name]]
+        varied += ["_heads"] if self.values["heads"] else []
+        if self.values["start"]:
+            # By the name of the run that it starts from, wherever that lies.
+            origin = Path(self.values["start"]).expanduser().absolute().parent.name
+            varied.append(f"_start{zlib.crc32(origin.encode()):08x}")
         name = f"{task}_{network}_{how}_fold{self.values['fold']}_seed{self.values['seed']}{''.join(varied)}"
         self.folder = Path(self.values["runs"]).expanduser() / name
 
