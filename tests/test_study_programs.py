@@ -443,9 +443,14 @@ def test_a_plan_that_is_told_to_end_leaves_nothing_running(number, tmp_path):
             time.sleep(0.05)
         os.kill(os.getpid(), number)
 
+    # pytest-xdist ignores it in its workers.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=tell).start()
-    with pytest.raises((SystemExit, KeyboardInterrupt)), gpu_plan.ended_by_signal():
-        plan.run(1, {"PATH": ""})
+    try:
+        with pytest.raises((SystemExit, KeyboardInterrupt)), gpu_plan.ended_by_signal():
+            plan.run(1, {"PATH": ""})
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert ended(tmp_path)
     assert not plan.processes
 

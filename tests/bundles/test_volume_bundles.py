@@ -147,7 +147,7 @@ def test_heads_of_dynunet_are_supervised(dataset, tmp_path):
     labels: list[torch.Tensor] = []
     trainer.add_event_handler(
         Events.ITERATION_COMPLETED,
-        lambda engine: labels.append(torch.stack([item["label"] for item in engine.state.output])),
+        lambda engine: labels.append(torch.as_tensor(engine.state.output["label"])),
     )
     trainer.run()
     assert heads[0].shape == (2, 3, 3, 32, 16, 16)  # (B, heads, masks, spatial axes …)
