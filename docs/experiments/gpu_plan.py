@@ -29,9 +29,9 @@ PATIENCE = 10
 
 class _Job:
     def __init__(self, words: Sequence[str]) -> None:
-        self.words, self.run = list(words), Run.named([*words, "show=1"])
+        self.words, self.run = list(words), Run.named(words)
         self.name = self.run.folder.name
-        self.teacher = self.run.teacher().resolve() if self.run.how != "alone" else None
+        self.teacher = self.run.teacher_path().resolve() if self.run.how != "alone" else None
         self.network = (self.run.folder / "model.pt").resolve()
         self.ended = threading.Event()
 
@@ -57,6 +57,7 @@ class Plan:
         if any(job.teacher == job.network for job in self.jobs):
             raise ValueError("a run of the plan is its own teacher.")
         self.end, self.processes = 0.0, set[subprocess.Popen]()
+        logs.mkdir(parents=True, exist_ok=True)
 
     def run(self, minutes: float, environment: Mapping[str, str]) -> int:
         """Run all, and end all that runs when the time is up or this process is told to end.
@@ -64,7 +65,6 @@ class Plan:
         Returns:
             0; 75 if a run is not complete, so that the same plan is to be continued; or the code of a run that failed.
         """
-        self.logs.mkdir(parents=True, exist_ok=True)
         self.end = time.monotonic() + 60 * minutes
         with ThreadPoolExecutor(len(self.jobs)) as pool:
             try:

@@ -131,14 +131,18 @@ class Run:
         same = ("data", "runs", "fold", "epochs", "size", "batch", "negatives", "batch_dice", "labels")
         return Run(self.task, "hybrid", "alone", {name: self.values[name] for name in same})
 
+    def teacher_path(self) -> Path:
+        """Where the checkpoint that teaches a student is, or will be."""
+        run = self.teacher_run()
+        return Path(self.values["teacher"]).expanduser() if run is None else run.folder / "model.pt"
+
     def teacher(self) -> Path:
         """The checkpoint that teaches.
 
         Raises:
             ValueError: it is not there, or its training has not come to its end.
         """
-        run = self.teacher_run()
-        path = Path(self.values["teacher"]).expanduser() if run is None else run.folder / "model.pt"
+        run, path = self.teacher_run(), self.teacher_path()
         if self.values["show"] == "0":
             if not path.is_file():
                 raise ValueError(f"there is no teacher {path}: train it first, or give teacher=FILE.")

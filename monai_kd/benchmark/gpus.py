@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from .compiled import compiles
+from .networks import EAGER
 from .options import Options
 from .row import Row
-from .timing import interleaved
+from .timing import interleaved, several
 
 __all__ = ["gpu_rows"]
 
-EAGER = "float32, eager"
 RUNS, BATCH = 20, 16
 
 
@@ -39,7 +39,7 @@ def gpu_rows(
     for count in (1, BATCH):
         images = torch.as_tensor(image).expand(count, -1, -1, -1).to(device, memory_format=torch.channels_last)
         with torch.inference_mode():
-            ways = {name: partial(_several, way, device) for name, way in _ways(network, images, options).items()}
+            ways = {name: partial(several, way, RUNS, device) for name, way in _ways(network, images, options).items()}
             times = {name: time / RUNS for name, time in interleaved(ways, options.repeat).items()}
         for name in list(times)[1:]:
             pair = {EAGER: times[EAGER], name: times[name]}
@@ -61,10 +61,3 @@ def _ways(network: nn.Module, images: torch.Tensor, options: Options) -> dict[st
         if compiles(partial(run, compiled, torch.bfloat16)):
             ways["torch.compile, bfloat16"] = partial(run, compiled, torch.bfloat16)
     return ways
-
-
-def _several(way: Callable[[], object], device: torch.device) -> None:
-    for _ in range(RUNS):
-        way()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

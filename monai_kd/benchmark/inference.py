@@ -26,7 +26,7 @@ from .gpus import gpu_rows
 from .networks import network_rows
 from .options import Options
 from .row import Row
-from .timing import interleaved
+from .timing import interleaved, wait_for
 
 __all__ = ["rows"]
 
@@ -77,8 +77,7 @@ def _folder_row(
         with torch.no_grad():
             for inputs in together:
                 inferer(inputs, network)
-        if device == "cuda":
-            torch.cuda.synchronize()
+        wait_for(torch.device(device))
 
     kind = ("bfloat16" if amp else "float32") + (", on a GPU" if device == "cuda" else "")
     whole, inner = f"{len(images)} files, masks, overlays and table", "their network alone"

@@ -19,7 +19,7 @@ from ..export.onnx_file import write_onnx
 from .compiled import compiles
 from .options import Options
 from .row import Row
-from .timing import interleaved
+from .timing import interleaved, several
 
 __all__ = ["network_rows"]
 
@@ -41,7 +41,8 @@ def network_rows(network: nn.Module, inputs: Sequence[np.ndarray], options: Opti
     """
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         ways = _torch_ways(network, inputs[0], options) | _exported_ways(network, inputs, Path(folder))
-        times = interleaved({name: partial(_several, way) for name, way in ways.items()}, options.repeat)
+        repeated = {name: partial(several, way, RUNS, torch.device("cpu")) for name, way in ways.items()}
+        times = interleaved(repeated, options.repeat)
     times = {name: time / RUNS for name, time in times.items()}
     for name in ways:
         if name != EAGER:
@@ -49,11 +50,6 @@ def network_rows(network: nn.Module, inputs: Sequence[np.ndarray], options: Opti
             yield Row(
                 f"student, one slice: {EAGER} ÷ {name}", AIMS.get(name, "measured"), found[EAGER] / found[name], found
             )
-
-
-def _several(way: Callable[[], object]) -> None:
-    for _ in range(RUNS):
-        way()
 
 
 def _torch_ways(network: nn.Module, image: np.ndarray, options: Options) -> dict[str, Callable[[], object]]:

@@ -19,6 +19,7 @@ from ..config import build_network, default_device
 from ..engines import autocast
 from .options import Options
 from .row import Row
+from .timing import wait_for
 
 __all__ = ["rows"]
 
@@ -135,7 +136,7 @@ def _training(network: nn.Module, size: int, device: torch.device) -> Callable[[
             outputs = network(images)
         outputs.float().square().mean().backward()
         optimizer.step()
-        _wait(device)
+        wait_for(device)
 
     return step
 
@@ -147,14 +148,9 @@ def _inference(network: nn.Module, size: int, device: torch.device) -> Callable[
     def step() -> None:
         with torch.inference_mode():
             network(image)
-        _wait(device)
+        wait_for(device)
 
     return step
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 def _resident(device: torch.device, reset: bool = False) -> float:

@@ -6,7 +6,9 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 
-__all__ = ["interleaved"]
+import torch
+
+__all__ = ["interleaved", "several", "wait_for"]
 
 
 def interleaved(ways: Mapping[str, Callable[[], object]], repeat: int) -> dict[str, float]:
@@ -35,3 +37,16 @@ def interleaved(ways: Mapping[str, Callable[[], object]], repeat: int) -> dict[s
             way()
             taken[name].append(1000 * (time.perf_counter() - began))
     return {name: statistics.median(times[1:]) for name, times in taken.items()}
+
+
+def several(way: Callable[[], object], times: int, device: torch.device) -> None:
+    """Run a way more than once, where once takes too short a time to measure."""
+    for _ in range(times):
+        way()
+    wait_for(device)
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until a GPU has done what it was given; a CPU has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,7 +27,7 @@ from ..networks import HybridUNet
 from .compiled import compiles
 from .options import Options
 from .row import Row
-from .timing import interleaved
+from .timing import interleaved, several
 
 __all__ = ["rows"]
 
@@ -68,7 +69,7 @@ def rows(options: Options) -> Iterator[Row]:
                     way = _ours(setting, teacher, compiled=True)
                     if compiles(way):
                         ways[name] = way
-            ways = {name: _waited(way) for name, way in ways.items()}
+            ways = {name: partial(several, way, 1, device) for name, way in ways.items()}
         times = interleaved(ways, options.repeat)
     for first, second, aim in (
         (STORE, PLAIN, "<= 1.05"),
@@ -237,11 +238,3 @@ def _torchdistill(setting: _Setting, by_hand: bool) -> Callable[[], object]:
         box.post_forward_process(value)
 
     return step
-
-
-def _waited(way: Callable[[], object]) -> Callable[[], object]:
-    def run() -> None:
-        way()
-        torch.cuda.synchronize()
-
-    return run

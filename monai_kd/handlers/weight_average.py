@@ -12,6 +12,10 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 __all__ = ["WeightAverage"]
 
+# The dictionary of a module that has a tensor, and its name there; of the average, and of the network.
+_Place = tuple[dict[str, Any], str]
+_Pair = tuple[_Place, _Place]
+
 
 class WeightAverage:
     r"""Average the weights and buffers of a network over the iterations of a training, as timm's ``ModelEmaV3``.
@@ -38,7 +42,10 @@ class WeightAverage:
         self.network = network
         self._average = ModelEmaV3(network, decay=decay, use_warmup=True, warmup_power=3 / 4)
         self._average.requires_grad_(False)
-        self._places = _places(self._average.module), _places(network)
+        found = zip(_places(self._average.module), _places(network), network.state_dict().values(), strict=True)
+        self._averaged, self._copied = list[_Pair](), list[_Pair]()
+        for ours, theirs, value in found:
+            (self._averaged if value.is_floating_point() else self._copied).append((ours, theirs))
 
     @property
     def module(self) -> nn.Module:
@@ -56,19 +63,18 @@ class WeightAverage:
     @torch.no_grad()
     def update(self, engine: Engine) -> None:
         decay = self._average.get_decay(engine.state.iteration)
-        averaged, last = ([owner[name] for owner, name in places] for places in self._places)
-        exact = [place for place, each in enumerate(averaged) if not each.is_floating_point()]
-        for place in reversed(exact):
-            averaged.pop(place).copy_(last.pop(place))
+        averaged, last = ([owner[name] for owner, name in places] for places in zip(*self._averaged, strict=True))
         get_ema_multi_avg_fn(decay)(averaged, last, None)
+        for (ours, name), (theirs, _) in self._copied:
+            ours[name].copy_(theirs[name])
 
 
-def _places(network: nn.Module) -> list[tuple[dict[str, Any], str]]:
+def _places(network: nn.Module) -> list[_Place]:
     """Where the tensors of the state dict are, in its order.
 
     To make a state dict in each step takes longer, on a GPU, than to average it.
     """
-    found: dict[str, tuple[dict[str, Any], str]] = {}
+    found: dict[str, _Place] = {}
     for prefix, module in network.named_modules(remove_duplicate=False):
         for owner in (module._parameters, module._buffers):
             found.update({f"{prefix}.{name}" if prefix else name: (owner, name) for name in owner})

@@ -43,7 +43,7 @@ def none_of(count: int) -> str:
 
 @dataclass
 class _File:
-    """A file whose rows are there, and whose outputs may still be being written."""
+    """A file whose rows are known, and whose outputs may not all be written yet."""
 
     where: str
     name: str

@@ -16,11 +16,11 @@ from ..io.source import SourceImage
 from ..plots import class_colours
 from ..transforms import edge_marks, upright_array, upright_aspect
 
-__all__ = ["draw_overlay", "marks_of", "outline_colours", "overlay_picture"]
+__all__ = ["draw_overlay", "grey_window", "marks_of", "outline_colours", "overlay_picture"]
 
 
-# Percentiles of a slice that are black and white; of one that is larger, of every second pixel along both axes.
-WINDOW, MOST_COUNTED = (0.5, 99.8), 256
+WINDOW = (0.5, 99.8)  # percentiles of an image that are black and white
+MOST_COUNTED = 2**16  # pixels of a slice, for them
 OUTLINE, MARK = "#ff5252", "#ffe082"
 # Of the letters at the edges: a fraction of width and height, and the anchor of the text in Pillow.
 PLACES = {
@@ -147,10 +147,16 @@ def draw_overlay(
         picture.save(temporary, compress_level=1)
 
 
+def grey_window(image: np.ndarray, most: int) -> tuple[float, float]:
+    """The grey values of black and white, from every n-th pixel along both axes where there are more than ``most``."""
+    every = max(1, round((image.size / most) ** 0.5))
+    black, white = np.percentile(image[::every, ::every], WINDOW)
+    return float(black), float(white)
+
+
 def _grey(plane: np.ndarray, size: tuple[int, int]) -> Image.Image:
     """A slice, (X, Y), as a picture of the first `GREYS` values, without the brightest and darkest few pixels."""
-    counted = plane[::2, ::2] if min(plane.shape) > MOST_COUNTED else plane
-    low, high = np.percentile(counted, WINDOW)
+    low, high = grey_window(plane, MOST_COUNTED)
     # To bytes first: a picture of floating-point numbers takes longer to resize.
     scaled = (plane.T.astype(np.float32) - np.float32(low)) * np.float32((GREYS - 1) / max(high - low, 1e-6))
     pixels = np.ascontiguousarray(np.rint(np.clip(scaled, 0, GREYS - 1)).astype(np.uint8))

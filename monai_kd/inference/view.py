@@ -11,11 +11,11 @@ import numpy as np
 
 from ..io.source import SourceImage
 from ..transforms import upright_array, upright_aspect
-from .overlay import WINDOW, marks_of, outline_colours
+from .overlay import grey_window, marks_of, outline_colours
 
 __all__ = ["image_view"]
 
-MOST_COUNTED = 2**20  # about so many pixels, for them
+MOST_COUNTED = 2**20  # pixels, for black and white
 WIDEST = 2**16 - 1  # whole grey values are kept exactly up to this range
 LEVELS = 2**12 - 1  # of all others: more than any screen shows
 
@@ -42,7 +42,7 @@ def image_view(
     numbers, low, step = _numbers(image)
     several = len(mask_names) > 1
     colours = outline_colours(len(mask_names))
-    black, white = _window(image)
+    black, white = grey_window(image, MOST_COUNTED)
     columns, rows, slices = image.shape
     return {
         **{"columns": columns, "rows": rows, "slices": slices, "first": first},
@@ -67,13 +67,6 @@ def _numbers(image: np.ndarray) -> tuple[np.ndarray, float, float]:
     for number, each in enumerate(slices):
         numbers[number] = np.rint((each.T.astype(np.float64) - low) / step)
     return numbers, low, step
-
-
-def _window(image: np.ndarray) -> tuple[float, float]:
-    """The grey values of black and white, of every n-th pixel where there are many."""
-    every = max(1, round((image.size / MOST_COUNTED) ** 0.5))
-    black, white = np.percentile(image[::every, ::every], WINDOW)
-    return float(black), float(white)
 
 
 def _packed(array: np.ndarray) -> str:

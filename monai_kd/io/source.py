@@ -45,7 +45,7 @@ class SourceImage:
         datasets: pydicom's data sets of DICOM slices without their pixels, in the order of ``pixels``.
         assumed: what had to be assumed of its position, as a sentence; else empty.
         positions: (slices,), mm along the normal of unevenly spaced slices; else ``None``.
-        warnings: what speaks against using the image, as sentences without header values.
+        warnings: reasons against using the image, as sentences without header values.
         unfit: whether its header says that it is no T1-weighted image of a head, see `other_kind`.
     """
 
