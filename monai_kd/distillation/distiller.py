@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from ..losses.pairs import pool_to
+from ..networks.half_weights import HalfWeights
+from ..networks.mode import set_mode
 from ..networks.outputs import main_logits, student_outputs
-from .half_weights import HalfWeights
 from .store import TeacherStore, fingerprint
 from .taps import FeatureTaps
 from .teacher_input import resize_to
@@ -158,7 +159,7 @@ class Distiller(nn.Module):
         """
         outputs: dict[str, Any] = {}
         for suffix, network in self._teachers.items():
-            network.eval()
+            set_mode(network, False)
             with torch.no_grad():
                 logits, features = self._run_teacher(suffix, image)
             outputs[f"teacher{suffix}"], outputs[f"teacher_features{suffix}"] = logits, features

@@ -12,6 +12,7 @@ from monai.inferers import Inferer
 from torch import nn
 
 from ..io.plain import plain_tensor
+from ..networks.half_weights import LastHalfWeights
 from ..networks.outputs import main_logits
 from .precision import autocast
 
@@ -53,11 +54,12 @@ class LogitsInferer(Inferer):
         self.inferer = inferer
         self.amp = bool(amp)
         self.mirror = _axes(mirror, 3)
+        self._run = LastHalfWeights()
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args, **kwargs) -> torch.Tensor:
         def logits(image: torch.Tensor, *args, **kwargs) -> torch.Tensor:
             with autocast(image.device, self.amp):
-                output = network(image, *args, **kwargs)
+                output = self._run(network, image, *args, **kwargs)
             return main_logits(output, network, image.ndim).float()
 
         def averaged(image: torch.Tensor, *args, **kwargs) -> torch.Tensor:
@@ -103,6 +105,7 @@ class PlanarInferer(Inferer):
         self.slices_per_batch = int(slices_per_batch)
         self.mirror = _axes(mirror, 2)
         self.familiarity = familiarity
+        self._run = LastHalfWeights()
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args, **kwargs) -> torch.Tensor:
         image = plain_tensor(inputs)
@@ -111,7 +114,7 @@ class PlanarInferer(Inferer):
         slices = image.movedim(-1, 1).flatten(0, 1).split(self.slices_per_batch) if image.ndim == 5 else [image]
 
         def of(part: torch.Tensor) -> torch.Tensor:
-            return main_logits(network(part, *args, **kwargs), network, part.ndim).float()
+            return main_logits(self._run(network, part, *args, **kwargs), network, part.ndim).float()
 
         watching = (
             self.familiarity.watching(network)

@@ -16,6 +16,7 @@ from torch import nn
 
 from ..distillation import Distiller
 from ..io.plain import plain_tensor
+from ..networks.mode import set_mode
 from ..networks.outputs import student_outputs
 from .depthwise import Float32DepthwiseGradients
 from .precision import autocast, autocast_dtype
@@ -91,8 +92,8 @@ class DistillationTrainer(SupervisedTrainer):
         engine.state.output = output
 
         first, last, share = self._accumulation(engine)
-        engine.network.train()
-        engine.loss_function.train()
+        set_mode(engine.network, True)
+        set_mode(engine.loss_function, True)
         if first:
             engine.optimizer.zero_grad(set_to_none=engine.optim_set_to_none)
 

@@ -60,7 +60,7 @@ class BundlePredictor:
         given = {"bundle_root": self.bundle, "checkpoint": self.checkpoint, **overrides}
         self._parser.update({name: literal(value) for name, value in given.items()})
         check_settings(self.value("settings"))
-        self.network = load_weights(self.value("network"), self.checkpoint).eval()
+        self.network = load_weights(self.value("network"), self.checkpoint).eval().requires_grad_(False)
         self.device = torch.device(self.value("device"))
         self._inferer = self.value("inferer")
         preprocessing, after = self.value("preprocessing"), self.value("postprocessing").transforms

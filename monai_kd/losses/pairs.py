@@ -17,8 +17,9 @@ _ADAPTIVE_POOL: dict[int, Callable[..., torch.Tensor]] = {
     2: F.adaptive_avg_pool2d,
     3: F.adaptive_avg_pool3d,
 }
-# Numbers of a block on a CPU: some blocks of float32 stay in the cache of a core.
-_BLOCK = 2**17
+# Numbers of a block on a CPU, some of which stay in the cache of a core in float32; None: all are one block. On a GPU,
+# starting an operation takes longer than most of them run, and each block has operations of its own.
+_BLOCK: int | None = 2**17
 
 
 def pool_to(features: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
@@ -142,8 +143,7 @@ class _Statistics(torch.autograd.Function):
         total = student.new_zeros((), dtype=torch.float32)
         for channel, (s, t), found in _blocks((student, teacher), maps if energies else ()):
             s, t = s.float(), t.float()
-            difference = (s - t).flatten()
-            total += torch.dot(difference, difference)
+            total += (s - t).square_().sum()
             for side, energy in zip((s, t), found, strict=False):
                 torch.sum(side.square_(), dim=channel, out=energy)
         return total, *maps
@@ -179,7 +179,10 @@ def _blocks(
 ) -> Iterator[tuple[int, list[torch.Tensor], list[torch.Tensor]]]:
     """Views of the same positions of features and maps: the axis of the channels in them, features, maps."""
     first = features[0]
-    length = max(1, _BLOCK // first.shape[1]) if first.device.type == "cpu" else first.numel()
+    if _BLOCK is None or first.device.type != "cpu":
+        yield 1, list(features), list(maps)
+        return
+    length = max(1, _BLOCK // first.shape[1])
     if _channels_last(first):
         rows = [each.movedim(1, -1).flatten(0, -2).split(length) for each in features]
         parts = [each.flatten().split(length) for each in maps]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from monai_kd.losses import AttentionLoss, DistillationLoss, FeatureLoss, LogitKL, MultiScaleFusionLoss, Projections
 from monai_kd.losses import pairs as pairs_module
@@ -56,8 +57,10 @@ def run(dtype: torch.dtype, half: bool, spatial: tuple[int, ...], last: bool, si
 @pytest.mark.parametrize("last", [True, False], ids=["channels-last", "channels-first"])
 @pytest.mark.parametrize("spatial", [(8, 12), (4, 8, 6)], ids=["maps", "volumes"])
 @pytest.mark.parametrize("dtype", TOLERANCE)
-def test_losses_and_gradients_are_those_of_float32(dtype, spatial, last, side, monkeypatch):
-    monkeypatch.setattr(pairs_module, "_BLOCK", 50)  # several blocks, the last one shorter
+# Several blocks, the last one shorter; or one, as on a GPU.
+@pytest.mark.parametrize("block", [50, None])
+def test_losses_and_gradients_are_those_of_float32(dtype, spatial, last, side, block, monkeypatch):
+    monkeypatch.setattr(pairs_module, "_BLOCK", block)
     (half, found), (full, expected) = (run(dtype, each, spatial, last, side) for each in (True, False))
     assert half.total.dtype is torch.float32
     for name, value in full.terms.items():
@@ -68,8 +71,36 @@ def test_losses_and_gradients_are_those_of_float32(dtype, spatial, last, side, m
         assert float(error) < TOLERANCE[dtype], name
 
 
-def test_sums_are_not_those_of_half_precision():
+@pytest.mark.parametrize("last", [True, False], ids=["channels-last", "channels-first"])
+def test_a_block_of_all_has_as_many_operations_for_any_batch(last, monkeypatch):
+    """Each starts a kernel on a GPU."""
+    monkeypatch.setattr(pairs_module, "_BLOCK", None)
+
+    def operations(batch: int) -> int:
+        s, t = (torch.randn(batch, 4, 8, 8).bfloat16() for _ in range(2))
+        if last:
+            s, t = (each.to(memory_format=torch.channels_last) for each in (s, t))
+        s.requires_grad_()
+        with Operations() as counted:
+            pair = Pair(s, t, energies=True)
+            (pair.mean_square + pair.energies[0].sum()).backward()
+        return counted.number
+
+    assert operations(1) == operations(8) < 60
+
+
+class Operations(TorchDispatchMode):
+    number = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.number += 1
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("block", [2**17, None])
+def test_sums_are_not_those_of_half_precision(block, monkeypatch):
     """One million squares of 1/16: bfloat16 would stop at 256 of its own steps."""
+    monkeypatch.setattr(pairs_module, "_BLOCK", block)
     s, t = torch.full((1, 16, 256, 256), 0.25, dtype=torch.bfloat16), torch.zeros(1, 16, 256, 256, dtype=torch.bfloat16)
     assert float(Pair(s, t).mean_square) == 0.0625
     of_s, of_t = Pair(s, t, energies=True).energies
