@@ -27,7 +27,7 @@ class FolderInUse(OSError):
 
 
 @contextmanager
-def only_writer(folder: str | Path, option: str = "folder") -> Iterator[None]:
+def only_writer(folder: str | Path, option: str = "folder", wait: bool = False) -> Iterator[None]:
     """Lock a folder for writing: at most one process, and one thread of it, is in the block at a time.
 
     The lock is the kernel's (``flock``) on a hidden file in the folder. The kernel releases it when the process ends
@@ -42,6 +42,7 @@ def only_writer(folder: str | Path, option: str = "folder") -> Iterator[None]:
     Args:
         folder: made when needed, and removed again if an exception ends the block before anything was written.
         option: name of the option to change when the folder is in use, for the message.
+        wait: wait until the folder is no longer in use, which is logged, in place of an exception.
 
     Raises:
         FolderInUse: another process or thread holds the lock.
@@ -59,7 +60,7 @@ def only_writer(folder: str | Path, option: str = "folder") -> Iterator[None]:
     folder = Path(folder).expanduser()
     made = not folder.exists()
     check_writable(folder)
-    descriptor = _locked(folder, option)
+    descriptor = _locked(folder, option, wait)
     empty = False
     try:
         yield
@@ -78,7 +79,7 @@ def only_writer(folder: str | Path, option: str = "folder") -> Iterator[None]:
                 folder.rmdir()
 
 
-def _locked(folder: Path, option: str) -> int | None:
+def _locked(folder: Path, option: str, wait: bool) -> int | None:
     """Descriptor of the open and locked file; ``None`` where there are no locks."""
     try:
         import fcntl
@@ -91,7 +92,13 @@ def _locked(folder: Path, option: str) -> int | None:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if not wait or error.errno not in _TAKEN:
+                    raise
+                logger.warning("Another process is writing into %s: waiting until it has ended.", folder)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
         except OSError as error:
             os.close(descriptor)
             if error.errno in _TAKEN:

@@ -80,16 +80,23 @@ def dataset_folder(dataset_dir: str | None, phantoms: bool = True) -> str:
         if (data / "datalist.json").is_file():
             logger.warning("Phantoms made earlier are in %s. Give --dataset_dir FOLDER for your own slices.", data)
         else:
-            # Imported here: runs on real data and servers do not need the readers of raw files.
-            from data_prep.convert import convert
-            from data_prep.phantom import write_phantoms
+            _make_phantoms(folder, data)
+    return str(data)
 
-            logger.warning(
-                "Making %d phantom slices in %s. Give --dataset_dir FOLDER for your own.", PHANTOM_SLICES, folder
-            )
+
+def _make_phantoms(folder: Path, data: Path) -> None:
+    # Imported here: runs on real data and servers do not need the readers of raw files.
+    from data_prep.convert import convert
+    from data_prep.lock import only_writer
+    from data_prep.phantom import write_phantoms
+
+    with only_writer(folder, wait=True):
+        # Several first runs may have been started at once.
+        if not (data / "datalist.json").is_file():
+            line = "Making %d phantom slices in %s. Give --dataset_dir FOLDER for your own."
+            logger.warning(line, PHANTOM_SLICES, folder)
             write_phantoms(folder / "raw", slices=PHANTOM_SLICES, seed=PHANTOM_SEED)
             convert(folder / "raw", data)
-    return str(data)
 
 
 def made_negatives(probability: float, class_names: Sequence[str], fixed: bool = False) -> list[Callable]:

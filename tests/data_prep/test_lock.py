@@ -176,3 +176,29 @@ def test_a_folder_that_was_made_for_nothing_goes(tmp_path):
     with pytest.raises(ValueError, match="after a table"):
         stopped_after_a_table()
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["a.csv"]
+
+
+def test_the_second_one_may_wait(tmp_path, caplog):
+    order, inside, leave = [], threading.Event(), threading.Event()
+
+    def first() -> None:
+        with only_writer(tmp_path):
+            inside.set()
+            assert leave.wait(10)
+            order.append("first")
+
+    def second() -> None:
+        with only_writer(tmp_path, wait=True):
+            order.append("second")
+
+    threads = [threading.Thread(target=first), threading.Thread(target=second)]
+    threads[0].start()
+    assert inside.wait(10)
+    threads[1].start()
+    while "waiting until it has ended" not in caplog.text:
+        assert threads[1].is_alive()
+    leave.set()
+    for thread in threads:
+        thread.join(10)
+    assert order == ["first", "second"]
+    assert not taken(tmp_path)
