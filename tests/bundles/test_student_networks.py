@@ -28,6 +28,9 @@ def values(axes: int) -> dict:
     return {"spatial_dims": axes, "in_channels": 3, "out_channels": 2, "image_size": 64 if axes == 2 else 32}
 
 
+PRETRAINED = ["timm_hybrid", "timm_lite0_pretrained", "timm_lite0_small_pretrained"]
+
+
 def built(file: Path, axes: int) -> tuple[nn.Module, dict[str, str]]:
     torch.manual_seed(0)
     parser = ConfigParser({**values(axes), **json.loads(file.read_text())})
@@ -38,7 +41,7 @@ def built(file: Path, axes: int) -> tuple[nn.Module, dict[str, str]]:
 
 def test_they_are_there():
     students = ["attention_unet", "dynunet", "res_unet", "segresnet", "timm_efficientnet_lite0"]
-    assert [file.stem for file in STUDENTS] == [*students, "timm_lite0_pretrained", "timm_mobilenetv2", "unetpp"]
+    assert [file.stem for file in STUDENTS] == [*students, *PRETRAINED[1:], "timm_mobilenetv2", "unetpp"]
     assert [file.stem for file in TEACHERS] == ["swin_unetr", "timm_hybrid", "unetr"]
 
 
@@ -50,7 +53,7 @@ def test_at_most_fifteen_lines_of_a_network_and_its_taps(file):
     # One with deep supervision says what becomes of its heads; one with pretrained weights, which input they expect.
     assert content.keys() - OF_SOME == {"network_def", "taps"}
     assert ("heads" in content) == (file.stem == "dynunet")
-    assert ("pretrained" in content) == ("mean" in content) == (file.stem in ("timm_hybrid", "timm_lite0_pretrained"))
+    assert ("pretrained" in content) == ("mean" in content) == (file.stem in PRETRAINED)
 
 
 @pytest.mark.parametrize("axes", [2, 3])
