@@ -23,7 +23,7 @@ class FeatureTaps:
 
     Raises:
         ValueError: a path does not exist in the network; the message lists the nearest existing ones. From `take`: a
-            recorded output has been changed in place since.
+            recorded output has been changed in place since, which is not noticed of a compiled network.
         TypeError: when the network runs: a tapped module returns something other than a tensor.
         RuntimeError: from `take`: nothing was recorded, or it was recorded without gradients of a trained module.
 
@@ -46,11 +46,12 @@ class FeatureTaps:
                 )
         self.paths = dict(paths)
         self._recorded: dict[str, torch.Tensor] = {}
-        self._versions: dict[str, int] = {}
+        # With all names from the start: for torch.compile, another set of keys is another network.
+        self._versions: dict[str, int | None] = dict.fromkeys(self.paths)
         # Whether gradients were on when the network was called, and which tapped modules ran with gradients off.
         self._gradients = False
         self._taken = False
-        self._off: dict[str, bool] = {}
+        self._off = dict.fromkeys(self.paths, False)
         self._around = {name: _with_parameters(modules, path) for name, path in self.paths.items()}
         self._handles = [modules[path].register_forward_hook(self._recorder(name)) for name, path in self.paths.items()]
         if self.paths:
@@ -73,8 +74,9 @@ class FeatureTaps:
             if self._taken:
                 # Activation checkpointing runs the module again in the backward pass, after `take`.
                 return
-            self._recorded[name], self._versions[name] = output, _version(output)
-            self._off[name] = not torch.is_grad_enabled()
+            self._recorded[name], self._off[name] = output, not torch.is_grad_enabled()
+            # Asked for it, torch.compile would end one graph and begin another.
+            self._versions[name] = None if torch.compiler.is_compiling() else _version(output)
 
         return record
 
@@ -95,7 +97,7 @@ class FeatureTaps:
                 f"{', '.join(self.paths[name] for name in silent)}."
             )
         # For example by a ReLU(inplace=True) after a convolution: the features would be those after the activation.
-        changed = [name for name in self.paths if _version(self._recorded[name]) != self._versions[name]]
+        changed = [name for name in self.paths if self._versions[name] not in (None, _version(self._recorded[name]))]
         if changed:
             raise ValueError(
                 f"tap(s) {', '.join(changed)}: the output of {', '.join(self.paths[name] for name in changed)} was "

@@ -7,6 +7,7 @@ import logging
 import pytest
 import timm
 import torch
+from monai.networks.nets.basic_unet import UpCat
 from torch import nn
 
 from monai_kd.distillation import FeatureTaps
@@ -121,3 +122,23 @@ def test_without_a_connection(monkeypatch, caplog):
     caplog.set_level(logging.CRITICAL)
     with pytest.raises(RuntimeError, match="To do without a connection, give the path of a local weights"):
         TimmUNet(encoder="test_resnet", pretrained=True)
+
+
+def test_compiled_as_one_graph():
+    """In parts, each would be started by Python; ``fullgraph`` raises where there are several."""
+    torch.manual_seed(0)
+    net = TimmUNet(3, 1, SMALL, NARROW).eval()
+    compiled = torch.compile(net, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(image()), net(image()))
+
+
+def test_levels_compute_what_those_of_monai_do():
+    torch.manual_seed(0)
+    net = TimmUNet(3, 1, SMALL, NARROW).eval()
+    skips = net.encode(image())
+    below = skips[32]
+    for level in range(5, 0, -1):
+        block, skip = net.get_submodule(f"upcat_{level}"), skips.get(2 ** (level - 1))
+        found = block(below, skip)
+        assert torch.equal(found, UpCat.forward(block, below, skip))
+        below = found
