@@ -98,9 +98,9 @@ def test_runs(lines, checkout, monkeypatch):
                 assert (checkout / line.partition(name)[2]).is_file()
         run(line, checkout, monkeypatch)
     kinds = [command[4] for command in begun]
-    assert kinds.count("training") == len(lines) == 25
-    # Plain and mirrored, but for those of all folds; and twelve with negatives.
-    assert kinds.count("evaluating") == 2 * 20 + 13
+    assert kinds.count("training") == len(lines) == 26
+    # Plain, mirrored and with tumours taken out, but for those of all folds; the last not for three classifiers.
+    assert kinds.count("evaluating") == 3 * 21 - 3
 
 
 def test_plan(lines, checkout, monkeypatch):
@@ -147,6 +147,7 @@ def test_comparison_and_robustness(lines, checkout, monkeypatch, capsys):
     names = [f"seg_lite0_{how}_fold4_seed0" for how in ("alone", "distilled")]
     long = "fold4_seed0_epochs10_negatives0.3"
     names += [f"seg_{how}_{long}" for how in ("lite0_alone", "hybrid_alone", "lite0_distilled")]
+    names += [f"seg_lite0_alone_fold4_seed0_epochs20{negatives}" for negatives in ("_negatives0.3", "")]
     evaluated(checkout, untrained("seg_student", checkout / "runs" / names[0], fold=3), monkeypatch)
     for name in names[1:]:
         shutil.copytree(checkout / "runs" / names[0], checkout / "runs" / name)
@@ -155,7 +156,7 @@ def test_comparison_and_robustness(lines, checkout, monkeypatch, capsys):
     capsys.readouterr()
     run(runs_of, checkout, monkeypatch)
     assert "| 4 | 0 | 0." in capsys.readouterr().out
-    assert len(compares) == 2
+    assert len(compares) == 3
     for compare in compares:
         run(compare, checkout, monkeypatch)
     monkeypatch.setattr(subprocess, "run", in_this_process)

@@ -192,13 +192,13 @@ class Run:
     def evaluations(self) -> Iterator[tuple[Path, list[str]]]:
         """Folder and command of each evaluation on the fold that was not trained on.
 
-        As it is, and mirrored; of a network that was trained with negatives, also with the tumours taken out of half of
-        the slices, which chooses the operating point of a segmentation.
+        As it is, and mirrored; of a segmentation, and of a classifier that was trained with negatives, also with the
+        tumours taken out of half of the slices, which chooses the operating point of a segmentation.
         """
         if self.values["fold"] == "all" or self.values["evaluate"] == "0":
             return
         kinds = {"evaluation": {"mirror": "[]"}, "evaluation_mirrored": {"mirror": "[0]"}}
-        if float(self.values["negatives"]) > 0:
+        if self.task == "seg" or float(self.values["negatives"]) > 0:
             point = {"specificity": SPECIFICITY} if self.task == "seg" else {}
             kinds["evaluation_negatives"] = {"negative_share": "0.5", **point}
         for name, options in kinds.items():
