@@ -36,7 +36,7 @@ def run_benchmark(
     slices: Path | None = None,
     bundles: Path | None = None,
 ) -> int:
-    """Measure, print the table, and write it as JSON and as a picture.
+    """Measure, print the table, and write it as JSON and as a picture; each ratio is on stderr as soon as it is known.
 
     Args:
         only: names of `GROUPS`; ``None`` for all.
@@ -73,4 +73,9 @@ def run_benchmark(
 def _rows(group: str, options: Options) -> list[Row]:
     if group not in GROUPS:
         raise ValueError(f"only: must be of {', '.join(GROUPS)}, got '{group}'.")
-    return list(importlib.import_module(f"{__package__}.{group}").rows(options))
+    rows = []
+    for row in importlib.import_module(f"{__package__}.{group}").rows(options):
+        # The table comes minutes later, or never where the time was short. No log: inference switches those off.
+        print(f"{row.ratio:8.2f}  {row.name}", file=sys.stderr, flush=True)
+        rows.append(row)
+    return rows

@@ -54,8 +54,11 @@ def test_it_runs_at_tiny_size(tmp_path, capsys):
     files = {"--json": tmp_path / "rows.json", "--plot": tmp_path / "rows.png"}
     command = ["benchmark", "--only", "inference", "conversion", "--tiny", "--repeat", "1"]
     assert main([*command, *(str(each) for pair in files.items() for each in pair)]) == 0
-    out = capsys.readouterr().out
+    out, said = capsys.readouterr()
     content = json.loads(files["--json"].read_text())
+    assert [f"{row['ratio']:8.2f}  {row['name']}" for row in content["rows"]] == [
+        line for line in said.splitlines() if " ÷ " in line
+    ]
     assert {"name", "cpu", "threads", "versions"} <= content["machine"].keys()
     names = [row["name"] for row in content["rows"]]
     assert sum(name.startswith("inference of a folder") for name in names) == 2
