@@ -98,7 +98,12 @@ def _locked(folder: Path, option: str, wait: bool) -> int | None:
                 if not wait or error.errno not in _TAKEN:
                     raise
                 logger.warning("Another process is writing into %s: waiting until it has ended.", folder)
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                waited = False
+                with suppress(OSError):
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+                    waited = True
+                if not waited:
+                    raise
         except OSError as error:
             os.close(descriptor)
             if error.errno in _TAKEN:

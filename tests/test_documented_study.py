@@ -152,11 +152,12 @@ def test_comparison_and_robustness(lines, checkout, monkeypatch, capsys):
     for name in names[1:]:
         shutil.copytree(checkout / "runs" / names[0], checkout / "runs" / name)
         evaluation = checkout / "runs" / name / "evaluation"
-        shutil.copytree(evaluation, evaluation.with_name("evaluation_negatives"))
+        for kind in ("mirrored", "negatives"):
+            shutil.copytree(evaluation, evaluation.with_name(f"evaluation_{kind}"))
     capsys.readouterr()
     run(runs_of, checkout, monkeypatch)
     assert "| 4 | 0 | 0." in capsys.readouterr().out
-    assert len(compares) == 3
+    assert len(compares) == 5
     for compare in compares:
         run(compare, checkout, monkeypatch)
     monkeypatch.setattr(subprocess, "run", in_this_process)

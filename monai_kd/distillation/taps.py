@@ -60,7 +60,8 @@ class FeatureTaps:
     def _beginner(self):
         # A closure, as in `_recorder`: a copy of the network would copy a bound method with all recorded tensors.
         def begin(_network: nn.Module, _inputs: tuple) -> None:
-            self._gradients, self._taken = torch.is_grad_enabled(), False
+            # What a call left that nobody took, as in validation, would make torch.compile trace the network again.
+            self._gradients, self._taken, self._recorded = torch.is_grad_enabled(), False, {}
 
         return begin
 

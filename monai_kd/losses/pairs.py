@@ -32,8 +32,9 @@ def pool_to(features: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 class Pair:
     """The features of one layer, of the same shape on both sides.
 
-    In half precision, differences and squares are computed and summed in float32, block by block: there is no float32
-    copy of the features, and forward and backward read them once for both values. Other types use plain expressions.
+    In half precision, differences and squares are computed and summed in float32, and forward and backward read the
+    features once for both values; on a CPU block by block, so that there is no float32 copy of the features. Other
+    types use plain expressions.
 
     Args:
         student, teacher: (B, C, spatial axes …).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, cast
@@ -10,6 +11,8 @@ import torch
 from torch import nn
 
 __all__ = ["HalfWeights", "LastHalfWeights"]
+
+logger = logging.getLogger(__name__)
 
 # Exactly these classes: autocast converts both of their parameters, and they use them for nothing else.
 _CONVERTED = (
@@ -23,12 +26,14 @@ class HalfWeights:
 
     Autocast converts the weights in each call: of a teacher of a hundred million weights, for a tenth of its time on a
     CPU, and on a GPU by two operations a layer, whose start takes as long as that of the layer. The output has the same
-    bits. The network keeps its own weights; the converted ones take half of their memory, and are made again when a
-    weight was changed or moved. A change by ``weight.data`` is not seen, as a trainer may make it: so weights that
-    require gradients are left to autocast.
+    bits, unless the network reads the weights of a layer otherwise than by calling the layer. The network keeps its own
+    weights; the converted ones take half of their memory, and are made again when a weight was changed or moved. A
+    change in place by ``weight.data`` is not seen, as a trainer may make it: so weights that require gradients are left
+    to autocast. Meanwhile, other threads may call the network under the same autocast alone.
 
     Args:
-        network: any. Where gradients are on, and without autocast, it is called as it is.
+        network: any. Where gradients are on, without autocast, and if it fails with converted weights, it is called as
+            it is.
 
     Example:
         >>> net = nn.Conv2d(1, 1, 3)
@@ -41,33 +46,50 @@ class HalfWeights:
         self.network = network
         self._slots: list[_Slot] = []
         self._dtype: torch.dtype | None = None
+        self._fails = False
 
-    def __call__(self, image: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, image: torch.Tensor, /, *args: Any, **kwargs: Any) -> Any:
         kind = image.device.type
         if torch.is_grad_enabled() or not torch.is_autocast_enabled(kind):
             return self.network(image, *args, **kwargs)
         dtype = torch.get_autocast_dtype(kind)
         if dtype is not self._dtype or any(slot.changed() for slot in self._slots):
-            self._dtype, self._slots = dtype, list(self._converted(dtype))
-        # As torch.func.functional_call does, which looks for all weights of the network again in each call. For another
-        # thread in the network, either weight gives the same bits.
+            self._dtype, self._slots, self._fails = dtype, list(self._converted(dtype)), False
+        if not self._fails:
+            try:
+                return self._with_halves(image, *args, **kwargs)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                reason = error
+            # In a region without autocast, for example, weight and image have other types then.
+            output = self.network(image, *args, **kwargs)
+            logger.debug("%s is left to autocast: %s", type(self.network).__name__, reason)
+            self._fails = True
+            return output
+        return self.network(image, *args, **kwargs)
+
+    def _with_halves(self, image: torch.Tensor, /, *args: Any, **kwargs: Any) -> Any:
+        # As torch.func.functional_call does, which looks for all weights of the network again in each call.
         slots = self._slots
-        for slot in slots:
-            slot.own[slot.name] = slot.half
         try:
+            for slot in slots:
+                slot.own[slot.name] = slot.half
             return self.network(image, *args, **kwargs)
         finally:
             for slot in slots:
-                slot.own[slot.name] = slot.value
+                if slot.own.get(slot.name) is slot.half:
+                    slot.own[slot.name] = slot.value
 
     def _converted(self, dtype: torch.dtype) -> Iterator[_Slot]:
         owners = Counter(id(each) for _, each in self.network.named_parameters(remove_duplicate=False))
         for module in self.network.modules():
             for name, value in module.named_parameters(recurse=False) if type(module) in _CONVERTED else ():
                 # A weight that several modules share may be used otherwise too.
-                if value.dtype is torch.float32 and owners[id(value)] == 1:
+                plain = name in ("weight", "bias") and value.dtype is torch.float32 and not value.is_inference()
+                if plain and owners[id(value)] == 1:
                     half = value if value.requires_grad else cast(nn.Parameter, value.to(dtype))
-                    yield _Slot(module._parameters, name, value, half, value.data_ptr(), _version(value))
+                    yield _Slot(module._parameters, name, value, half, value.detach(), value._version)
 
 
 class LastHalfWeights:
@@ -83,7 +105,11 @@ class LastHalfWeights:
     def __init__(self) -> None:
         self._last: HalfWeights | None = None
 
-    def __call__(self, network: Callable[..., Any], image: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy or pickle of an inferer holds no network.
+        return {"_last": None}
+
+    def __call__(self, network: Callable[..., Any], image: torch.Tensor, /, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(network, nn.Module):
             return network(image, *args, **kwargs)
         last = self._last
@@ -99,7 +125,8 @@ class _Slot(NamedTuple):
     name: str
     value: nn.Parameter
     half: nn.Parameter
-    address: int
+    # Keeps the memory that was converted, so that no other values get its address.
+    converted: torch.Tensor
     version: int
 
     def changed(self) -> bool:
@@ -108,9 +135,5 @@ class _Slot(NamedTuple):
             return value is not self.half  # which another thread put there
         if value.requires_grad:
             return self.half is not value
-        return self.half is value or _version(value) != self.version or value.data_ptr() != self.address
-
-
-def _version(weight: torch.Tensor) -> int:
-    """How often a weight was changed in place; those of inference mode do not count it."""
-    return 0 if weight.is_inference() else weight._version
+        moved = value.data_ptr() != self.converted.data_ptr()
+        return self.half is value or moved or value._version != self.version

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from pathlib import Path
 
 from data_prep import convert, phantom
@@ -33,6 +34,7 @@ def test_the_second_run_waits_for_the_phantoms_of_the_first(tmp_path, monkeypatc
     runs[1].start()
     while "waiting until it has ended" not in caplog.text:
         assert runs[1].is_alive()
+        time.sleep(0.01)
     go_on.set()
     for run in runs:
         run.join(10)

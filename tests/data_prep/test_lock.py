@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -178,7 +180,25 @@ def test_a_folder_that_was_made_for_nothing_goes(tmp_path):
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["a.csv"]
 
 
+def test_waiting_that_fails_leaves_the_lock_of_the_first(tmp_path, monkeypatch):
+    with only_writer(tmp_path):
+        lock, calls = fcntl.flock, []
+
+        def fails_to_wait(descriptor: int, operation: int) -> None:
+            calls.append(operation)
+            if not operation & fcntl.LOCK_NB:
+                raise OSError(errno.ENOLCK, "no locks available")
+            lock(descriptor, operation)
+
+        monkeypatch.setattr(fcntl, "flock", fails_to_wait)
+        with pytest.raises(FolderInUse), only_writer(tmp_path, wait=True):
+            pass
+        assert len(calls) == 2
+        assert (tmp_path / ".lock").is_file()
+
+
 def test_the_second_one_may_wait(tmp_path, caplog):
+    caplog.set_level(logging.WARNING)
     order, inside, leave = [], threading.Event(), threading.Event()
 
     def first() -> None:
@@ -197,6 +217,7 @@ def test_the_second_one_may_wait(tmp_path, caplog):
     threads[1].start()
     while "waiting until it has ended" not in caplog.text:
         assert threads[1].is_alive()
+        time.sleep(0.01)
     leave.set()
     for thread in threads:
         thread.join(10)

@@ -50,11 +50,12 @@ def test_ranks():
         rank_classes(np.array([0.2, 0.5, 0.3]), ["a", "b"])
 
 
-def test_evidence_is_hot_where_it_lies(tmp_path, monkeypatch, figures):
+@pytest.mark.parametrize("frozen", [True, False])
+def test_evidence_is_hot_where_it_lies(tmp_path, monkeypatch, figures, frozen):
     monkeypatch.setattr("monai_kd.inference.gradcam.atomic_write", _nowhere)
     image = torch.zeros(3, 16, 12)
     image[:, 10:14, 2:5] = 1  # x to the right, 10 to 13; y down, 2 to 4
-    net = Corner().eval()
+    net = Corner().eval().requires_grad_(not frozen)
     with torch.no_grad():  # as the evaluator runs it
         draw_gradcam(gradcam_of(net, "seen"), image, np.array([[1.0], [0.0]]), "ab", tmp_path / "p.png")
     plain, mapped = figures[0].axes

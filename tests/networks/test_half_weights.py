@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 
 import pytest
@@ -107,11 +108,81 @@ def test_weights_that_are_trained_are_left_to_autocast():
         assert [slot.half.dtype for slot in half._slots] == [torch.float32, torch.bfloat16]
 
 
-def test_weights_made_in_inference_mode():
+def test_weights_made_in_inference_mode_count_no_changes():
     with torch.inference_mode(), torch.autocast("cpu"):
         net, image = nn.Conv2d(1, 2, 1).requires_grad_(False), torch.randn(1, 1, 3, 3)
         half = HalfWeights(net)
-        assert torch.equal(half(image), half(image))
+        half(image)
+        net.load_state_dict(nn.Conv2d(1, 2, 1).state_dict())
+        assert torch.equal(half(image), net(image))
+
+
+def test_weights_that_were_moved_to_and_fro_are_converted_again():
+    net, image = nn.Linear(64, 64).requires_grad_(False), torch.randn(1, 64)
+    half = HalfWeights(net)
+    with torch.no_grad(), torch.autocast("cpu"):
+        for _ in range(20):
+            half(image)
+            # The second may get the memory that the first leaves.
+            for _ in range(2):
+                net.weight.data = torch.randn(64, 64)
+            assert torch.equal(half(image), net(image))
+
+
+@pytest.mark.parametrize("norm", [torch.nn.utils.weight_norm, torch.nn.utils.spectral_norm])
+def test_weights_that_are_computed_in_each_call(norm):
+    net, image = norm(nn.Conv2d(2, 2, 1)).eval().requires_grad_(False), torch.randn(1, 2, 3, 3)
+    half = HalfWeights(net)
+    with torch.no_grad(), torch.autocast("cpu"):
+        assert torch.equal(half(image), net(image))
+    assert [slot.name for slot in half._slots] == ["bias"]
+
+
+def test_a_region_without_autocast():
+    class Region(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inside, self.calls = nn.Linear(2, 2), 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            with torch.autocast("cpu", enabled=False):
+                return self.inside(x.float())
+
+    net, image = Region().requires_grad_(False), torch.randn(1, 2)
+    half = HalfWeights(net)
+    with torch.no_grad(), torch.autocast("cpu"):
+        assert torch.equal(half(image), net(image))
+        before = net.calls
+        assert torch.equal(half(image), net(image))
+    # Not tried again.
+    assert net.calls == before + 2
+    assert net.inside.weight.dtype is torch.float32
+
+
+def test_a_weight_that_the_network_replaces_stays():
+    net = nn.Conv2d(1, 1, 1).requires_grad_(False)
+    new = nn.Parameter(torch.ones_like(net.weight), requires_grad=False)
+    net.register_forward_hook(lambda *_: setattr(net, "weight", new))
+    with torch.no_grad(), torch.autocast("cpu"):
+        HalfWeights(net)(torch.ones(1, 1, 2, 2))
+    assert net.weight is new
+
+
+def test_an_argument_of_the_network_may_be_named_image():
+    class Named(nn.Module):
+        def forward(self, x: torch.Tensor, image: float) -> torch.Tensor:
+            return x[:, :1] * image
+
+    assert PlanarInferer()(torch.ones(1, 1, 1, 1), Named(), image=2.0).item() == 2
+
+
+def test_copies_of_an_inferer_hold_no_network():
+    inferer, net = PlanarInferer(amp=True), nn.Conv2d(3, 1, 1).requires_grad_(False)
+    with torch.no_grad():
+        inferer(torch.zeros(1, 3, 4, 4), net)
+    assert inferer._run._last is not None
+    assert pickle.loads(pickle.dumps(inferer))._run._last is None
 
 
 def test_two_threads_in_one_network():
