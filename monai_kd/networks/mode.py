@@ -19,5 +19,8 @@ def set_mode(network: nn.Module, training: bool) -> None:
         >>> net[0].training
         False
     """
-    if any(module.training is not training for module in network.modules()):
-        network.train(training)
+    for module in network.modules():
+        # A `train` of its own may keep layers frozen, whatever their mode was.
+        if module.training is not training or type(module).train is not nn.Module.train:
+            network.train(training)
+            return

@@ -31,7 +31,7 @@ def test_a_network_that_keeps_a_layer_frozen_still_does():
             self[0].eval()
             return self
 
-    net = Frozen(nn.BatchNorm2d(1), nn.Dropout()).eval()
-    for _ in range(2):
-        set_mode(net, True)
-        assert [module.training for module in net] == [False, True]
+    for net in (Frozen(nn.BatchNorm2d(1), nn.Dropout()), Frozen(nn.BatchNorm2d(1), nn.Dropout()).eval()):
+        for _ in range(2):
+            set_mode(net, True)
+            assert [module.training for module in net] == [False, True]
