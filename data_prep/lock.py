@@ -92,30 +92,26 @@ def _locked(folder: Path, option: str, wait: bool) -> int | None:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _TAKEN:
+                os.close(descriptor)
+                path.unlink(missing_ok=True)
+                logger.warning(
+                    "%s is on a file system without locks (%s): don't start a second process that writes to it.",
+                    *(folder, error.strerror),
+                )
+                return None
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if not wait or error.errno not in _TAKEN:
+                if not wait:
                     raise
                 logger.warning("Another process is writing into %s: waiting until it has ended.", folder)
-                waited = False
-                with suppress(OSError):
-                    fcntl.flock(descriptor, fcntl.LOCK_EX)
-                    waited = True
-                if not waited:
-                    raise
-        except OSError as error:
-            os.close(descriptor)
-            if error.errno in _TAKEN:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            except OSError:
+                os.close(descriptor)
                 raise FolderInUse(
                     f"another process is writing into {folder}: wait until it has ended, or choose another {option}"
                 ) from None
-            path.unlink(missing_ok=True)
-            logger.warning(
-                "%s is on a file system without locks (%s): don't start a second process that writes to it.",
-                *(folder, error.strerror),
-            )
-            return None
         if _is_at(descriptor, path):
             _held.add(descriptor)
             return descriptor

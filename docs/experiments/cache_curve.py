@@ -5,7 +5,7 @@
 writes generated slices of 64 × 64 pixels with masks into FOLDER, so that the time is that of the files and of the cache
 and not of resampling, and for each COUNT starts a data set twice, each time in a new process: first with an empty
 cache on disk, then with the one that is there. A line of JSON a start: seconds on the clock and of CPU time until all
-items are ready, the memory in MB that the process took for them and can not give back, the milliseconds of an item that
+items are ready, the memory in MB that the process allocated for them and cannot free, the milliseconds of an item that
 is then read, and the size of the cache on disk.
 """
 

@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -70,12 +70,10 @@ def run_benchmark(
     return 0
 
 
-def _rows(group: str, options: Options) -> list[Row]:
+def _rows(group: str, options: Options) -> Iterator[Row]:
     if group not in GROUPS:
         raise ValueError(f"only: must be of {', '.join(GROUPS)}, got '{group}'.")
-    rows = []
     for row in importlib.import_module(f"{__package__}.{group}").rows(options):
-        # The table comes minutes later, or never where the time was short. No log: inference switches those off.
+        # The table comes minutes later, or never when time runs out. Printed, since inference disables logging.
         print(f"{row.ratio:8.2f}  {row.name}", file=sys.stderr, flush=True)
-        rows.append(row)
-    return rows
+        yield row

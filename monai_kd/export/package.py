@@ -276,7 +276,7 @@ def _check(output: dict[str, Any], folder: Path, settings: dict[str, Any], refer
 
 
 def _noise(predictor: BundlePredictor) -> dict[str, Any]:
-    """What the bundle says of `NOISE`."""
+    """The output of the bundle for `NOISE`."""
     meta = {"affine": AFFINE, "original_affine": AFFINE, "spatial_shape": np.asarray(NOISE.shape), "space": "RAS"}
     meta |= {"original_channel_dim": float("nan"), "spacing": AFFINE.diagonal()[:3]}
     return predictor(NOISE, meta)

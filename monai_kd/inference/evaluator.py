@@ -57,7 +57,7 @@ class FileEvaluator(SupervisedEvaluator):
         # MONAI only warns, and the command ends as if all was well.
         if self.state.epoch_length == 0:
             raise ValueError("there is no input: give --input FILE_OR_FOLDER.")
-        # Frozen, they are converted once for mixed precision, see `monai_kd.networks.half_weights`.
+        # Frozen weights are converted once for mixed precision, see `monai_kd.networks.half_weights`.
         self.network.eval().requires_grad_(False)
         super().run(global_epoch)
 

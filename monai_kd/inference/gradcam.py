@@ -87,7 +87,7 @@ def draw_gradcam(
         # Pictures have x to the right.
         picture = volume[0, ..., number].cpu().numpy().T
         with torch.enable_grad():
-            # The gradients are those of the layer, which there are of a frozen network only if the image has some.
+            # A frozen network has gradients at its layers only if its input requires them.
             one = volume[None, ..., number].clone().requires_grad_()
             found = np.asarray(gradcam(x=one, class_idx=best))[0, 0].T
         # MONAI's map is 0 where the evidence is strongest, and also everywhere when there is none.

@@ -17,8 +17,8 @@ _ADAPTIVE_POOL: dict[int, Callable[..., torch.Tensor]] = {
     2: F.adaptive_avg_pool2d,
     3: F.adaptive_avg_pool3d,
 }
-# Numbers of a block on a CPU, some of which stay in the cache of a core in float32; None: all are one block. On a GPU,
-# starting an operation takes longer than most of them run, and each block has operations of its own.
+# Numbers of a block on a CPU: some blocks of float32 stay in the cache of a core. None: one block, as on a GPU, where
+# launching the operations of many blocks takes longer than running them.
 _BLOCK: int | None = 2**17
 
 

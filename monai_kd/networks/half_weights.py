@@ -25,11 +25,11 @@ class HalfWeights:
     """Call a network under autocast, without gradients, with frozen weights that were converted before.
 
     Autocast converts the weights in each call: of a teacher of a hundred million weights, for a tenth of its time on a
-    CPU, and on a GPU by two operations a layer, whose start takes as long as that of the layer. The output has the same
-    bits, unless the network reads the weights of a layer otherwise than by calling the layer. The network keeps its own
-    weights; the converted ones take half of their memory, and are made again when a weight was changed or moved. A
-    change in place by ``weight.data`` is not seen, as a trainer may make it: so weights that require gradients are left
-    to autocast. Meanwhile, other threads may call the network under the same autocast alone.
+    CPU, and on a GPU by two operations a layer, each of which takes as long to launch as the layer. The output has the
+    same bits, unless the network reads the weights of a layer otherwise than by calling the layer. The network keeps
+    its own weights; the converted ones take half of their memory, and are made again when a weight was changed or
+    moved. A change in place by ``weight.data`` is not seen, as a trainer may make it: so weights that require gradients
+    are left to autocast. Meanwhile, other threads may call the network only under the same autocast.
 
     Args:
         network: any. Where gradients are on, without autocast, and if it fails with converted weights, it is called as
@@ -55,19 +55,18 @@ class HalfWeights:
         dtype = torch.get_autocast_dtype(kind)
         if dtype is not self._dtype or any(slot.changed() for slot in self._slots):
             self._dtype, self._slots, self._fails = dtype, list(self._converted(dtype)), False
-        if not self._fails:
-            try:
-                return self._with_halves(image, *args, **kwargs)
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as error:
-                reason = error
-            # In a region without autocast, for example, weight and image have other types then.
-            output = self.network(image, *args, **kwargs)
-            logger.debug("%s is left to autocast: %s", type(self.network).__name__, reason)
-            self._fails = True
-            return output
-        return self.network(image, *args, **kwargs)
+        if self._fails:
+            return self.network(image, *args, **kwargs)
+        try:
+            return self._with_halves(image, *args, **kwargs)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            # In a region without autocast, for example, weight and image have other types.
+            logger.debug("%s fails with converted weights: %s", type(self.network).__name__, error)
+        output = self.network(image, *args, **kwargs)
+        self._fails = True
+        return output
 
     def _with_halves(self, image: torch.Tensor, /, *args: Any, **kwargs: Any) -> Any:
         # As torch.func.functional_call does, which looks for all weights of the network again in each call.

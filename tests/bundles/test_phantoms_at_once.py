@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-import time
 from pathlib import Path
+
+from locks import started_and_waiting
 
 from data_prep import convert, phantom
 from monai_kd.bundle import data
 
 
 def test_the_second_run_waits_for_the_phantoms_of_the_first(tmp_path, monkeypatch, caplog):
-    caplog.set_level(logging.WARNING)
     monkeypatch.setenv("MONAI_KD_HOME", str(tmp_path))
     made, begun, go_on = [], threading.Event(), threading.Event()
 
@@ -28,15 +27,16 @@ def test_the_second_run_waits_for_the_phantoms_of_the_first(tmp_path, monkeypatc
     monkeypatch.setattr(phantom, "write_phantoms", write_phantoms)
     monkeypatch.setattr(convert, "convert", written)
     found: list[str] = []
-    runs = [threading.Thread(target=lambda: found.append(data.dataset_folder(None))) for _ in range(2)]
-    runs[0].start()
+
+    def run() -> None:
+        found.append(data.dataset_folder(None))
+
+    first = threading.Thread(target=run)
+    first.start()
     assert begun.wait(10)
-    runs[1].start()
-    while "waiting until it has ended" not in caplog.text:
-        assert runs[1].is_alive()
-        time.sleep(0.01)
+    second = started_and_waiting(run, caplog)
     go_on.set()
-    for run in runs:
-        run.join(10)
+    for each in (first, second):
+        each.join(10)
     assert found == [str(data.phantom_folder() / "dataset")] * 2
     assert made == [data.phantom_folder() / "raw"]

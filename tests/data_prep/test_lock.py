@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import logging
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
-from locks import taken
+from locks import started_and_waiting, taken
 
 from data_prep.lock import FolderInUse, only_writer
 
@@ -198,7 +196,6 @@ def test_waiting_that_fails_leaves_the_lock_of_the_first(tmp_path, monkeypatch):
 
 
 def test_the_second_one_may_wait(tmp_path, caplog):
-    caplog.set_level(logging.WARNING)
     order, inside, leave = [], threading.Event(), threading.Event()
 
     def first() -> None:
@@ -211,15 +208,12 @@ def test_the_second_one_may_wait(tmp_path, caplog):
         with only_writer(tmp_path, wait=True):
             order.append("second")
 
-    threads = [threading.Thread(target=first), threading.Thread(target=second)]
-    threads[0].start()
+    holder = threading.Thread(target=first)
+    holder.start()
     assert inside.wait(10)
-    threads[1].start()
-    while "waiting until it has ended" not in caplog.text:
-        assert threads[1].is_alive()
-        time.sleep(0.01)
+    waiter = started_and_waiting(second, caplog)
     leave.set()
-    for thread in threads:
+    for thread in (holder, waiter):
         thread.join(10)
     assert order == ["first", "second"]
     assert not taken(tmp_path)

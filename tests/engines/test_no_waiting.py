@@ -6,10 +6,10 @@ import math
 
 import pytest
 import torch
+from dispatched import Dispatched
 from ignite.engine import Engine, Events
 from monai.handlers import from_engine
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from monai_kd.distillation import Distiller
 from monai_kd.engines import DistillationTrainer
@@ -25,17 +25,8 @@ from monai_kd.losses import (
 )
 from monai_kd.transforms import mask_postprocessing
 
-
-class Reads(TorchDispatchMode):
-    """Counts what becomes a number of Python: ``item``, ``float``, ``if tensor``."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.count += func is torch.ops.aten._local_scalar_dense.default
-        return func(*args, **(kwargs or {}))
+# What becomes a number of Python: ``item``, ``float``, ``if tensor``.
+READS = torch.ops.aten._local_scalar_dense.default
 
 
 class OnAGpu(DistillationLoss):
@@ -82,7 +73,7 @@ def trainer(tmp_path, images: torch.Tensor) -> DistillationTrainer:
 def test_nothing_is_read_in_a_step(tmp_path):
     engine = trainer(tmp_path, torch.randn(4, 1, 16, 16))
     counts = []
-    with Reads() as reads:
+    with Dispatched(READS) as reads:
         engine.add_event_handler(Events.ITERATION_COMPLETED, lambda _engine: counts.append(reads.count))
         engine.run()
     assert counts[0] == counts[-1] == 0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from dispatched import Dispatched
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from monai_kd.losses import AttentionLoss, DistillationLoss, FeatureLoss, LogitKL, MultiScaleFusionLoss, Projections
 from monai_kd.losses import pairs as pairs_module
@@ -81,20 +81,12 @@ def test_a_block_of_all_has_as_many_operations_for_any_batch(last, monkeypatch):
         if last:
             s, t = (each.to(memory_format=torch.channels_last) for each in (s, t))
         s.requires_grad_()
-        with Operations() as counted:
+        with Dispatched() as counted:
             pair = Pair(s, t, energies=True)
             (pair.mean_square + pair.energies[0].sum()).backward()
-        return counted.number
+        return counted.count
 
     assert operations(1) == operations(8) < 60
-
-
-class Operations(TorchDispatchMode):
-    number = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.number += 1
-        return function(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("block", [2**17, None])

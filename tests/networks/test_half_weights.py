@@ -7,10 +7,10 @@ import threading
 
 import pytest
 import torch
+from dispatched import Dispatched
 from monai.inferers import SimpleInferer
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from monai_kd.distillation import Distiller
 from monai_kd.engines.inferer import LogitsInferer, PlanarInferer
@@ -225,20 +225,12 @@ def test_inference_converts_the_weights_once(inferer):
     with torch.no_grad():
         for network in (net, nn.Conv2d(3, 1, 1), net):
             inferer(image, network)
-        with Conversions() as again:
+        with Dispatched(torch.ops.aten._to_copy.default) as again:
             assert torch.equal(inferer(image, net), expected)
-        with Conversions() as autocast, torch.autocast("cpu"):
+        with Dispatched(torch.ops.aten._to_copy.default) as autocast, torch.autocast("cpu"):
             net(image)
     # Six weights; the output is converted to float32.
-    assert again.number == autocast.number - 6 + 1
-
-
-class Conversions(TorchDispatchMode):
-    number = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.number += function is torch.ops.aten._to_copy.default
-        return function(*args, **(kwargs or {}))
+    assert again.count == autocast.count - 6 + 1
 
 
 def test_it_reads_the_weights_of_the_network_once(monkeypatch):
