@@ -167,7 +167,7 @@ class Run:
             **{"learning_rate": self.values["rate"], "workers": self.values["workers"], "resume": "True"},
         }
         # The last epoch, which is kept, must be validated.
-        values["val_interval"] = str(next(n for n in (5, 4, 3, 2, 1) if epochs % n == 0))
+        values["val_interval"] = str(next(n for n in range(max(5, epochs // 10), 0, -1) if epochs % n == 0))
         values |= {"negative_probability": self.values["negatives"], "labelled_share": self.values["labels"]}
         if self.values["heads"]:
             values["negatives_dir"] = self.values["heads"]
