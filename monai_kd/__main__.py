@@ -22,6 +22,7 @@ PROGRAMS = {
     "benchmark": ("benchmark", "run_benchmark"),
     "archive": ("archive", "run_archive"),
     "familiarity": ("bundle.familiarity", "run_familiarity"),
+    "ensemble": ("bundle.ensemble", "run_ensemble"),
 }
 
 
@@ -147,6 +148,11 @@ def command_parser() -> argparse.ArgumentParser:
     _add_weights(familiar, own=True)
     familiar.add_argument("dataset_dir", type=path_argument, help="the data set that it was trained on")
     familiar.add_argument("--device", help="cpu, cuda … (default: a GPU if there is one)")
+    ensemble = commands.add_parser("ensemble", help="write checkpoints of several networks as that of one ensemble")
+    ensemble.add_argument(
+        "checkpoints", type=path_argument, nargs="+", metavar="CHECKPOINT", help="two or more, of the same task"
+    )
+    ensemble.add_argument("output_dir", type=path_argument, help="new folder, for model.pt and settings.json")
     for command in (demo, report, serve, export, pack, label, speed, archive, familiar):
         command.add_argument(
             "--bundles", type=path_argument, metavar="FOLDER", help="default: bundles/ of this checkout"

@@ -49,6 +49,10 @@ OWN: dict[str, list[tuple[str, str]]] = {
     "tests/test_documented_lines.py::test_line_of_familiarity": [
         ("docs/examinations.md", "python -m monai_kd familiarity"),
     ],
+    "tests/test_documented_lines.py::test_lines_of_an_ensemble": [
+        ("docs/training.md", "python -m monai_kd ensemble"),
+        ("docs/training.md", f"{TRAIN} --dataset_dir DATA --teacher_checkpoint runs/both"),
+    ],
     "tests/test_documented_lines.py::test_lines_of_a_classifier_that_knows_no_tumour": [
         ("docs/examinations.md", TRAIN_CLASSES),
         ("docs/examinations.md", EVALUATE_CLASSES),

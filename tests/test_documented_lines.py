@@ -114,6 +114,19 @@ def test_line_of_familiarity(lines, made, monkeypatch):
         (made / folder / "familiarity.safetensors").unlink()
 
 
+def test_lines_of_an_ensemble(lines, made, tmp_path, monkeypatch):
+    (tmp_path / "bundles").symlink_to(ROOT / "bundles")
+    (tmp_path / "DATA").symlink_to(made / "DATA")
+    for name in ("one", "two"):
+        untrained("seg_teacher", tmp_path / "runs" / name)
+    join, training = lines
+    run(join, tmp_path, monkeypatch)
+    run(training, tmp_path, monkeypatch, **SMALL)
+    settings = json.loads((tmp_path / "OUT" / "settings.json").read_text())
+    assert settings["weights"] == {"supervised": 1, "logit": 1}
+    assert settings["teacher"]["checkpoint"] == "../runs/both/model.pt"
+
+
 def test_lines_of_a_classifier_that_knows_no_tumour(lines, made, tmp_path, monkeypatch):
     (tmp_path / "bundles").symlink_to(ROOT / "bundles")
     (tmp_path / "DATA").symlink_to(made / "DATA")

@@ -20,7 +20,7 @@ from ..io.trained import read_trained
 from ..metrics import PresenceRule
 from ..transforms import ACTIVATIONS, IMAGENET_MEAN, IMAGENET_STD
 
-__all__ = ["trained_network", "trained_settings", "volume_settings"]
+__all__ = ["task_of", "trained_network", "trained_settings", "volume_settings"]
 
 logger = logging.getLogger(__name__)
 
@@ -172,17 +172,18 @@ def volume_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return dict(volumes)
 
 
-def _check_task(saved: Mapping[str, Any], checkpoint: Path, bundle_root: Path) -> None:
-    """Refuse a checkpoint of the other task: its network is built from its own settings, so it would load."""
-    expected = _pred(bundle_root)["format"]
+def task_of(saved: Mapping[str, Any]) -> str | None:
+    """``"segmentation"`` or ``"classification"``, by what stands in a ``settings.json``; ``None`` if nothing tells."""
     # Version 0.1 had no mask_names, and features for the networks of segmentation alone.
     if "mask_names" in saved or "features" in saved:
-        task = "segmentation"
-    elif "class_names" in saved:
-        task = "classification"
-    else:
-        return
-    if (task == "segmentation") != (expected == "segmentation"):
+        return "segmentation"
+    return "classification" if "class_names" in saved else None
+
+
+def _check_task(saved: Mapping[str, Any], checkpoint: Path, bundle_root: Path) -> None:
+    """Refuse a checkpoint of the other task: its network is built from its own settings, so it would load."""
+    expected, task = _pred(bundle_root)["format"], task_of(saved)
+    if task is not None and (task == "segmentation") != (expected == "segmentation"):
         raise ValueError(
             f"{checkpoint} does not fit {bundle_root.name}: it is of a {task}, see settings.json beside it; "
             "give one of this bundle."

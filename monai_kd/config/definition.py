@@ -84,7 +84,8 @@ def build_network(definition: Mapping[str, Any], trusted: bool = True) -> nn.Mod
     Args:
         definition: ``_target_``, a dotted path or the short name of a class of MONAI, and arguments.
         trusted: whether the definition comes from a config. One from a file may only name networks of
-            ``monai.networks.nets`` and ``monai_kd.networks``, and is built without pretrained weights.
+            ``monai.networks.nets`` and ``monai_kd.networks``, also within its arguments, as an ensemble has them, and
+            is built without pretrained weights.
 
     Raises:
         UntrustedNetwork: the definition is not trusted, and names anything else.
@@ -93,10 +94,7 @@ def build_network(definition: Mapping[str, Any], trusted: bool = True) -> nn.Mod
     if not isinstance(definition, Mapping) or not isinstance(definition.get(TARGET), str):
         raise ValueError(f"a network must be defined by a mapping with '{TARGET}', got {definition!r}.")
     if not trusted:
-        # Some classes of MONAI download weights unless they are told not to.
-        parameters = inspect.signature(_trusted(definition)).parameters
-        unasked = {name: value for name, value in _OF_TRAINING.items() if name in parameters}
-        definition = {**without_pretrained(definition), **unasked}
+        definition = _of_stranger(definition)
     try:
         network = ConfigComponent(_restored(definition), id="network_def", locator=_locator).instantiate()
     except Exception as error:
@@ -124,25 +122,42 @@ def _restored(definition: Mapping[str, Any]) -> dict[str, Any]:
     return {name: build(value) for name, value in definition.items()}
 
 
-def _trusted(definition: Mapping[str, Any]) -> Callable[..., Any]:
-    """The class or function that a definition from a file names, if it may."""
+def _of_stranger(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """A definition from a file, without pretrained weights, if it and all within it are networks that it may name."""
 
-    def nested(value: Any) -> bool:
+    def plain(value: Any) -> Any:
         if isinstance(value, Mapping):
-            return any(str(name).startswith("_") or nested(each) for name, each in value.items())
-        return isinstance(value, list) and any(nested(each) for each in value)
+            if TARGET in value:
+                return _of_stranger(value)
+            if any(str(name).startswith("_") for name in value):
+                raise _untrusted(definition[TARGET])
+            return {name: plain(each) for name, each in value.items()}
+        return [plain(each) for each in value] if isinstance(value, list) else value
 
-    target, arguments = definition[TARGET], {name: value for name, value in definition.items() if name != TARGET}
-    path = _locator.get_component_module_name(target)
-    full = f"{path}.{target}" if isinstance(path, str) else target
+    found = _trusted(definition[TARGET])
+    arguments = plain({name: value for name, value in without_pretrained(definition).items() if name != TARGET})
+    # Some classes of MONAI download weights unless they are told not to.
+    parameters = inspect.signature(found).parameters
+    unasked = {name: value for name, value in _OF_TRAINING.items() if name in parameters}
+    return {TARGET: definition[TARGET], **arguments, **unasked}
+
+
+def _trusted(target: Any) -> Callable[..., Any]:
+    """The class or function that a file names, if it may."""
+    path = _locator.get_component_module_name(target) if isinstance(target, str) else None
+    full = f"{path}.{target}" if isinstance(path, str) else str(target)
     module, _, name = full.rpartition(".")
     found = optional_import(module, name=name)[0] if full.startswith(TRUSTED) and name.isidentifier() else None
     allowed = inspect.isclass(found) and issubclass(found, nn.Module)
     allowed = allowed or (inspect.isfunction(found) and found.__module__.startswith(TRUSTED))
-    if found is None or not allowed or nested(arguments):
-        raise UntrustedNetwork(
-            f"{target} is no network of {' or '.join(each[:-1] for each in TRUSTED)} with plain arguments, and is not "
-            "run because a file names it. If you trust it, give its config: --config_file \"['evaluate.json',"
-            "'its_network.json']\", a file whose network_def replaces that of the other."
-        )
+    if found is None or not allowed:
+        raise _untrusted(target)
     return found
+
+
+def _untrusted(target: Any) -> UntrustedNetwork:
+    return UntrustedNetwork(
+        f"{target} is no network of {' or '.join(each[:-1] for each in TRUSTED)} with plain arguments, and is not "
+        "run because a file names it. If you trust it, give its config: --config_file \"['evaluate.json',"
+        "'its_network.json']\", a file whose network_def replaces that of the other."
+    )

@@ -103,6 +103,7 @@ def test_augmented_teacher_is_found_again(disc_dataset, tmp_path, caplog):
     ("recipe", "terms"),
     [
         ("none", {"supervised"}),
+        ("kd", {"supervised", "logit"}),
         ("basic", {"bce", "output", "feature"}),
         ("basic_pooled", {"bce", "output", "pooled_feature"}),
     ],
@@ -224,7 +225,7 @@ def test_store_is_refused_when_no_image_comes_twice(class_dataset, class_teacher
         ({"fold": 9}, "9 is none of them"),
         ({"epochs": 0}, "epochs must be a whole number from 1"),
         ({"image_size": 100}, "image_size must be a multiple of 16"),
-        ({"recipe": "kd"}, "recipe must be one of basic, basic_pooled, boundary, .*kd_plus_plus, none, got 'kd'"),
+        ({"recipe": "dk"}, "recipe must be one of basic, basic_pooled, boundary, .*kd_plus_plus, none, got 'dk'"),
         ({"preset": "tiny"}, "preset must be one of demo, full"),
     ],
 )

@@ -16,7 +16,7 @@ from monai.networks.nets import BasicUNet
 from torch import nn
 
 from monai_kd.config import UntrustedNetwork, build_network, definition_of, without_pretrained
-from monai_kd.networks import HybridUNet, LateFusionClassifier
+from monai_kd.networks import Ensemble, HybridUNet, LateFusionClassifier
 
 UNET = {
     **{"_target_": "BasicUNet", "spatial_dims": 2, "in_channels": 1, "out_channels": 1},
@@ -24,6 +24,7 @@ UNET = {
 }
 BACKBONES = [{"name": "test_resnet", "image_size": 32}, {"name": "test_vit", "image_size": 32}]
 LATE = {"_target_": "monai_kd.networks.LateFusionClassifier", "backbones": BACKBONES, "num_classes": 3}
+ENSEMBLE: dict[str, Any] = {"_target_": "monai_kd.networks.Ensemble", "activation": "sigmoid"}
 CODE = "$__import__('pathlib').Path('marker').touch()"
 
 
@@ -109,6 +110,17 @@ class TestBuildNetwork:
         late = build_network(LATE, trusted=False)
         assert isinstance(late, LateFusionClassifier)
         assert len(late.backbones) == 2
+
+    @pytest.mark.parametrize("trusted", [True, False])
+    def test_networks_within_a_network(self, trusted):
+        smaller = {**UNET, "features": [2, 2, 2, 2, 2, 2]}
+        inner = {**ENSEMBLE, "networks": [smaller, UNET]}
+        network = build_network({**ENSEMBLE, "networks": [UNET, inner]}, trusted)
+        assert isinstance(network, Ensemble)
+        widths = [
+            each.shape[0] for name, each in network.named_parameters() if name.endswith("conv_0.conv_0.conv.weight")
+        ]
+        assert widths == [4, 2, 4]
 
     def test_functions_of_this_package_build_networks(self):
         definition = {"_target_": "monai_kd.networks.create_backbone", "name": "test_efficientnet", "num_classes": 3}
@@ -215,6 +227,13 @@ HOSTILE: list[dict[str, Any]] = [
     {**UNET, "_requires_": CODE},
     {**UNET, "_desc_": "x"},
     {**UNET, "norm": {"_anything": 1}},
+    {**ENSEMBLE, "networks": [UNET, {"_target_": "os.system", "command": "touch marker"}]},
+    {**ENSEMBLE, "networks": [UNET, {"_target_": "torch.nn.Identity"}]},
+    {**ENSEMBLE, "networks": [UNET, {**UNET, "norm": {"_target_": "builtins.eval", "source": CODE[1:]}}]},
+    {**ENSEMBLE, "networks": [{**UNET, "_requires_": CODE}]},
+    {**ENSEMBLE, "networks": [{**UNET, "_mode_": "callable"}]},
+    {**ENSEMBLE, "networks": [{**ENSEMBLE, "networks": [{"_target_": 3}]}]},
+    {**ENSEMBLE, "networks": [{"_target_": ["BasicUNet"]}]},
 ]
 
 
@@ -253,6 +272,7 @@ class TestWithoutPretrained:
         monkeypatch.setattr("monai.networks.nets.hovernet.download_url", download)
         efficientnet = {"_target_": "EfficientNetBN", "model_name": "efficientnet-b0", "num_classes": 3}
         build_network(efficientnet, trusted=False)
+        build_network({**ENSEMBLE, "networks": [efficientnet], "activation": "softmax"}, trusted=False)
         hovernet = {
             "_target_": "HoVerNet",
             "pretrained_url": "http://example.com/weights",

@@ -1,0 +1,187 @@
+"""Several checkpoints as one: in every place where one of them can be."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from students import SIZE, classification_student, segmentation_student
+from tiny import BUNDLES, described, infer, rows, save, settings_of, train, untrained
+
+from monai_kd.__main__ import main
+from monai_kd.bundle import trained_network, trained_settings
+from monai_kd.bundle.ensemble import make_ensemble
+from monai_kd.config import build_network
+from monai_kd.export import export_package
+from monai_kd.networks import Ensemble
+
+TAPS = {f"d{level}": f"upcat_{level}" for level in (4, 3, 2, 1)}
+
+
+def drawn(folder: Path, bundle: str, seed: int, **more: Any) -> Path:
+    """A checkpoint of the bundle's tiny network with other random weights for each seed."""
+    values = described(bundle, **more)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        state = build_network(values["network_def"]).state_dict()
+    return save(folder, state, **values)
+
+
+def loaded(checkpoint: Path) -> torch.nn.Module:
+    return trained_network(trained_settings(checkpoint), checkpoint).eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bundle", ["seg_student", "seg_teacher", "cls_student", "cls_teacher"])
+def test_it_is_the_mean_of_the_networks_of_each_bundle(tmp_path, bundle):
+    paths = [drawn(tmp_path / str(seed), bundle, seed) for seed in (0, 1, 2)]
+    ensemble = loaded(make_ensemble(paths, tmp_path / "all"))
+    assert isinstance(ensemble, Ensemble)
+    probability = torch.sigmoid if bundle.startswith("seg") else lambda z: z.softmax(1)
+    image = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    each = torch.stack([probability(loaded(path)(image)) for path in paths])
+    assert (each.std(0) > 1e-5).any()
+    torch.testing.assert_close(probability(ensemble(image)), each.mean(0))
+
+
+def test_inference_and_the_exported_package_take_it(tmp_path):
+    image = np.random.default_rng(0).random((SIZE, SIZE)).astype(np.float32)
+    nib.save(nib.Nifti1Image(image[..., None], np.eye(4)), tmp_path / "slice.nii.gz")
+    # Two that mark what is brighter than a half, and one that marks by other weights.
+    paths = [segmentation_student(tmp_path / "0"), segmentation_student(tmp_path / "1")]
+    paths.append(drawn(tmp_path / "2", "seg_student", 0, mask_names=["tumour"]))
+    ensemble = make_ensemble(paths, tmp_path / "all")
+    masks = []
+    for checkpoint in (paths[0], ensemble):
+        folder = tmp_path / f"masks{len(masks)}"
+        values = {"checkpoint": str(checkpoint), "input": str(tmp_path / "slice.nii.gz"), "output_dir": str(folder)}
+        infer("seg_student", "inference", **values, smallest_extent_mm=0)
+        (mask,) = folder.rglob("*_mask.nii.gz")
+        masks.append(nib.load(mask).get_fdata())
+    assert masks[0].any()
+    assert not masks[0].all()
+    # Two of three, as certain as they are, outvote the third.
+    assert (masks[0] == masks[1]).mean() > 0.95
+    package = tmp_path / "package"
+    export_package(BUNDLES / "seg_student", ensemble, package)
+    run = [sys.executable, package / "predict.py", tmp_path / "slice.nii.gz", "--output_dir", tmp_path / "packaged"]
+    subprocess.run(run, check=True, capture_output=True)
+    (mask,) = (tmp_path / "packaged").rglob("*_mask.nii.gz")
+    np.testing.assert_array_equal(nib.load(mask).get_fdata().squeeze(), masks[1].squeeze())
+
+
+def test_a_student_learns_from_it(disc_dataset, tmp_path, caplog):
+    more = {"taps": {name: f"unet.{path}" for name, path in TAPS.items()}, "mask_names": ["tumour"]}
+    known = {"dataset_dir": str(disc_dataset), "fold": 0, "leave_out": []}
+    paths = [drawn(tmp_path / str(seed), "seg_teacher", seed, **more, **known) for seed in (0, 1)]
+    ensemble = make_ensemble(paths, tmp_path / "teachers")
+    given = {"teacher_checkpoint": str(ensemble), "recipe": "kd_plus_plus", "epochs": 1, "workers": 0}
+    with caplog.at_level(logging.WARNING):
+        workflow = train("seg_student", disc_dataset, tmp_path / "run", **given)
+    assert not [record for record in caplog.records if "teacher" in record.getMessage()]
+    teacher = workflow.parser.get_parsed_content("distiller").teachers["teacher"]
+    assert isinstance(teacher, Ensemble)
+    assert rows(tmp_path / "run")[0]["loss/logit"] > 0
+    assert rows(tmp_path / "run")[0]["loss/feature"] > 0
+    recorded = settings_of(tmp_path / "run")["teacher"]
+    assert recorded["fold"] == 0
+    assert recorded["taps"] == {name: f"networks.0.unet.{path}" for name, path in TAPS.items()}
+
+
+@pytest.mark.parametrize(
+    ("folds", "wanted"),
+    [
+        ([(0, []), (0, [])], (0, [])),
+        ([(0, [1]), (1, [0, 2])], (0, [1])),
+        ([(2, [0, 1]), (1, [2, 0]), (0, [1, 2])], (0, [1, 2])),
+        ([(0, []), (1, [])], (None, [])),
+        ([(None, []), (0, [])], (None, [])),
+    ],
+)
+def test_a_fold_is_unseen_that_none_of_them_has_seen(disc_dataset, tmp_path, caplog, folds, wanted):
+    known = {"dataset_dir": str(disc_dataset), "datalist_sha256": "0" * 64}
+    paths = [
+        untrained("seg_student", tmp_path / str(number), fold=fold, leave_out=leave_out, **known)
+        for number, (fold, leave_out) in enumerate(folds)
+    ]
+    found = trained_settings(make_ensemble(paths, tmp_path / "all"))
+    assert (found["fold"], found["leave_out"]) == wanted
+    assert Path(found["dataset_dir"]).samefile(disc_dataset)
+    assert ("which slices are new to the ensemble is not known" in caplog.text) == (wanted[0] is None)
+
+
+def test_data_sets_that_differ_are_not_known_to_it(disc_dataset, tmp_path, caplog):
+    paths = [
+        untrained("seg_student", tmp_path / name, fold=0, dataset_dir=str(disc_dataset), datalist_sha256=name * 64)
+        for name in "ab"
+    ]
+    found = trained_settings(make_ensemble(paths, tmp_path / "all"))
+    assert found["dataset_dir"] is None
+    assert found["fold"] is None
+    assert "which slices are new to the ensemble is not known" in caplog.text
+
+
+def test_its_settings_are_those_that_all_share(tmp_path):
+    values = [
+        {"mirror": [0], "labelled_share": 0.25, "synthetic": False, "recipe": "none", "operating_point": None},
+        {"mirror": [0], "labelled_share": 0.5, "synthetic": True, "recipe": "kd_plus_plus", "seed": 3},
+    ]
+    paths = [untrained("seg_student", tmp_path / str(number), **each) for number, each in enumerate(values)]
+    found = settings_of(make_ensemble(paths, tmp_path / "two").parent)
+    assert (found["mirror"], found["labelled_share"], found["synthetic"]) == ([0], 0.5, True)
+    assert [each["recipe"] for each in found["ensemble_of"]] == ["none", "kd_plus_plus"]
+    assert found["ensemble_of"][1]["seed"] == 3
+    # Nothing else of the computer, and no path of it.
+    assert str(tmp_path) not in json.dumps(found)
+    plain = untrained("seg_student", tmp_path / "plain")
+    assert settings_of(make_ensemble([*paths, plain], tmp_path / "three").parent)["mirror"] == []
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"image_size": 64}, "have image_size 32 and 64"),
+        ({"mean": [0.5, 0.5, 0.5]}, r"have mean \[0.485, 0.456, 0.406\] and \[0.5, 0.5, 0.5\]"),
+        ({"class_names": ["a"], "mask_names": ["b"]}, r"have mask_names \['tumour'\] and \['b'\]; class_names"),
+    ],
+)
+def test_networks_that_do_not_fit_are_refused(tmp_path, capsys, other, message):
+    paths = [segmentation_student(tmp_path / "0"), segmentation_student(tmp_path / "1", **other)]
+    with pytest.raises(ValueError, match=f"an ensemble has one input and one kind of output: .*0.model.pt.*{message}"):
+        make_ensemble(paths, tmp_path / "all")
+    assert main(["ensemble", *map(str, paths), str(tmp_path / "all")]) == 2
+    assert capsys.readouterr().err.startswith("error: an ensemble has one input")
+    assert not (tmp_path / "all").exists()
+
+
+def test_one_clear_error(tmp_path, capsys):
+    segments, classifies = segmentation_student(tmp_path / "seg"), classification_student(tmp_path / "cls")
+
+    def error_of(*words: Path) -> str:
+        assert main(["ensemble", *map(str, words)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    assert "is of a segmentation, and " in error_of(segments, classifies, tmp_path / "all")
+    assert "an ensemble has two checkpoints or more, got 1" in error_of(segments, tmp_path / "all")
+    assert "there is no checkpoint" in error_of(segments, tmp_path / "absent.pt", tmp_path / "all")
+    assert "is not empty" in error_of(segments, segments, tmp_path / "cls")
+    assert not (tmp_path / "all").exists()
+    bare = tmp_path / "bare" / "model.pt"
+    bare.parent.mkdir()
+    bare.write_bytes(segments.read_bytes())
+    assert "has no settings.json beside it" in error_of(segments, bare, tmp_path / "all")
+
+
+def test_the_command_says_what_it_wrote(tmp_path, capsys):
+    paths = [segmentation_student(tmp_path / "0"), segmentation_student(tmp_path / "1")]
+    assert main(["ensemble", *map(str, paths), str(tmp_path / "all")]) == 0
+    assert capsys.readouterr().out.strip() == f"{tmp_path / 'all' / 'model.pt'}: of 2 networks"
