@@ -24,7 +24,7 @@ class Ensemble(nn.Module):
 
     with a sigmoid, for masks that are independent of each other, and with a softmax. So it is a network like any other:
     a teacher whose logits are softened by a temperature (Hinton et al. 2015, section 5), or one to infer with. Sums are
-    taken by logarithms in float32, so that no probability is rounded to 0 or 1.
+    taken by logarithms in float32, so that no probability is rounded to 0 or 1. It can be traced, not scripted.
 
     Args:
         networks: K networks of the same input and the same output, see `monai_kd.networks.outputs.main_logits`.
@@ -55,8 +55,9 @@ class Ensemble(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         logits = [main_logits(network(x), network, x.ndim).float() for network in self.networks]
-        if len(shapes := {tuple(each.shape) for each in logits}) > 1:
-            raise ValueError(f"the networks of an ensemble returned logits of different shapes: {sorted(shapes)}.")
+        if any(each.shape != logits[0].shape for each in logits):
+            shapes = sorted({tuple(each.shape) for each in logits})
+            raise ValueError(f"the networks of an ensemble returned logits of different shapes: {shapes}.")
         stacked = torch.stack(logits)
         if self.activation == "softmax":
             return torch.logsumexp(F.log_softmax(stacked, dim=2), dim=0) - math.log(len(logits))

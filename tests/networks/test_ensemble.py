@@ -86,6 +86,13 @@ def test_networks_of_several_heads_give_their_main_one():
         torch.testing.assert_close(ensemble(image).sigmoid(), probabilities)
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_trace_gives_the_same_logits():
+    ensemble = Ensemble([UNet(2, 3, 1, channels=(4, 8), strides=(2,)) for _ in range(2)]).eval()
+    image = torch.rand(2, 3, 16, 16)
+    torch.testing.assert_close(torch.jit.trace(ensemble, image[:1])(image), ensemble(image))
+
+
 def test_one_clear_error():
     with pytest.raises(ValueError, match="networks: an ensemble has at least one network"):
         Ensemble([])
