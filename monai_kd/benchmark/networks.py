@@ -16,6 +16,7 @@ from torch import nn
 from ..engines import autocast
 from ..export.int8 import quantise
 from ..export.onnx_file import write_onnx
+from ..export.predict import openvino_core
 from .compiled import compiles
 from .options import Options
 from .row import Row
@@ -104,8 +105,6 @@ def _onnxruntime(model: Path, image: np.ndarray) -> Callable[[], object]:
 
 
 def _openvino(model: Path, image: np.ndarray, precision: str) -> Callable[[], object]:
-    import openvino
-
     hints = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-    compiled = openvino.compile_model(model, "CPU", hints)
+    compiled = openvino_core().compile_model(model, "CPU", hints)
     return lambda: compiled(image)

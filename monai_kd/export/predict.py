@@ -4,6 +4,7 @@ A SLICE is NIfTI (a slice or a volume), an upright .npy array (rows, columns), o
 """
 
 import argparse
+import functools
 import importlib.util
 import json
 import os
@@ -39,6 +40,15 @@ def bilinear(old, new):
     return unit[low] * (1 - part) + unit[np.minimum(low + 1, old - 1)] * part
 
 
+@functools.cache
+def openvino_core():
+    """OpenVINO for this process: of several cores, the last one to be freed makes the alternative signal stack of one
+    that was freed before that of the thread again, and the next signal, as of a child that ends, ends the process."""
+    import openvino
+
+    return openvino.Core()
+
+
 def open_network(folder, precision="float32", runtime=None):
     """A function from (1, 3, columns, rows) to logits, and features where the network gives them, on the CPU; of
     several runtimes the one for the precision."""
@@ -50,10 +60,8 @@ def open_network(folder, precision="float32", runtime=None):
     if runtime is None or not importlib.util.find_spec(runtime):
         raise ValueError(f"{runtime or 'a runtime'} is not installed: pip install onnxruntime, or openvino")
     if runtime == "openvino":
-        import openvino
-
         hint = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"}
-        compiled = openvino.compile_model(model, "CPU", hint)
+        compiled = openvino_core().compile_model(model, "CPU", hint)
         return lambda image: compiled(image).to_tuple()
     if precision == "bfloat16":
         raise ValueError("onnxruntime has no bfloat16 on a CPU: pip install openvino")

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image
 
 from monai_kd.export import export_package, predict
 from monai_kd.export.int8 import agreement, largest_loss
+from monai_kd.export.onnx_file import write_onnx
 from monai_kd.export.slices import network_inputs
 from monai_kd.inference import BundlePredictor
 from monai_kd.io.checkpoints import save_checkpoint
@@ -152,7 +154,7 @@ def test_a_runtime_that_is_absent_is_named(installed, precision, runtime, messag
 
 
 def test_openvino_runs_once_for_all_outputs(tmp_path, monkeypatch):
-    openvino = pytest.importorskip("openvino")
+    pytest.importorskip("openvino")
     (tmp_path / "model.onnx").write_bytes(b"")
     runs = []
 
@@ -164,9 +166,31 @@ def test_openvino_runs_once_for_all_outputs(tmp_path, monkeypatch):
         runs.append(image)
         return Results(logits=image + 1, features=image + 2)
 
-    monkeypatch.setattr(openvino, "compile_model", lambda *_: compiled)
+    monkeypatch.setattr(predict, "openvino_core", lambda: SimpleNamespace(compile_model=lambda *_: compiled))
     assert tuple(predict.open_network(tmp_path, "float32", "openvino")(1)) == (2, 3)
     assert runs == [1]
+
+
+# Networks that are opened and freed in this order, and then a signal, as of a child that ends.
+OPENED_AND_FREED = """
+import signal, subprocess, sys
+from pathlib import Path
+from monai_kd.export.predict import open_network
+networks = [open_network(Path(sys.argv[1]), "float32", "openvino") for _ in range(3)]
+while networks:
+    del networks[0]
+signal.signal(signal.SIGCHLD, lambda *_: None)
+subprocess.run([sys.executable, "-c", ""], check=True)
+print("alive")
+"""
+
+
+def test_a_child_that_ends_does_not_end_a_process_that_had_networks_of_openvino(tmp_path):
+    pytest.importorskip("openvino")
+    pytest.importorskip("onnxscript")
+    write_onnx(torch.nn.Conv2d(3, 1, 1), 32, tmp_path / "model.onnx")
+    command = [sys.executable, "-c", OPENED_AND_FREED, str(tmp_path)]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == "alive"
 
 
 def test_int8_needs_its_packages(student, tmp_path, monkeypatch):
