@@ -8,12 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from data_prep.text import printable
 
 from ..config import without_pretrained
 from ..handlers.run_settings import DATA
 from ..io.atomic import check_new_folder
 from ..io.trained import read_trained, save_trained
+from ..networks import Ensemble
+from .checkpoint import describe_checkpoint
 from .trained import task_of, trained_network, trained_settings
 
 __all__ = ["make_ensemble", "run_ensemble"]
@@ -21,10 +25,8 @@ __all__ = ["make_ensemble", "run_ensemble"]
 logger = logging.getLogger(__name__)
 
 # What networks must share to see the same image, and to say the same about it.
-_SAME = (
-    *("image_size", "spatial_dims", "in_channels", "mean", "std", "volumes"),
-    *("multiclass", "activation", "mask_names", "class_names"),
-)
+_OF_MASKS = ("volumes", "multiclass", "activation", "mask_names")
+_SAME = ("image_size", "spatial_dims", "in_channels", "mean", "std", "class_names", *_OF_MASKS)
 # Settings of each network that the ensemble repeats.
 _KEPT = ("weights_sha256", "bundle", "recipe", "epochs", "seed", "fold", "leave_out", "negative_probability")
 
@@ -34,8 +36,8 @@ def make_ensemble(checkpoints: Sequence[str | Path], output_dir: str | Path) -> 
 
     It can be used wherever one of them can: as a teacher, to evaluate, and to infer. Its taps are those of the first
     network, so that terms of a recipe that compare features compare with this network alone. Its ``fold`` and
-    ``leave_out`` are the folds that none of the networks was trained on; where there is none, or the data sets differ,
-    it counts as a network whose training data is not known.
+    ``leave_out`` are the folds that none of the networks was trained on, nor a teacher of one of them. Where the data
+    sets differ, its training data count as not known.
 
     Args:
         checkpoints: two or more, each with ``settings.json`` beside it.
@@ -44,7 +46,8 @@ def make_ensemble(checkpoints: Sequence[str | Path], output_dir: str | Path) -> 
     Raises:
         FileExistsError: the folder is not empty.
         FileNotFoundError: there is no such checkpoint.
-        ValueError: there are fewer than two, one has no settings, or they have different input, masks or classes.
+        ValueError: there are fewer than two, one has no settings, or they have different input, masks or classes, or
+            outputs of different shapes.
     """
     paths, folder = [Path(each).expanduser() for each in checkpoints], Path(output_dir).expanduser().absolute()
     check_new_folder(folder)
@@ -58,43 +61,67 @@ def make_ensemble(checkpoints: Sequence[str | Path], output_dir: str | Path) -> 
         if other := [name for name in _SAME if each[name] != members[0][name]]:
             values = "; ".join(f"{name} {members[0][name]} and {each[name]}" for name in other)
             raise ValueError(f"an ensemble has one input and one kind of output: {paths[0]} and {path} have {values}.")
-    activation = members[0]["activation"] if tasks[0] == "segmentation" else "softmax"
     networks = [trained_network(each, path) for each, path in zip(members, paths, strict=True)]
-    state = {
-        f"networks.{number}.{name}": value
-        for number, network in enumerate(networks)
-        for name, value in network.state_dict().items()
-    }
+    ensemble = Ensemble(networks, _activation(members[0], tasks[0])).eval()
+    size, axes = members[0]["image_size"], members[0]["spatial_dims"]
+    image = torch.zeros(1, members[0]["in_channels"], *(size if isinstance(size, list) else [size] * axes))
+    with torch.inference_mode():
+        # Raises an error if the outputs do not fit, before anything is written.
+        ensemble(image)
+    synthetic = any(describe_checkpoint(path).synthetic for path in paths)
+    settings = _settings(members, tasks[0], synthetic)
     folder.mkdir(parents=True, exist_ok=True)
-    save_trained(state, folder / "model.pt", _settings(members, activation))
+    save_trained(ensemble.state_dict(), folder / "model.pt", settings)
     return folder / "model.pt"
 
 
-def _settings(members: Sequence[Mapping[str, Any]], activation: str) -> dict[str, Any]:
-    first = members[0]
+def _settings(members: Sequence[Mapping[str, Any]], task: str, synthetic: bool) -> dict[str, Any]:
+    first, names = members[0], _SAME if task == "segmentation" else _SAME[: -len(_OF_MASKS)]
     network = {
         "_target_": "monai_kd.networks.Ensemble",
         "networks": [without_pretrained(each["network_def"]) for each in members],
-        "activation": activation,
+        "activation": _activation(first, task),
     }
-    unseen = sorted(set.intersection(*({each["fold"], *each["leave_out"]} - {None} for each in members)))
-    same_data = len({each.get(DATA) for each in members}) == 1
-    if not (unseen and same_data):
-        unseen = []
+    data = _shared_data(members)
+    unseen = sorted(set.intersection(*map(_unseen, members))) if data else []
+    if not data:
         logger.warning(
-            "No fold of one data set is unseen by all of these networks: which slices are new to the ensemble is not "
-            "known to it."
+            "These networks were trained on different data, or on data that are not known: it is not known which "
+            "slices are new to the ensemble."
         )
-    data = {name: first[name] for name in ("dataset_dir", DATA) if same_data and name in first}
+    elif not unseen:
+        logger.warning(
+            "Each fold was in the training of one of these networks or of its teacher: no slice of their data is new "
+            "to the ensemble."
+        )
     taps = first["taps"] and {name: f"networks.0.{path}" for name, path in first["taps"].items()}
     mirror = first["mirror"] if all(each["mirror"] == first["mirror"] for each in members) else []
     return {
-        **{"bundle": first.get("bundle"), **data, "synthetic": any(each.get("synthetic") for each in members)},
+        **{"bundle": first.get("bundle"), **data, "synthetic": synthetic},
         **{"fold": unseen[0] if unseen else None, "leave_out": unseen[1:]},
+        "allow_outside": any(each.get("allow_outside") for each in members),
         **{"labelled_share": max(each["labelled_share"] for each in members), "network_def": network, "taps": taps},
-        **{name: first[name] for name in _SAME if name in first},
+        **{name: first[name] for name in names},
         **{"mirror": mirror, "ensemble_of": [{name: each[name] for name in _KEPT if name in each} for each in members]},
     }
+
+
+def _activation(settings: Mapping[str, Any], task: str) -> str:
+    return settings["activation"] if task == "segmentation" else "softmax"
+
+
+def _shared_data(members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The data set that all were trained on; empty if they differ, or if one of them is not known."""
+    lists, folders = ({each.get(name) for each in members} for name in (DATA, "dataset_dir"))
+    if len(lists) > 1 or (None in lists and (len(folders) > 1 or None in folders)):
+        return {}
+    return {name: members[0][name] for name in ("dataset_dir", DATA) if members[0].get(name) is not None}
+
+
+def _unseen(settings: Mapping[str, Any]) -> set[int]:
+    """The folds that neither the network was trained on nor, on the same data, its teacher."""
+    unseen, teacher = {settings.get("fold"), *settings.get("leave_out", [])} - {None}, settings.get("teacher")
+    return unseen & _unseen(teacher) if teacher and _shared_data([settings, teacher]) else unseen
 
 
 def run_ensemble(checkpoints: Sequence[Path], output_dir: Path) -> int:

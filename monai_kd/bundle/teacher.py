@@ -22,7 +22,7 @@ from ..io import load_weights, read_checkpoint
 from ..io.checksum import file_sha256
 from ..io.first_process import from_first, is_distributed
 from ..io.trained import read_trained
-from ..networks import LateFusionClassifier
+from ..networks import Ensemble, LateFusionClassifier
 from .trained import trained_settings
 from .workflow import Workflow
 
@@ -124,8 +124,11 @@ class Teacher:
             ValueError: the teacher has no tap of one of these names.
         """
         taps: Mapping[str, str] = self._taps or self.trained.get("taps") or {}
-        if not taps and len(names) == 1 and isinstance(network, LateFusionClassifier):
-            taps = {names[0]: network.last_convolution()}
+        first, path = network, ""
+        while isinstance(first, Ensemble):
+            first, path = first.networks[0], f"{path}networks.0."
+        if not taps and len(names) == 1 and isinstance(first, LateFusionClassifier):
+            taps = {names[0]: path + first.last_convolution()}
         lacking = [name for name in names if name not in taps]
         if lacking:
             raise ValueError(
@@ -188,7 +191,7 @@ class Teacher:
                 "the student may reach it.",
                 *(share, self.checkpoint, of_teacher),
             )
-        if not known or fold is None:
+        if not known:
             logger.warning(
                 "The training data of the teacher %s is not known: if it includes slices that validate the student, "
                 "the student's metrics are better than on new slices.",

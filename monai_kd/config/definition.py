@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,8 +17,13 @@ TARGET = "_target_"
 # Modules of the networks that the settings of a checkpoint may name. Such a file may come from a stranger.
 TRUSTED = ("monai.networks.nets.", "monai_kd.networks.")
 # Arguments that matter only at the beginning of training. Where a checkpoint is loaded, the weights files that they
-# name may be missing.
-_OF_TRAINING = {"pretrained": False, "pretrained_url": None, "freeze": False}
+# name may be missing. The last three are those of torchvision's, SAM's and timm's networks.
+_OF_TRAINING = {
+    **{"pretrained": False, "pretrained_url": None, "freeze": False},
+    **{"weights": None, "checkpoint": None, "checkpoint_path": ""},
+}
+# What fetches a file, whatever its arguments are.
+_FETCHING = ("Transchex", "get_pretrained_resnet_medicalnet")
 
 _locator = ComponentLocator()
 
@@ -94,7 +100,10 @@ def build_network(definition: Mapping[str, Any], trusted: bool = True) -> nn.Mod
     if not isinstance(definition, Mapping) or not isinstance(definition.get(TARGET), str):
         raise ValueError(f"a network must be defined by a mapping with '{TARGET}', got {definition!r}.")
     if not trusted:
-        definition = _of_stranger(definition)
+        try:
+            definition = _of_stranger(definition)
+        except RecursionError:
+            raise UntrustedNetwork(f"the network {definition[TARGET]} has too many networks within networks.") from None
     try:
         network = ConfigComponent(_restored(definition), id="network_def", locator=_locator).instantiate()
     except Exception as error:
@@ -147,10 +156,16 @@ def _trusted(target: Any) -> Callable[..., Any]:
     path = _locator.get_component_module_name(target) if isinstance(target, str) else None
     full = f"{path}.{target}" if isinstance(path, str) else str(target)
     module, _, name = full.rpartition(".")
-    found = optional_import(module, name=name)[0] if full.startswith(TRUSTED) and name.isidentifier() else None
-    allowed = inspect.isclass(found) and issubclass(found, nn.Module)
-    allowed = allowed or (inspect.isfunction(found) and found.__module__.startswith(TRUSTED))
-    if found is None or not allowed:
+    package = next((each for each in TRUSTED if full.startswith(each)), None)
+    if package is None or not name.isidentifier() or name.startswith("_") or name in _FETCHING:
+        raise _untrusted(target)
+    found: Any = optional_import(module, name=name)[0]
+    if inspect.isclass(found):
+        allowed = issubclass(found, nn.Module)
+    else:
+        # Of functions, those that the package offers: others load weights from a place that is given to them.
+        allowed = inspect.isfunction(found) and getattr(importlib.import_module(package[:-1]), name, None) is found
+    if not allowed or not found.__module__.startswith(TRUSTED):
         raise _untrusted(target)
     return found
 

@@ -80,7 +80,8 @@ def describe_evaluation(
     if part != "validation":
         which = "all slices" + (f" without the folds {list(leave_out)}" if leave_out else "")
     elif trained["fold"] is None:
-        which = f"fold {fold} (the validation fold of the training is not known)"
+        none = "the training had no validation fold" if data_known(trained) else "that of the training is not known"
+        which = f"fold {fold} ({none})"
     elif trained["fold"] == fold:
         which = f"fold {fold}, the validation fold of the training"
     else:
@@ -112,9 +113,10 @@ def describe_evaluation(
 
 def _trained_on(trained: Mapping[str, Any], data_dir: str | Path) -> Callable[[Mapping[str, Any]], bool]:
     """A function that returns whether a network is known to be trained on an entry."""
-    fold = trained.get("fold")
-    if fold is None or (data_known(trained) and not same_data(trained, data_dir)):
+    fold, known = trained.get("fold"), data_known(trained)
+    if not same_data(trained, data_dir) if known else fold is None:
         return lambda entry: False
+    # Without a fold, all were trained on.
     unseen = {fold, *trained.get("leave_out", [])}
     # Without a teacher, images that have no label are left out.
     taught = trained.get("teacher") is not None

@@ -20,11 +20,12 @@ class Ensemble(nn.Module):
     r"""The mean of the probabilities of several networks, as logits.
 
     .. math:: z = \sigma^{-1}\Big(\frac{1}{K} \sum_k \sigma(z_k)\Big), \qquad
-        z = \log \frac{1}{K} \sum_k \mathrm{softmax}(z_k)
+        z = \log \frac{1}{K} \sum_k \mathrm{softmax}(z_k) + \frac{1}{K} \sum_k \log \sum_c e^{z_{k,c}}
 
     with a sigmoid, for masks that are independent of each other, and with a softmax. So it is a network like any other:
     a teacher whose logits are softened by a temperature (Hinton et al. 2015, section 5), or one to infer with. Sums are
-    taken by logarithms in float32, so that no probability is rounded to 0 or 1. It can be traced, not scripted.
+    taken by logarithms in float32, so that no probability is rounded to 0 or 1. The last term, which a softmax does not
+    see, makes the logits of equal networks those of each of them. An ensemble can be traced, not scripted.
 
     Args:
         networks: K networks of the same input and the same output, see `monai_kd.networks.outputs.main_logits`.
@@ -60,6 +61,7 @@ class Ensemble(nn.Module):
             raise ValueError(f"the networks of an ensemble returned logits of different shapes: {shapes}.")
         stacked = torch.stack(logits)
         if self.activation == "softmax":
-            return torch.logsumexp(F.log_softmax(stacked, dim=2), dim=0) - math.log(len(logits))
+            offset = torch.logsumexp(stacked, dim=2, keepdim=True).mean(0) - math.log(len(logits))
+            return torch.logsumexp(F.log_softmax(stacked, dim=2), dim=0) + offset
         # The logarithm of the mean probability of the mask, less that of the background; the number cancels.
         return torch.logsumexp(F.logsigmoid(stacked), dim=0) - torch.logsumexp(F.logsigmoid(-stacked), dim=0)

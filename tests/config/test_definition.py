@@ -209,6 +209,16 @@ HOSTILE: list[dict[str, Any]] = [
     {"_target_": "monai_kd.networks_of_a_stranger.Net"},
     {"_target_": "monai.networks.netsx.Net"},
     {"_target_": "monai.networks.blocks.Convolution"},
+    # Functions that load weights from where they are told to, and networks that always do.
+    {"_target_": "monai.networks.nets.hovernet._remap_preact_resnet_model", "model_url": "http://example.com/w.pth"},
+    {"_target_": "monai.networks.nets.efficientnet._load_state_dict", "model": "x", "arch": "efficientnet-b0"},
+    {"_target_": "monai.networks.nets.get_pretrained_resnet_medicalnet", "resnet_depth": 10},
+    {"_target_": "monai.networks.nets.resnet.get_pretrained_resnet_medicalnet", "resnet_depth": 10},
+    {"_target_": "Transchex", "in_channels": 3, "path_or_repo_id": "stranger/repo"},
+    {"_target_": "monai_kd.networks.backbone._timm", "name": "hf-hub:stranger/repo", "num_classes": 3},
+    {"_target_": "monai_kd.networks.backbone.published", "name": "resnet18"},
+    {"_target_": "monai_kd.networks.outputs.DataParallel", "module": UNET},
+    {"_target_": "monai.networks.nets.autoencoderkl.Rearrange", "pattern": "b c -> c b"},
     {"_target_": "monai.networks.utils.eval_mode"},
     {"_target_": "DiceLoss"},
     {"_target_": "LoadImage"},
@@ -251,6 +261,22 @@ class TestStrangers:
             build_network({"_target_": text}, trusted=False)
 
 
+def test_functions_that_the_package_offers_build_networks():
+    """Also those that are no more than a name for another one."""
+    found = build_network(
+        {"_target_": "MedNeXtS", "spatial_dims": 2, "in_channels": 1, "out_channels": 1}, trusted=False
+    )
+    assert type(found).__name__ == "MedNeXt"
+
+
+def test_networks_within_networks_have_an_end():
+    deep: dict[str, Any] = UNET
+    for _ in range(400):
+        deep = {**ENSEMBLE, "networks": [deep]}
+    with pytest.raises(UntrustedNetwork, match="too many networks within networks"):
+        build_network(deep, trusted=False)
+
+
 class TestWithoutPretrained:
     @pytest.mark.parametrize("value", [True, False, "vit.pth", None, {"nested": 1}])
     def test_pretrained_and_freeze_are_dropped_at_any_depth(self, value):
@@ -273,12 +299,21 @@ class TestWithoutPretrained:
         efficientnet = {"_target_": "EfficientNetBN", "model_name": "efficientnet-b0", "num_classes": 3}
         build_network(efficientnet, trusted=False)
         build_network({**ENSEMBLE, "networks": [efficientnet], "activation": "softmax"}, trusted=False)
+        monkeypatch.setattr("torch.hub.download_url_to_file", download)
+        named = {"_target_": "TorchVisionFCModel", "model_name": "resnet18", "num_classes": 3, "weights": "DEFAULT"}
+        build_network(named, trusted=False)
         hovernet = {
             "_target_": "HoVerNet",
             "pretrained_url": "http://example.com/weights",
             "adapt_standard_resnet": True,
         }
         build_network(hovernet, trusted=False)
+
+    def test_no_file_is_opened_that_timm_would(self):
+        backbone = {"_target_": "monai_kd.networks.create_backbone", "name": "test_resnet", "num_classes": 3}
+        with pytest.raises(FileNotFoundError):
+            build_network({**backbone, "checkpoint_path": "gone.pth"})
+        build_network({**backbone, "checkpoint_path": "gone.pth"}, trusted=False)
 
     def test_files_of_training_are_not_needed_afterwards(self):
         backbones = [{**BACKBONES[0], "pretrained": "gone.pth", "freeze": True}, BACKBONES[1]]

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 from students import SIZE, classification_student, segmentation_student
-from tiny import BUNDLES, described, infer, rows, save, settings_of, train, untrained
+from tiny import BUNDLES, NETWORKS, described, infer, rows, save, settings_of, train, untrained
 
 from monai_kd.__main__ import main
-from monai_kd.bundle import trained_network, trained_settings
+from monai_kd.bundle import Teacher, trained_network, trained_settings
 from monai_kd.bundle.ensemble import make_ensemble
 from monai_kd.config import build_network
 from monai_kd.export import export_package
@@ -50,6 +50,27 @@ def test_it_is_the_mean_of_the_networks_of_each_bundle(tmp_path, bundle):
     each = torch.stack([probability(loaded(path)(image)) for path in paths])
     assert (each.std(0) > 1e-5).any()
     torch.testing.assert_close(probability(ensemble(image)), each.mean(0))
+
+
+@pytest.mark.parametrize("bundle", ["seg_student", "cls_student"])
+def test_an_ensemble_of_ensembles_is_of_the_same_task(tmp_path, bundle):
+    paths = [drawn(tmp_path / str(seed), bundle, seed) for seed in (0, 1)]
+    for number in range(2):
+        paths.append(make_ensemble(paths, tmp_path / f"all{number}"))
+        # A bundle refuses weights of the other task.
+        settings = trained_settings(paths[-1], BUNDLES / bundle)
+        assert settings["network_def"]["activation"] == ("sigmoid" if bundle == "seg_student" else "softmax")
+    assert ("mask_names" in settings_of(paths[-1].parent)) == (bundle == "seg_student")
+
+
+def test_features_of_a_classifier_are_those_of_the_first(disc_dataset, tmp_path):
+    vgg = {"name": "vgg11", "image_size": 32, "mlp_ratio": 1 / 32}
+    definition = {**NETWORKS["cls_teacher"], "backbones": [vgg, vgg]}
+    paths = [drawn(tmp_path / str(seed), "cls_teacher", seed, network_def=definition) for seed in (0, 1)]
+    teachers = make_ensemble([make_ensemble(paths, tmp_path / "two"), paths[0]], tmp_path / "three")
+    teacher = Teacher(teachers, BUNDLES / "cls_teacher", tmp_path, {"dataset_dir": None, "fold": 0, "leave_out": []})
+    path = "networks.0.networks.0." + loaded(paths[0]).last_convolution()
+    assert teacher.taps(teacher.untrained(), ["msgff"]) == {"msgff": path}
 
 
 def test_inference_and_the_exported_package_take_it(tmp_path):
@@ -104,6 +125,7 @@ def test_a_student_learns_from_it(disc_dataset, tmp_path, caplog):
         ([(2, [0, 1]), (1, [2, 0]), (0, [1, 2])], (0, [1, 2])),
         ([(0, []), (1, [])], (None, [])),
         ([(None, []), (0, [])], (None, [])),
+        ([(None, [1, 2]), (1, [0])], (1, [])),
     ],
 )
 def test_a_fold_is_unseen_that_none_of_them_has_seen(disc_dataset, tmp_path, caplog, folds, wanted):
@@ -115,24 +137,52 @@ def test_a_fold_is_unseen_that_none_of_them_has_seen(disc_dataset, tmp_path, cap
     found = trained_settings(make_ensemble(paths, tmp_path / "all"))
     assert (found["fold"], found["leave_out"]) == wanted
     assert Path(found["dataset_dir"]).samefile(disc_dataset)
-    assert ("which slices are new to the ensemble is not known" in caplog.text) == (wanted[0] is None)
+    assert ("no slice of their data is new to the ensemble" in caplog.text) == (wanted[0] is None)
+
+
+def test_what_a_teacher_was_trained_on_is_not_unseen(tmp_path):
+    own = {"datalist_sha256": "0" * 64, "fold": 0, "leave_out": [1]}
+    others = [
+        {**own, "teacher": {**own, "leave_out": []}},
+        # Of other data: its folds are others.
+        {**own, "teacher": {"datalist_sha256": "1" * 64, "fold": 2, "leave_out": []}},
+    ]
+    paths = [untrained("seg_student", tmp_path / str(number), **each) for number, each in enumerate([own, *others])]
+    found = trained_settings(make_ensemble(paths, tmp_path / "all"))
+    assert (found["fold"], found["leave_out"]) == (0, [])
+
+
+def test_slices_that_one_of_them_has_seen_are_named(disc_dataset, tmp_path, caplog):
+    known = {"dataset_dir": str(disc_dataset), "leave_out": [], "mask_names": ["tumour"]}
+    paths = [drawn(tmp_path / str(fold), "seg_student", fold, fold=fold, **known) for fold in (0, 1)]
+    checkpoint = str(make_ensemble(paths, tmp_path / "all"))
+    caplog.clear()
+    values = {"dataset_dir": str(disc_dataset), "checkpoint": checkpoint, "output_dir": str(tmp_path / "evaluation")}
+    infer("seg_student", "evaluate", **values, fold=0, bootstrap=10)
+    notes = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["notes"]
+    assert any("4 of the 4 slices were TRAINED ON" in note for note in notes)
+    train("seg_student", disc_dataset, tmp_path / "run", teacher_checkpoint=checkpoint, recipe="kd", epochs=1, fold=0)
+    assert "The teacher was TRAINED ON the folds [0]" in caplog.text
 
 
 def test_data_sets_that_differ_are_not_known_to_it(disc_dataset, tmp_path, caplog):
-    paths = [
-        untrained("seg_student", tmp_path / name, fold=0, dataset_dir=str(disc_dataset), datalist_sha256=name * 64)
-        for name in "ab"
-    ]
-    found = trained_settings(make_ensemble(paths, tmp_path / "all"))
-    assert found["dataset_dir"] is None
-    assert found["fold"] is None
-    assert "which slices are new to the ensemble is not known" in caplog.text
+    one = {"fold": 0, "dataset_dir": str(disc_dataset)}
+    others = [{**one, "datalist_sha256": "a" * 64}, {"fold": 0, "dataset_dir": str(tmp_path)}, {"fold": 0}]
+    for number, (first, second) in enumerate([(one, each) for each in others] + [(others[2], others[2])]):
+        paths = [untrained("seg_student", tmp_path / f"{number}{name}") for name in "ab"]
+        for path, known in zip(paths, (first, second), strict=True):
+            untrained("seg_student", path.parent, **known)
+        caplog.clear()
+        found = trained_settings(make_ensemble(paths, tmp_path / f"all{number}"))
+        assert found["dataset_dir"] is None
+        assert found["fold"] is None
+        assert "it is not known which slices are new to the ensemble" in caplog.text
 
 
 def test_its_settings_are_those_that_all_share(tmp_path):
     values = [
         {"mirror": [0], "labelled_share": 0.25, "synthetic": False, "recipe": "none", "operating_point": None},
-        {"mirror": [0], "labelled_share": 0.5, "synthetic": True, "recipe": "kd_plus_plus", "seed": 3},
+        {"mirror": [0], "labelled_share": 0.5, "preset": "demo", "recipe": "kd_plus_plus", "seed": 3},
     ]
     paths = [untrained("seg_student", tmp_path / str(number), **each) for number, each in enumerate(values)]
     found = settings_of(make_ensemble(paths, tmp_path / "two").parent)
@@ -150,7 +200,7 @@ def test_its_settings_are_those_that_all_share(tmp_path):
     [
         ({"image_size": 64}, "have image_size 32 and 64"),
         ({"mean": [0.5, 0.5, 0.5]}, r"have mean \[0.485, 0.456, 0.406\] and \[0.5, 0.5, 0.5\]"),
-        ({"class_names": ["a"], "mask_names": ["b"]}, r"have mask_names \['tumour'\] and \['b'\]; class_names"),
+        ({"class_names": ["a"], "mask_names": ["b"]}, r"have class_names \[\] and \['a'\]; mask_names"),
     ],
 )
 def test_networks_that_do_not_fit_are_refused(tmp_path, capsys, other, message):
@@ -170,6 +220,11 @@ def test_one_clear_error(tmp_path, capsys):
         (line,) = capsys.readouterr().err.splitlines()
         return line
 
+    two_masks = {**NETWORKS["seg_student"], "out_channels": 2}
+    other = drawn(tmp_path / "other", "seg_student", 0, network_def=two_masks, mask_names=["tumour"])
+    assert "returned logits of different shapes" in error_of(segments, other, tmp_path / "all")
+    nulled = drawn(tmp_path / "nulled", "seg_student", 0, labelled_share=None)
+    assert "labelled_share is None, which is not a valid value" in error_of(segments, nulled, tmp_path / "all")
     assert "is of a segmentation, and " in error_of(segments, classifies, tmp_path / "all")
     assert "an ensemble has two checkpoints or more, got 1" in error_of(segments, tmp_path / "all")
     assert "there is no checkpoint" in error_of(segments, tmp_path / "absent.pt", tmp_path / "all")
