@@ -52,6 +52,8 @@ class TestGiven:
             # kept from more than the student, or from the same in another order
             ({"fold": 0, "leave_out": [2]}, {"fold": 0}, None),
             ({"fold": 2, "leave_out": [0]}, {"fold": 0, "leave_out": (2,)}, None),
+            ({"fold": None}, {"fold": 0}, [0]),
+            ({"fold": None, "leave_out": [0]}, {"fold": 0}, None),
         ],
     )
     def test_one_that_saw_what_validates_the_student_is_said(self, disc_dataset, tmp_path, caplog, theirs, own, seen):
@@ -66,7 +68,7 @@ class TestGiven:
             f"The teacher was trained on {class_dataset}, and the student is trained on {disc_dataset}" in caplog.text
         )
 
-    @pytest.mark.parametrize("settings", [{}, {"epochs": 3}, {"dataset_dir": "/data", "fold": None}])
+    @pytest.mark.parametrize("settings", [{}, {"epochs": 3}, {"fold": None, "leave_out": [1]}])
     def test_one_of_unknown_data_is_said(self, disc_dataset, tmp_path, caplog, settings):
         provide(untrained("seg_teacher", tmp_path, **settings), disc_dataset)
         assert re.search("The training data of the teacher .* is not known", caplog.text)
