@@ -150,6 +150,10 @@ OWN: dict[str, list[tuple[str, str]]] = {
         ("docs/study.md", "python docs/experiments/robustness.py"),
         ("docs/study.md", "python -m monai_kd compare"),
     ],
+    "tests/test_documented_study.py::test_ensemble": [
+        ("docs/study.md", "python -m monai_kd ensemble"),
+        ("docs/study.md", EVALUATE),
+    ],
     "tests/test_documented_study.py::test_releases": [
         ("docs/study.md", EVALUATE_CLASSES),
         ("docs/study.md", "python -m monai_kd familiarity"),

@@ -98,9 +98,9 @@ def test_runs(lines, checkout, monkeypatch):
                 assert (checkout / line.partition(name)[2]).is_file()
         run(line, checkout, monkeypatch)
     kinds = [command[4] for command in begun]
-    assert kinds.count("training") == len(lines) == 28
+    assert kinds.count("training") == len(lines) == 31
     # Plain, mirrored and with tumours taken out, but for those of all folds; the last not for three classifiers.
-    assert kinds.count("evaluating") == 3 * 23 - 3
+    assert kinds.count("evaluating") == 3 * 26 - 3
 
 
 def test_plan(lines, checkout, monkeypatch):
@@ -148,8 +148,12 @@ def test_comparison_and_robustness(lines, checkout, monkeypatch, capsys):
     long = "fold4_seed0_epochs10_negatives0.3"
     names += [f"seg_{how}_{long}" for how in ("lite0_alone", "hybrid_alone", "lite0_distilled")]
     names += [f"seg_lite0_alone_fold4_seed0_epochs20{negatives}" for negatives in ("_negatives0.3", "")]
+    names += [
+        f"seg_lite0_{how}_negatives0.3_labels0.1"
+        for how in ("alone_fold4_seed0_epochs100", "distilled_fold4_seed0_epochs10")
+    ]
     evaluated(checkout, untrained("seg_student", checkout / "runs" / names[0], fold=3), monkeypatch)
-    for name in names[1:]:
+    for name in [*names[1:], "both"]:
         shutil.copytree(checkout / "runs" / names[0], checkout / "runs" / name)
         evaluation = checkout / "runs" / name / "evaluation"
         for kind in ("mirrored", "negatives"):
@@ -157,13 +161,25 @@ def test_comparison_and_robustness(lines, checkout, monkeypatch, capsys):
     capsys.readouterr()
     run(runs_of, checkout, monkeypatch)
     assert "| 4 | 0 | 0." in capsys.readouterr().out
-    assert len(compares) == 5
+    assert len(compares) == 9
     for compare in compares:
         run(compare, checkout, monkeypatch)
     monkeypatch.setattr(subprocess, "run", in_this_process)
     run(f"{robustness} --kinds blur", checkout, monkeypatch)
     assert "| blur 4 | 0." in capsys.readouterr().out
     assert len(list((checkout / "robust" / "distilled").glob("blur_*/metrics.json"))) == 3
+
+
+def test_ensemble(lines, checkout, monkeypatch):
+    join, evaluation = lines
+    for word in shlex.split(join):
+        if word.endswith("model.pt"):
+            untrained("seg_student", checkout / Path(word).parent, fold=3, dataset_dir=str(checkout / "DATA"))
+    run(join, checkout, monkeypatch)
+    run(evaluation, checkout, monkeypatch)
+    metrics = json.loads((checkout / "runs" / "both" / "evaluation" / "metrics.json").read_text())
+    assert metrics["settings"]["network_def"]["_target_"] == "monai_kd.networks.Ensemble"
+    assert metrics["dataset"]["fold"] == 3
 
 
 def test_scores_of_presence(lines, checkout, monkeypatch, capsys):
