@@ -134,7 +134,7 @@ def test_failed_start_leaves_the_earlier_run_where_it_is(disc_dataset, tmp_path)
     train("seg_student", disc_dataset, tmp_path, recipe="none", epochs=1)
     kept = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     for wrong in (
-        {"recipe": "kd"},
+        {"recipe": "dk"},
         {"fold": 9},
         {"recipe": "basic", "teacher_checkpoint": "/nowhere/model.pt"},
         {"recipe": "none", "resume": True, "epochs": 3, "image_size": 48},
