@@ -194,6 +194,10 @@ def main():
     given = parser.parse_args()
     if given.threshold is not None and settings.get("activation") == "softmax":
         parser.error("--threshold is not allowed here, because each pixel gets its most probable class")
+    for name in ("threshold", "presence_threshold", "presence_context", "smallest_extent_mm"):
+        value, end = getattr(given, name), np.inf if name == "smallest_extent_mm" else 1
+        if value is not None and not 0 <= value <= end:
+            parser.error(f"--{name} must lie between 0 and {end}, got {value}")
     for name in ("presence_threshold", "presence_context", "smallest_extent_mm"):
         settings[name] = settings.get(name) if getattr(given, name) is None else getattr(given, name)
     names = [path.name.removesuffix(".gz").rsplit(".", 1)[0] + "_mask" for path in given.slices]

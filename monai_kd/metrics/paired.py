@@ -138,7 +138,8 @@ def paired_differences(
         second is better; a distance is better if smaller.
 
     Raises:
-        ValueError: the evaluations are of different images, or have no metric in common.
+        ValueError: the evaluations are of different images or of different masks, as with other values of
+            ``negative_share``, or have no metric in common.
 
     Example:
         >>> a = [{"image": str(i), "group": str(i), "dice": 0.5} for i in range(4)]
@@ -151,11 +152,20 @@ def paired_differences(
     if one.keys() != other.keys():
         apart = sorted(one.keys() ^ other.keys())
         raise ValueError(f"the evaluations are of different slices: {len(apart)} are in one only, such as {apart[0]}.")
+    area = "truth_area_mm2"
+    areas = {image: (row.get(area), other[image].get(area)) for image, row in one.items()}
+    if apart := sorted(image for image, both in areas.items() if None not in both and both[0] != both[1]):
+        raise ValueError(
+            f"the evaluations are of different masks: {len(apart)} of the {len(one)} have another tumour area, such as "
+            f"{apart[0]}. Evaluate both networks with the same negative_share."
+        )
     found = {}
     for metric in _compared(first[0]) if first else ():
         pairs = [
             (row["group"], a, b)
             for image, row in one.items()
+            # As in the evaluation, overlaps are those of slices with a tumour.
+            if not (metric in MASK_METRICS and row.get(area) == 0)
             if (a := row.get(metric)) is not None and (b := other[image].get(metric)) is not None
         ]
         if not pairs:

@@ -24,8 +24,13 @@ def with_kinds(
         The same slices. If one of the networks knows the class, they have ``correct_kinds``, whether the kind of the
         tumour is right among the kinds alone, see `rows_of_kinds`, ``None`` for slices without a tumour; and those of
         a network that knows the class ``presence_p_tumour``, 1 − P(no tumour), for `paired_presence`.
+
+    Raises:
+        ValueError: one evaluation is of a segmentation, and the other of a classification.
     """
     column = PROBABILITY + no_tumour
+    if len({"correct" in row for rows in (first, second) for row in rows[:1]}) > 1:
+        raise ValueError("one of the evaluations is of a segmentation, and the other of a classification.")
     if not any(column in row for rows in (first, second) for row in rows[:1]):
         return [dict(row) for row in first], [dict(row) for row in second]
     return _added(first, column, no_tumour), _added(second, column, no_tumour)

@@ -203,7 +203,7 @@ def test_classes_are_those_of_the_bundle(classifier, tmp_path):
 def test_threshold_is_on_the_probability(package, tmp_path):
     path = nifti(tmp_path / "slice.nii.gz", (50, 40, 1), np.eye(4))
     counts = []
-    for threshold in (0.49, 0.51, 1.1):
+    for threshold in (0.49, 0.51, 1):
         done = alone(package, path, "--output_dir", tmp_path / str(threshold), "--threshold", threshold)
         counts.append(json.loads(done.stdout)["pixels"])
     assert counts[0] > counts[1] > counts[2] == 0
@@ -305,6 +305,21 @@ def test_values_that_32_bits_can_not_tell_apart(offset):
     else:
         with pytest.raises(KeyError, match="upright"):  # it gets as far as the settings
             predict.predict(image, np.eye(3), None, {})
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "end"),
+    [
+        ("threshold", 50, 1),
+        ("presence_threshold", 99, 1),
+        ("presence_context", -0.5, 1),
+        ("smallest_extent_mm", -1, "inf"),
+    ],
+)
+def test_numbers_in_other_units_are_refused(package, tmp_path, option, value, end):
+    done = alone(package, tmp_path / "a.nii.gz", f"--{option}={value}")
+    assert done.returncode == 2
+    assert f"--{option} must lie between 0 and {end}, got {float(value)}" in done.stderr
 
 
 def test_two_masks_of_one_name_are_refused(package, tmp_path):

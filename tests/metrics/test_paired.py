@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from monai_kd.__main__ import main
-from monai_kd.metrics import bootstrap_interval, paired_differences, paired_table, read_slices, write_rows
+from monai_kd.metrics import (
+    bootstrap_interval,
+    paired_differences,
+    paired_table,
+    read_slices,
+    with_kinds,
+    write_rows,
+)
 
 
 def slices(seed: int, shift: float = 0.0, patients: int = 8, each: int = 5) -> list[dict]:
@@ -85,6 +92,31 @@ def test_undefined_values_leave_the_pair_out():
 def test_other_slices_are_refused():
     with pytest.raises(ValueError, match=r"different slices: 1 are in one only, such as images/0-0"):
         paired_differences(slices(1), slices(1)[1:])
+
+
+def test_overlaps_are_those_of_slices_with_a_tumour():
+    rows = [{"image": str(n), "group": str(n), "dice": 0.5, "truth_area_mm2": 10.0} for n in range(4)]
+    # Without a tumour: the first is marked, which is a Dice of 0, and the second is not, which leaves it undefined.
+    rows += [
+        {"image": f"free{n}", "group": "a", "dice": dice, "truth_area_mm2": 0.0} for n, dice in enumerate((0, None))
+    ]
+    found = paired_differences(rows, [{**row, "dice": row["dice"] and 0.75} for row in rows])["dice"]
+    assert (found["slices"], found["first"], found["second"]) == (4, 0.5, 0.75)
+
+
+def test_slices_whose_tumours_were_taken_out_of_one_evaluation_are_refused():
+    rows = [{"image": str(n), "group": str(n), "dice": 0.5, "truth_area_mm2": 10.0} for n in range(4)]
+    other = [{**row, "truth_area_mm2": 0.0} if row["image"] == "2" else row for row in rows]
+    with pytest.raises(ValueError, match=r"1 of the 4 have another tumour area, such as 2\. .*the same negative_share"):
+        paired_differences(rows, other)
+
+
+def test_a_segmentation_and_a_classification_are_refused():
+    masks = [{"image": "a", "group": "a", "dice": 0.5, "class_name": "glioma"}]
+    classes = [{"image": "a", "group": "a", "correct": 1.0, "class_name": "glioma", "p_no tumour": 0.1}]
+    for pair in ((masks, classes), (classes, masks)):
+        with pytest.raises(ValueError, match="one of the evaluations is of a segmentation, and the other"):
+            with_kinds(*pair, "no tumour")
 
 
 def test_nothing_in_common():
