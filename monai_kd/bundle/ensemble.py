@@ -50,9 +50,9 @@ def make_ensemble(checkpoints: Sequence[str | Path], output_dir: str | Path) -> 
             outputs of different shapes.
     """
     paths, folder = [Path(each).expanduser() for each in checkpoints], Path(output_dir).expanduser().absolute()
+    if folder.is_file() or len(paths) < 2:
+        raise ValueError("an ensemble has two checkpoints or more, and the last argument is a new folder.")
     check_new_folder(folder)
-    if len(paths) < 2:
-        raise ValueError(f"an ensemble has two checkpoints or more, got {len(paths)}.")
     members = [trained_settings(path) for path in paths]
     tasks = [task_of(read_trained(path) or {}) or "segmentation" for path in paths]
     for path, each, task in zip(paths[1:], members[1:], tasks[1:], strict=True):
@@ -65,14 +65,23 @@ def make_ensemble(checkpoints: Sequence[str | Path], output_dir: str | Path) -> 
     ensemble = Ensemble(networks, _activation(members[0], tasks[0])).eval()
     size, axes = members[0]["image_size"], members[0]["spatial_dims"]
     image = torch.zeros(1, members[0]["in_channels"], *(size if isinstance(size, list) else [size] * axes))
-    with torch.inference_mode():
-        # Raises an error if the outputs do not fit, before anything is written.
-        ensemble(image)
+    # Before anything is written.
+    for path, network in zip(paths, ensemble.networks, strict=True):
+        _try(network, image, str(path))
+    _try(ensemble, image, "the ensemble")
     synthetic = any(describe_checkpoint(path).synthetic for path in paths)
     settings = _settings(members, tasks[0], synthetic)
     folder.mkdir(parents=True, exist_ok=True)
     save_trained(ensemble.state_dict(), folder / "model.pt", settings)
     return folder / "model.pt"
+
+
+def _try(network: torch.nn.Module, image: torch.Tensor, what: str) -> None:
+    try:
+        with torch.inference_mode():
+            network(image)
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{what} fails on a black image of the size in its settings.json: {error}") from error
 
 
 def _settings(members: Sequence[Mapping[str, Any]], task: str, synthetic: bool) -> dict[str, Any]:

@@ -22,8 +22,8 @@ _OF_TRAINING = {
     **{"pretrained": False, "pretrained_url": None, "freeze": False},
     **{"weights": None, "checkpoint": None, "checkpoint_path": ""},
 }
-# What fetches a file, whatever its arguments are.
-_FETCHING = ("Transchex", "get_pretrained_resnet_medicalnet")
+# What fetches a file, whatever its arguments are; the last one, for some names of torchvision's networks.
+_FETCHING = ("Transchex", "get_pretrained_resnet_medicalnet", "TorchVisionFCModel")
 
 _locator = ComponentLocator()
 

@@ -64,4 +64,9 @@ class Ensemble(nn.Module):
             offset = torch.logsumexp(stacked, dim=2, keepdim=True).mean(0) - math.log(len(logits))
             return torch.logsumexp(F.log_softmax(stacked, dim=2), dim=0) + offset
         # The logarithm of the mean probability of the mask, less that of the background; the number cancels.
-        return torch.logsumexp(F.logsigmoid(stacked), dim=0) - torch.logsumexp(F.logsigmoid(-stacked), dim=0)
+        return torch.logsumexp(_log_sigmoid(stacked), dim=0) - torch.logsumexp(_log_sigmoid(-stacked), dim=0)
+
+
+def _log_sigmoid(logits: torch.Tensor) -> torch.Tensor:
+    # Torch's own is exported to ONNX as the logarithm of a sigmoid, which is infinite below about -18.
+    return torch.clamp(logits, max=0) - torch.log1p(torch.exp(-logits.abs()))

@@ -214,6 +214,7 @@ HOSTILE: list[dict[str, Any]] = [
     {"_target_": "monai.networks.nets.efficientnet._load_state_dict", "model": "x", "arch": "efficientnet-b0"},
     {"_target_": "monai.networks.nets.get_pretrained_resnet_medicalnet", "resnet_depth": 10},
     {"_target_": "monai.networks.nets.resnet.get_pretrained_resnet_medicalnet", "resnet_depth": 10},
+    {"_target_": "TorchVisionFCModel", "model_name": "get_model", "num_classes": 3, "name": "fcn_resnet50"},
     {"_target_": "Transchex", "in_channels": 3, "path_or_repo_id": "stranger/repo"},
     {"_target_": "monai_kd.networks.backbone._timm", "name": "hf-hub:stranger/repo", "num_classes": 3},
     {"_target_": "monai_kd.networks.backbone.published", "name": "resnet18"},
@@ -299,9 +300,6 @@ class TestWithoutPretrained:
         efficientnet = {"_target_": "EfficientNetBN", "model_name": "efficientnet-b0", "num_classes": 3}
         build_network(efficientnet, trusted=False)
         build_network({**ENSEMBLE, "networks": [efficientnet], "activation": "softmax"}, trusted=False)
-        monkeypatch.setattr("torch.hub.download_url_to_file", download)
-        named = {"_target_": "TorchVisionFCModel", "model_name": "resnet18", "num_classes": 3, "weights": "DEFAULT"}
-        build_network(named, trusted=False)
         hovernet = {
             "_target_": "HoVerNet",
             "pretrained_url": "http://example.com/weights",

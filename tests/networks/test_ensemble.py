@@ -9,6 +9,7 @@ from monai.networks.nets import DynUNet, UNet
 from scipy.special import expit, softmax
 from torch import nn
 
+from monai_kd.export.onnx_file import write_onnx
 from monai_kd.networks import Ensemble
 
 
@@ -90,6 +91,20 @@ def test_a_trace_gives_the_same_logits():
     ensemble = Ensemble([UNet(2, 3, 1, channels=(4, 8), strides=(2,)) for _ in range(2)]).eval()
     image = torch.rand(2, 3, 16, 16)
     torch.testing.assert_close(torch.jit.trace(ensemble, image[:1])(image), ensemble(image))
+
+
+def test_onnx_of_certain_networks_is_finite(tmp_path):
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    networks = [nn.Conv2d(3, 1, 1), nn.Conv2d(3, 1, 1)]
+    with torch.no_grad():
+        for network in networks:
+            network.weight.fill_(20)
+    ensemble, image = Ensemble(networks).eval(), torch.linspace(-1, 1, 3 * 16 * 16).reshape(1, 3, 16, 16)
+    write_onnx(ensemble, 16, tmp_path / "model.onnx")
+    session = runtime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    found = session.run(None, {"image": image.numpy()})[0]
+    np.testing.assert_allclose(found, ensemble(image).detach().numpy(), rtol=1e-4, atol=1e-4)
 
 
 def test_one_clear_error():
