@@ -273,7 +273,7 @@ for path in sys.argv[2:]:
 
 
 def in_another_process(function: str, paths: list[Path]) -> list[Path]:
-    """Call a function of `PROGRAM` with each path; gives back those that ended the process by a signal."""
+    """Call a function of `PROGRAM` with each path; returns those that ended the process by a signal."""
     ended, left = [], paths
     while left:
         command = [sys.executable, "-c", PROGRAM, function, *map(str, left)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from ..data import read_datalist
 from ..io.checksum import file_sha256
 from ..io.trained import read_trained
 
-__all__ = ["CheckpointFacts", "describe_checkpoint"]
+__all__ = ["CheckpointFacts", "describe_checkpoint", "is_synthetic"]
 
 DIGITS = 12
 
@@ -38,10 +39,11 @@ def describe_checkpoint(path: str | Path) -> CheckpointFacts:
     """
     path = Path(path).expanduser()
     settings = read_trained(path)
-    return CheckpointFacts(path.name, file_sha256(path)[:DIGITS], None if settings is None else _synthetic(settings))
+    return CheckpointFacts(path.name, file_sha256(path)[:DIGITS], None if settings is None else is_synthetic(settings))
 
 
-def _synthetic(settings: dict[str, Any]) -> bool:
+def is_synthetic(settings: Mapping[str, Any]) -> bool:
+    """Whether a network was trained on phantoms, by its ``settings.json``."""
     # Of an archive, the data list is elsewhere.
     if settings.get("preset") == "demo" or settings.get("synthetic") is True:
         return True

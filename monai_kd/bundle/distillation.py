@@ -10,12 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from ..distillation import AdaptInput, Distiller, Rehearsal, TeacherStore, rehearse
 from ..losses import DistillationLoss, Projections
 from .teacher import Teacher
+from .trained import black_images
 
 __all__ = ["Distillation", "learns_unlabelled", "needs_teacher", "recipe_title"]
 
@@ -121,7 +121,7 @@ class Distillation:
     def _check_student(self) -> None:
         """Refuse an image size that the student does not take, also where no teacher is rehearsed with it."""
         try:
-            rehearse(self.student, image=self._example())
+            rehearse(self.student, image=black_images(self.settings))
         except (AssertionError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(
                 f"image_size is {self.settings['image_size']}, and the network, {type(self.student).__name__}, fails "
@@ -167,17 +167,11 @@ class Distillation:
                 "same masks, with the same `multiclass`."
             )
 
-    def _example(self) -> torch.Tensor:
-        # Two images, which BatchNorm needs in a network that is in training mode.
-        size = self.settings["image_size"]
-        sides = size if isinstance(size, (list, tuple)) else [size] * self.settings["spatial_dims"]
-        return torch.zeros(2, self.settings["in_channels"], *sides)
-
     def _rehearse(self, taps: Mapping[str, str]) -> tuple[Rehearsal, dict[str, str]]:
         """The student and an untrained teacher, run once, and the taps of the teacher."""
         # Masks are checked first: a network for others may not even be one that can be built.
         self._check_masks()
-        untrained, image = self.teacher.untrained(), self._example()
+        untrained, image = self.teacher.untrained(), black_images(self.settings)
         teacher_taps = self.teacher.taps(untrained, list(taps)) if taps else {}
         teacher_image = self._teacher_input(image)
         found = rehearse(self.student, untrained, taps, teacher_taps, image=image, teacher_image=teacher_image)

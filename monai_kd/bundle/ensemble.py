@@ -17,8 +17,8 @@ from ..handlers.run_settings import DATA
 from ..io.atomic import check_new_folder
 from ..io.trained import read_trained, save_trained
 from ..networks import Ensemble
-from .checkpoint import describe_checkpoint
-from .trained import task_of, trained_network, trained_settings
+from .checkpoint import is_synthetic
+from .trained import black_images, task_of, trained_network, trained_settings
 
 __all__ = ["make_ensemble", "run_ensemble"]
 
@@ -63,14 +63,12 @@ def make_ensemble(checkpoints: Sequence[str | Path], output_dir: str | Path) -> 
             raise ValueError(f"an ensemble has one input and one kind of output: {paths[0]} and {path} have {values}.")
     networks = [trained_network(each, path) for each, path in zip(members, paths, strict=True)]
     ensemble = Ensemble(networks, _activation(members[0], tasks[0])).eval()
-    size, axes = members[0]["image_size"], members[0]["spatial_dims"]
-    image = torch.zeros(1, members[0]["in_channels"], *(size if isinstance(size, list) else [size] * axes))
+    image = black_images(members[0])
     # Before anything is written.
     for path, network in zip(paths, ensemble.networks, strict=True):
         _try(network, image, str(path))
     _try(ensemble, image, "the ensemble")
-    synthetic = any(describe_checkpoint(path).synthetic for path in paths)
-    settings = _settings(members, tasks[0], synthetic)
+    settings = _settings(members, tasks[0])
     folder.mkdir(parents=True, exist_ok=True)
     save_trained(ensemble.state_dict(), folder / "model.pt", settings)
     return folder / "model.pt"
@@ -84,7 +82,7 @@ def _try(network: torch.nn.Module, image: torch.Tensor, what: str) -> None:
         raise ValueError(f"{what} fails on a black image of the size in its settings.json: {error}") from error
 
 
-def _settings(members: Sequence[Mapping[str, Any]], task: str, synthetic: bool) -> dict[str, Any]:
+def _settings(members: Sequence[Mapping[str, Any]], task: str) -> dict[str, Any]:
     first, names = members[0], _SAME if task == "segmentation" else _SAME[: -len(_OF_MASKS)]
     network = {
         "_target_": "monai_kd.networks.Ensemble",
@@ -106,7 +104,7 @@ def _settings(members: Sequence[Mapping[str, Any]], task: str, synthetic: bool) 
     taps = first["taps"] and {name: f"networks.0.{path}" for name, path in first["taps"].items()}
     mirror = first["mirror"] if all(each["mirror"] == first["mirror"] for each in members) else []
     return {
-        **{"bundle": first.get("bundle"), **data, "synthetic": synthetic},
+        **{"bundle": first.get("bundle"), **data, "synthetic": any(map(is_synthetic, members))},
         **{"fold": unseen[0] if unseen else None, "leave_out": unseen[1:]},
         "allow_outside": any(each.get("allow_outside") for each in members),
         **{"labelled_share": max(each["labelled_share"] for each in members), "network_def": network, "taps": taps},

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from monai.bundle import ConfigParser
 from torch import nn
 
@@ -20,7 +21,7 @@ from ..io.trained import read_trained
 from ..metrics import PresenceRule
 from ..transforms import ACTIVATIONS, IMAGENET_MEAN, IMAGENET_STD
 
-__all__ = ["task_of", "trained_network", "trained_settings", "volume_settings"]
+__all__ = ["black_images", "task_of", "trained_network", "trained_settings", "volume_settings"]
 
 logger = logging.getLogger(__name__)
 
@@ -153,6 +154,16 @@ def trained_network(settings: Mapping[str, Any], checkpoint: str | Path | None =
         )
         return network
     return load_weights(network, checkpoint)
+
+
+def black_images(settings: Mapping[str, Any]) -> torch.Tensor:
+    """Two images for a network, (2, ``in_channels``, *spatial axes*) of 0, to try it with.
+
+    Two, since BatchNorm needs them in a network that is in training mode.
+    """
+    size = settings["image_size"]
+    sides = size if isinstance(size, (list, tuple)) else [size] * settings["spatial_dims"]
+    return torch.zeros(2, settings["in_channels"], *sides)
 
 
 def volume_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -164,7 +163,7 @@ def _trusted(target: Any) -> Callable[..., Any]:
         allowed = issubclass(found, nn.Module)
     else:
         # Of functions, those that the package offers: others load weights from a place that is given to them.
-        allowed = inspect.isfunction(found) and getattr(importlib.import_module(package[:-1]), name, None) is found
+        allowed = inspect.isfunction(found) and optional_import(package[:-1], name=name)[0] is found
     if not allowed or not found.__module__.startswith(TRUSTED):
         raise _untrusted(target)
     return found

@@ -42,8 +42,8 @@ def bilinear(old, new):
 
 @functools.cache
 def openvino_core():
-    """OpenVINO for this process: of several cores, the last one to be freed makes the alternative signal stack of one
-    that was freed before that of the thread again, and the next signal, as of a child that ends, ends the process."""
+    """OpenVINO, once for this process. Each core gives the thread a signal stack, and when it is freed restores the one
+    before, which may be of a core that is freed already: then the next signal, as of a child that ends, is fatal."""
     import openvino
 
     return openvino.Core()

@@ -17,6 +17,7 @@ from .masks import AREAS, MASK_METRICS
 from .paired_presence import PREFIX, TRUTH
 from .patients import grouped
 from .sign_flip import sign_flip_p_value
+from .summary import counts
 from .tables import text_table
 
 __all__ = ["check_same_data", "paired_differences", "paired_table", "read_slices"]
@@ -152,8 +153,7 @@ def paired_differences(
     if one.keys() != other.keys():
         apart = sorted(one.keys() ^ other.keys())
         raise ValueError(f"the evaluations are of different slices: {len(apart)} are in one only, such as {apart[0]}.")
-    area = "truth_area_mm2"
-    areas = {image: (row.get(area), other[image].get(area)) for image, row in one.items()}
+    areas = {image: (row.get(TRUTH), other[image].get(TRUTH)) for image, row in one.items()}
     if apart := sorted(image for image, both in areas.items() if None not in both and both[0] != both[1]):
         raise ValueError(
             f"the evaluations are of different masks: {len(apart)} of the {len(one)} have another tumour area, such as "
@@ -164,8 +164,7 @@ def paired_differences(
         pairs = [
             (row["group"], a, b)
             for image, row in one.items()
-            # As in the evaluation, overlaps are those of slices with a tumour.
-            if not (metric in MASK_METRICS and row.get(area) == 0)
+            if row.get(TRUTH) is None or counts(row, metric)
             if (a := row.get(metric)) is not None and (b := other[image].get(metric)) is not None
         ]
         if not pairs:

@@ -11,7 +11,7 @@ from .bootstrap import bootstrap_interval
 from .masks import MASK_METRICS, class_columns
 from .patients import grouped, joined
 
-__all__ = ["is_missed", "mask_patient_rows", "summarise_masks"]
+__all__ = ["counts", "is_missed", "mask_patient_rows", "summarise_masks"]
 
 Row = Mapping[str, Any]
 
@@ -25,9 +25,13 @@ def _patient(row: Row) -> str:
     return str(row["group"])
 
 
+def counts(row: Row, metric: str) -> bool:
+    """Whether a slice counts for a metric; without a tumour for areas alone, as Dice is 0 or undefined by chance."""
+    return "area" in metric or row["truth_area_mm2"] > 0
+
+
 def _defined(rows: Sequence[Row], metric: str) -> list[float]:
-    """Values of a metric; only areas count on slices without a tumour, where Dice would be 0 or undefined by chance."""
-    return [row[metric] for row in rows if row[metric] is not None and ("area" in metric or row["truth_area_mm2"] > 0)]
+    return [row[metric] for row in rows if row[metric] is not None and counts(row, metric)]
 
 
 def mask_patient_rows(rows: Sequence[Row], mask_names: Sequence[str] = ("tumour",)) -> list[dict[str, Any]]:

@@ -9,11 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .outputs import main_logits
+from .outputs import ACTIVATIONS, main_logits
 
-__all__ = ["ACTIVATIONS", "Ensemble"]
-
-ACTIVATIONS = ("sigmoid", "softmax")
+__all__ = ["Ensemble"]
 
 
 class Ensemble(nn.Module):

@@ -10,7 +10,9 @@ from monai.networks.nets import BasicUNetPlusPlus
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-__all__ = ["all_logits", "main_logits", "student_outputs"]
+__all__ = ["ACTIVATIONS", "all_logits", "main_logits", "student_outputs"]
+
+ACTIVATIONS = ("sigmoid", "softmax")
 
 
 def all_logits(output: Any, network: Any, axes: int) -> list[torch.Tensor]:

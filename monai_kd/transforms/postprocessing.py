@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from monai.transforms import Activationsd, AsDiscreted, Compose, Lambdad
 
-__all__ = ["ACTIVATIONS", "class_postprocessing", "mask_postprocessing"]
+from ..networks.outputs import ACTIVATIONS
 
-ACTIVATIONS = ("sigmoid", "softmax")
+__all__ = ["ACTIVATIONS", "class_postprocessing", "mask_postprocessing"]
 
 
 def mask_postprocessing(activation: str, channels: int = 1, threshold: float = 0.5) -> Compose:

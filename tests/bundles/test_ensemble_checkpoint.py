@@ -7,32 +7,21 @@ import logging
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from students import SIZE, classification_student, segmentation_student
-from tiny import BUNDLES, NETWORKS, described, infer, rows, save, settings_of, train, untrained
+from tiny import BUNDLES, NETWORKS, infer, rows, settings_of, train, untrained
 
 from monai_kd.__main__ import main
 from monai_kd.bundle import Teacher, trained_network, trained_settings
 from monai_kd.bundle.ensemble import make_ensemble
-from monai_kd.config import build_network
 from monai_kd.export import export_package
 from monai_kd.networks import Ensemble
 
 TAPS = {f"d{level}": f"upcat_{level}" for level in (4, 3, 2, 1)}
-
-
-def drawn(folder: Path, bundle: str, seed: int, **more: Any) -> Path:
-    """A checkpoint of the bundle's tiny network with other random weights for each seed."""
-    values = described(bundle, **more)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        state = build_network(values["network_def"]).state_dict()
-    return save(folder, state, **values)
 
 
 def loaded(checkpoint: Path) -> torch.nn.Module:
@@ -42,7 +31,7 @@ def loaded(checkpoint: Path) -> torch.nn.Module:
 @torch.no_grad()
 @pytest.mark.parametrize("bundle", ["seg_student", "seg_teacher", "cls_student", "cls_teacher"])
 def test_it_is_the_mean_of_the_networks_of_each_bundle(tmp_path, bundle):
-    paths = [drawn(tmp_path / str(seed), bundle, seed) for seed in (0, 1, 2)]
+    paths = [untrained(bundle, tmp_path / str(seed), seed) for seed in (0, 1, 2)]
     ensemble = loaded(make_ensemble(paths, tmp_path / "all"))
     assert isinstance(ensemble, Ensemble)
     probability = torch.sigmoid if bundle.startswith("seg") else lambda z: z.softmax(1)
@@ -54,7 +43,7 @@ def test_it_is_the_mean_of_the_networks_of_each_bundle(tmp_path, bundle):
 
 @pytest.mark.parametrize("bundle", ["seg_student", "cls_student"])
 def test_an_ensemble_of_ensembles_is_of_the_same_task(tmp_path, bundle):
-    paths = [drawn(tmp_path / str(seed), bundle, seed) for seed in (0, 1)]
+    paths = [untrained(bundle, tmp_path / str(seed), seed) for seed in (0, 1)]
     for number in range(2):
         paths.append(make_ensemble(paths, tmp_path / f"all{number}"))
         # A bundle refuses weights of the other task.
@@ -66,7 +55,7 @@ def test_an_ensemble_of_ensembles_is_of_the_same_task(tmp_path, bundle):
 def test_features_of_a_classifier_are_those_of_the_first(disc_dataset, tmp_path):
     vgg = {"name": "vgg11", "image_size": 32, "mlp_ratio": 1 / 32}
     definition = {**NETWORKS["cls_teacher"], "backbones": [vgg, vgg]}
-    paths = [drawn(tmp_path / str(seed), "cls_teacher", seed, network_def=definition) for seed in (0, 1)]
+    paths = [untrained("cls_teacher", tmp_path / str(seed), seed, network_def=definition) for seed in (0, 1)]
     teachers = make_ensemble([make_ensemble(paths, tmp_path / "two"), paths[0]], tmp_path / "three")
     teacher = Teacher(teachers, BUNDLES / "cls_teacher", tmp_path, {"dataset_dir": None, "fold": 0, "leave_out": []})
     path = "networks.0.networks.0." + loaded(paths[0]).last_convolution()
@@ -78,7 +67,7 @@ def test_inference_and_the_exported_package_take_it(tmp_path):
     nib.save(nib.Nifti1Image(image[..., None], np.eye(4)), tmp_path / "slice.nii.gz")
     # Two that mark what is brighter than a half, and one that marks by other weights.
     paths = [segmentation_student(tmp_path / "0"), segmentation_student(tmp_path / "1")]
-    paths.append(drawn(tmp_path / "2", "seg_student", 0, mask_names=["tumour"]))
+    paths.append(untrained("seg_student", tmp_path / "2", 0, mask_names=["tumour"]))
     ensemble = make_ensemble(paths, tmp_path / "all")
     masks = []
     for checkpoint in (paths[0], ensemble):
@@ -102,7 +91,7 @@ def test_inference_and_the_exported_package_take_it(tmp_path):
 def test_a_student_learns_from_it(disc_dataset, tmp_path, caplog):
     more = {"taps": {name: f"unet.{path}" for name, path in TAPS.items()}, "mask_names": ["tumour"]}
     known = {"dataset_dir": str(disc_dataset), "fold": 0, "leave_out": []}
-    paths = [drawn(tmp_path / str(seed), "seg_teacher", seed, **more, **known) for seed in (0, 1)]
+    paths = [untrained("seg_teacher", tmp_path / str(seed), seed, **more, **known) for seed in (0, 1)]
     ensemble = make_ensemble(paths, tmp_path / "teachers")
     given = {"teacher_checkpoint": str(ensemble), "recipe": "kd_plus_plus", "epochs": 1, "workers": 0}
     with caplog.at_level(logging.WARNING):
@@ -154,7 +143,7 @@ def test_what_a_teacher_was_trained_on_is_not_unseen(tmp_path):
 
 def test_slices_that_one_of_them_has_seen_are_named(disc_dataset, tmp_path, caplog):
     known = {"dataset_dir": str(disc_dataset), "leave_out": [], "mask_names": ["tumour"]}
-    paths = [drawn(tmp_path / str(fold), "seg_student", fold, fold=fold, **known) for fold in (0, 1)]
+    paths = [untrained("seg_student", tmp_path / str(fold), fold, fold=fold, **known) for fold in (0, 1)]
     checkpoint = str(make_ensemble(paths, tmp_path / "all"))
     caplog.clear()
     values = {"dataset_dir": str(disc_dataset), "checkpoint": checkpoint, "output_dir": str(tmp_path / "evaluation")}
@@ -221,14 +210,14 @@ def test_one_clear_error(tmp_path, capsys):
         return line
 
     two_masks = {**NETWORKS["seg_student"], "out_channels": 2}
-    other = drawn(tmp_path / "other", "seg_student", 0, network_def=two_masks, mask_names=["tumour"])
+    other = untrained("seg_student", tmp_path / "other", 0, network_def=two_masks, mask_names=["tumour"])
     assert "returned logits of different shapes" in error_of(segments, other, tmp_path / "all")
-    nulled = drawn(tmp_path / "nulled", "seg_student", 0, labelled_share=None)
+    nulled = untrained("seg_student", tmp_path / "nulled", 0, labelled_share=None)
     assert "labelled_share is None, which is not a valid value" in error_of(segments, nulled, tmp_path / "all")
     assert "is of a segmentation, and " in error_of(segments, classifies, tmp_path / "all")
     assert "an ensemble has two checkpoints or more" in error_of(segments, tmp_path / "all")
     assert "the last argument is a new folder" in error_of(segments, segments)
-    grey = drawn(tmp_path / "grey", "seg_student", 0, network_def={**NETWORKS["seg_student"], "in_channels": 1})
+    grey = untrained("seg_student", tmp_path / "grey", 0, network_def={**NETWORKS["seg_student"], "in_channels": 1})
     assert f"{grey} fails on a black image of the size in its" in error_of(segments, grey, tmp_path / "all")
     assert "there is no checkpoint" in error_of(segments, tmp_path / "absent.pt", tmp_path / "all")
     assert "is not empty" in error_of(segments, segments, tmp_path / "cls")

@@ -101,12 +101,13 @@ def bright(folder: Path, steepness: float = 50.0, **more: Any) -> dict[str, Any]
     }
 
 
-def untrained(bundle: str, folder: Path, **more: Any) -> Path:
-    """A checkpoint of the bundle's tiny network with random weights, the same in every call."""
+def untrained(bundle: str, folder: Path, draw: int = 0, **more: Any) -> Path:
+    """A checkpoint of the bundle's tiny network with random weights, the same in every call with this ``draw``."""
+    values = described(bundle, **more)
     with torch.random.fork_rng():
-        torch.manual_seed(0)
-        state = build_network(NETWORKS[bundle]).state_dict()
-    return save(folder, state, **described(bundle, **more))
+        torch.manual_seed(draw)
+        state = build_network(values["network_def"]).state_dict()
+    return save(folder, state, **values)
 
 
 def config(bundle: str, *names: str) -> list[str]:

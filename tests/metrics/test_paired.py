@@ -102,6 +102,9 @@ def test_overlaps_are_those_of_slices_with_a_tumour():
     ]
     found = paired_differences(rows, [{**row, "dice": row["dice"] and 0.75} for row in rows])["dice"]
     assert (found["slices"], found["first"], found["second"]) == (4, 0.5, 0.75)
+    # So are those of each class.
+    of_class = [{**row, "dice_a": row["dice"], "truth_area_mm2_a": row["truth_area_mm2"]} for row in rows]
+    assert paired_differences(of_class, of_class)["dice_a"]["slices"] == 4
 
 
 def test_slices_whose_tumours_were_taken_out_of_one_evaluation_are_refused():
