@@ -223,6 +223,25 @@ def test_the_same_answer(
     assert answer["lesion_count"] == (None if door == "export" else lesions)
 
 
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize(
+    "fields",
+    [{"xyzt_units": 1}, {"sform_code": 0, "qform_code": 0, "pixdim": [1, 2, 2, 6, 0, 0, 0, 0]}],
+    ids=["metres", "sizes alone"],
+)
+def test_sizes_of_the_header(door, fields, classifier, student_of, monai_label, tmp_path):
+    """Slices of 1000 or 6 mm: one of them is enough for a mark across 5 mm of slices."""
+    path = scan(tmp_path / "scan.nii.gz", 10)
+    raw = gzip.decompress(path.read_bytes())
+    header = nib.Nifti1Header(raw[:348])
+    for name, value in fields.items():
+        header[name] = value
+    path.write_bytes(gzip.compress(header.binaryblock + raw[348:]))
+    (tmp_path / "out").mkdir()
+    answer = DOORS[door](student_of(None), classifier, path, tmp_path / "out")
+    assert (answer["tumour"], answer["pixels"], answer["dropped_marks"]) == ("yes", 6 * SQUARE + LONE, 0)
+
+
 @pytest.mark.parametrize("door", ["inferring", "report", "serve", "label"])
 def test_another_sequence_is_not_judged(door, classifier, student_of, monai_label, tmp_path):
     image = np.full((SIZE, SIZE), 100, np.int16)

@@ -14,6 +14,7 @@ from ..bundle.familiarity import files_of_weights
 from ..bundle.folder import bundle_folder
 from ..extras import require_extra
 from ..inference.file_report import UNSUPPORTED
+from ..inference.results import PATHS
 from ..io.checksum import file_sha256
 from ..io.table import read_table, write_table
 from ..io.trained import settings_path
@@ -26,7 +27,6 @@ logger = logging.getLogger(__name__)
 
 ATTEMPTS = 3
 A_YEAR = 365 * 24 * 60  # minutes: submitit ends local jobs after two otherwise
-PATHS = ("mask", "overlay", "dicom_seg", "gradcam")  # columns that name files
 
 
 def run_archive(

@@ -12,6 +12,7 @@ from monai.bundle import create_workflow
 from ..config import literal
 from ..inference import Classifications, Findings, InputFiles
 from ..inference.inputs import InputImage
+from ..inference.results import UNFINISHED
 from ..io.table import as_text, read_table
 from .plan import Plan, read_plan
 
@@ -50,12 +51,10 @@ def table_of(plan: Plan, number: int) -> Path | None:
 
 
 def is_done(plan: Plan, number: int) -> bool:
-    """Whether the table of a shard has every image of the shard, and no other.
-
-    The table appears whole, when all masks are written; of a run that failed, it has only the images up to then.
-    """
+    """Whether the table of a shard has every image of the shard, and no other, and none is unfinished."""
     table = table_of(plan, number)
-    return table is not None and {row["file"] for row in read_table(table)} == {
+    rows = [] if table is None else read_table(table)
+    return UNFINISHED not in {row["status"] for row in rows} and {row["file"] for row in rows} == {
         as_text(image.label) for image in plan.of_shard(number)
     }
 

@@ -15,6 +15,8 @@ from typing import Any
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.utils import ensure_tuple
 
+from ..config import install_short_errors
+
 __all__ = ["ARGUMENTS", "Running", "Workflow", "loading", "running"]
 
 # Arguments of MONAI's commands that are passed together with the overrides.
@@ -89,6 +91,9 @@ def running() -> Running:
     A `Workflow` records it. For MONAI's own commands and workflows it is found on the call stack, in the local
     variables of the functions of ``monai.bundle`` that evaluate the config. Only this function and `loading` inspect
     the stack.
+
+    Raises:
+        ValueError: ``init_id`` or ``final_id`` of MONAI's workflow is no id of the config, see `_check_stages`.
     """
     recorded, found = _evaluated.get(), _from_stack()
     return found if recorded is None or found.parser not in (None, recorded.parser) else recorded
@@ -106,6 +111,19 @@ def loading() -> Path | None:
             return Path(frame.f_locals["full_path"])
         frame = frame.f_back
     return None
+
+
+def _check_stages(workflow: ConfigWorkflow) -> None:
+    """MONAI ignores a stage that its config does not have. Its arguments behind the first may be the further files of
+    ``--input slices/*``, which the shell expands: only the first would be used, and the config not initialized."""
+    for name, default in (("init_id", "initialize"), ("final_id", "finalize")):
+        given = getattr(workflow, name, default)
+        if given != default and given not in workflow.parser:
+            install_short_errors()
+            raise ValueError(
+                f"'{given}' is no id of the config, and was given as {name}. If it is a further value of an option: "
+                "an option takes one, such as --input with a file or a folder."
+            )
 
 
 def _from_stack() -> Running:
@@ -127,6 +145,7 @@ def _from_stack() -> Running:
                 break
             parser = own
         if folder is None and isinstance(owner, ConfigWorkflow):
+            _check_stages(owner)
             folder = Path(owner.config_root_path)
         if given is not None and not isinstance(given, Mapping):
             files = [str(file) for file in ensure_tuple(given)]

@@ -43,15 +43,17 @@ def read_nifti(path):
     slope, intercept = get("f4", 112, 2).astype(float)
     image = image * slope + intercept if np.isfinite(slope) and slope != 0 else image
     size = get("f4", 76, 4).astype(float)
+    spacing = np.where(size[1:] == 0, 1, np.abs(size[1:]))
     if get("i2", 254)[0] > 0:
         affine = get("f4", 280, 12).astype(float).reshape(3, 4)[:, :3]
     elif get("i2", 252)[0] > 0:
         v, unit = get("f4", 256, 3).astype(float), np.eye(3)
         a = np.sqrt(max(0.0, 1 - v @ v))
         rotation = (2 * a * a - 1) * unit + 2 * np.outer(v, v) + 2 * a * np.cross(v, unit).T
-        affine = rotation * size[1:] * [1, 1, -1 if size[0] < 0 else 1]
+        affine = rotation * spacing * [1, 1, -1 if size[0] < 0 else 1]
     else:
-        affine = np.diag([-1.0, 1.0, 1.0])
+        affine = np.diag(np.where(np.arange(3) < len(shape), spacing, 1) * [-1, 1, 1])
+    affine = affine * {1: 1000.0, 3: 0.001}.get(raw[123] & 7, 1.0)  # metres, microns
     # The slices are along the last axis, except for a single slice that was cropped along another axis.
     axis = shape.index(1) if shape[2:] > (1,) and 1 in shape[:2] and max(shape[:2]) > 1 else len(shape) - 1
     affine = affine[:, [*sorted({0, 1, 2} - {axis}), axis]] if axis < 2 and len(shape) == 3 else affine

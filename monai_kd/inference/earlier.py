@@ -1,46 +1,74 @@
-"""What an earlier run wrote into the folder of the outputs."""
+"""What lies in the folder of the outputs when a run begins."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from data_prep.text import printable
+
 from ..io.atomic import clear_partial, remove_earlier
-from ..io.table import as_text, read_table
+from ..io.table import as_text, write_table
 from .inputs import InputFiles, InputImage
+from .results import UNFINISHED, named_files, result_rows
 
-__all__ = ["clear_earlier"]
+__all__ = ["claim_outputs", "unfinished_rows"]
 
-logger = logging.getLogger(__name__)
+NOT_ENDED = "the run did not come to its end"
 
 
-def clear_earlier(
+def claim_outputs(
     inputs: InputFiles,
     table: Path,
     outputs: Callable[[InputImage], Sequence[Path]],
     others: Sequence[Path] = (),
 ) -> None:
-    """Remove what an earlier run wrote, so that a file that fails now has no mask from then.
+    """Remove what an earlier run wrote, so that a file that fails now has no mask from then, and nothing else.
 
-    Of the files for single inputs only those go that the earlier table names: others may be somebody's own.
+    An earlier run wrote what its table names, and what belongs to its unfinished images. So that a run that is killed
+    is known by the next one, the table is written here, with all images unfinished, see `unfinished_rows`.
 
     Args:
         inputs: of the run that begins.
         table: that both runs write.
         outputs: files that may be written for one input.
         others: files that are written for all inputs together.
+
+    Raises:
+        FileExistsError: a file that would be overwritten is of no earlier run that wrote this table; nothing was
+            removed but what killed processes left half written.
     """
     folder = inputs.output_dir
     for each in sorted({folder, *((folder / image.name).parent for image in inputs.images)}):
         clear_partial(each)
     try:
-        rows = read_table(table) if table.is_file() else []
-    except ValueError as error:
-        logger.warning("%s", error)
-        rows = []
-    named = {cell for row in rows for cell in row.values()}
-    paths = [path for image in inputs.images for path in outputs(image)]
-    own = [path for path in paths if as_text(path.relative_to(folder).as_posix()) in named]
+        rows = result_rows(table) if table.is_file() else []
+    except ValueError:
+        raise _somebodys([table], table) from None
+    named = named_files(rows)
+    unfinished = {row["file"] for row in rows if row["status"] == UNFINISHED}
+    own, foreign = list(others) if rows else [], [] if rows else [path for path in others if path.exists()]
+    for image in inputs.images:
+        for path in outputs(image):
+            if as_text(image.label) in unfinished or as_text(path.relative_to(folder).as_posix()) in named:
+                own.append(path)
+            elif path.exists():
+                foreign.append(path)
+    if foreign:
+        raise _somebodys(foreign, table)
     # The table last: what is still there is named.
-    remove_earlier([*own, *others, table], "run")
+    remove_earlier([*own, table], "run")
+    write_table(unfinished_rows(inputs), ["file", "status", "reason"], table)
+
+
+def unfinished_rows(inputs: InputFiles) -> list[dict[str, str]]:
+    """Rows of the table of a run that has not come to its end, one for each image."""
+    return [{"file": image.label, "status": UNFINISHED, "reason": NOT_ENDED} for image in inputs.images]
+
+
+def _somebodys(paths: Sequence[Path], table: Path) -> FileExistsError:
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return FileExistsError(
+        f"output_dir: {printable(str(paths[0]))}{more} would be overwritten, and {table.name} in this folder does not "
+        "say that an earlier run wrote it. Choose another output_dir, or move it."
+    )

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from data_prep.text import printable
 
 from ..io.order import natural_order
 from ..io.table import write_table
-from .earlier import clear_earlier
+from .earlier import claim_outputs, unfinished_rows
 from .inputs import InputFiles, InputImage
 from .system_errors import unwritten_reason
 
@@ -55,15 +56,15 @@ class FileReport(ABC):
     """Handler of a `FileEvaluator` that writes a table with a row for each file.
 
     Files that can't be read, or are of no supported kind, have rows too, with the reason. Outputs of an earlier run for
-    the same inputs are removed from the folder when a run starts. What `meanwhile` writes is there when the run ends,
-    and the row of a file when all is written that belongs to it.
+    the same inputs are removed from the folder when a run starts, see `claim_outputs`. What `meanwhile` writes is there
+    when the run ends, and the row of a file when all is written that belongs to it.
 
     Args:
         inputs: the images that the network is run on.
 
     Raises:
         ValueError: at the end of the run, when no file could be used.
-        OSError: when the run starts: the output folder can't be written to.
+        OSError: when the run starts: the output folder can't be written to, or has files that would be overwritten.
     """
 
     table = "files.csv"
@@ -113,7 +114,7 @@ class FileReport(ABC):
         # Before the network runs for nothing.
         check_writable(self.inputs.output_dir)
         others = [self.inputs.output_dir / name for name in self.more_tables]
-        clear_earlier(self.inputs, self.path, self.outputs, others)
+        claim_outputs(self.inputs, self.path, self.outputs, others)
         self._waiting.clear()
         self._thread = ThreadPoolExecutor(1)
         self.rows = [{"file": file, "status": "skipped", "reason": UNSUPPORTED} for file in self.inputs.skipped]
@@ -164,6 +165,10 @@ class FileReport(ABC):
                 reason = unwritten_reason(error)
                 if reason is None:
                     raise
+                # A file that failed has no mask.
+                with suppress(OSError):
+                    for path in self.outputs(self.inputs.labelled(file.name)):
+                        path.unlink(missing_ok=True)
                 self._add_failed(file.where, file.name, reason)
                 continue
             self.rows += file.rows
@@ -209,14 +214,18 @@ class FileReport(ABC):
         return ""
 
     def _fail(self, _engine: Engine, error: BaseException) -> None:
+        if self._thread is None:
+            # The folder is not this run's.
+            raise error
         self._end_thread()
         # What was found before a full disk, say, stays known.
         for file in self._waiting:
             if all(output.exception() is None for output in file.outputs):
                 self.rows += file.rows
         self._waiting.clear()
-        if self.rows:
-            self.write()
+        known = {row["file"] for row in self.rows}
+        self.rows += [row for row in unfinished_rows(self.inputs) if row["file"] not in known]
+        self.write()
         raise error
 
     def _end_thread(self) -> None:

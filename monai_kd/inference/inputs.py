@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -12,13 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.marker import MARKER
+from data_prep.text import printable
 
 from ..io.dicom import series_and_volumes
 from ..io.dicom_frames import file_and_volume
 from ..io.kinds import SUFFIXES, kind_of
 from ..io.order import natural_order
+from .results import TABLES, named_files, result_rows
 
 __all__ = ["InputFiles", "InputImage", "stem_of"]
+
+logger = logging.getLogger(__name__)
 
 # Bytes, of the 255 that file systems take, to which _overlay.png and the like are added.
 LONGEST_NAME = 240
@@ -48,7 +53,8 @@ class InputFiles(Sequence):
 
     Folders are searched with all that is in them. Files that belong to one DICOM series and lie in one folder are one
     volume; a multi-frame file is as many as it has stacks and phases. Hidden files, the marker of a folder of phantoms,
-    and the output folder when it lies inside, are left out.
+    and the output folder when it lies inside, are left out; with a warning also the masks and pictures that the table
+    of an earlier run, in their folder or above, names as its own.
 
     Args:
         path: file or folder, or ``None``.
@@ -133,7 +139,7 @@ class InputFiles(Sequence):
         return {file: kind_of(file) for file in self._files}
 
     def _walk(self) -> Iterator[Path]:
-        seen, outputs = set(), self.output_dir.resolve()
+        seen, outputs, results = set(), self.output_dir.resolve(), set[Path]()
         for folder, folders, files in os.walk(self._given, followlinks=True):
             real = Path(folder).resolve()
             if real in seen or real == outputs:
@@ -141,7 +147,10 @@ class InputFiles(Sequence):
                 continue
             seen.add(real)
             folders[:] = sorted(name for name in folders if not name.startswith("."))
-            yield from (Path(folder, name) for name in files if not name.startswith(".") and name != MARKER)
+            for name in sorted(set(TABLES) & set(files)):
+                results |= _results_of(Path(folder, name))
+            paths = (Path(folder, name) for name in files if not name.startswith(".") and name != MARKER)
+            yield from (path for path in paths if path not in results)
 
     def _grouped(self, files: list[Path]) -> list[InputImage]:
         """Put the files of a series together."""
@@ -162,6 +171,17 @@ class InputFiles(Sequence):
             alone = len(members) > 1 and several[folder] == 1
             images.append(InputImage(tuple(members), self._relative(folder if alone else members[0])))
         return images
+
+
+def _results_of(table: Path) -> set[Path]:
+    """What a run wrote whose table this is; nothing, where it is another table."""
+    try:
+        found = {path for name in named_files(result_rows(table)) if (path := table.parent / name).is_file()}
+    except (OSError, ValueError):
+        return set()
+    if found:
+        logger.warning("input: %d files are left out, which %s names as results.", len(found), printable(str(table)))
+    return found
 
 
 def stem_of(label: str) -> str:

@@ -79,8 +79,7 @@ class SourceImage:
             return not self.assumed
         if self.kind != "nifti" or self.nifti_header is None:
             return False
-        coded = any(int(self.nifti_header[name]) > 0 for name in ("sform_code", "qform_code"))
-        return coded and bool(self.affine[:3, 3].any())
+        return _coded(self.nifti_header) and bool(self.affine[:3, 3].any())
 
     def meta(self) -> dict[str, Any]:
         """MONAI's metadata, see `read_image`; a new dictionary with arrays of its own."""
@@ -154,7 +153,8 @@ def _read(paths: tuple[Path, ...], max_pixels: int, channels: bool) -> SourceIma
                 raise UnreadableImage("the file is empty")
     if kind == "nifti":
         image, affine, spacing, header = read_nifti(paths[0], max_pixels, channels)
-        return SourceImage(image, affine, spacing, paths, kind, 3 if image.ndim > 3 else None, header)
+        channel_dim = 3 if image.ndim > 3 else None
+        return SourceImage(image, affine, spacing, paths, kind, channel_dim, header, assumed=_unknown(affine, header))
     if kind == "picture":
         # A picture is upright and has no size in mm. In RAS terms its columns run to the left, its rows to the back.
         geometry = np.diag([-1.0, -1.0, 1.0, 1.0]), np.full(3, np.nan)
@@ -175,6 +175,20 @@ def _read(paths: tuple[Path, ...], max_pixels: int, channels: bool) -> SourceIma
     if kind == "mat":
         return SourceImage(*_mat(paths[0], max_pixels), paths, kind)
     raise UnreadableImage("it is none of NIfTI, PNG, JPEG, DICOM, .mat")
+
+
+def _coded(header: Any) -> bool:
+    return any(int(header[name]) > 0 for name in ("sform_code", "qform_code"))
+
+
+def _unknown(affine: np.ndarray, header: Any) -> str:
+    """What a NIfTI header leaves to be assumed, or names only because its writer did not know it."""
+    sizes = " x ".join(f"{size:g}" for size in np.linalg.norm(affine[:3, :3], axis=0))
+    if not _coded(header):
+        return f"the header has no orientation (qform, sform): taken as an axial slice with pixels of {sizes} mm"
+    if np.array_equal(affine, np.eye(4)):
+        return "the affine is the identity, as where no pixel size was known: taken as pixels of 1 x 1 x 1 mm"
+    return ""
 
 
 def _assumed(missing: str) -> str:

@@ -11,7 +11,7 @@ from data_prep.text import printable
 
 from ..bundle.students import Students, load_students
 from ..inference import InputFiles
-from ..inference.earlier import clear_earlier
+from ..inference.earlier import claim_outputs
 from ..inference.examine import Examined, examine
 from ..inference.file_report import none_of
 from ..inference.findings import LESIONS, write_lesions
@@ -49,7 +49,7 @@ def _report(inputs: InputFiles, count: int, students: Students) -> int:
     names, files = students.classify.value("class_names"), list[Examined]()
     table, page = inputs.output_dir / "report.csv", inputs.output_dir / "report.html"
     lesions = inputs.output_dir / LESIONS
-    clear_earlier(inputs, table, lambda image: [mask_path(inputs, image.label)], [page, lesions])
+    claim_outputs(inputs, table, lambda image: [mask_path(inputs, image.label)], [page, lesions])
     try:
         for number, file in enumerate(examine(inputs, students.segment, students.classify), 1):
             files.append(file)

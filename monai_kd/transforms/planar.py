@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 
 import torch
 from monai.config import KeysCollection
+from monai.data import MetaTensor
 from monai.data.meta_obj import get_track_meta
 from monai.transforms import InvertibleTransform, MapTransform, Resize, Transform
 from monai.transforms.spatial.functional import resize
@@ -122,6 +123,9 @@ class SqueezeSliced(MapTransform):
             image = out[key]
             if image.ndim == 4 and (chosen is not None or image.shape[-1] == 1):
                 out[key] = image[..., chosen or 0]
+                if isinstance(image, MetaTensor) and "spatial_shape" in image.meta:
+                    # Of a batch, all have as many axes.
+                    out[key].meta["spatial_shape"] = image.meta["spatial_shape"][:2]
             elif image.ndim != 3:
                 raise ValueError(f"'{key}' must be one slice, (C, H, W) or (C, H, W, 1), got {tuple(image.shape)}.")
         return out

@@ -172,6 +172,22 @@ def test_pictures_take_their_spacing_from_the_data_list(bright_network, tmp_path
     assert "does not record the size of a pixel" in cause(caught.value)
 
 
+def test_kinds_of_files_are_evaluated_together(bright_network, tmp_path):
+    mask = block((64, 32), (8, 8), (16, 16))
+    data = write_slices(tmp_path / "data", [(mask, mask)] * 3, spacing=[0.8, 0.5, 6.0])
+    pictures = write_slices(tmp_path / "pictures", [(mask, mask)] * 3, png=True)
+    datalist = json.loads((data / "datalist.json").read_text())
+    for name in ("image", "label"):
+        # A picture, NIfTI of two axes, NIfTI of three.
+        shutil.copy(pictures / f"{name}0.png", data)
+        datalist["training"][0][name] = f"{name}0.png"
+        flat = nib.load(data / f"{name}1.nii.gz")
+        nib.save(nib.Nifti1Image(np.asarray(flat.dataobj)[..., 0], SAGITTAL), data / f"{name}1.nii.gz")
+    (data / "datalist.json").write_text(json.dumps(datalist))
+    _, slices = evaluate(tmp_path / "eval", dataset_dir=str(data), batch_size=3, **bright_network)
+    assert [(float(row["dice"]), float(row["truth_area_mm2"])) for row in slices] == [(1, pytest.approx(64 * 0.4))] * 3
+
+
 def test_missed_tumours_are_counted_and_undefined_metrics_empty(bright_network, tmp_path):
     size = (32, 32)
     mask = block(size, (8, 8), (16, 16))

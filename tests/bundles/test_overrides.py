@@ -15,6 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from monai.bundle import create_workflow
+from PIL import Image
 from tiny import OVERRIDES, cause, config, untrained
 
 from monai_kd.bundle import Workflow
@@ -211,6 +212,18 @@ def test_a_teacher_within_a_student_s_run_has_a_folder_of_its_own(disc_dataset, 
 
 class TestFromTheShell:
     """The very command, once for all: each run takes seconds."""
+
+    def test_files_that_the_shell_put_behind_an_option_are_not_ignored(self, tmp_path):
+        files = [tmp_path / f"s{number}.png" for number in range(3)]
+        for file in files:
+            Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(file)
+        given = ["--config_file", *config("seg_student", "inference"), "--output_dir", tmp_path / "out"]
+        command = [sys.executable, "-m", "monai.bundle", "run", "inferring", *given, "--input", *files]
+        ended = subprocess.run(command, capture_output=True, text=True)
+        assert ended.returncode == 1
+        assert f"'{files[1]}' is no id of the config, and was given as init_id" in ended.stderr
+        assert "Traceback" not in ended.stderr
+        assert not (tmp_path / "out").exists()
 
     def test_the_file_that_was_named_is_segmented_into_the_folder_that_was_named(self, tmp_path):
         random = np.random.default_rng(0)

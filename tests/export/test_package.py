@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -266,6 +267,29 @@ def test_reads_what_the_bundle_reads(tmp_path, shape, offset):
     assert written.shape == shape
     np.testing.assert_array_equal(read_image(tmp_path / "mask.nii.gz")[0], mask)
     np.testing.assert_array_equal(written.affine, given)
+
+
+HEADERS: dict[str, dict[str, Any]] = {
+    "metres": {"xyzt_units": 1},
+    "microns": {"xyzt_units": 3},
+    "unit of time": {"xyzt_units": 2 + 8},
+    "sizes alone": {"sform_code": 0, "qform_code": 0},
+    "no size": {"sform_code": 0, "qform_code": 0, "pixdim": [1, 0, 0, 0, 0, 0, 0, 0]},
+    "negative sizes": {"sform_code": 0, "qform_code": 0, "pixdim": [1, -0.5, 0.7, -5, 0, 0, 0, 0]},
+    "quaternion": {"sform_code": 0, "qform_code": 1},
+    "quaternion, negative sizes": {"sform_code": 0, "qform_code": 1, "pixdim": [-1, -0.5, 0.7, 5, 0, 0, 0, 0]},
+}
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 30), (40, 30, 3), (40, 30)])
+@pytest.mark.parametrize("fields", HEADERS.values(), ids=HEADERS)
+def test_geometry_as_the_bundle_reads_it(fields, shape, tmp_path):
+    path = nifti(tmp_path / "a.nii", shape, OBLIQUE, "<i2")
+    header = nib.load(path).header
+    for name, value in fields.items():
+        header[name] = value
+    path.write_bytes(header.binaryblock + path.read_bytes()[348:])
+    np.testing.assert_allclose(slice_files.read_nifti(path)[1], affine_of(read_image(path)[1]), rtol=1e-5, atol=1e-9)
 
 
 def test_sizes_are_known_before_pixels_are_read(tmp_path):

@@ -15,6 +15,7 @@ from monai.data import MetaTensor
 from slices import pattern
 
 from monai_kd.inference import Classifications, FileEvaluator, Findings, InputFiles, MaskWriter, SourceImage
+from monai_kd.inference.earlier import claim_outputs
 from monai_kd.inference.file_report import FileReport
 from monai_kd.inference.masks import mask_path
 from monai_kd.io.table import read_table
@@ -36,10 +37,10 @@ def run(reports: Sequence[FileReport], inputs: InputFiles, failing: Sequence[str
         seen.append(item["file"])
         engine.state.batch = [{**item, "source": NOISE}]
         mask = MetaTensor(torch.as_tensor(pattern())[None].float(), meta={"spacing": np.ones(3)})
-        # What SaveImaged and the other bundle write.
-        path = mask_path(inputs, item["file"])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("new")
+        if "Findings" in kinds:  # what SaveImaged writes
+            path = mask_path(inputs, item["file"])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("new")
         return [
             {"pred": mask if "Findings" in kinds else torch.tensor([0.25, 0.75]), "probability": mask, "image": mask}
         ]
@@ -50,6 +51,10 @@ def run(reports: Sequence[FileReport], inputs: InputFiles, failing: Sequence[str
         each.attach(engine)
     engine.run(range(len(inputs)))
     return seen
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 def inputs_of(folder: Path, *names: str) -> InputFiles:
@@ -85,16 +90,14 @@ def test_of_an_earlier_run_nothing_stays_that_could_be_taken_for_new(tmp_path, c
     inputs, out = inputs_of(tmp_path, "a.png", "sub/b.png", "own.png", "x=1.png"), tmp_path / "out"
     run([findings(inputs)], inputs, failing=["own.png"])
     run([classifications(inputs)], inputs)
-    (out / "own_mask.png").write_text("drawn by hand, and of no run")
     (out / "sub" / ".b_mask.99999999.partial.png").write_text("half")
     (out / "notes.txt").write_text("of a doctor")
     caplog.clear()
     run([findings(inputs)], inputs, failing=["a.png", "sub/b.png", "own.png"])
     rows = {row["file"]: row["status"] for row in read_table(out / "findings.csv")}
     assert rows == {"a.png": "failed", "sub/b.png": "failed", "own.png": "failed", "x=1.png": "ok"}
-    kept = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     tables = {"findings.csv", "lesions.csv", "classes.csv", "classes.json"}
-    assert kept == tables | {"notes.txt", "own_mask.png", "x=1_mask.png"}
+    assert names_in(out) == tables | {"notes.txt", "x=1_mask.png"}
     assert (out / "x=1_mask.png").read_text() == "new"
     for name in ("findings.csv", "a_mask.png", "b_mask.png"):
         assert f"{name} of an earlier run is removed." in caplog.text
@@ -111,15 +114,61 @@ def test_tables_of_an_earlier_run_do_not_stay_beside_one_that_ends_early(tmp_pat
     classifications(inputs).attach(engine)
     with pytest.raises(RuntimeError, match="broken"):
         engine.run([0])
-    assert [path.name for path in out.iterdir()] == ["a_mask.png"]
+    assert names_in(out) == {"classes.csv", "classes.json"}
+    (row,) = read_table(out / "classes.csv")
+    assert (row["file"], row["status"], row["class"]) == ("a.png", "unfinished", "")
 
 
-def test_a_damaged_table_is_no_reason_to_stop(tmp_path, caplog):
-    inputs = inputs_of(tmp_path, "a.png")
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "findings.csv").write_bytes(b"mask\n\xff\n")
-    assert run([findings(inputs)], inputs) == ["a.png"]
-    assert "findings.csv can't be read as a table" in caplog.text
+OWN = {
+    "mask": ("b_mask.png", "drawn by hand"),
+    "mask in a subfolder": ("sub/c_mask.png", "drawn by hand"),
+    "overlay": ("b_overlay.png", "drawn by hand"),
+    "another table": ("findings.csv", "file,doctor\na.png,x\n"),
+    "an empty table": ("findings.csv", ""),
+    "no table": ("findings.csv", b"mask\n\xff\n"),
+    "lesions": ("lesions.csv", "file,lesion\na.png,1\n"),
+}
+
+
+@pytest.mark.parametrize(("name", "content"), OWN.values(), ids=OWN)
+def test_files_of_somebody_else_are_not_overwritten(name, content, tmp_path):
+    inputs, out = inputs_of(tmp_path, "a.png", "b.png", "sub/c.png"), tmp_path / "out"
+    (out / "sub").mkdir(parents=True)
+    content = content.encode() if isinstance(content, str) else content
+    (out / name).write_bytes(content)
+    with pytest.raises(FileExistsError, match=f"{name} would be overwritten, and findings.csv in this folder"):
+        run([findings(inputs)], inputs)
+    assert names_in(out) == {name}
+    assert (out / name).read_bytes() == content
+
+
+def test_a_mask_of_ones_own_that_came_later_is_not_overwritten(tmp_path):
+    inputs, out = inputs_of(tmp_path, "a.png", "b.png"), tmp_path / "out"
+    run([findings(inputs)], inputs, failing=["b.png"])
+    (out / "b_mask.png").write_text("drawn by hand")
+    with pytest.raises(FileExistsError, match=r"b_mask\.png would be overwritten"):
+        run([findings(inputs)], inputs)
+    assert (out / "b_mask.png").read_text() == "drawn by hand"
+    assert (out / "a_mask.png").exists()
+
+
+def test_masks_of_another_command_are_not_overwritten(tmp_path):
+    inputs, out = inputs_of(tmp_path, "a.png"), tmp_path / "out"
+    run([findings(inputs)], inputs)
+    with pytest.raises(FileExistsError, match=r"a_mask\.png would be overwritten, and report\.csv in this folder"):
+        claim_outputs(inputs, out / "report.csv", lambda image: [mask_path(inputs, image.label)])
+    assert names_in(out) == {"a_mask.png", "findings.csv", "lesions.csv"}
+
+
+def test_a_run_after_one_that_was_killed(tmp_path):
+    inputs, out = inputs_of(tmp_path, "a.png", "b.png"), tmp_path / "out"
+    out.mkdir()
+    claim_outputs(inputs, out / "findings.csv", findings(inputs).outputs)
+    assert [row["status"] for row in read_table(out / "findings.csv")] == ["unfinished"] * 2
+    (out / "a_mask.png").write_text("by the killed run")
+    assert run([findings(inputs)], inputs, failing=["b.png"]) == ["a.png"]
+    assert (out / "a_mask.png").read_text() == "new"
+    assert [row["status"] for row in read_table(out / "findings.csv")] == ["ok", "failed"]
 
 
 def test_names_that_move_the_cursor_or_are_formulas(tmp_path, caplog):

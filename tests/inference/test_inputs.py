@@ -8,9 +8,11 @@ import pytest
 from slices import grey, pattern, write_dicom
 
 from data_prep.marker import MARKER
-from monai_kd.inference import InputFiles
+from monai_kd.inference import Classifications, Findings, InputFiles
 from monai_kd.inference.masks import mask_path
+from monai_kd.inference.results import TABLES
 from monai_kd.io import atomic_write
+from monai_kd.io.table import write_table
 
 IMAGE = grey(pattern())
 
@@ -70,6 +72,27 @@ def test_folders_are_searched_and_the_rest_is_named(tmp_path):
     inputs = InputFiles(tmp_path, tmp_path / "out")
     assert [image.label for image in inputs.images] == ["x/y/a.png"]
     assert inputs.skipped == ["DICOMDIR", "x/notes.txt"]
+
+
+def test_results_of_another_run_are_no_inputs(tmp_path, caplog):
+    touch(
+        tmp_path, "a.png", "old/a_mask.png", "old/a_overlay.png", "old/sub/b_mask.png", "old/own_mask.png", "old/b.png"
+    )
+    rows = [
+        {"file": "b.png", "status": "ok", "mask": "a_mask.png", "overlay": "a_overlay.png"},
+        {"file": "own.png", "status": "failed"},
+        {"file": "sub/b.png", "status": "ok", "mask": "sub/b_mask.png"},
+    ]
+    write_table(rows, ["file", "status", "reason", "mask", "overlay"], tmp_path / "old" / "findings.csv")
+    (tmp_path / "report.csv").write_text("mask\na.png\n")  # of somebody else
+    inputs = InputFiles(tmp_path, tmp_path / "out")
+    assert [image.label for image in inputs.images] == ["a.png", "old/b.png", "old/own_mask.png"]
+    assert inputs.skipped == ["old/findings.csv", "report.csv"]
+    assert f"input: 3 files are left out, which {tmp_path}/old/findings.csv names as results." in caplog.text
+
+
+def test_the_tables_of_results():
+    assert set(TABLES) >= {Findings.table, Classifications.table}
 
 
 def test_numbers_in_names_count_as_numbers(tmp_path):

@@ -85,6 +85,22 @@ def test_what_is_assumed(missing, named, tmp_path):
     assert source.assumed == f"the header has no {named}: taken as an axial slice at the origin"
 
 
+def test_what_is_assumed_of_nifti(tmp_path):
+    image, path = nib.Nifti1Image(np.arange(60, dtype=np.int16).reshape(5, 4, 3), np.eye(4)), tmp_path / "a.nii"
+    nib.save(image, path)
+    assert read_source(path).assumed.startswith("the affine is the identity")
+    image.set_sform(np.diag([0.5, 0.5, 3, 1]), code=1)
+    nib.save(image, path)
+    assert read_source(path).assumed == ""
+    for name in ("sform_code", "qform_code"):
+        image.header[name] = 0
+    image.header.set_zooms((0.5, 0.7, 3))
+    path.write_bytes(image.header.binaryblock + path.read_bytes()[348:])
+    source = read_source(path)
+    np.testing.assert_allclose(source.spacing, (0.5, 0.7, 3), rtol=1e-6)
+    assert source.assumed.endswith("taken as an axial slice with pixels of 0.5 x 0.7 x 3 mm")
+
+
 @pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
 def test_header_goes_through_metadata(kind, tmp_path):
     path = nifti(tmp_path / "a.nii", kind)
