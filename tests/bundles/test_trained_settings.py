@@ -188,8 +188,10 @@ def test_settings_of_now_are_given_back(bundle, tmp_path, caplog):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_damaged_values_are_refused_in_one_line(name, values, tmp_path):
+    checkpoint = untrained("cls_student", tmp_path)
+    whole = json.loads((tmp_path / "settings.json").read_text())
     for value in values:
-        checkpoint = untrained("cls_student", tmp_path, **{name: value})
+        (tmp_path / "settings.json").write_text(json.dumps({**whole, name: value}))
         with pytest.raises(ValueError, match=re.escape(f"{name} is {value!r}, which is not a valid value")) as caught:
             trained_settings(checkpoint)
         assert len(str(caught.value).splitlines()) == 1
