@@ -30,7 +30,7 @@ EACH_PRESENT = pytest.mark.parametrize("page", documented.PAGES, ids=lambda page
 PARSERS = {"monai_kd": command_parser, "data_prep": data_prep_parser}
 # Of other programs.
 FOREIGN = {
-    *("--ckpt_file", "--host", "--input_shape", "--config_file", "--studies"),
+    *("--ckpt_file", "--host", "--input_shape", "--config_file", "--studies", "--overwrite"),
     *("--tracking_uri", "--experiment_name", "--run_name", "--backend-store-uri", "--bundle", "--precision"),
 }
 

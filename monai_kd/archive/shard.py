@@ -54,7 +54,7 @@ def is_done(plan: Plan, number: int) -> bool:
     """Whether the table of a shard has every image of the shard, and no other, and none is unfinished."""
     table = table_of(plan, number)
     rows = [] if table is None else read_table(table)
-    return UNFINISHED not in {row["status"] for row in rows} and {row["file"] for row in rows} == {
+    return UNFINISHED not in {row.get("status") for row in rows} and {row["file"] for row in rows} == {
         as_text(image.label) for image in plan.of_shard(number)
     }
 

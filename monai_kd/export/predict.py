@@ -9,19 +9,26 @@ import importlib.util
 import json
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 if __package__:
-    from .slice_files import read, write_nifti
+    from .slice_files import NIFTI, read, write
 else:
-    from slice_files import read, write_nifti  # type: ignore[import-not-found, no-redef]
+    from slice_files import NIFTI, read, write  # type: ignore[import-not-found, no-redef]
 
 HERE = Path(__file__).resolve().parent
 MOST_SLICES = 9  # of the middle half of a volume, whose features are looked at
 UNLIKE = "its features are unlike those of the training slices (distance {:.1f}, where up to 1 is usual)"
 NOT_JUDGED = "not judged"
+NUMBERS = {
+    "threshold": "on the probability",
+    "presence_threshold": "on the presence score of a slice",
+    "presence_context": "weight of the neighbours of a slice, 0 to 1",
+    "smallest_extent_mm": "of a mark across the slices of a volume",
+}
 
 
 def turn(affine):
@@ -179,39 +186,47 @@ def expanded(text):
     return Path(os.path.expanduser(text))
 
 
+def mask_name(name):
+    return name.removesuffix(".gz").rsplit(".", 1)[0] + ("_mask.nii.gz" if name.endswith(NIFTI) else "_mask.npy")
+
+
+def check_masks(paths, overwrite):
+    for path, count in Counter(paths).items():
+        if count > 1:
+            raise ValueError(f"{count} files would get the mask {path}: run them with different --output_dir")
+        if path.exists() and not overwrite:
+            raise ValueError(f"{path} is there already: choose another --output_dir, or replace it by --overwrite")
+
+
 def main():
     settings = json.loads((HERE / "settings.json").read_text(encoding="utf-8"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("slices", type=expanded, nargs="+", metavar="SLICE")
     parser.add_argument("--output_dir", type=expanded, default=Path(), help="for masks (default: working directory)")
-    parser.add_argument("--threshold", type=float, default=settings.get("threshold"), help="on the probability")
-    parser.add_argument("--presence_threshold", type=float, help="on the presence score of a slice")
-    parser.add_argument("--presence_context", type=float, help="weight of the neighbours of a slice, 0 to 1")
-    parser.add_argument("--smallest_extent_mm", type=float, help="of a mark across the slices of a volume")
+    parser.add_argument("--overwrite", action="store_true", help="replace masks that are there already")
+    for name, text in NUMBERS.items():
+        parser.add_argument(f"--{name}", type=float, default=settings.get(name), help=text)
     parser.add_argument("--judge_unfit", action="store_true", help="judge images unlike the training slices, too")
     parser.add_argument("--precision", choices=["float32", "bfloat16", "int8"], default=settings["precision"])
     parser.add_argument("--runtime", choices=["onnxruntime", "openvino"], help="default: the one that is installed")
     given = parser.parse_args()
     if given.threshold is not None and settings.get("activation") == "softmax":
         parser.error("--threshold is not allowed here, because each pixel gets its most probable class")
-    for name in ("threshold", "presence_threshold", "presence_context", "smallest_extent_mm"):
-        value, end = getattr(given, name), np.inf if name == "smallest_extent_mm" else 1
-        if value is not None and not 0 <= value <= end:
-            parser.error(f"--{name} must lie between 0 and {end}, got {value}")
-    for name in ("presence_threshold", "presence_context", "smallest_extent_mm"):
-        settings[name] = settings.get(name) if getattr(given, name) is None else getattr(given, name)
-    names = [path.name.removesuffix(".gz").rsplit(".", 1)[0] + "_mask" for path in given.slices]
-    if len(set(names)) < len(names):
-        parser.error("two files would get masks of the same name: run them one by one, with different --output_dir")
+    for name in NUMBERS:
+        settings[name], end = getattr(given, name), np.inf if name == "smallest_extent_mm" else 1
+        if settings[name] is not None and not 0 <= settings[name] <= end:
+            parser.error(f"--{name} must lie between 0 and {end}, got {settings[name]}")
+    masks = [given.output_dir / mask_name(path.name) for path in given.slices]
     try:
         familiarity = dict(np.load(HERE / "familiarity.npz")) if "unfamiliar_from" in settings else None
         network = open_network(HERE, given.precision, given.runtime)
         if settings["task"] == "segmentation":
+            check_masks(masks, given.overwrite)
             given.output_dir.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     failed = 0
-    for path, name in zip(given.slices, names, strict=True):
+    for path, written in zip(given.slices, masks, strict=True):
         try:
             image, affine, header = read(path)
             found, distance = predict(image, affine, network, settings, familiarity)
@@ -229,14 +244,14 @@ def main():
                 print(json.dumps({"file": path.name, "slice": number, "class": best, **named, **seen}))
             continue
         # 0 and 1, or the numbers of several classes; of classes that may overlap a mask each, in front.
-        mask = found.argmax(axis=0) if settings["activation"] == "softmax" else found >= given.threshold
+        mask = found.argmax(axis=0) if settings["activation"] == "softmax" else found >= settings["threshold"]
         overlapping = mask.ndim > image.ndim
         mask, judged = judge(mask, found, image.shape, affine, settings)
         mask = mask * (not unlike)
-        if header is None:
-            np.save(given.output_dir / f"{name}.npy", np.stack([m.T for m in mask]) if overlapping else mask.T)
-        else:
-            write_nifti(given.output_dir / f"{name}.nii.gz", mask, header, overlapping)
+        try:
+            write(written, mask, header, overlapping)
+        except OSError as error:
+            parser.error(f"{written} can't be written: {error.strerror}")
         classes = list(settings["labels"].values())[1:]
         each = mask if overlapping else [mask == number for number in range(1, 1 + len(classes))]
         counts = {label: int(np.sum(own)) for label, own in zip(classes, each, strict=True)}

@@ -1,9 +1,11 @@
 """Read slices and volumes, and write masks, with numpy alone: NIfTI-1, arrays and pictures. Part of predict.py."""
 
 import gzip
+import os
 
 import numpy as np
 
+NIFTI = (".nii", ".nii.gz")
 NIFTI_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 MAX_PIXELS = 2**27  # 512 slices of 512 × 512
 EXTENSIONS = 2**24  # bytes between header and pixels
@@ -16,7 +18,7 @@ def check_size(shape):
 
 
 def read_nifti(path):
-    """The image, (X, Y) or (X, Y, Z); the 3 × 3 part of its affine, indices to RAS+; and a header for `write_nifti`."""
+    """The image, (X, Y) or (X, Y, Z); the 3 × 3 part of its affine, indices to RAS+; and a header for `write`."""
     with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
         raw = file.read(352)
         order = "<" if raw[:4] == (348).to_bytes(4, "little") else ">"
@@ -60,8 +62,21 @@ def read_nifti(path):
     return np.moveaxis(image, axis, -1), affine, (raw, order, axis)
 
 
-def write_nifti(path, mask, header, overlapping=False):
-    """Write a mask in the geometry of the file of ``header``; overlapping masks are along a fourth axis."""
+def write(path, mask, header, overlapping=False):
+    """Write a mask, whole or not at all: NIfTI with the geometry of ``header``, or an array where there is none."""
+    partial = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        if header is None:
+            np.save(partial, np.stack([each.T for each in mask]) if overlapping else mask.T)
+        else:
+            partial.write_bytes(gzip.compress(nifti(mask, header, overlapping), mtime=0))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def nifti(mask, header, overlapping):
+    """The bytes of a mask in the geometry of the file of ``header``; overlapping masks are along a fourth axis."""
     original, order, axis = header
     raw = bytearray(original)
     if overlapping:
@@ -73,13 +88,13 @@ def write_nifti(path, mask, header, overlapping=False):
     for start, kind, values in ((70, "i2", [2, 8]), (108, "f4", [352, 1, 0]), (124, "f4", [1, 0])):
         raw[start : start + len(values) * int(kind[1])] = np.array(values, order + kind).tobytes()
     raw[348:352] = bytes(4)  # no extensions
-    path.write_bytes(gzip.compress(bytes(raw) + mask.tobytes(order="F"), mtime=0))
+    return bytes(raw) + mask.tobytes(order="F")
 
 
 def read(path):
     if not path.is_file():
         raise ValueError("it does not exist, or is not a regular file")
-    if path.name.endswith((".nii", ".nii.gz")):
+    if path.name.endswith(NIFTI):
         return read_nifti(path)
     if path.suffix == ".npy":
         array = np.load(path, mmap_mode="r", allow_pickle=False)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from data_prep.text import printable
 
-from ..io.atomic import clear_partial, remove_earlier
+from ..io.atomic import clear_partial, remove_earlier, write_json
 from ..io.table import as_text, write_table
 from .inputs import InputFiles, InputImage
 from .results import UNFINISHED, named_files, result_rows
 
 __all__ = ["claim_outputs", "unfinished_rows"]
 
+# Files of runs for other inputs, whose tables were replaced.
+OTHERS = ".monai_kd_results.json"
 NOT_ENDED = "the run did not come to its end"
 
 
@@ -26,7 +29,8 @@ def claim_outputs(
     """Remove what an earlier run wrote, so that a file that fails now has no mask from then, and nothing else.
 
     An earlier run wrote what its table names, and what belongs to its unfinished images. So that a run that is killed
-    is known by the next one, the table is written here, with all images unfinished, see `unfinished_rows`.
+    is known by the next one, the table is written here, with all images unfinished, see `unfinished_rows`. What the
+    table named for other inputs stays, and is remembered in a hidden file.
 
     Args:
         inputs: of the run that begins.
@@ -45,7 +49,7 @@ def claim_outputs(
         rows = result_rows(table) if table.is_file() else []
     except ValueError:
         raise _somebodys([table], table) from None
-    named = named_files(rows)
+    named = named_files(rows) | _remembered(folder)
     unfinished = {row["file"] for row in rows if row["status"] == UNFINISHED}
     own, foreign = list(others) if rows else [], [] if rows else [path for path in others if path.exists()]
     for image in inputs.images:
@@ -56,9 +60,21 @@ def claim_outputs(
                 foreign.append(path)
     if foreign:
         raise _somebodys(foreign, table)
+    others_own = named - {as_text(path.relative_to(folder).as_posix()) for path in own}
+    if stay := sorted(name for name in others_own if (folder / name).exists()):
+        write_json(stay, folder / OTHERS)
+    else:
+        (folder / OTHERS).unlink(missing_ok=True)
     # The table last: what is still there is named.
     remove_earlier([*own, table], "run")
     write_table(unfinished_rows(inputs), ["file", "status", "reason"], table)
+
+
+def _remembered(folder: Path) -> set[str]:
+    try:
+        return {str(name) for name in json.loads((folder / OTHERS).read_text(encoding="utf-8"))}
+    except (OSError, ValueError, TypeError):
+        return set()
 
 
 def unfinished_rows(inputs: InputFiles) -> list[dict[str, str]]:

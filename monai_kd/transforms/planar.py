@@ -122,10 +122,10 @@ class SqueezeSliced(MapTransform):
         for key in self.key_iterator(out):
             image = out[key]
             if image.ndim == 4 and (chosen is not None or image.shape[-1] == 1):
-                out[key] = image[..., chosen or 0]
-                if isinstance(image, MetaTensor) and "spatial_shape" in image.meta:
-                    # Of a batch, all have as many axes.
-                    out[key].meta["spatial_shape"] = image.meta["spatial_shape"][:2]
+                out[key] = single = image[..., chosen or 0]
+                if isinstance(single, MetaTensor) and "spatial_shape" in single.meta:
+                    # Metadata are collated: those of all slices of a batch must have the same shape.
+                    single.meta["spatial_shape"] = single.meta["spatial_shape"][:2]
             elif image.ndim != 3:
                 raise ValueError(f"'{key}' must be one slice, (C, H, W) or (C, H, W, 1), got {tuple(image.shape)}.")
         return out

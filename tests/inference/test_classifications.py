@@ -67,7 +67,7 @@ def test_rows_are_in_the_order_of_the_numbers(tmp_path):
     ("answers", "error", "message", "statuses"),
     [
         (["the file is empty"], ValueError, "the file could not be classified", ["failed"]),
-        ([torch.tensor([0.5, 0.5]), OSError("no space")], OSError, "no space", ["ok"]),
+        ([torch.tensor([0.5, 0.5]), OSError("no space")], OSError, "no space", ["ok", "unfinished"]),
     ],
 )
 def test_both_tables_stay_when_a_run_fails(tmp_path, answers, error, message, statuses):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,7 +55,8 @@ def run(reports: Sequence[FileReport], inputs: InputFiles, failing: Sequence[str
 
 
 def names_in(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {file.as_posix() for file in files if not file.name.startswith(".")}
 
 
 def inputs_of(folder: Path, *names: str) -> InputFiles:
@@ -158,6 +160,15 @@ def test_masks_of_another_command_are_not_overwritten(tmp_path):
     with pytest.raises(FileExistsError, match=r"a_mask\.png would be overwritten, and report\.csv in this folder"):
         claim_outputs(inputs, out / "report.csv", lambda image: [mask_path(inputs, image.label)])
     assert names_in(out) == {"a_mask.png", "findings.csv", "lesions.csv"}
+
+
+def test_results_for_other_inputs_stay_and_are_known(tmp_path):
+    for name in ("a.png", "b.png", "a.png"):
+        inputs = inputs_of(tmp_path / Path(name).stem, name)
+        inputs.output_dir = tmp_path / "out"
+        run([findings(inputs)], inputs)
+    assert names_in(tmp_path / "out") >= {"a_mask.png", "b_mask.png"}
+    assert json.loads((tmp_path / "out" / ".monai_kd_results.json").read_text()) == ["b_mask.png"]
 
 
 def test_a_run_after_one_that_was_killed(tmp_path):

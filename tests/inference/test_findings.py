@@ -221,9 +221,9 @@ def test_a_full_disk_while_drawing_ends_the_run_and_keeps_what_was_found(last, t
         segment(tmp_path / "in", overlays=True)
     assert isinstance(caught.value.__cause__, OSError)
     with open(tmp_path / "out" / "findings.csv", newline="") as file:
-        found = [row["file"] for row in csv.DictReader(file)]
-    assert found[0] == names[0]
-    assert names[3 if last else 1] not in found
+        found = {row["file"]: row["status"] for row in csv.DictReader(file)}
+    assert found[names[0]] == "ok"
+    assert found[names[3 if last else 1]] == "unfinished"
     assert not any(thread.name.startswith("ThreadPoolExecutor") for thread in threading.enumerate())
 
 
