@@ -87,7 +87,8 @@ class MaskReport(EvaluationReport):
 
     def begin(self) -> None:
         super().begin()
-        self._packed, self.presence.marks = [], []
+        self._packed = []
+        self.presence.begin()
 
     def measure(self, output: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
         prediction, truth = output[Keys.PRED], output[Keys.LABEL]
@@ -109,8 +110,7 @@ class MaskReport(EvaluationReport):
         summary = summarise_masks(self.rows, self.bootstrap, self.seed, self.mask_names)
         write_rows(self.rows, self.output_dir / "slices.csv")
         write_rows(mask_patient_rows(self.rows, self.mask_names), self.output_dir / "patients.csv")
-        self._draw()
-        files = ["slices.csv", "patients.csv", "dice.png", "overlays.png"]
+        files = ["slices.csv", "patients.csv", *self._draw()]
         table = mask_summary_table(summary)
         if self.presence.marks:
             found, more, drawn = self.presence.write(self.rows, self.output_dir, self.title, self._measured_on())
@@ -123,11 +123,12 @@ class MaskReport(EvaluationReport):
         made = f", {free - listed} of them by taking the tumour out" if free > listed else ""
         return f"{self.title}: {len(self.rows) - free} slices with a tumour, {free} without{made}"
 
-    def _draw(self) -> None:
+    def _draw(self) -> list[str]:
+        """The names of the pictures."""
         ranked = sorted((row["dice"], number) for number, row in enumerate(self.rows) if row["truth_area_mm2"] > 0)
         if not ranked:
             logger.warning("no slice has a tumour: there is no Dice to draw.")
-            return
+            return []
         plot_scores(self._groups(ranked), self.output_dir / "dice.png", "Dice of a slice", self.title)
         shown = [(f"{place}/{len(ranked)}", ranked[place - 1][1]) for place in _places(len(ranked), self.panels)]
         load = LoadImaged(Keys.IMAGE, SliceReader, ensure_channel_first=True, constant=True)
@@ -138,6 +139,7 @@ class MaskReport(EvaluationReport):
             self.output_dir / "overlays.png",
             f"{self.title}: {_shown(len(ranked), self.panels)} slices by Dice (mean {mean:.3f})",
         )
+        return ["dice.png", "overlays.png"]
 
     def _groups(self, ranked: Sequence[tuple[float, int]]) -> dict[str, list[float]]:
         """Dice of all slices and by class: the class of the slice, or of the mask if several are segmented."""

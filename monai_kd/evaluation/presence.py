@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from data_prep.disk import check_writable
+
 from ..io.atomic import write_json
 from ..io.trained import add_settings
 from ..metrics import (
@@ -62,6 +64,18 @@ class PresenceReport:
         self.resamples, self.seed = resamples, seed
         self.rule = None if operating_point is None or specificity is not None else PresenceRule.of(operating_point)
         self.marks: list[SliceMarks] = []
+
+    def begin(self) -> None:
+        """Forget the slices of an earlier run, and check that an operating point can be written when this one ends.
+
+        Raises:
+            OSError: the folder of the checkpoint is not writable.
+            ValueError: as `add_settings`.
+        """
+        self.marks = []
+        if self.specificity is not None:
+            check_writable(self.checkpoint.parent)
+            add_settings(self.checkpoint, {})
 
     def measure(
         self, probability: torch.Tensor, predicted: torch.Tensor, true: torch.Tensor, pixel_mm2: float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from .summary import counts
 from .tables import text_table
 
 __all__ = ["check_same_data", "paired_differences", "paired_table", "read_slices"]
+
+logger = logging.getLogger(__name__)
 
 COMPARED: tuple[str, ...] = (*(name for name in MASK_METRICS if name not in AREAS), "correct")
 """Columns of ``slices.csv`` that are compared: the metrics of a segmentation, or ``correct`` of a classification.
@@ -93,8 +96,9 @@ def _value(cell: str) -> float | None:
 def check_same_data(first: str | Path, second: str | Path) -> None:
     """Refuse evaluations of different data sets, whose slices may have the same names.
 
-    ``metrics.json`` beside each table has the SHA-256 of the data list; without it, nothing is checked. With the same
-    data list, slices of the same name are the same, in whichever folds they were evaluated.
+    ``metrics.json`` beside each table has the SHA-256 of the data list; where it is missing, nothing is checked, which
+    is logged as a warning. With the same data list, slices of the same name are the same, in whichever folds they were
+    evaluated.
 
     Args:
         first, second: as for `read_slices`.
@@ -112,6 +116,7 @@ def check_same_data(first: str | Path, second: str | Path) -> None:
 
 def _datalist(metrics: Path) -> str | None:
     if not metrics.is_file():
+        logger.warning("%s is missing: whether both evaluations are of the same data is NOT checked.", metrics)
         return None
     try:
         return json.loads(metrics.read_text(encoding="utf-8"))["dataset"]["datalist_sha256"]

@@ -1,12 +1,15 @@
 """Slices without a tumour in evaluate.json: what is reported, and the operating point."""
 
 import json
+import logging
 import re
+from pathlib import Path
 
 import pytest
+import torch
 from heads_folder import write_heads
 from test_evaluate import block, evaluate, write_slices
-from tiny import bright
+from tiny import bright, cause
 
 from monai_kd.io.trained import add_settings, read_trained
 from monai_kd.metrics import PRESENCE_SCORES
@@ -108,6 +111,29 @@ def test_tumours_are_taken_out_of_a_share(disc_dataset, tmp_path):
         float(row["predicted_area_mm2"]) > 0 for row, with_tumour in zip(slices, truth, strict=True) if with_tumour
     )
     assert metrics["settings"]["negative_share"] == 0.5
+
+
+def test_an_operating_point_that_can_not_be_kept_is_an_error_before_the_network_runs(tmp_path, monkeypatch):
+    data, network = blocks(tmp_path / "data"), bright(tmp_path / "bright")
+    options = {"dataset_dir": str(data), "specificity": 0.5, **network}
+
+    def refuse(folder: Path) -> None:
+        if folder == Path(network["checkpoint"]).parent:
+            raise OSError(f"{folder} can't be written to")
+
+    monkeypatch.setattr("monai_kd.evaluation.presence.check_writable", refuse)
+    monkeypatch.setattr(torch.nn.Conv2d, "forward", lambda *_: pytest.fail("the network ran"))
+    with pytest.raises(RuntimeError) as caught:
+        evaluate(tmp_path / "eval", **options)
+    assert "bright can't be written to" in cause(caught.value)
+
+
+def test_pictures_that_are_not_drawn_are_not_named(tmp_path, caplog):
+    data = write_slices(tmp_path / "data", [(MASK, NONE)] * 2)
+    with caplog.at_level(logging.INFO):
+        evaluate(tmp_path / "eval", dataset_dir=str(data), **bright(tmp_path / "bright"))
+    (named,) = (record.getMessage() for record in caplog.records if "written to" in record.getMessage())
+    assert all((tmp_path / "eval" / name).is_file() for name in named.rpartition(": ")[2].split(", "))
 
 
 @pytest.mark.parametrize(

@@ -168,12 +168,13 @@ def evaluation(folder, sha256: str | None):
 
 
 @pytest.mark.parametrize(("one", "other", "code"), [("a", "a", 0), ("a", "b", 2), ("a", None, 0), (None, None, 0)])
-def test_equal_names_in_different_data_sets_are_refused(tmp_path, capsys, one, other, code):
+def test_equal_names_in_different_data_sets_are_refused(tmp_path, capsys, caplog, one, other, code):
     folders = [evaluation(tmp_path / name, sha256) for name, sha256 in (("one", one), ("other", other))]
     assert main(["compare", *folders, "--resamples", "10"]) == code
     said = capsys.readouterr().err
     assert said.startswith("error: the evaluations ") == (code == 2)
     assert ("different data sets" in said) == (code == 2)
+    assert (f"{tmp_path}/other/metrics.json is missing" in caplog.text) == (other is None)
     # the tables themselves are given just as well
     assert main(["compare", *(f"{folder}/slices.csv" for folder in folders), "--resamples", "10"]) == code
 
