@@ -9,7 +9,7 @@ from typing import Any
 from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
 
-from ..config import CHECKED, check_overrides, check_settings, install_short_errors, literal
+from ..config import CHECKED, check_overrides, check_settings, checked_device, install_short_errors, literal
 from .loaded import NETWORK, loaded_network
 from .running import root
 from .tracking import track_settings
@@ -44,8 +44,9 @@ def accept_overrides() -> None:
 
     Raises:
         ValueError: an override is not an id of the config, the message lists the most similar ids; it is a plain value
-            in place of an object; it has a value that is refused by `check_settings`, before what depends on it is; a
-            path is ``~name`` and there is no user of this name; or as `loaded_network`.
+            in place of an object; it has a value that is refused by `check_settings`, before what depends on it is; the
+            device is not available, see `checked_device`; a path is ``~name`` and there is no user of this name; or as
+            `loaded_network`.
     """
     install_short_errors()
     run = running()
@@ -62,6 +63,8 @@ def accept_overrides() -> None:
     own = {name: value for name, value in run.overrides.items() if name not in of_tracking}
     check_overrides(own, known, run.config_files[0])
     check_settings({name: value for name, value in run.overrides.items() if name in CHECKED and not _evaluated(value)})
+    if isinstance(device := run.overrides.get("device"), str) and not _evaluated(device):
+        checked_device(device)
     paths = {name: _as_typed(name, value) for name, value in run.overrides.items() if name in PATHS}
     changed = {name: value for name, value in paths.items() if value != run.overrides[name]}
     changed |= {

@@ -59,7 +59,7 @@ def bundle(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch) -> None:
+def user_home(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
 
@@ -208,6 +208,16 @@ def test_a_teacher_within_a_student_s_run_has_a_folder_of_its_own(disc_dataset, 
     assert settings["teacher"]["checkpoint"] == str(teacher / "model.pt")
     assert "HybridUNet" in (teacher / "settings.json").read_text()
     assert "BasicUNet" in (tmp_path / "2024_11" / "settings.json").read_text().replace("HybridUNet", "")
+
+
+@pytest.mark.parametrize("bundle", ["seg_student", "cls_teacher"])
+@pytest.mark.parametrize("name", ["inference", "evaluate", "train"])
+def test_devices_that_are_not_there(bundle, name, tmp_path):
+    options = {"device": "gpu", "output_dir": str(tmp_path / "out"), "logging_file": False}
+    with pytest.raises(RuntimeError) as caught:
+        create_workflow(config_file=config(bundle, name), workflow_type="train", **options)
+    assert "device must be one of cpu" in cause(caught.value)
+    assert not list(tmp_path.iterdir())
 
 
 class TestFromTheShell:
