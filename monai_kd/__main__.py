@@ -170,10 +170,18 @@ def _add_weights(command: argparse.ArgumentParser, own: bool) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code: that of its function, or 130 after an interrupt.
+
+    Invalid options end the process with exit code 2.
+    """
     given = vars(command_parser().parse_args(arguments))
     # Imported when needed: torch takes seconds to import, and --help should not.
     module, function = PROGRAMS[given.pop("command")]
-    return getattr(importlib.import_module(f"monai_kd.{module}"), function)(**given)
+    try:
+        return getattr(importlib.import_module(f"monai_kd.{module}"), function)(**given)
+    except KeyboardInterrupt:
+        print("\nstopped; files that were finished before are kept, and none is half-written", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -43,3 +43,18 @@ def test_home_folder_is_expanded_in_configs_of_taps(
     (tmp_path / "b.json").write_text(json.dumps({"channels": 2}))
     assert main(["taps", "~/a.json,~/b.json", "--input_shape=2,8,8", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["network"] == "Conv2d"
+
+
+def test_an_interrupt_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(**_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("monai_kd.report.run_report", interrupted)
+    assert main(["report", str(tmp_path), "--output_dir", str(tmp_path / "out")]) == 130
+    said = capsys.readouterr()
+    assert (said.out, said.err.strip()) == (
+        "",
+        "stopped; files that were finished before are kept, and none is half-written",
+    )

@@ -1,4 +1,4 @@
-"""Short error messages: the cause of an error that MONAI has wrapped."""
+"""Short error messages: the cause of an error that MONAI has wrapped, and what an interrupt leaves."""
 
 from __future__ import annotations
 
@@ -22,12 +22,24 @@ def cause_of(error: BaseException) -> BaseException:
 
 
 def install_short_errors() -> None:
-    """For uncaught errors that MONAI has wrapped, print only the type and message of their cause."""
+    """For uncaught errors that MONAI has wrapped, print only the type and message of their cause.
+
+    For an uncaught ``KeyboardInterrupt`` print what is kept, and end the process with exit code 130: MONAI's command
+    line would end with a traceback and exit code 1.
+    """
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = _short_error
 
 
 def _short_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        print(
+            "\nstopped; kept are masks and rows of files that inference had finished, and the finished epochs of a "
+            "training, which --resume True continues; an evaluation starts anew",
+            file=sys.stderr,
+        )
+        # Python ends a process with the exit code of a SystemExit that its hook raises.
+        raise SystemExit(130)
     cause = cause_of(error)
     short = cause is not error or isinstance(cause, UnusableItems)
     if not short or isinstance(cause, (AttributeError, TypeError, NameError)):

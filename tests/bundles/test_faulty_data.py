@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -215,3 +217,21 @@ def test_what_the_user_sees_last(capsys, outer, inner, shown):
     printed = capsys.readouterr().err
     assert shown in printed
     assert ("Traceback" in printed) == (inner is None)
+
+
+def test_an_interrupt_keeps_what_is_finished_and_says_so(disc_dataset, tmp_path):
+    # Ctrl+C after the second of all files.
+    after_two = "$@evaluator.add_event_handler(Events.ITERATION_COMPLETED(once=2), lambda: signal.raise_signal(2))"
+    own = {"run": [after_two, "$kd.run_alone('evaluator', @output_dir)"]}
+    own["+imports"] = ["$import signal", "$from ignite.engine import Events"]
+    (tmp_path / "interrupted.json").write_text(json.dumps(own))
+    configs = [*config("seg_student", "inference"), str(tmp_path / "interrupted.json")]
+    options = {"input": disc_dataset / "images", "output_dir": tmp_path / "out", "batch_size": 1, "device": "cpu"}
+    options |= {"checkpoint": untrained("seg_student", tmp_path / "weights"), "logging_file": False}
+    command = [sys.executable, "-m", "monai.bundle", "run", "inferring", "--config_file", str(configs)]
+    command += [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("stopped; kept are masks and rows of files")
+    assert len((tmp_path / "out" / "findings.csv").read_text().splitlines()) == 1 + 2
