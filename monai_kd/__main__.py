@@ -59,7 +59,8 @@ def command_parser() -> argparse.ArgumentParser:
         add(
             "--temperature",
             metavar="T",
-            help="of the classifier: a number, or temperature.json (default: the one beside the checkpoint, else 1)",
+            help="of the classifier: a number, or temperature.json or metrics.json of an evaluation with --calibrate "
+            "True (default: temperature.json beside the checkpoint, else 1)",
         )
         add("--device", help="cpu, cuda, cuda:1 … (default: a GPU if there is one)")
     compare = commands.add_parser("compare", help="compare two networks on the same slices, metric by metric")

@@ -42,7 +42,7 @@ def _found(checkpoint: str | Path) -> tuple[Path, float] | None:
         try:
             temperature, fitted_to = _content(path)
         except ValueError as error:
-            logger.warning("%s is not used: %s", path, error)
+            logger.warning("%s is not used: it %s", path, error)
             continue
         if fitted_to == file_sha256(checkpoint):
             return path, temperature
@@ -51,27 +51,27 @@ def _found(checkpoint: str | Path) -> tuple[Path, float] | None:
 
 
 def read_temperature(given: str, checkpoint: Path) -> float:
-    """The temperature given as a number, or by the ``temperature.json`` of an evaluation.
+    """The temperature given as a number, or as one that an evaluation with ``--calibrate True`` fitted.
 
     Args:
-        given: a number, or the path of a file.
+        given: a number, or the path of the ``temperature.json`` or of the ``metrics.json`` of that evaluation.
         checkpoint: checkpoint of the classifier, which the temperature in a file must have been fitted to. A number is
             not checked.
 
     Raises:
         FileNotFoundError: ``given`` is neither a number nor an existing file.
-        ValueError: the file holds no temperature, or that of another checkpoint.
+        ValueError: the file holds no fitted temperature, or that of another checkpoint.
     """
     try:
         return float(given)
     except ValueError:
         path = Path(given).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"--temperature: {given} is not a number, and there is no such file.")
+        raise FileNotFoundError(f"--temperature: {given} is not a number, and there is no such file: give either.")
     try:
         temperature, fitted_to = _content(path)
     except ValueError as error:
-        raise ValueError(f"--temperature: {path} {error}") from error
+        raise ValueError(f"--temperature: {path} {error}; evaluate with --calibrate True, or give a number.") from error
     # A missing checkpoint is an error where it is loaded.
     if checkpoint.is_file() and file_sha256(checkpoint) != fitted_to:
         raise ValueError(
@@ -85,9 +85,11 @@ def _content(path: Path) -> tuple[float, str]:
     """The temperature, and the SHA-256 of the checkpoint that it was fitted to."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        temperature, fitted_to = float(content["temperature"]), str(content["checkpoint"]["sha256"])
+        # At its top, metrics.json has the temperature that the evaluation was made with, mostly 1.
+        fitted = content["calibrated"] if "over_slices" in content else content
+        temperature, fitted_to = float(fitted["temperature"]), str(content["checkpoint"]["sha256"])
         if not 0 < temperature < math.inf:
             raise ValueError(f"its temperature is {temperature}")
         return temperature, fitted_to
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise ValueError(f"is not the temperature.json of an evaluation with --calibrate True ({error!r}).") from error
+        raise ValueError(f"holds no temperature that an evaluation fitted ({error!r})") from error

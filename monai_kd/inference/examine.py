@@ -98,9 +98,9 @@ class Examined:
 def columns(class_names: Sequence[str], mask_names: Sequence[str] = ("tumour",)) -> list[str]:
     """Columns of ``report.csv``: the results of `Classifications` and `Findings` for a file, in one row.
 
-    ``class`` is that of the classification, and ``uncertain`` what `is_uncertain` says of it; "no tumour" is uncertain
-    where the segmentation marks one, and the ``warning`` says so. Where the segmentation knows several classes,
-    ``segmented_class`` is its own.
+    ``class`` is that of the classification, and ``uncertain`` what `is_uncertain` says of it, empty where the class is
+    not judged; "no tumour" is uncertain where the segmentation marks one, and the ``warning`` says so. Where the
+    segmentation knows several classes, ``segmented_class`` is its own.
     """
     names = [f"p_{name}" for name in class_names]
     elsewhere = ("file", "status", "reason", "overlay", "dicom_seg")
@@ -181,7 +181,7 @@ def _examined(
     class_judged = chosen["class"] != NOT_JUDGED
     disagree = class_judged and chosen["class"] == NO_TUMOUR and found["tumour"] == "yes"
     uncertain = class_judged and (disagree or is_uncertain(chosen["probability"]))
-    chosen["uncertain"] = "yes" if uncertain else "no"
+    chosen["uncertain"] = ("yes" if uncertain else "no") if class_judged else ""
     doubts = [found.get("warning")]
     if disagree:
         doubts.append(DISAGREEMENT)

@@ -102,7 +102,7 @@ def test_report_and_page_do_not_name_a_class(checkpoint, folder, dataset):
     classify = BundlePredictor(BUNDLE, checkpoint, device="cpu")
     found = {each.row["file"]: each for each in examine(InputFiles(folder / "in", folder / "out"), segment, classify)}
     row = found["stripes.nii.gz"].row
-    assert (row["class"], row["uncertain"]) == ("not judged", "no")
+    assert (row["class"], row["uncertain"]) == ("not judged", "")
     assert "the class is not judged: " in row["warning"]
     assert found["stripes.nii.gz"].summary_line.endswith("; class not judged")
     assert found["volume.nii.gz"].votes == {}

@@ -422,15 +422,24 @@ def temperature_file(path: Path, temperature: float, checkpoint: Path) -> str:
     return str(path)
 
 
+def metrics_file(path: Path, checkpoint: Path, **more) -> str:
+    """What an evaluation without a temperature writes, as far as it matters here."""
+    sha256 = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    path.write_text(json.dumps({"temperature": 1.0, "over_slices": {}, "checkpoint": {"sha256": sha256}, **more}))
+    return str(path)
+
+
 def test_a_temperature_softens_the_classes_alone(rows, scans, students, tmp_path):
     given = {"n": "4", "f": temperature_file(tmp_path / "temperature.json", 4.0, students["classification"])}
+    fitted = {"temperature": 4.0, "cross_fitted": {}}
+    given["m"] = metrics_file(tmp_path / "metrics.json", students["classification"], calibrated=fitted)
     soft = {}
     for name, temperature in given.items():
         more = ("--temperature", temperature)
         assert main(command(scans / "slice.nii.gz", tmp_path / name, students, *more)) == 0
         assert "Temperature4, of the prob" in Page((tmp_path / name / "report.html").read_text()).text
         soft[name] = rows_of(tmp_path / name / "report.csv")["slice.nii.gz"]
-    assert soft["n"] == soft["f"]
+    assert soft["n"] == soft["f"] == soft["m"]
     plain = rows["slice.nii.gz"]
     assert (soft["n"]["class"], soft["n"]["mean_probability"]) == (plain["class"], plain["mean_probability"])
     sharp = np.array([float(plain[f"p_{name}"]) for name in CLASS_NAMES]).clip(1e-4) ** (1 / 4)
@@ -538,7 +547,17 @@ WRONG = {
     "no temperature file": (
         lambda good, d: good,
         ["--temperature", __file__],
-        "is not the temperature.json of",
+        "holds no temperature that an evaluation fitted",
+    ),
+    "no fitted temperature": (
+        lambda good, d: good,
+        ["--temperature", "METRICS"],
+        "evaluate with --calibrate True, or give a number",
+    ),
+    "temperature that could not be fitted": (
+        lambda good, d: good,
+        ["--temperature", "UNDEFINED"],
+        "evaluate with --calibrate True, or give a number",
     ),
     "device": (lambda good, d: good, ["--device", "toaster"], "--device must be one of cpu"),
     "bundles": (lambda good, d: good, ["--bundles", "nowhere"], "there is no bundle seg_student in"),
@@ -547,6 +566,9 @@ WRONG = {
 
 @pytest.mark.parametrize(("given", "more", "message"), WRONG.values(), ids=WRONG)
 def test_one_clear_error(given, more, message, scans, students, tmp_path, capsys):
+    for name, calibrated in (("METRICS", {}), ("UNDEFINED", {"calibrated": {"undefined": "one class"}})):
+        metrics_file(tmp_path / name, students["classification"], **calibrated)
+    more = [str(tmp_path / word) if (tmp_path / word).is_file() else word for word in more]
     assert main(command(scans, tmp_path / "out", given(students, tmp_path), *more)) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert said[-1].startswith("error: ")
