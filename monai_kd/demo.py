@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import time
@@ -19,11 +20,10 @@ NEW_SLICES, NEW_SEED = 12, 1
 
 def _bundle(run_id: str, config: Path, **paths: Path) -> None:
     command = ["-m", "monai.bundle", "run", run_id, "--config_file", str(config)]
-    shown = [f"--{name} {path}" for name, path in paths.items()]
-    print(f"\n$ python {' '.join([*command, *shown])}\n", flush=True)
     for name, path in paths.items():
         # As a person types it: configs take paths of the command line literally, see `accept_overrides`.
         command += [f"--{name}", str(path)]
+    print(f"\n$ python {shlex.join(command)}\n", flush=True)
     # Without MONAI's long warning about untrusted configs.
     subprocess.run([sys.executable, "-W", "ignore", *command], check=True)
 

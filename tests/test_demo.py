@@ -1,6 +1,7 @@
 """The commands of the demo, and what it does between them."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -64,16 +65,20 @@ PATHS = {
 
 
 @pytest.mark.parametrize("folder", ["demo", "try #2, $x @y %z", "2024_11"])
-def test_every_bundle_gets_the_paths(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_bundle_gets_the_paths(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     configs = tmp_path / "bundles" / "seg_student" / "configs"
     configs.mkdir(parents=True)
     for name, paths in PATHS.items():
         content = {"imports": ["$import monai_kd.bundle as kd"], "initialize": ["$kd.accept_overrides()"]}
         (configs / f"{name}.json").write_text(json.dumps({**content, **dict.fromkeys(paths)}))
     arrived: dict[str, dict[str, Any]] = {}
+    ran: list[list[str]] = []
 
     def run(command: list[str], check: bool) -> None:
         """The command in this process: by Fire, as ``python -m monai.bundle`` does it."""
+        ran.append(command[command.index("-m") :])
         words = command[command.index("monai.bundle") + 1 :]
         monkeypatch.setattr(sys, "argv", ["-m", *words])
 
@@ -94,3 +99,5 @@ def test_every_bundle_gets_the_paths(folder: str, tmp_path: Path, monkeypatch: p
         "inference": {"checkpoint": model, "input": out / "new_slices", "output_dir": out / "masks"},
     }
     assert arrived == {name: {path: str(where) for path, where in each.items()} for name, each in expected.items()}
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("$ python ")]
+    assert [shlex.split(line)[2:] for line in lines] == ran

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -51,7 +52,7 @@ KNOWN = [
 ]
 KNOWN_SCORES = ("max", "top_k_mean")  # in predict.py
 TOLERANCE = 1e-3
-CALIBRATION_SLICES = 300  # as many again check the result
+CALIBRATION_SLICES = 300  # as NNCF recommends; as many again check the result
 MAX_DICE_LOSS = 0.005
 MOST_JUDGED_OTHERWISE = 0.01  # of the slices that check int8
 
@@ -152,7 +153,8 @@ def run_export(
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"{output_dir}: probabilities of model.onnx and of the bundle agree to {difference:.1g}. To use it:")
-    print(f"  pip install -r {output_dir}/requirements.txt\n  python {output_dir}/predict.py SLICE.nii.gz")
+    requirements, program = (shlex.quote(f"{output_dir}/{name}") for name in ("requirements.txt", "predict.py"))
+    print(f"  pip install -r {requirements}\n  python {program} SLICE.nii.gz")
     return 0
 
 

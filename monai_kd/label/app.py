@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -107,5 +108,5 @@ def run_label_app(
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"{folder} is ready. In the environment of MONAI Label (docs/label.md):")
-    print(f"  monailabel start_server --app {folder} --studies FOLDER_OF_IMAGES --host 127.0.0.1")
+    print(f"  monailabel start_server --app {shlex.quote(str(folder))} --studies FOLDER_OF_IMAGES --host 127.0.0.1")
     return 0

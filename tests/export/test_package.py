@@ -6,6 +6,7 @@ import ast
 import gzip
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -435,9 +436,12 @@ def test_missing_package_is_named(segmenter, tmp_path, monkeypatch):
 
 
 def test_command(segmenter, tmp_path, capsys):
-    assert main(["export", "seg_student", str(segmenter), str(tmp_path / "package")]) == 0
-    assert "predict.py SLICE.nii.gz" in capsys.readouterr().out
-    assert main(["export", "seg_student", str(segmenter), str(tmp_path / "package")]) == 2
+    package = tmp_path / "my package"
+    assert main(["export", "seg_student", str(segmenter), str(package)]) == 0
+    install, use = (shlex.split(line) for line in capsys.readouterr().out.splitlines()[-2:])
+    assert install == ["pip", "install", "-r", str(package / "requirements.txt")]
+    assert use == ["python", str(package / "predict.py"), "SLICE.nii.gz"]
+    assert main(["export", "seg_student", str(segmenter), str(package)]) == 2
     assert "is not empty" in capsys.readouterr().err
     assert main(["export", "seg_pupil", str(segmenter), str(tmp_path / "other")]) == 2
     assert "no bundle seg_pupil" in capsys.readouterr().err

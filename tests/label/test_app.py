@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -67,6 +68,13 @@ def test_what_is_wrong_is_said_and_nothing_is_left(checkpoint, tmp_path, capsys,
     assert main(["label_app", str(tmp_path / "app"), *given, "--bundles", str(tmp_path / "bundles")]) == 2
     assert said in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {"run", "bundles"}
+
+
+def test_the_line_that_starts_the_server_is_one_for_a_shell(checkpoint, tmp_path, capsys):
+    folder = tmp_path / "my app"
+    assert main(["label_app", str(folder), "--segmentation", str(checkpoint)]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "start_server" in line]
+    assert shlex.split(line)[:4] == ["monailabel", "start_server", "--app", str(folder)]
 
 
 def test_a_folder_in_use_is_left_alone(checkpoint, tmp_path, capsys):
