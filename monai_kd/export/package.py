@@ -171,7 +171,13 @@ def _add_int8(
     # Neighbours are often of one patient: every other slice would not check anything new.
     calibration, check = inputs[: len(inputs) // 2], inputs[len(inputs) // 2 :]
     if not calibration:
-        raise ValueError(f"int8 needs two slices or more, and {slices} holds one.")
+        raise ValueError(f"--int8 needs two slices or more, and {slices} holds one.")
+    if len(calibration) < CALIBRATION_SLICES:
+        logger.warning(
+            "--int8: of %s, %d slices calibrate the network (NNCF recommends %d), and the agreement with float32 is "
+            "measured on %d: it says little about other slices. Give %d slices or more.",
+            *(slices, len(calibration), CALIBRATION_SLICES, len(check), 2 * CALIBRATION_SLICES),
+        )
     quantise(folder / "model.onnx", folder / "model_int8.onnx", calibration)
     exact, unlike_exact = _watched(script.open_network(folder, "float32"), reference)
     integers, unlike_integers = _watched(script.open_network(folder, "int8", "openvino"), reference)

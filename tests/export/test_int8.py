@@ -107,11 +107,13 @@ def test_inputs_are_those_of_the_bundle(slices, student, caplog):
         network_inputs(predictor, slices / "z.png", 3)
 
 
-def test_int8_is_written_checked_and_run(slices, student, tmp_path):
+def test_int8_is_written_checked_and_run(slices, student, tmp_path, caplog):
     pytest.importorskip("nncf")
     pytest.importorskip("openvino")
     package = tmp_path / "package"
     export_package(BUNDLE, student, package, int8=slices, max_dice_loss=0.1)
+    assert "6 slices calibrate the network (NNCF recommends 300)" in caplog.text
+    assert "measured on 6: it says little about other slices. Give 600 slices or more." in caplog.text
     settings = json.loads((package / "settings.json").read_text())
     assert settings["precision"] == "int8"
     assert settings["int8"]["agreement_with_float32"]["tumour"] > 0.9
