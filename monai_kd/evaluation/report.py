@@ -11,6 +11,7 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
+from monai.utils.enums import CommonKeys as Keys
 
 from data_prep.disk import check_writable
 from data_prep.text import printable
@@ -32,11 +33,15 @@ WRITTEN = (
 )
 
 
+SHOWN = 5  # constant images that the warning names
+
+
 class EvaluationReport(ABC):
     """Collect one row for every slice while an evaluator runs, and write tables, pictures and metrics when it ends.
 
     The loader must keep the order of ``data``. Every file is written atomically, and ``metrics.json``, in strict JSON,
-    last. Files of an earlier evaluation in the folder are removed when a run starts.
+    last. Files of an earlier evaluation in the folder are removed when a run starts. Slices whose image has a single
+    value are measured like all others, and named in one warning at the end.
 
     Args:
         output_dir: folder for the files.
@@ -67,6 +72,7 @@ class EvaluationReport(ABC):
         self.bootstrap, self.seed = int(bootstrap), int(seed)
         self.class_names = class_names(dataset_dir)
         self.rows: list[dict[str, Any]] = []
+        self._constant: list[str] = []
 
     @abstractmethod
     def measure(self, output: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,7 +84,7 @@ class EvaluationReport(ABC):
 
     def begin(self) -> None:
         """Clear the results of an earlier run, also on disk, where they would be left if this run failed."""
-        self.rows, self.description = [], dict(self.describe())
+        self.rows, self._constant, self.description = [], [], dict(self.describe())
         check_writable(self.output_dir)
         clear_partial(self.output_dir)
         remove_earlier([self.output_dir / name for name in WRITTEN], "evaluation")
@@ -95,6 +101,9 @@ class EvaluationReport(ABC):
                 raise ValueError(f"the loader returns more slices than the {len(self.data)} of the data list.")
             entry = self.data[len(self.rows)]
             self.rows.append({**self._columns(entry), **self.measure(output, entry)})
+            # Scaling, resizing and normalising leave a constant image constant.
+            if Keys.IMAGE in output and bool(((flat := output[Keys.IMAGE].flatten(1)) == flat[:, :1]).all()):
+                self._constant.append(self.rows[-1]["image"])
 
     def _columns(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         number = int(entry["class"])
@@ -119,6 +128,13 @@ class EvaluationReport(ABC):
     def _write(self, _engine: Engine) -> None:
         if len(self.rows) != len(self.data):
             raise ValueError(f"the loader returned {len(self.rows)} of the {len(self.data)} slices of the data list.")
+        if self._constant:
+            more = ", …" if len(self._constant) > SHOWN else ""
+            logger.warning(
+                "the image of %d of %d slices has a single value, so that their metrics say nothing about the network: "
+                "%s%s. Take them out of the data list, or convert them again.",
+                *(len(self._constant), len(self.rows), printable(", ".join(self._constant[:SHOWN])), more),
+            )
         found, table, files = self.write()
         # Last, so that it marks a complete evaluation.
         content = {**self.description, "bootstrap": {"resamples": self.bootstrap, "seed": self.seed}, **found}

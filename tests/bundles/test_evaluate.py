@@ -188,12 +188,16 @@ def test_kinds_of_files_are_evaluated_together(bright_network, tmp_path):
     assert [(float(row["dice"]), float(row["truth_area_mm2"])) for row in slices] == [(1, pytest.approx(64 * 0.4))] * 3
 
 
-def test_missed_tumours_are_counted_and_undefined_metrics_empty(bright_network, tmp_path):
+def test_missed_tumours_are_counted_and_undefined_metrics_empty(bright_network, tmp_path, caplog):
     size = (32, 32)
     mask = block(size, (8, 8), (16, 16))
     # an even slice is scaled to 0: nothing is bright
     data = write_slices(tmp_path / "data", [(mask, mask), (np.ones(size), mask), (mask, mask)])
     metrics, slices = evaluate(tmp_path / "eval", dataset_dir=str(data), **bright_network)
+    warned = [record.getMessage() for record in caplog.records if "single value" in record.getMessage()]
+    assert len(warned) == 1
+    assert "the image of 1 of 3 slices has a single value" in warned[0]
+    assert ": image1.nii.gz." in warned[0]
     assert metrics["overall"]["missed_tumours"] == 1
     assert (slices[1]["dice"], slices[1]["precision"], slices[1]["hd95_mm"]) == ("0.0", "", "")
     distance = metrics["overall"]["metrics"]["hd95_mm"]["over_slices"]

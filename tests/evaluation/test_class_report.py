@@ -46,14 +46,25 @@ def entries(folder: Path, classes: np.ndarray, each: int = 4) -> list[dict]:
     return found
 
 
-def report(folder: Path, logits: np.ndarray, classes: np.ndarray, batch: int = 7, drop: int = 0, **kwargs) -> dict:
+def report(
+    folder: Path,
+    logits: np.ndarray,
+    classes: np.ndarray,
+    batch: int = 7,
+    drop: int = 0,
+    images: torch.Tensor | None = None,
+    **kwargs,
+) -> dict:
     """Run the logits through, in batches, without the last or with the first once more; gives metrics.json."""
+    folder.mkdir(exist_ok=True)
     data = entries(folder, classes)
     kwargs = {"bootstrap": 20, "trained_names": NAMES, **kwargs}
     handler = ClassReport(folder / "out", folder, data, lambda: DESCRIPTION, **kwargs)
 
     def step(engine: Engine, rows: list[tuple[np.ndarray, int]]) -> None:
         engine.state.output = [{"pred": torch.tensor(row), "label": torch.tensor(number)} for row, number in rows]
+        for number, output in enumerate(engine.state.output, batch * (engine.state.iteration - 1)):
+            output |= {} if images is None else {"image": images[number]}
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output
 
@@ -172,6 +183,18 @@ def test_a_temperature_is_kept_where_those_of_other_patients_can_not_be_fitted(t
     assert "only one" in metrics["calibrated"]["cross_fitted"]["undefined"]
     assert "only one" in caplog.text
     assert json.loads((tmp_path / "out" / "temperature.json").read_text())["temperature"] == whole
+
+
+def test_constant_images_are_counted_and_named(tmp_path, caplog):
+    logits, classes = drawn(12)
+    images = torch.rand(12, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    report(tmp_path / "varied", logits, classes, images=images)
+    assert "single value" not in caplog.text
+    # As a constant image is normalised: a value for each channel.
+    images[3:] = torch.tensor([-2.1, -2.0, -1.8])[:, None, None]
+    report(tmp_path / "constant", logits, classes, images=images)
+    assert caplog.text.count("the image of 9 of 12 slices has a single value") == 1
+    assert "3.png, 4.png, 5.png, 6.png, 7.png, …. Take" in caplog.text
 
 
 @pytest.mark.parametrize("calibrate", [True, False])
