@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,6 +73,9 @@ def read_slices(slices: Sequence[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarr
 def dicom_slices(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS) -> list[Any]:
     """The data sets of one series, checked and in the order of their positions; each file is opened once.
 
+    A file that has the bytes and the SOPInstanceUID of another one is left out; the first data set has their number as
+    ``copies``.
+
     Args:
         paths: files of one series, in any order; one folder that holds one series, whose headers are read before; or a
             volume of an enhanced object, see `file_and_volume`.
@@ -83,16 +87,24 @@ def dicom_slices(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS) -> l
             one volume of one patient. Pixels are not decoded.
         TooLarge: there are more pixels.
     """
-    slices, pixels, size = [], 0, 0
+    slices, pixels, size, copies = [], 0, 0, 0
+    read: dict[str, Path] = {}
     for path in _files(paths):
         file, volume = file_and_volume(path)
         data = _checked(file, max_pixels)
+        same = read.setdefault(str(data.get("SOPInstanceUID")), file)
+        if same != file and filecmp.cmp(same, file, shallow=False):
+            copies += 1
+            continue
         size += data.bytes_unpacked
         check_bytes(size, max_pixels)
         pixels += abs(int(data.get("Rows") or 0) * int(data.get("Columns") or 0) * data.frames)
         check_pixels(pixels, max_pixels)
         slices += chosen_volume(_frames(data), volume) if is_enhanced(data) else [data]
-    return in_order(slices) if len(slices) > 1 else slices
+    if len(slices) > 1:
+        slices = in_order(slices)
+    slices[0].copies = copies
+    return slices
 
 
 def _files(paths: Sequence[str | Path]) -> list[Path]:

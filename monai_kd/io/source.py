@@ -27,6 +27,9 @@ from .unreadable import NO_MEMORY, UnreadableImage
 __all__ = ["SourceImage", "read_source"]
 
 
+THICKER = 2  # by how much voxels are longer along the slices than within them, at least, in a volume that is doubted
+
+
 @dataclass(frozen=True, eq=False)
 class SourceImage:
     """A slice or a volume as its file stores it, and what is needed to write masks and overlays for it.
@@ -153,8 +156,11 @@ def _read(paths: tuple[Path, ...], max_pixels: int, channels: bool) -> SourceIma
                 raise UnreadableImage("the file is empty")
     if kind == "nifti":
         image, affine, spacing, header = read_nifti(paths[0], max_pixels, channels)
-        channel_dim = 3 if image.ndim > 3 else None
-        return SourceImage(image, affine, spacing, paths, kind, channel_dim, header, assumed=_unknown(affine, header))
+        return SourceImage(
+            *(image, affine, spacing, paths, kind, 3 if image.ndim > 3 else None, header),
+            assumed=_unknown(affine, header),
+            warnings=_thick_elsewhere(image, spacing),
+        )
     if kind == "picture":
         # A picture is upright and has no size in mm. In RAS terms its columns run to the left, its rows to the back.
         geometry = np.diag([-1.0, -1.0, 1.0, 1.0]), np.full(3, np.nan)
@@ -164,12 +170,13 @@ def _read(paths: tuple[Path, ...], max_pixels: int, channels: bool) -> SourceIma
         image, affine, spacing = read_slices(slices)
         positions, other = uneven_positions(slices), other_kind(slices[0])
         gaps = "" if positions is None else _uneven(positions)
+        copies = f"{slices[0].copies} files are copies of others and left out" if slices[0].copies else ""
         return SourceImage(
             *(image, affine, spacing, paths, kind),
             datasets=tuple(slices),
             assumed=_assumed(unplaced(slices)),
             positions=positions,
-            warnings=tuple(filter(None, (other, *kind_doubts(slices[0]), gaps))),
+            warnings=tuple(filter(None, (other, *kind_doubts(slices[0]), gaps, copies))),
             unfit=bool(other),
         )
     if kind == "mat":
@@ -189,6 +196,17 @@ def _unknown(affine: np.ndarray, header: Any) -> str:
     if np.array_equal(affine, np.eye(4)):
         return "the affine is the identity, as where no pixel size was known: taken as pixels of 1 x 1 x 1 mm"
     return ""
+
+
+def _thick_elsewhere(image: np.ndarray, spacing: np.ndarray) -> tuple[str, ...]:
+    """A warning where the slices of a volume seem to lie along another axis than the third one."""
+    thick = int(spacing[:2].argmax())
+    if image.shape[2:3] <= (1,) or spacing[thick] < THICKER * spacing[2]:
+        return ()
+    return (
+        f"voxels are {spacing[thick]:g} mm long along axis {thick + 1} and {spacing[2]:g} mm along axis 3: the slices "
+        f"seem to lie along axis {thick + 1}, and were taken along axis 3; reorder the axes of the file",
+    )
 
 
 def _assumed(missing: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -18,6 +19,7 @@ from slices import PATIENT, grey, pattern, write_dicom, write_mat
 from monai_kd.io import SliceReader, SourceImage, VolumeReader, read_image, read_source
 from monai_kd.io.nifti import header_from_bytes
 from monai_kd.io.readers import ReadAlready
+from monai_kd.io.unreadable import UnreadableImage
 
 IMAGE = grey(pattern())
 
@@ -99,6 +101,45 @@ def test_what_is_assumed_of_nifti(tmp_path):
     source = read_source(path)
     np.testing.assert_allclose(source.spacing, (0.5, 0.7, 3), rtol=1e-6)
     assert source.assumed.endswith("taken as an axial slice with pixels of 0.5 x 0.7 x 3 mm")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shape", "axis"),
+    [
+        ((0.5, 0.5, 6), (8, 9, 4), None),
+        ((1, 1, 1), (8, 9, 4), None),
+        ((1, 1.9, 1), (8, 9, 4), None),
+        ((6, 0.5, 0.5), (4, 9, 8), 1),
+        ((0.5, 6, 0.5), (8, 4, 9), 2),
+        ((0.5, 6, 0.5), (8, 1, 9), None),
+        ((0.5, 6, 0.5), (8, 9), None),
+    ],
+)
+def test_slices_that_lie_along_another_axis(sizes, shape, axis, tmp_path):
+    pixels = np.arange(np.prod(shape), dtype=np.int16).reshape(shape)
+    nib.save(nib.Nifti1Image(pixels, np.diag([*sizes, 1])), tmp_path / "a.nii")
+    warnings = read_source(tmp_path / "a.nii").warnings
+    assert [f"seem to lie along axis {axis}, and were taken along axis 3" in each for each in warnings] == (
+        [] if axis is None else [True]
+    )
+
+
+def test_copies_of_files_of_a_series(tmp_path):
+    for number in range(3):
+        write_dicom(tmp_path / f"{number}.dcm", IMAGE * (number + 1), position=(0, 0, number))
+    whole = read_source(tmp_path)
+    shutil.copy(tmp_path / "1.dcm", tmp_path / "1 (1).dcm")
+    shutil.copy(tmp_path / "2.dcm", tmp_path / "2 (1).dcm")
+    source = read_source(tmp_path)
+    np.testing.assert_array_equal(source.pixels, whole.pixels)
+    assert "2 files are copies of others and left out" in source.warnings
+    assert not [each for each in whole.warnings if "copies" in each]
+    # The name of another slice alone is no copy.
+    other = pydicom.dcmread(tmp_path / "1.dcm")
+    other.PixelData = pydicom.dcmread(tmp_path / "2.dcm").PixelData
+    other.save_as(tmp_path / "1 (1).dcm")
+    with pytest.raises(UnreadableImage, match="several slices at one position"):
+        read_source(tmp_path)
 
 
 @pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
