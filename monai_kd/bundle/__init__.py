@@ -16,7 +16,7 @@ from .running import choose, definition, given_data, root, type_names
 from .set_up import set_up
 from .teacher import Teacher
 from .temperature import temperature_of
-from .tracking import tracked
+from .tracking import loss_of, tracked
 from .trained import trained_network, trained_settings, volume_settings
 from .workflow import Workflow
 
@@ -39,6 +39,7 @@ __all__ = [
     "given_data",
     "learns_unlabelled",
     "local_rank",
+    "loss_of",
     "losses",
     "made_negatives",
     "mask_values",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from monai.bundle import ConfigParser
 from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 
-__all__ = ["track_settings", "tracked"]
+__all__ = ["loss_of", "track_settings", "tracked"]
 
 HANDLERS, TRACKER = "train::handlers", "MLFlowHandler"
 _SETTINGS = (
@@ -27,6 +27,7 @@ def track_settings(parser: ConfigParser) -> frozenset[str]:
         Ids that MONAI adds to the config with the handler, such as ``tracking_uri``, and that may be overridden; none
         where it is not there.
     """
+    configs: Any = DEFAULT_MLFLOW_SETTINGS["configs"]
     handlers = parser.get(HANDLERS)
     trackers = [
         handler
@@ -35,11 +36,26 @@ def track_settings(parser: ConfigParser) -> frozenset[str]:
     ]
     for handler in trackers:
         handler.setdefault("experiment_param", "$kd.tracked(@settings)")
+        if handler.get("output_transform") == configs["trainer"]["output_transform"]:
+            # MONAI's takes a decollated output for granted, and gives a tuple of any other.
+            handler["output_transform"] = "$kd.loss_of"
     if not trackers:
         return frozenset()
     parser.parse(reset=True)
-    configs: Any = DEFAULT_MLFLOW_SETTINGS["configs"]
     return frozenset(configs)
+
+
+def loss_of(output: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Any:
+    """The loss of a step, as the ``output_transform`` of a handler of a trainer, such as MONAI's ``StatsHandler``.
+
+    Args:
+        output: of a trainer: a dictionary of the batch, or, decollated, a list with one for each slice.
+
+    Example:
+        >>> loss_of({"loss": 0.5, "pred": None}), loss_of([{"loss": 0.5}, {"loss": 0.5}])
+        (0.5, 0.5)
+    """
+    return (output if isinstance(output, Mapping) else output[0])["loss"]
 
 
 def tracked(settings: Mapping[str, Any]) -> dict[str, str]:
