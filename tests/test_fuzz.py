@@ -362,11 +362,15 @@ def texts(value: Any) -> st.SearchStrategy[bytes]:
 
 
 ENTRY = {"image": "a.nii", "label": "b.nii", "class": 0, "patient": "p", "group": "p", "fold": 0, "source": "1.mat"}
-DATALIST = {"labels": {"1": "one", "2": "two"}, "training": [ENTRY, {**ENTRY, "fold": 1}], "spacing": [0.5, 0.5, 6.0]}
+DATALIST = {
+    "labels": {"1": "one", "2": "two"},
+    "training": [ENTRY, {**ENTRY, "image": "c.nii", "fold": 1}],
+    "spacing": [0.5, 0.5, 6.0],
+}
 
 
 def test_datalist(tmp_path):
-    for name in ("a.nii", "b.nii"):
+    for name in ("a.nii", "b.nii", "c.nii"):
         written(tmp_path / name, b"")
     readers = (
         read_datalist,

@@ -46,8 +46,8 @@ def load_classes(
 
     Raises:
         FileNotFoundError, ValueError: as for `load_fold`.
-        ValueError: a slice has a class that ``labels`` of the data list does not name, or no tumour without such a
-            class; ``labels`` names fewer than two classes, or a class has no training slice.
+        ValueError: a slice has no tumour, and ``labels`` of the data list names no such class; ``labels`` names fewer
+            than two classes, or a class has no training slice.
     """
     keys = ("image", "label") if negatives else ("image",)
     entries = load_fold(
@@ -66,13 +66,6 @@ def load_classes(
             f"{path} lists slices without a tumour, and 'labels' names no class for them: add "
             f'"{len(names) + 1}": "{NO_TUMOUR}", or leave these entries out.'
         )
-    for entry in entries:
-        number = entry.get("class")
-        if type(number) is not int or not 0 <= number < len(names):
-            raise ValueError(
-                f"{path}: {entry['image']} has the class {number!r}; 'labels' names {len(names)}, so that classes are "
-                f"0 to {len(names) - 1}. Correct the entry, or name the class."
-            )
     present = {entry["class"] for entry in entries if is_labelled(entry)}
     listed = [(number, name) for number, name in enumerate(names) if not (negatives and name == NO_TUMOUR)]
     missing = [name for number, name in listed if number not in present]

@@ -12,9 +12,9 @@ from data_prep.text import printable
 
 from ..io.checksum import file_sha256
 from ..io.folders import same_folder
+from .entries import checked_entries
 from .foreign_lists import UNCLASSED, completed, datalist_path
-from .negatives import NO_TUMOUR, is_negative
-from .unlabelled import check_labelled, identified, is_labelled
+from .negatives import NO_TUMOUR
 
 __all__ = [
     "check_inside",
@@ -27,8 +27,6 @@ __all__ = [
     "same_data",
 ]
 
-ENTRY = ("image", "class", "patient", "group", "fold", "source")
-
 
 def read_datalist(dataset_dir: str | Path, allow_outside: bool = False) -> dict:
     """Read the data list of a data set folder, see `datalist_path`; what other formats lack is added, see `completed`.
@@ -40,8 +38,8 @@ def read_datalist(dataset_dir: str | Path, allow_outside: bool = False) -> dict:
 
     Raises:
         FileNotFoundError: the folder or its ``datalist.json`` does not exist.
-        ValueError: the file is not a data list, lists no slices, or an entry lacks a required key or names a file
-            outside the folder.
+        ValueError: the file is not a data list, lists no slices, an entry is not as it must be, see `checked_entries`,
+            or names a file outside the folder.
     """
     folder = Path(dataset_dir).expanduser()
     if not folder.is_dir():
@@ -58,28 +56,11 @@ def read_datalist(dataset_dir: str | Path, allow_outside: bool = False) -> dict:
         if not isinstance(entries, list):
             raise TypeError(f"'training' is a {type(entries).__name__}")
         datalist = completed(datalist, path)
-        entries = datalist["training"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is not a data list: it must be JSON with a list 'training' ({error!r}).") from error
     if not entries:
         raise ValueError(f"{path} lists no slices.")
-    for entry in entries:
-        if isinstance(entry, dict):
-            check_labelled(entry, path)
-            if not is_labelled(entry):
-                entry.update(identified(entry))
-        needed = [key for key in ENTRY if key != "class" or (is_labelled(entry) and not is_negative(entry))]
-        lacking = [key for key in needed if key not in entry] if isinstance(entry, dict) else needed
-        if lacking:
-            raise ValueError(
-                f"{path}: the entry {entry} has no {', '.join(lacking)}; see docs/data.md for what each entry needs."
-            )
-        if "tumour" in entry and not isinstance(entry["tumour"], bool):
-            raise ValueError(f"{path}: the entry {entry} has a 'tumour' that is neither true nor false.")
-        if type(entry["fold"]) is not int and (is_labelled(entry) or entry["fold"] is not None):
-            raise ValueError(f"{path}: the entry {entry} has a 'fold' that is not a whole number.")
-        if any(isinstance(entry[key], list | dict) for key in ("patient", "group")):
-            raise ValueError(f"{path}: the entry {entry} has a 'patient' or 'group' that is not a single name.")
+    entries = datalist["training"] = checked_entries(datalist, path)
     if not allow_outside:
         check_inside(folder, entries, ("image", "label"))
     return datalist

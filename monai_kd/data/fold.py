@@ -116,9 +116,7 @@ def load_fold(
         held_out = [
             {**entry, "image": placed(folder, entry["image"])}
             for entry in entries
-            if (entry["fold"] == fold or entry["fold"] in leave_out)
-            and is_labelled(entry)
-            and _names_files(entry["image"], True)
+            if (entry["fold"] == fold or entry["fold"] in leave_out) and is_labelled(entry)
         ]
         warn_of_leaks(chosen, held_out)
     return chosen

@@ -36,7 +36,9 @@ def with_negatives(entries: Sequence[dict], datalist: dict, path: Path) -> list[
             )
     if not any("tumour" in entry for entry in datalist["training"]):
         return list(entries)
-    number = negative_class(list((datalist.get("labels") or {}).values()))
+    labels = datalist.get("labels")
+    # Others than a mapping are refused where names are needed, see `class_names`.
+    number = negative_class(list(labels.values()) if isinstance(labels, dict) else [])
     return [
         {"class": number, **entry, "label": entry.get("label") or entry["image"]}
         if is_negative(entry)

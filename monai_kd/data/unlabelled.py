@@ -10,7 +10,7 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-__all__ = ["check_labelled", "hide_labels", "identified", "is_labelled", "named", "with_unlabelled"]
+__all__ = ["hide_labels", "identified", "is_labelled", "named", "with_unlabelled"]
 
 logger = logging.getLogger(__name__)
 
@@ -23,21 +23,6 @@ def is_labelled(entry: Any) -> bool:
         (True, False)
     """
     return not (isinstance(entry, dict) and entry.get("labelled") is False)
-
-
-def check_labelled(entry: dict, path: Path) -> None:
-    """Refuse an entry whose mark contradicts what else it says.
-
-    Raises:
-        ValueError: ``labelled`` is neither true nor false, or false together with ``"tumour": false``.
-    """
-    if not isinstance(entry.get("labelled", True), bool):
-        raise ValueError(f"{path}: the entry {entry} has a 'labelled' that is neither true nor false.")
-    if not is_labelled(entry) and "tumour" in entry:
-        raise ValueError(
-            f"{path}: the entry {entry} has no label, by \"labelled\": false, and has a 'tumour', which is one: remove "
-            "one of the two."
-        )
 
 
 def identified(entry: dict) -> dict:

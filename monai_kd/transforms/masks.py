@@ -126,7 +126,8 @@ class DeclaredMaskd(MapTransform):
 class EmptyOwnMaskd(MapTransform):
     """Empty a mask that was read from the file of the image itself: the slice is listed as one without a tumour.
 
-    See `monai_kd.data.load_fold`, which refuses any other slice with its image as its label.
+    See `monai_kd.data.load_fold`, which refuses any other slice with its image as its label. A slice without a tumour
+    may have a mask of its own, which must be empty.
 
     Args:
         keys: keys of loaded masks.
@@ -134,6 +135,9 @@ class EmptyOwnMaskd(MapTransform):
 
     Shape:
         - (C, \\*spatial)
+
+    Raises:
+        ValueError: when called: ``tumour`` of the item is false, and its mask is not empty. The message names the file.
     """
 
     def __init__(self, keys: KeysCollection, image: str = "image", allow_missing_keys: bool = False) -> None:
@@ -145,6 +149,11 @@ class EmptyOwnMaskd(MapTransform):
         for key in self.key_iterator(out):
             if file_of(out[key], "") and file_of(out[key], "") == file_of(out[self.image], ""):
                 out[key] = torch.zeros_like(out[key])
+            elif not out.get("tumour", True) and out[key].any():
+                raise ValueError(
+                    f'{file_of(out[key], "a mask")}: the mask is not empty, but the data list says "tumour": false of '
+                    f"{file_of(out[self.image], 'its image')}: correct the entry, or leave out its 'label'."
+                )
         return out
 
 

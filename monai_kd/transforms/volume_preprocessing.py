@@ -23,6 +23,7 @@ from data_prep.limits import MAX_PIXELS
 
 from ..io import VolumeReader
 from .grid import SameGridd
+from .masks import EmptyOwnMaskd
 from .planar import SqueezeSliced
 from .regions import RegionMasksd
 from .upright import UprightInPlaned
@@ -101,7 +102,9 @@ def volume_preprocessing(
         steps.append(LoadImaged("label", VolumeReader, channels=1, constant=True, max_pixels=max_pixels))
     steps.append(EnsureChannelFirstd(keys))
     if regions is not None:
-        steps += [RegionMasksd("label", regions, mask_names, exclusive=multiclass), SameGridd("label", "image")]
+        # The second refuses regions in the label of a volume that is listed as one without a tumour.
+        steps += [RegionMasksd("label", regions, mask_names, exclusive=multiclass), EmptyOwnMaskd("label")]
+        steps.append(SameGridd("label", "image"))
     moved = ["image"] if label_as_in_file else keys
     if orientation is not None:
         steps.append(UprightInPlaned(moved) if spatial_dims == 2 else Orientationd(moved, orientation, labels=_AXES))

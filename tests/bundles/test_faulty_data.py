@@ -97,6 +97,21 @@ def test_training_and_evaluation_name_the_file_and_the_reason(copied, tmp_path, 
         path.write_bytes(before)
 
 
+def test_a_slice_listed_without_a_tumour_has_none_in_its_mask(copied, tmp_path):
+    for held_out, use in ((False, training_items), (True, evaluated)):
+        content = json.loads((copied / "datalist.json").read_text())
+        marked = entry(copied, held_out)
+        listed = [{**each, "tumour": False} if each == marked else each for each in content["training"]]
+        (copied / "datalist.json").write_text(json.dumps({**content, "training": listed}))
+        with pytest.raises((RuntimeError, ValueError)) as caught:
+            use(copied, tmp_path)
+        assert f"{copied / marked['label']}: the mask is not empty" in told(caught.value)
+        assert marked["image"] in told(caught.value)
+        stored_again(copied / marked["label"], np.zeros_like)
+        use(copied, tmp_path)
+        (copied / "datalist.json").write_text(json.dumps(content))
+
+
 @pytest.mark.parametrize("use", [training_items, evaluated])
 def test_classifiers_name_the_file_too(class_dataset, tmp_path, use):
     copied = Path(shutil.copytree(class_dataset, tmp_path / "data"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def test_segmentation_needs_masks(tmp_path):
 
 @pytest.mark.parametrize("image", [None, 7])
 def test_an_entry_without_an_image(tmp_path, image):
-    with pytest.raises(ValueError, match=r"datalist\.json: the entry .* has no 'image'"):
+    with pytest.raises(ValueError, match=r"datalist\.json: entry 0 has the 'image' (None|7); it must be the path"):
         load_fold(write(tmp_path, entry={"image": image}), None, "all", keys=["image"])
 
 
@@ -61,25 +62,94 @@ def test_json_that_is_no_data_list(tmp_path, content):
         load_fold(tmp_path, 0, "training")
 
 
-@pytest.mark.parametrize("fold", ["0", 0.0, None, [0], {}, True])
-def test_a_fold_that_is_no_number(tmp_path, fold):
-    with pytest.raises(ValueError, match=r"datalist\.json: the entry .* has a 'fold' that is not a whole number"):
-        load_fold(write(tmp_path, entry={"fold": fold}), 0, "training")
+TYPES = [
+    *((key, value) for key in ("fold", "class", "slice") for value in ("0", 0.0, None, [0], {}, True, -1)),
+    *((key, value) for key in ("patient", "group") for value in ([], ["7"], {"7": 7}, None, False)),
+    *(("image", value) for value in (None, 5, "", [], ["a.png", 5], {"0": "a.png"})),
+    *(("label", value) for value in (5, "", ["a.png"], False)),
+    *(("source", value) for value in (None, 7, "", ["7.mat"])),
+    *((key, value) for key in ("tumour", "labelled") for value in ("no", 0, None)),
+]
 
 
-@pytest.mark.parametrize("key", ["patient", "group"])
-@pytest.mark.parametrize("value", [[], ["7"], {"7": 7}])
-def test_a_patient_that_is_no_single_name(tmp_path, key, value):
+@pytest.mark.parametrize(("key", "value"), TYPES)
+def test_a_value_of_another_type(tmp_path, key, value):
+    folder = write(tmp_path, {"1": "a", "2": "b"})
+    content = json.loads((folder / "datalist.json").read_text())
+    content["training"][1][key] = value
+    (folder / "datalist.json").write_text(json.dumps(content))
     with pytest.raises(
-        ValueError, match=r"datalist\.json: the entry .* has a 'patient' or 'group' that is not a single"
+        ValueError, match=rf"datalist\.json: entry 1 has the '{key}' {re.escape(repr(value))}; it must be"
     ):
-        load_fold(write(tmp_path, entry={key: value}), 0, "training")
+        read_datalist(folder)
+
+
+@pytest.mark.parametrize("entry", [None, "a.png", ["a.png"], 7])
+def test_an_entry_that_is_no_object(tmp_path, entry):
+    folder = write(tmp_path)
+    content = json.loads((folder / "datalist.json").read_text())
+    (folder / "datalist.json").write_text(json.dumps({"training": [*content["training"], entry]}))
+    with pytest.raises(ValueError, match=r"datalist\.json: entry 2 is .*; it must be an object with image, patient"):
+        read_datalist(folder)
+
+
+@pytest.mark.parametrize("number", [2, 7])
+def test_a_class_that_labels_do_not_name(tmp_path, number):
+    folder = write(tmp_path, {"1": "a", "2": "b"}, {"class": number})
+    message = rf"entry 0, 'a\.png', has the class {number}; 'labels' names 2, so that classes are 0 to 1"
+    with pytest.raises(ValueError, match=message):
+        load_fold(folder, 0, "training", keys=["image"])
+
+
+@pytest.mark.parametrize("classes", [{}, {"class": 2}])
+def test_slices_without_a_tumour_may_be_of_the_class_after_the_last(tmp_path, classes):
+    folder = write(tmp_path, {"1": "a", "2": "b"})
+    content = json.loads((folder / "datalist.json").read_text())
+    del content["training"][1]["class"]
+    content["training"][1].update({"tumour": False, **classes})
+    (folder / "datalist.json").write_text(json.dumps(content))
+    assert load_fold(folder, 1, "validation")[0]["class"] == 2
+
+
+FILES = ["flair.png", "t1.png"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "both"),
+    [
+        *(
+            ({"image": "a.png"}, {"image": image}, True)
+            for image in ("a.png", "./a.png", "sub/../a.png", "{folder}/a.png")
+        ),
+        ({"image": FILES}, {"image": FILES}, True),
+        ({"image": FILES}, {"image": FILES[::-1]}, False),
+        ({"image": "a.nii", "slice": 3}, {"image": "a.nii", "slice": 3}, True),
+        ({"image": "a.nii", "slice": 3}, {"image": "a.nii", "slice": 4}, False),
+        # Without a number, all slices of the file.
+        ({"image": "a.nii", "slice": 0}, {"image": "a.nii"}, True),
+        ({"image": "a.nii"}, {"image": "a.nii", "slice": 0}, True),
+    ],
+)
+def test_a_slice_is_listed_once(tmp_path, one, other, both):
+    """Also where all else is the same: it would count twice."""
+    folder = write(tmp_path)
+    content = json.loads((folder / "datalist.json").read_text())
+    between, last = content["training"]
+    if isinstance(other["image"], str):
+        other = {**other, "image": other["image"].format(folder=folder)}
+    listed = [{**last, **one}, {**between, "image": "between.png"}, {**last, **other}]
+    (folder / "datalist.json").write_text(json.dumps({"training": listed}))
+    if not both:
+        assert len(read_datalist(folder)["training"]) == 3
+        return
+    with pytest.raises(ValueError, match=r"datalist\.json: the entries 0 and 2 are both of the image .*: leave one of"):
+        read_datalist(folder)
 
 
 @pytest.mark.parametrize("count", [1, 3, 12])
 def test_names_by_their_numbers(tmp_path, count):
     labels = {str(number): f"name {number}" for number in range(count, 0, -1)}
-    assert class_names(write(tmp_path, labels)) == [f"name {number}" for number in range(1, count + 1)]
+    assert class_names(write(tmp_path, labels, {"class": 0})) == [f"name {number}" for number in range(1, count + 1)]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +183,7 @@ def test_a_list_that_was_made_otherwise(tmp_path, lacking):
     content = json.loads((folder / "datalist.json").read_text())
     del content["training"][1][lacking]
     (folder / "datalist.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=rf"datalist\.json: the entry .* has no {lacking}; see docs/data\.md"):
+    with pytest.raises(ValueError, match=rf"datalist\.json: entry 1.* has no {lacking}; see docs/data\.md"):
         load_fold(folder, 0, "training")
 
 
@@ -226,8 +296,7 @@ def test_slices_without_a_tumour_need_no_label_and_no_class(disc_dataset, tmp_pa
 @pytest.mark.parametrize(
     ("keys", "match"),
     [
-        ({"tumour": "no"}, "has no class"),
-        ({"tumour": 0, "class": 0}, "neither true nor false"),
+        ({"tumour": "no"}, "entry 0 has the 'tumour' 'no'; it must be true or false"),
         ({"tumour": True, "class": 0, "label": "images/0000.nii.gz"}, "has its image as its label"),
     ],
 )

@@ -266,7 +266,10 @@ def test_items_of_all_kinds_can_be_in_one_batch(disc_dataset, tmp_path):
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
-    [("labelled", "no", "'labelled' that is neither true nor false"), ("tumour", False, "remove one of the two")],
+    [
+        ("labelled", "no", "entry 2 has the 'labelled' 'no'; it must be true or false"),
+        ("tumour", False, "entry 2, .* remove one of the two"),
+    ],
 )
 def test_marks_that_contradict(disc_dataset, tmp_path, key, value, message):
     folder = marked(disc_dataset, tmp_path / "data", {"P1"})

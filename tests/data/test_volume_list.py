@@ -44,8 +44,8 @@ def test_slices_have_one_file(folder):
         (["P0/flair.nii.gz", "P0/absent.nii.gz"] * 2, FileNotFoundError, r"lists 2 files .*absent\.nii\.gz"),
         (["P0/flair.nii.gz"], ValueError, r"has 1 files, and 'modality' names 4 channels, flair, t1, t1ce, t2"),
         (["P0/flair.nii.gz", "../else.nii.gz"] * 2, ValueError, "'../else.nii.gz', is a file outside the folder"),
-        ([], ValueError, "has no 'image'; it must be the path of a file, or a list with one for each channel"),
-        (["P0/flair.nii.gz", 7], ValueError, "has no 'image'"),
+        ([], ValueError, r"entry 0 has the 'image' \[\]; it must be the path of a file, or a list with one for each"),
+        (["P0/flair.nii.gz", 7], ValueError, r"entry 0 has the 'image' \['P0/flair.nii.gz', 7\]"),
     ],
 )
 def test_what_is_wrong_with_a_list(folder, image, error, message):

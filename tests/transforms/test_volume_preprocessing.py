@@ -45,6 +45,15 @@ def test_one_file_for_all_channels_is_the_same(entry, tmp_path):
     assert all(torch.equal(one[key], two[key]) for key in ("image", "label"))
 
 
+def test_a_volume_listed_without_a_tumour_has_none_in_its_label(entry, tmp_path):
+    steps = volume_preprocessing(4, regions=REGIONS)
+    with pytest.raises(RuntimeError) as caught:
+        steps({**entry, "tumour": False})
+    assert "seg.nii.gz: the mask is not empty" in str(caught.value.__cause__)
+    nib.save(nib.Nifti1Image(np.zeros(SIZE, np.uint8), AFFINE), tmp_path / "seg.nii.gz")
+    assert not steps({**entry, "tumour": False, "label": str(tmp_path / "seg.nii.gz")})["label"].any()
+
+
 def test_resampled_to_a_spacing(entry):
     found = volume_preprocessing(4, regions=REGIONS, spacing=(1.0, 1.0, 1.0))(entry)
     # From the middle of the first voxel to that of the last one: 13 steps of 2 mm.
