@@ -117,8 +117,8 @@ def test_line_of_familiarity(lines, made, monkeypatch):
 def test_lines_of_an_ensemble(lines, made, tmp_path, monkeypatch):
     (tmp_path / "bundles").symlink_to(ROOT / "bundles")
     (tmp_path / "DATA").symlink_to(made / "DATA")
-    for name in ("one", "two"):
-        untrained("seg_teacher", tmp_path / "runs" / name)
+    for draw, name in enumerate(("one", "two")):
+        untrained("seg_teacher", tmp_path / "runs" / name, draw)
     join, training = lines
     run(join, tmp_path, monkeypatch)
     run(training, tmp_path, monkeypatch, **SMALL)

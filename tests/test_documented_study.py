@@ -172,9 +172,9 @@ def test_comparison_and_robustness(lines, checkout, monkeypatch, capsys):
 
 def test_ensemble(lines, checkout, monkeypatch):
     join, evaluation = lines
-    for word in shlex.split(join):
+    for draw, word in enumerate(shlex.split(join)):
         if word.endswith("model.pt"):
-            untrained("seg_student", checkout / Path(word).parent, fold=3, dataset_dir=str(checkout / "DATA"))
+            untrained("seg_student", checkout / Path(word).parent, draw, fold=3, dataset_dir=str(checkout / "DATA"))
     run(join, checkout, monkeypatch)
     run(evaluation, checkout, monkeypatch)
     metrics = json.loads((checkout / "runs" / "both" / "evaluation" / "metrics.json").read_text())

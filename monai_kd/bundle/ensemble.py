@@ -13,10 +13,13 @@ import torch
 from data_prep.text import printable
 
 from ..config import without_pretrained
+from ..config.definition import TRUSTED, UntrustedNetwork
 from ..handlers.run_settings import DATA
 from ..io.atomic import check_new_folder
-from ..io.trained import read_trained, save_trained
+from ..io.checksum import file_sha256
+from ..io.trained import HASH, read_trained, save_trained
 from ..networks import Ensemble
+from ..networks.outputs import main_logits
 from .checkpoint import is_synthetic
 from .trained import black_images, task_of, trained_network, trained_settings
 
@@ -28,7 +31,9 @@ logger = logging.getLogger(__name__)
 _OF_MASKS = ("volumes", "multiclass", "activation", "mask_names")
 _SAME = ("image_size", "spatial_dims", "in_channels", "mean", "std", "class_names", *_OF_MASKS)
 # Settings of each network that the ensemble repeats.
-_KEPT = ("weights_sha256", "bundle", "recipe", "epochs", "seed", "fold", "leave_out", "negative_probability")
+_KEPT = ("bundle", "recipe", "epochs", "seed", "negative_probability", "ensemble_of")
+# Of each network and of its teacher, which slices they have seen, without a path of this computer.
+_SEEN = (DATA, "fold", "leave_out")
 
 
 def make_ensemble(checkpoints: Sequence[str | Path], output_dir: str | Path) -> Path:
@@ -37,7 +42,8 @@ def make_ensemble(checkpoints: Sequence[str | Path], output_dir: str | Path) -> 
     It can be used wherever one of them can: as a teacher, to evaluate, and to infer. Its taps are those of the first
     network, so that terms of a recipe that compare features compare with this network alone. Its ``fold`` and
     ``leave_out`` are the folds that none of the networks was trained on, nor a teacher of one of them. Where the data
-    sets differ, its training data count as not known.
+    sets differ, it has none: ``ensemble_of``, what is kept of each network, then tells what it has seen, see
+    `monai_kd.data.trainings`.
 
     Args:
         checkpoints: two or more, each with ``settings.json`` beside it.
@@ -46,8 +52,9 @@ def make_ensemble(checkpoints: Sequence[str | Path], output_dir: str | Path) -> 
     Raises:
         FileExistsError: the folder is not empty.
         FileNotFoundError: there is no such checkpoint.
-        ValueError: there are fewer than two, one has no settings, or they have different input, masks or classes, or
-            outputs of different shapes.
+        ValueError: there are fewer than two, one has no settings, is given twice, has another number of output channels
+            than its settings name, or is not of MONAI or of this package; or they have different input, masks or
+            classes, or outputs of different shapes.
     """
     paths, folder = [Path(each).expanduser() for each in checkpoints], Path(output_dir).expanduser().absolute()
     if folder.is_file() or len(paths) < 2:
@@ -61,23 +68,46 @@ def make_ensemble(checkpoints: Sequence[str | Path], output_dir: str | Path) -> 
         if other := [name for name in _SAME if each[name] != members[0][name]]:
             values = "; ".join(f"{name} {members[0][name]} and {each[name]}" for name in other)
             raise ValueError(f"an ensemble has one input and one kind of output: {paths[0]} and {path} have {values}.")
-    networks = [trained_network(each, path) for each, path in zip(members, paths, strict=True)]
+    hashes = list(map(file_sha256, paths))
+    for number, sha256 in enumerate(hashes):
+        if (first := hashes.index(sha256)) < number:
+            raise ValueError(f"{paths[first]} and {paths[number]} are the same weights: give each network once.")
+    networks = [_network(each, path) for each, path in zip(members, paths, strict=True)]
     ensemble = Ensemble(networks, _activation(members[0], tasks[0])).eval()
-    image = black_images(members[0])
+    image, names = black_images(members[0]), "mask_names" if tasks[0] == "segmentation" else "class_names"
+    channels = len(members[0][names]) + (tasks[0] == "segmentation" and members[0]["multiclass"])
     # Before anything is written.
     for path, network in zip(paths, ensemble.networks, strict=True):
-        _try(network, image, str(path))
-    _try(ensemble, image, "the ensemble")
-    settings = _settings(members, tasks[0])
+        if (found := _tried(network, image, str(path)).shape[1]) != channels:
+            raise ValueError(
+                f"{path} has {found} output channels, but {channels} by {names} in settings.json beside it, "
+                f"{members[0][names]}: correct {names} there."
+            )
+    _tried(ensemble, image, "the ensemble")
+    # Settings of earlier versions have no hash.
+    settings = _settings([{**each, HASH: sha256} for each, sha256 in zip(members, hashes, strict=True)], tasks[0])
     folder.mkdir(parents=True, exist_ok=True)
     save_trained(ensemble.state_dict(), folder / "model.pt", settings)
     return folder / "model.pt"
 
 
-def _try(network: torch.nn.Module, image: torch.Tensor, what: str) -> None:
+def _network(settings: Mapping[str, Any], path: Path) -> torch.nn.Module:
+    try:
+        return trained_network(settings, path)
+    except UntrustedNetwork:
+        # Its own message names configs, which the command does not take.
+        raise ValueError(
+            f"{path}: {settings['network_def'].get('_target_')} of the settings.json beside it, or a network in it, is "
+            f"none of {' or '.join(each[:-1] for each in TRUSTED)}, of which alone an ensemble is built. Leave it out; "
+            "or, if it is your own, move its module into the folder monai_kd/networks, and name it as "
+            "monai_kd.networks.MODULE.CLASS in that file."
+        ) from None
+
+
+def _tried(network: torch.nn.Module, image: torch.Tensor, what: str) -> torch.Tensor:
     try:
         with torch.inference_mode():
-            network(image)
+            return main_logits(network(image), network, image.ndim)
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{what} fails on a black image of the size in its settings.json: {error}") from error
 
@@ -93,8 +123,8 @@ def _settings(members: Sequence[Mapping[str, Any]], task: str) -> dict[str, Any]
     unseen = sorted(set.intersection(*map(_unseen, members))) if data else []
     if not data:
         logger.warning(
-            "These networks were trained on different data, or on data that are not known: it is not known which "
-            "slices are new to the ensemble."
+            "These networks were trained on different data, or on data that are not known: the ensemble has no fold of "
+            "its own. Evaluation tells which slices were trained on by those of them whose data list is known."
         )
     elif not unseen:
         logger.warning(
@@ -109,8 +139,16 @@ def _settings(members: Sequence[Mapping[str, Any]], task: str) -> dict[str, Any]
         "allow_outside": any(each.get("allow_outside") for each in members),
         **{"labelled_share": max(each["labelled_share"] for each in members), "network_def": network, "taps": taps},
         **{name: first[name] for name in names},
-        **{"mirror": mirror, "ensemble_of": [{name: each[name] for name in _KEPT if name in each} for each in members]},
+        **{"mirror": mirror, "ensemble_of": list(map(_kept, members))},
     }
+
+
+def _kept(settings: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {name: settings[name] for name in (HASH, *_KEPT, *_SEEN) if name in settings}
+    teacher = settings.get("teacher") or {}
+    if teacher.get(DATA) is not None:
+        kept["teacher"] = {name: teacher[name] for name in (*_SEEN, "ensemble_of") if name in teacher}
+    return kept
 
 
 def _activation(settings: Mapping[str, Any], task: str) -> str:

@@ -17,7 +17,7 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from ..config import build_network, check_overrides, check_settings, literal
-from ..data import NO_TUMOUR, class_names, data_known, datalist_path, same_data
+from ..data import NO_TUMOUR, class_names, data_known, datalist_path, same_data, trainings
 from ..io import load_weights, read_checkpoint
 from ..io.checksum import file_sha256
 from ..io.first_process import from_first, is_distributed
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 # Settings of the teacher that the settings.json of its student records.
 _RECORDED = (
     *("dataset_dir", "datalist_sha256", "fold", "leave_out", "epochs", "learning_rate", "image_size"),
-    *("network_def", "taps", "labelled_share"),
+    *("network_def", "taps", "labelled_share", "ensemble_of"),
 )
 
 
@@ -178,14 +178,14 @@ class Teacher:
             )
 
     def _warn_of_leaks(self) -> None:
-        folder, fold = self.trained.get("dataset_dir"), self.trained.get("fold")
+        folder = self.trained.get("dataset_dir")
         if self.dataset_dir is None:
             # Slices that are labelled one by one: no metrics are reported for them.
             return
-        known = data_known(self.trained)
-        same = known and same_data(self.trained, self.dataset_dir)
+        runs = trainings(self.trained)
+        known, here = all(map(data_known, runs)), [run for run in runs if same_data(run, self.dataset_dir)]
         share, of_teacher = self.run.get("labelled_share", 1), self.trained["labelled_share"]
-        if share < of_teacher and (same or not known):
+        if share < of_teacher and (here or not known):
             logger.warning(
                 "labelled_share is %g, and the teacher %s was trained with %g: through it, labels that are hidden from "
                 "the student may reach it.",
@@ -197,14 +197,16 @@ class Teacher:
                 "the student's metrics are better than on new slices.",
                 self.checkpoint,
             )
-        elif not same:
+        elif len(here) < len(runs):
             logger.warning(
                 "The teacher was trained on %s, and the student is trained on %s: if the teacher's data include "
                 "patients that validate the student, the student's metrics are better than on new patients.",
                 folder or "another data set",
                 self.dataset_dir,
             )
-        elif seen := sorted(self.kept_from - {None, fold, *(self.trained.get("leave_out") or [])}):
+        # Of an ensemble, some networks may be of these data, and others of other or unknown ones.
+        unseen = [{run.get("fold"), *(run.get("leave_out") or [])} for run in here]
+        if seen := sorted(set().union(*(self.kept_from - {None} - folds for folds in unseen))):
             logger.warning(
                 "The teacher was TRAINED ON the folds %s, on which the student is not trained: through the teacher "
                 "they leak into the student, whose metrics on them are better than on new slices. Take a teacher "

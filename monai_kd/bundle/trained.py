@@ -57,6 +57,14 @@ def _fold(value: Any) -> bool:
     return value is None or (type(value) is int and value >= 0)
 
 
+def _members(value: Any) -> bool:
+    """What `monai_kd.data.trainings` reads of the networks of an ensemble."""
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        return value is None
+    names = ("fold", "leave_out", "datalist_sha256", "teacher", "ensemble_of")
+    return all(_VALID[name](each[name]) for each in value for name in names if name in each)
+
+
 def _operating_point(value: Any) -> bool:
     try:
         return value is None or PresenceRule.of(value).threshold is not None
@@ -79,6 +87,7 @@ _VALID: dict[str, Callable[[Any], bool]] = {
     "labelled_share": lambda v: type(v) in (int, float) and 0 < v <= 1,
     "operating_point": _operating_point,
     "mirror": is_axes,
+    "ensemble_of": _members,
     **dict.fromkeys(("teacher", "taps", "volumes"), lambda v: v is None or isinstance(v, dict)),
 }
 

@@ -8,6 +8,7 @@ from .datalist import (
     placed,
     read_datalist,
     same_data,
+    trainings,
 )
 from .fold import load_fold
 from .foreground import best_epoch_by
@@ -47,4 +48,5 @@ __all__ = [
     "read_datalist",
     "region_values",
     "same_data",
+    "trainings",
 ]

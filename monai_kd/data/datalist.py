@@ -25,6 +25,7 @@ __all__ = [
     "placed",
     "read_datalist",
     "same_data",
+    "trainings",
 ]
 
 
@@ -179,3 +180,20 @@ def same_data(trained: Mapping[str, Any], dataset_dir: str | Path) -> bool:
     if known is not None and known == file_sha256(datalist_path(dataset_dir)):
         return True
     return folder is not None and same_folder(folder, dataset_dir)
+
+
+def trainings(trained: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Settings of all trainings that a network has seen slices in, for `data_known` and `same_data`.
+
+    Of an ensemble, those of its networks, also within ensembles, and its own where all were trained on the same data;
+    otherwise its own alone. A network of an ensemble whose data are not known has empty settings, since it is not known
+    what its ``fold`` is a fold of.
+
+    Example:
+        >>> trainings({"fold": None, "ensemble_of": [{"fold": 1, "datalist_sha256": "a1"}, {"fold": 0}]})
+        [{'fold': 1, 'datalist_sha256': 'a1'}, {}]
+    """
+    found = [each for member in trained.get("ensemble_of") or [] for each in trainings(member)]
+    if not found or data_known(trained):
+        return [trained, *filter(data_known, found)]
+    return [each if data_known(each) else {} for each in found]

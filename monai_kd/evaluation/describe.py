@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..data import data_known, datalist_path, find_leaks, is_labelled, placed, read_datalist, same_data
+from ..data import data_known, datalist_path, find_leaks, is_labelled, placed, read_datalist, same_data, trainings
 from ..io.checksum import file_sha256
 
 __all__ = ["describe_evaluation"]
@@ -44,7 +44,8 @@ def describe_evaluation(
         fold: the evaluated fold, for ``"validation"``.
         leave_out: folds that are not evaluated.
         trained: ``dataset_dir``, ``fold`` and ``leave_out`` of the training, where ``dataset_dir`` and ``fold`` are
-            ``None`` if they are not known; for a student also ``teacher``, with the same three, or ``None``.
+            ``None`` if they are not known; for a student also ``teacher``, with the same three, or ``None``; for an
+            ensemble ``ensemble_of``, see `monai_kd.data.trainings`.
         settings: other values, which are returned unchanged.
 
     Returns:
@@ -57,10 +58,15 @@ def describe_evaluation(
     notes = []
     if synthetic:
         notes.append("SYNTHETIC phantoms: these metrics say nothing about images of patients.")
-    if data_known(trained) and not same_data(trained, data_dir):
-        where = trained["dataset_dir"] or "another data set"
-        notes.append(f"The checkpoint was trained on {where}, and is evaluated on {data_dir}.")
-    by_itself, by_teacher = (_trained_on(run, data_dir) for run in (trained, trained.get("teacher") or {}))
+    runs = trainings(trained)
+    known = list(filter(data_known, runs))
+    here = [run for run in known if same_data(run, data_dir)]
+    if len(here) < len(known):
+        # Networks of an ensemble may be of several data sets.
+        where, also = trained["dataset_dir"] or "another data set", " also" if here else ""
+        notes.append(f"The checkpoint was{also} trained on {where}, and is evaluated on {data_dir}.")
+    by_itself = _trained_on(runs, data_dir)
+    by_teacher = _trained_on([each for run in runs for each in trainings(run.get("teacher") or {})], data_dir)
     if seen := sum(map(by_itself, data)):
         notes.append(f"{seen} of the {len(data)} slices were TRAINED ON: these metrics are better than on new slices.")
     if taught := sum(by_teacher(entry) and not by_itself(entry) for entry in data):
@@ -68,9 +74,9 @@ def describe_evaluation(
             f"The teacher of this checkpoint was TRAINED ON {taught} of the {len(data)} slices: through the teacher, "
             "these metrics are better than on new slices."
         )
-    unknown = trained["dataset_dir"] is None and trained["fold"] is None
+    unknown = len(known) < len(runs) and trained["fold"] is None
     if unknown and part == "validation":
-        by_itself = _trained_on({"fold": fold, "leave_out": leave_out}, data_dir)
+        by_itself = _trained_on([*runs, {"fold": fold, "leave_out": leave_out}], data_dir)
     leaks = _leaks(datalist["training"], data, data_dir, lambda entry: by_itself(entry) or by_teacher(entry))
     consequence = "Because of this leak, metrics on them are better than on new patients"
     condition = ", if the checkpoint was trained on the other folds, which is not known" if unknown else ""
@@ -111,16 +117,16 @@ def describe_evaluation(
     }
 
 
-def _trained_on(trained: Mapping[str, Any], data_dir: str | Path) -> Callable[[Mapping[str, Any]], bool]:
-    """A function that returns whether a network is known to be trained on an entry."""
-    fold, known = trained.get("fold"), data_known(trained)
-    if not same_data(trained, data_dir) if known else fold is None:
-        return lambda entry: False
-    # Without a fold, all were trained on.
-    unseen = {fold, *trained.get("leave_out", [])}
-    # Without a teacher, images that have no label are left out.
-    taught = trained.get("teacher") is not None
-    return lambda entry: entry["fold"] not in unseen and (taught or is_labelled(entry))
+def _trained_on(runs: Sequence[Mapping[str, Any]], data_dir: str | Path) -> Callable[[Mapping[str, Any]], bool]:
+    """A function that returns whether a network is known to be trained on an entry, in one of several trainings."""
+    # Folds that were not trained on, without a fold none; and whether there was a teacher: without one, images that
+    # have no label are left out.
+    found = [
+        ({run.get("fold"), *run.get("leave_out", [])}, run.get("teacher") is not None)
+        for run in runs
+        if (same_data(run, data_dir) if data_known(run) else run.get("fold") is not None)
+    ]
+    return lambda entry: any(entry["fold"] not in unseen and (taught or is_labelled(entry)) for unseen, taught in found)
 
 
 def _leaks(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,12 +15,15 @@ import numpy as np
 import pytest
 import torch
 from students import SIZE, classification_student, segmentation_student
-from tiny import BUNDLES, NETWORKS, infer, rows, settings_of, train, untrained
+from tiny import BUNDLES, NETWORKS, infer, prepare, rows, save, settings_of, train, untrained
 
+from monai_kd import networks
 from monai_kd.__main__ import main
-from monai_kd.bundle import Teacher, trained_network, trained_settings
+from monai_kd.bundle import Teacher, describe_evaluation, trained_network, trained_settings
 from monai_kd.bundle.ensemble import make_ensemble
+from monai_kd.data import load_fold
 from monai_kd.export import export_package
+from monai_kd.io.checksum import file_sha256
 from monai_kd.networks import Ensemble
 
 TAPS = {f"d{level}": f"upcat_{level}" for level in (4, 3, 2, 1)}
@@ -26,6 +31,15 @@ TAPS = {f"d{level}": f"upcat_{level}" for level in (4, 3, 2, 1)}
 
 def loaded(checkpoint: Path) -> torch.nn.Module:
     return trained_network(trained_settings(checkpoint), checkpoint).eval()
+
+
+def bright_students(folder: Path) -> list[Path]:
+    """Two of the same answer and other weights: a layer that adds nothing differs."""
+    paths = [segmentation_student(folder / name) for name in "01"]
+    state = torch.load(paths[1], weights_only=True)
+    state["final_conv.weight"][0, 1] = 1
+    torch.save(state, paths[1])
+    return paths
 
 
 @torch.no_grad()
@@ -66,7 +80,7 @@ def test_inference_and_the_exported_package_take_it(tmp_path):
     image = np.random.default_rng(0).random((SIZE, SIZE)).astype(np.float32)
     nib.save(nib.Nifti1Image(image[..., None], np.eye(4)), tmp_path / "slice.nii.gz")
     # Two that mark what is brighter than a half, and one that marks by other weights.
-    paths = [segmentation_student(tmp_path / "0"), segmentation_student(tmp_path / "1")]
+    paths = bright_students(tmp_path)
     paths.append(untrained("seg_student", tmp_path / "2", 0, mask_names=["tumour"]))
     ensemble = make_ensemble(paths, tmp_path / "all")
     masks = []
@@ -120,7 +134,7 @@ def test_a_student_learns_from_it(disc_dataset, tmp_path, caplog):
 def test_a_fold_is_unseen_that_none_of_them_has_seen(disc_dataset, tmp_path, caplog, folds, wanted):
     known = {"dataset_dir": str(disc_dataset), "datalist_sha256": "0" * 64}
     paths = [
-        untrained("seg_student", tmp_path / str(number), fold=fold, leave_out=leave_out, **known)
+        untrained("seg_student", tmp_path / str(number), number, fold=fold, leave_out=leave_out, **known)
         for number, (fold, leave_out) in enumerate(folds)
     ]
     found = trained_settings(make_ensemble(paths, tmp_path / "all"))
@@ -136,7 +150,7 @@ def test_what_a_teacher_was_trained_on_is_not_unseen(tmp_path):
         # Of other data: its folds are others.
         {**own, "teacher": {"datalist_sha256": "1" * 64, "fold": 2, "leave_out": []}},
     ]
-    paths = [untrained("seg_student", tmp_path / str(number), **each) for number, each in enumerate([own, *others])]
+    paths = [untrained("seg_student", tmp_path / str(draw), draw, **each) for draw, each in enumerate([own, *others])]
     found = trained_settings(make_ensemble(paths, tmp_path / "all"))
     assert (found["fold"], found["leave_out"]) == (0, [])
 
@@ -158,14 +172,15 @@ def test_data_sets_that_differ_are_not_known_to_it(disc_dataset, tmp_path, caplo
     one = {"fold": 0, "dataset_dir": str(disc_dataset)}
     others = [{**one, "datalist_sha256": "a" * 64}, {"fold": 0, "dataset_dir": str(tmp_path)}, {"fold": 0}]
     for number, (first, second) in enumerate([(one, each) for each in others] + [(others[2], others[2])]):
-        paths = [untrained("seg_student", tmp_path / f"{number}{name}") for name in "ab"]
-        for path, known in zip(paths, (first, second), strict=True):
-            untrained("seg_student", path.parent, **known)
+        paths = [
+            untrained("seg_student", tmp_path / f"{number}{draw}", draw, **known)
+            for draw, known in enumerate((first, second))
+        ]
         caplog.clear()
         found = trained_settings(make_ensemble(paths, tmp_path / f"all{number}"))
         assert found["dataset_dir"] is None
         assert found["fold"] is None
-        assert "it is not known which slices are new to the ensemble" in caplog.text
+        assert "the ensemble has no fold of its own" in caplog.text
 
 
 def test_its_settings_are_those_that_all_share(tmp_path):
@@ -173,14 +188,14 @@ def test_its_settings_are_those_that_all_share(tmp_path):
         {"mirror": [0], "labelled_share": 0.25, "synthetic": False, "recipe": "none", "operating_point": None},
         {"mirror": [0], "labelled_share": 0.5, "preset": "demo", "recipe": "kd_plus_plus", "seed": 3},
     ]
-    paths = [untrained("seg_student", tmp_path / str(number), **each) for number, each in enumerate(values)]
+    paths = [untrained("seg_student", tmp_path / str(draw), draw, **each) for draw, each in enumerate(values)]
     found = settings_of(make_ensemble(paths, tmp_path / "two").parent)
     assert (found["mirror"], found["labelled_share"], found["synthetic"]) == ([0], 0.5, True)
     assert [each["recipe"] for each in found["ensemble_of"]] == ["none", "kd_plus_plus"]
     assert found["ensemble_of"][1]["seed"] == 3
     # Nothing else of the computer, and no path of it.
     assert str(tmp_path) not in json.dumps(found)
-    plain = untrained("seg_student", tmp_path / "plain")
+    plain = untrained("seg_student", tmp_path / "plain", 2)
     assert settings_of(make_ensemble([*paths, plain], tmp_path / "three").parent)["mirror"] == []
 
 
@@ -211,7 +226,10 @@ def test_one_clear_error(tmp_path, capsys):
 
     two_masks = {**NETWORKS["seg_student"], "out_channels": 2}
     other = untrained("seg_student", tmp_path / "other", 0, network_def=two_masks, mask_names=["tumour"])
-    assert "returned logits of different shapes" in error_of(segments, other, tmp_path / "all")
+    message = "has 2 output channels, but 1 by mask_names in settings.json beside it, ['tumour']: correct"
+    assert f"{other} {message}" in error_of(segments, other, tmp_path / "all")
+    unnamed = untrained("seg_student", tmp_path / "unnamed", 0, network_def=two_masks)
+    assert f"{unnamed} {message}" in error_of(unnamed, segments, tmp_path / "all")
     nulled = untrained("seg_student", tmp_path / "nulled", 0, labelled_share=None)
     assert "labelled_share is None, which is not a valid value" in error_of(segments, nulled, tmp_path / "all")
     assert "is of a segmentation, and " in error_of(segments, classifies, tmp_path / "all")
@@ -229,6 +247,112 @@ def test_one_clear_error(tmp_path, capsys):
 
 
 def test_the_command_says_what_it_wrote(tmp_path, capsys):
-    paths = [segmentation_student(tmp_path / "0"), segmentation_student(tmp_path / "1")]
+    paths = bright_students(tmp_path)
     assert main(["ensemble", *map(str, paths), str(tmp_path / "all")]) == 0
     assert capsys.readouterr().out.strip() == f"{tmp_path / 'all' / 'model.pt'}: of 2 networks"
+
+
+def test_each_network_is_given_once(tmp_path, capsys):
+    one, other = (untrained("seg_student", tmp_path / str(draw), draw) for draw in (0, 1))
+    (tmp_path / "link").symlink_to(one.parent)
+    shutil.copytree(one.parent, tmp_path / "copy")
+    for again in (one, tmp_path / "link" / "model.pt", tmp_path / "copy" / "model.pt"):
+        assert main(["ensemble", *map(str, (one, other, again)), str(tmp_path / "all")]) == 2
+        assert f"{one} and {again} are the same weights: give each network once." in capsys.readouterr().err
+    assert not (tmp_path / "all").exists()
+
+
+def test_a_network_of_ones_own_is_taken_from_the_folder_that_the_error_names(tmp_path, monkeypatch, capsys):
+    arguments = {"in_channels": 3, "out_channels": 1, "kernel_size": 1}
+    paths = []
+    for draw in (0, 1):
+        state = {"weight": torch.full((1, 3, 1, 1), float(draw)), "bias": torch.zeros(1)}
+        paths.append(save(tmp_path / str(draw), state, image_size=32, network_def={"_target_": "my.Own", **arguments}))
+    assert main(["ensemble", *map(str, paths), str(tmp_path / "all")]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert f"{paths[0]}: my.Own of the settings.json beside it, or a network in it, is none of monai.networks" in error
+    assert "name it as monai_kd.networks.MODULE.CLASS" in error
+    assert "config" not in error
+    (tmp_path / "my.py").write_text("import torch\n\n\nclass Own(torch.nn.Conv2d):\n    pass\n")
+    monkeypatch.setattr(networks, "__path__", [*networks.__path__, str(tmp_path)])
+    for path in paths:
+        named = {**settings_of(path.parent), "network_def": {"_target_": "monai_kd.networks.my.Own", **arguments}}
+        (path.parent / "settings.json").write_text(json.dumps(named))
+    found = loaded(make_ensemble(paths, tmp_path / "all"))(torch.ones(1, 3, 4, 4))
+    torch.testing.assert_close(found.sigmoid(), torch.full_like(found, (0.5 + 1 / (1 + math.exp(-3))) / 2))
+
+
+@torch.no_grad()
+def test_a_network_with_several_heads_counts_by_its_main_one(tmp_path):
+    """MONAI's returns a list, the deepest and main head last."""
+    definition = {"_target_": "BasicUNetPlusPlus", "spatial_dims": 2, "in_channels": 3, "out_channels": 1}
+    definition |= {"features": [4, 4, 4, 4, 4, 4], "deep_supervision": True}
+    paths = [untrained("seg_student", tmp_path / "0", network_def=definition), untrained("seg_student", tmp_path / "1")]
+    ensemble, image = loaded(make_ensemble(paths, tmp_path / "all")), torch.rand(2, 3, 32, 32)
+    heads = loaded(paths[0])(image)
+    assert len(heads) == 4
+    mean = (heads[-1].sigmoid() + loaded(paths[1])(image).sigmoid()) / 2
+    torch.testing.assert_close(ensemble(image).sigmoid(), mean)
+
+
+def test_settings_of_an_earlier_version_get_the_hash_of_their_weights(tmp_path, caplog):
+    paths = [untrained("seg_student", tmp_path / str(draw), draw) for draw in (0, 1)]
+    before = {name: value for name, value in settings_of(paths[0].parent).items() if name != "weights_sha256"}
+    (paths[0].parent / "settings.json").write_text(json.dumps(before))
+    found = settings_of(make_ensemble(paths, tmp_path / "all").parent)
+    assert "has no hash of its weights, as written by earlier versions" in caplog.text
+    assert [each["weights_sha256"] for each in found["ensemble_of"]] == list(map(file_sha256, paths))
+
+
+def test_what_one_of_them_has_seen_is_told_whatever_the_others_were_trained_on(disc_dataset, tmp_path, caplog):
+    """By evaluation and training, also where it is within another ensemble, and of a student that it taught."""
+    here = {"datalist_sha256": file_sha256(disc_dataset / "datalist.json"), "leave_out": []}
+    elsewhere, unknown = {"datalist_sha256": "a" * 64, "fold": 0}, {"fold": 1}
+    taught = {**elsewhere, "teacher": {**here, "fold": 1}}
+    kinds = [{**here, "fold": 1}, elsewhere, unknown, taught, {**here, "fold": 0}]
+    seen, other, nothing, student, new = (
+        untrained("seg_student", tmp_path / str(draw), draw, mask_names=["tumour"], **kind)
+        for draw, kind in enumerate(kinds)
+    )
+    nested = make_ensemble([other, seen], tmp_path / "nested")
+    trained_on, by_teacher = (
+        "4 of the 4 slices were TRAINED ON",
+        "was TRAINED ON 4 of the 4 slices: through the teacher",
+    )
+    also = "The checkpoint was also trained on another data set"
+    cases = [
+        ([seen, other], {trained_on, also}),
+        ([nothing, seen], {trained_on}),
+        ([nested, nothing], {trained_on, also}),
+        ([other, student], {by_teacher, "The checkpoint was trained on another data set"}),
+        ([new, other], {also}),
+        ([nothing, new], set()),
+    ]
+    data = load_fold(disc_dataset, 0, "validation")
+    for number, (paths, wanted) in enumerate(cases):
+        checkpoint = make_ensemble(paths, tmp_path / f"all{number}")
+        trained = trained_settings(checkpoint)
+        by_it = {**trained_settings(other), "teacher": trained}
+        of_both = (
+            describe_evaluation(checkpoint, disc_dataset, data, "validation", 0, [], settings, {})["notes"][1:]
+            for settings in (trained, by_it)
+        )
+        notes, of_student = of_both
+        assert len(notes) == len(wanted)
+        assert all(any(text in note for note in notes) for text in wanted)
+        assert any(by_teacher in note for note in of_student) == (trained_on in wanted)
+        given = {"teacher_checkpoint": str(checkpoint), "recipe": "kd"}
+        teacher = prepare("seg_student", disc_dataset, tmp_path / "run", **given).parser.get_parsed_content("teacher")
+        caplog.clear()
+        teacher.load()
+        assert ("The teacher was TRAINED ON the folds [0]" in caplog.text) == (trained_on in wanted)
+        assert ("The training data of the teacher" in caplog.text) == (nothing in paths)
+        assert teacher.settings["ensemble_of"] == trained["ensemble_of"]
+
+
+@pytest.mark.parametrize(
+    "members", [5, ["a"], [{"leave_out": 5}], [{"ensemble_of": [{"fold": "0"}]}], [{"teacher": 1}]]
+)
+def test_settings_of_networks_that_are_none(tmp_path, members):
+    with pytest.raises(ValueError, match=r"settings\.json: ensemble_of is .* which is not a valid value"):
+        trained_settings(untrained("seg_student", tmp_path / "0", ensemble_of=members))
