@@ -185,9 +185,9 @@ def same_data(trained: Mapping[str, Any], dataset_dir: str | Path) -> bool:
 def trainings(trained: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Settings of all trainings that a network has seen slices in, for `data_known` and `same_data`.
 
-    Of an ensemble, those of its networks, also within ensembles, and its own where all were trained on the same data;
-    otherwise its own alone. A network of an ensemble whose data are not known has empty settings, since it is not known
-    what its ``fold`` is a fold of.
+    Of an ensemble, they are those of its networks, also within ensembles, and its own where all networks were trained
+    on the same data. Otherwise, a network whose data are not known has empty settings, since it is not known what its
+    ``fold`` is a fold of.
 
     Example:
         >>> trainings({"fold": None, "ensemble_of": [{"fold": 1, "datalist_sha256": "a1"}, {"fold": 0}]})
@@ -195,5 +195,7 @@ def trainings(trained: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """
     found = [each for member in trained.get("ensemble_of") or [] for each in trainings(member)]
     if not found or data_known(trained):
-        return [trained, *filter(data_known, found)]
+        # The data list may have been changed since: the folder, which the ensemble alone has, then tells.
+        data = {name: trained[name] for name in ("dataset_dir", "datalist_sha256") if trained.get(name) is not None}
+        return [trained, *({**each, **data} for each in found)]
     return [each if data_known(each) else {} for each in found]

@@ -168,6 +168,15 @@ def test_slices_that_one_of_them_has_seen_are_named(disc_dataset, tmp_path, capl
     assert "The teacher was TRAINED ON the folds [0]" in caplog.text
 
 
+def test_a_data_list_that_was_changed_since_is_the_same_in_its_folder(disc_dataset, tmp_path):
+    known = {"dataset_dir": str(disc_dataset), "datalist_sha256": "0" * 64, "fold": 0}
+    paths = [untrained("seg_student", tmp_path / str(draw), draw, **known) for draw in (0, 1)]
+    checkpoint, data = make_ensemble(paths, tmp_path / "all"), load_fold(disc_dataset, 0, "validation")
+    for path in (*paths, checkpoint):
+        found = describe_evaluation(path, disc_dataset, data, "validation", 0, [], trained_settings(path), {})
+        assert len(found["notes"]) == 1  # that the slices are synthetic
+
+
 def test_data_sets_that_differ_are_not_known_to_it(disc_dataset, tmp_path, caplog):
     one = {"fold": 0, "dataset_dir": str(disc_dataset)}
     others = [{**one, "datalist_sha256": "a" * 64}, {"fold": 0, "dataset_dir": str(tmp_path)}, {"fold": 0}]
