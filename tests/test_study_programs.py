@@ -378,12 +378,21 @@ def planned(tmp_path: Path, code: str, minutes: float = 1.0, lines=(STUDENT, TEA
 
 
 def test_a_student_waits_for_the_teacher_of_the_same_plan(tmp_path):
-    code, order = planned(tmp_path, "time.sleep(0.5 * (not only or words[1] == 'hybrid'))")
+    # It does not wait for the evaluation of its teacher, which here takes until the student trains.
+    code, order = planned(
+        tmp_path,
+        "time.sleep(0.3 * (words[1] == 'hybrid'))\n"
+        "runs, end = Path(given['runs']), time.monotonic() + 30\n"
+        "if words[1] == 'lite0' and not (runs / 'seg_hybrid_alone_fold4_seed0' / 'model.pt').is_file():\n"
+        "    sys.exit('there is no teacher')\n"
+        "while words[1] == 'hybrid' and not only and 'lite0 distilled train' not in (runs / 'order').read_text():\n"
+        "    if time.monotonic() > end:\n"
+        "        sys.exit('the student waits')\n"
+        "    time.sleep(0.02)",
+    )
     assert code == 0
-    assert order.index("lite0 distilled train") > order.index("hybrid alone train")
-    # It does not wait for the evaluation of its teacher.
-    assert sorted(order[1:3]) == ["hybrid alone evaluate", "lite0 distilled train"]
-    assert order[3] == "lite0 distilled evaluate"
+    assert order[0] == "hybrid alone train"
+    assert sorted(order[1:]) == ["hybrid alone evaluate", "lite0 distilled evaluate", "lite0 distilled train"]
 
 
 def test_a_student_by_a_named_file_waits_too(tmp_path, monkeypatch):
