@@ -7,7 +7,10 @@ import runpy
 import sys
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
+from disc_slices import write_disc_slices
 
 from monai_kd.metrics import MASK_METRICS, summarise_classes, summarise_masks
 
@@ -71,3 +74,19 @@ def test_classes_of_which_one_has_no_slices(tmp_path, monkeypatch, capsys):
     cells = printed("class_table.py", summary, tmp_path, monkeypatch, capsys)
     # Calibration error: always right, with a probability of 0.75.
     assert cells == ["student", "100.0", "100.0", "–", "–", "–", "–", "0.250", "100", "–"]
+
+
+def test_dice_of_masks(tmp_path, monkeypatch, capsys):
+    data, masks = write_disc_slices(tmp_path / "data", 3), tmp_path / "masks"
+    masks.mkdir()
+    entries = json.loads((data / "datalist.json").read_text())["training"]
+    for entry, mask_of in zip(entries, (lambda mask: mask, lambda mask: 0 * mask), strict=False):
+        label = nib.load(data / entry["label"])
+        name = Path(entry["image"]).name.split(".")[0]
+        pixels = mask_of(np.asarray(label.dataobj))
+        nib.save(nib.Nifti1Image(pixels, label.affine), masks / f"{name}_mask.nii.gz")
+    monkeypatch.setattr(sys, "argv", ["mask_dice.py", str(data), str(masks)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(SCRIPTS / "mask_dice.py"), run_name="__main__")
+    assert not ended.value.code
+    assert capsys.readouterr().out.startswith(f"{masks}: Dice 0.5000 (")

@@ -12,7 +12,7 @@ from .folder import find_bundle
 from .overrides import accept_overrides
 from .processes import distributed, local_rank, rank, start_processes, stop_processes
 from .released import checkpoint_of, training_folder
-from .running import choose, definition, given_data, root, type_names
+from .running import choose, definition, described, given_data, root, type_names
 from .set_up import set_up
 from .teacher import Teacher
 from .temperature import temperature_of
@@ -33,6 +33,7 @@ __all__ = [
     "dataset_folder",
     "definition",
     "describe_evaluation",
+    "described",
     "distributed",
     "familiarity_of",
     "find_bundle",

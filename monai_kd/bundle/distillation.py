@@ -12,9 +12,11 @@ from typing import Any
 
 from torch import nn
 
+from ..config.definition import build_component
 from ..distillation import AdaptInput, Distiller, Rehearsal, TeacherStore, rehearse
 from ..losses import DistillationLoss, Projections
 from .teacher import Teacher
+from .teacher_settings import NORMALIZATION
 from .trained import black_images
 
 __all__ = ["Distillation", "learns_unlabelled", "needs_teacher", "recipe_title"]
@@ -149,7 +151,9 @@ class Distillation:
         }
         # Slices are resized to what a network takes; patches of volumes keep the voxels of the file.
         size = None if same_size or student.get("volumes") else teacher["image_size"]
-        return AdaptInput(**scaling, channels=channels, size=size)
+        normalization = teacher.get(NORMALIZATION)
+        transform = None if normalization is None else build_component(normalization, NORMALIZATION)
+        return AdaptInput(**scaling, channels=channels, size=size, transform=transform, told=str(normalization or ""))
 
     def _check_masks(self) -> None:
         """Refuse a teacher whose output channels have another meaning, even if there are equally many."""
@@ -225,6 +229,9 @@ class Distillation:
 
 def _check_same_voxels(student: Mapping[str, Any], teacher: Mapping[str, Any]) -> None:
     """Refuse a teacher that was trained on other voxels: it would load without an error."""
+    if "volumes" not in teacher:
+        # It was described without them.
+        return
     volumes, teacher_volumes = student.get("volumes"), teacher.get("volumes")
     pairs = [(name, (volumes or {}).get(name), (teacher_volumes or {}).get(name)) for name in _OF_VOLUMES]
     if bool(volumes) != bool(teacher_volumes):

@@ -6,10 +6,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from monai.bundle import ConfigParser
+
 from ..config import definition_of
+from ..config.definition import plain_values
 from .workflow import running
 
-__all__ = ["choose", "definition", "given_data", "root", "type_names"]
+__all__ = ["choose", "definition", "described", "given_data", "root", "type_names"]
 
 TRAINING_DATA = "train#dataset#data"
 
@@ -51,10 +54,26 @@ def definition(id: str) -> dict[str, Any]:
         RuntimeError: no config is running.
         ValueError: as `definition_of`.
     """
+    parser = _parser(id)
+    return definition_of(parser[id], parser.get_parsed_content, id)
+
+
+def described(id: str) -> dict[str, Any]:
+    """A mapping of the running config as plain values: components in it stay definitions; see `plain_values`.
+
+    Raises:
+        RuntimeError: no config is running.
+        ValueError: as `plain_values`.
+    """
+    parser = _parser(id)
+    return plain_values(parser[id], parser.get_parsed_content, id)
+
+
+def _parser(id: str) -> ConfigParser:
     parser = running().parser
     if parser is None:
         raise RuntimeError(f"the config can't be found from here: {id} has no definition.")
-    return definition_of(parser[id], parser.get_parsed_content, id)
+    return parser
 
 
 def choose(name: str, options: Mapping[str, Any], what: str) -> Any:

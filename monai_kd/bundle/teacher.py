@@ -23,6 +23,7 @@ from ..io.checksum import file_sha256
 from ..io.first_process import from_first, is_distributed
 from ..io.trained import read_trained
 from ..networks import Ensemble, LateFusionClassifier
+from .teacher_settings import NORMALIZATION, described_settings
 from .trained import trained_settings
 from .workflow import Workflow
 
@@ -33,7 +34,7 @@ logger = logging.getLogger(__name__)
 # Settings of the teacher that the settings.json of its student records.
 _RECORDED = (
     *("dataset_dir", "datalist_sha256", "fold", "leave_out", "epochs", "learning_rate", "image_size"),
-    *("network_def", "taps", "labelled_share", "ensemble_of"),
+    *("network_def", "taps", "labelled_share", "ensemble_of", NORMALIZATION),
 )
 
 
@@ -56,6 +57,8 @@ class Teacher:
         taps: name to module path in the teacher, instead of the taps of its settings.
         configs: config files of the bundle that train a teacher; later ones override earlier ones.
         class_names: of the student; ``None``: those of the data list.
+        settings: describe a checkpoint of another origin, or replace what its ``settings.json`` says, see
+            `described_settings`.
     """
 
     def __init__(
@@ -68,12 +71,14 @@ class Teacher:
         taps: Mapping[str, str] | None = None,
         configs: Sequence[str] = ("train.json",),
         class_names: Sequence[str] | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.checkpoint = None if checkpoint is None else Path(checkpoint).expanduser()
         self.bundle, self.output_dir = Path(bundle).expanduser(), Path(output_dir).expanduser()
         self.dataset_dir, self.kept_from = run["dataset_dir"], {run["fold"], *run["leave_out"]}
         self.run, self._overridden = {**run, **(overrides or {})}, list(overrides or {})
         self._taps, self._configs, self._class_names = taps, list(configs), class_names
+        self._described = dict(settings or {})
 
     @cached_property
     def trained(self) -> dict[str, Any]:
@@ -84,8 +89,11 @@ class Teacher:
             ValueError: the settings can't be read, or the teacher was trained for other classes.
         """
         if self.checkpoint is None:
+            if self._described:
+                raise ValueError("teacher_settings describes the weights of a teacher_checkpoint, and none is given.")
             return self._planned()
-        settings = trained_settings(self.checkpoint)
+        described = self._described
+        settings = described_settings(self.checkpoint, described) if described else trained_settings(self.checkpoint)
         self._check_classes(settings)
         return settings
 
@@ -115,7 +123,8 @@ class Teacher:
             ValueError: the network can't be built; see `build_network`.
         """
         with torch.random.fork_rng(devices=[]):
-            return build_network(self.trained["network_def"], trusted=self.checkpoint is None)
+            trusted = self.checkpoint is None or "network_def" in self._described
+            return build_network(self.trained["network_def"], trusted=trusted)
 
     def taps(self, network: nn.Module, names: Sequence[str]) -> dict[str, str]:
         """Name to module path in the network, for the names of the student's taps.

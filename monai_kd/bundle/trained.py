@@ -26,7 +26,7 @@ __all__ = ["black_images", "task_of", "trained_network", "trained_settings", "vo
 logger = logging.getLogger(__name__)
 
 # Values of earlier versions, which had no settings for these.
-_BEFORE = {
+BEFORE = {
     **{"dataset_dir": None, "fold": None, "leave_out": [], "teacher": None, "taps": None},
     **{"in_channels": 3, "spatial_dims": 2, "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)},
     **{"multiclass": False, "activation": "sigmoid", "mask_names": ["tumour"], "class_names": [], "volumes": None},
@@ -62,7 +62,7 @@ def _members(value: Any) -> bool:
     if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
         return value is None
     names = ("fold", "leave_out", "datalist_sha256", "teacher", "ensemble_of")
-    return all(_VALID[name](each[name]) for each in value for name in names if name in each)
+    return all(VALID[name](each[name]) for each in value for name in names if name in each)
 
 
 def _operating_point(value: Any) -> bool:
@@ -72,7 +72,7 @@ def _operating_point(value: Any) -> bool:
         return False
 
 
-_VALID: dict[str, Callable[[Any], bool]] = {
+VALID: dict[str, Callable[[Any], bool]] = {
     "network_def": lambda v: isinstance(v, dict),
     "image_size": lambda v: _count(v) or (isinstance(v, list) and len(v) > 0 and all(map(_count, v))),
     **dict.fromkeys(("in_channels", "spatial_dims"), _count),
@@ -122,7 +122,10 @@ def trained_settings(checkpoint: str | Path, bundle_root: str | Path | None = No
     file = path.with_name("settings.json")
     if saved is None:
         if bundle_root is None:
-            raise ValueError(f"{path} has no settings.json beside it, which describes its network: restore it.")
+            raise ValueError(
+                f"{path} has no settings.json beside it, which describes its network: restore it; "
+                "a teacher that was trained elsewhere is described by teacher_settings, see docs/training.md."
+            )
         saved = _of_bundle(Path(bundle_root))
         if path.is_file():
             network = json.dumps(saved["network_def"])
@@ -132,8 +135,8 @@ def trained_settings(checkpoint: str | Path, bundle_root: str | Path | None = No
             _check_task(saved, path, Path(bundle_root))
         if "network_def" not in saved:
             saved = {**saved, **_of_before(saved, file)}
-    settings = {**_BEFORE, **saved}
-    for name, valid in _VALID.items():
+    settings = {**BEFORE, **saved}
+    for name, valid in VALID.items():
         if not valid(settings.get(name)):
             raise ValueError(
                 f"{file}: {name} is {settings.get(name)!r}, which is not a valid value: restore the file, or train "

@@ -44,6 +44,17 @@ def definition_of(raw: Mapping[str, Any], resolve: Callable[[str], Any], id: str
     """
     if not isinstance(raw, Mapping) or TARGET not in raw:
         raise ValueError(f"{id} must be a component with '{TARGET}', got {raw!r}.")
+    return plain_values(raw, resolve, id)
+
+
+def plain_values(raw: Mapping[str, Any], resolve: Callable[[str], Any], id: str) -> dict[str, Any]:
+    """As `definition_of`, of a mapping that need not be a component, and may hold definitions.
+
+    Raises:
+        ValueError: it is no mapping, or holds anything but plain values.
+    """
+    if not isinstance(raw, Mapping):
+        raise ValueError(f"{id} must be a mapping of names to values, got {raw!r}.")
 
     def plain(value: Any, at: str) -> Any:
         if isinstance(value, Mapping):
@@ -116,6 +127,20 @@ def build_network(definition: Mapping[str, Any], trusted: bool = True) -> nn.Mod
     return network
 
 
+def build_component(definition: Any, id: str) -> Any:
+    """The object of a definition that stands in a config, such as a transform.
+
+    Raises:
+        ValueError: it is no definition, there is no such class, or it does not take these arguments.
+    """
+    if not isinstance(definition, Mapping) or not isinstance(definition.get(TARGET), str):
+        raise ValueError(f"{id} must be a component with '{TARGET}', got {definition!r}.")
+    try:
+        return ConfigComponent(_restored(definition), id=id, locator=_locator).instantiate()
+    except Exception as error:
+        raise ValueError(f"{id}, {definition[TARGET]}, can't be built: {error.__cause__ or error}") from error
+
+
 def _restored(definition: Mapping[str, Any]) -> dict[str, Any]:
     """The definition with its nested components instantiated."""
 
@@ -173,5 +198,6 @@ def _untrusted(target: Any) -> UntrustedNetwork:
     return UntrustedNetwork(
         f"{target} is no network of {' or '.join(each[:-1] for each in TRUSTED)} with plain arguments, and is not "
         "run because a file names it. If you trust it, give its config: --config_file \"['evaluate.json',"
-        "'its_network.json']\", a file whose network_def replaces that of the other."
+        "'its_network.json']\", a file whose network_def replaces that of the other, or, of a teacher, its "
+        "teacher_settings#network_def; other commands build the networks of these packages alone."
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
+from monai.utils import convert_to_tensor
 from torch import nn
 
 __all__ = ["AdaptInput", "resize_to"]
@@ -45,6 +46,10 @@ class AdaptInput(nn.Module):
         size: of the teacher's images, in pixels: one number for the first two spatial axes (the plane of a slice, also
             of a volume, whose depth is kept), or one per axis. Linear interpolation, ``align_corners=False``. ``None``
             keeps it.
+        transform: of one image, (C, spatial axes …), at the end, such as MONAI's ``NormalizeIntensity``; it gets the
+            image without the student's normalisation, which for slices is from 0 to 1, unless ``mean_to`` and
+            ``std_to`` are given.
+        told: what identifies the transform, for the `fingerprint` of a teacher.
 
     Shape:
         - input: (B, C, H, W) or (B, C, H, W, D)
@@ -68,6 +73,8 @@ class AdaptInput(nn.Module):
         std_to: float | Sequence[float] = 1.0,
         channels: Sequence[int] | None = None,
         size: int | Sequence[int] | None = None,
+        transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        told: str = "",
     ) -> None:
         super().__init__()
         # Plain values, which are part of the `fingerprint` of a teacher.
@@ -75,6 +82,7 @@ class AdaptInput(nn.Module):
         self.mean_to, self.std_to = _numbers(mean_to), _numbers(std_to)
         self.channels = None if channels is None else [int(channel) for channel in channels]
         self.size = None if size is None else [int(side) for side in _numbers(size)]
+        self.transform, self.told = transform, told
         if min(*self.std_from, *self.std_to) <= 0:
             raise ValueError(f"std_from and std_to must be positive, got {self.std_from} and {self.std_to}.")
         if self.size is not None and (not self.size or min(self.size) < 1):
@@ -105,6 +113,10 @@ class AdaptInput(nn.Module):
             scale = [1 / std for std in self.std_to]
             shift = [-mean / std for mean, std in zip(*_both(self.mean_to, self.std_to), strict=True)]
             image = self._scaled(image, scale, shift, "the teacher's image")
+        if self.transform is not None:
+            # In float32: under autocast, the batch may be of lower precision.
+            each = [convert_to_tensor(self.transform(one), track_meta=False) for one in image.float()]
+            image = torch.stack(each).to(image)
         return image
 
     def _size(self, image: torch.Tensor) -> list[int]:

@@ -107,7 +107,7 @@ class TestGiven:
         told = {"fold": 2, "leave_out": [1], "epochs": 9, "dataset_dir": "/data", "taps": {"d1": "unet.upcat_1"}}
         untrained("seg_teacher", tmp_path, workers=7, **told)
         monkeypatch.chdir(tmp_path)
-        unknown = {"learning_rate": None, "datalist_sha256": None, "ensemble_of": None}
+        unknown = dict.fromkeys(("learning_rate", "datalist_sha256", "ensemble_of", "normalization"))
         expected = {**told, **unknown, "labelled_share": 1, "image_size": 32, "network_def": NETWORKS["seg_teacher"]}
         kept = Teacher("model.pt", BUNDLE, "out", run_of(disc_dataset)).settings
         assert kept == {"checkpoint": str(tmp_path / "model.pt"), **expected}

@@ -1,0 +1,70 @@
+"""The settings of a teacher that a config describes: a network that no bundle of this package has trained."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..config.definition import build_component
+from ..io.checkpoints import check_checkpoint
+from ..io.trained import read_trained
+from .trained import BEFORE, VALID, trained_settings
+
+__all__ = ["NORMALIZATION", "described_settings"]
+
+logger = logging.getLogger(__name__)
+
+NORMALIZATION = "normalization"
+# What a teacher's outputs mean, by which it is compared with the student.
+_MEANING = ("mask_names", "activation", "class_names")
+_KNOWN = (
+    *("network_def", "image_size", "in_channels", "spatial_dims", "mean", "std", NORMALIZATION),
+    *("taps", "volumes", "multiclass", *_MEANING),
+)
+
+
+def described_settings(checkpoint: str | Path, described: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a teacher's weights, with those that ``teacher_settings`` of a student's config describes.
+
+    They replace what stands in the ``settings.json`` beside the weights. Where there is none, ``network_def``,
+    ``image_size``, ``in_channels``, and ``mean`` and ``std`` or ``normalization`` are needed; what its masks or classes
+    are is compared with the student only where it is described.
+
+    Args:
+        checkpoint: the weights.
+        described: plain values. ``network_def`` may be of any class, since it stands in a config; ``normalization`` is
+            the definition of a transform of an image, see `monai_kd.distillation.AdaptInput`.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+        ValueError: a name is unknown, a value is needed and missing, or is not what it should be.
+    """
+    path = Path(checkpoint).expanduser()
+    check_checkpoint(path)
+    if unknown := sorted(described.keys() - set(_KNOWN)):
+        raise ValueError(f"teacher_settings has {', '.join(unknown)}; a teacher is described by {', '.join(_KNOWN)}.")
+    for name, value in described.items():
+        if name in VALID and not VALID[name](value):
+            raise ValueError(f"teacher_settings#{name} is {value!r}, which is not a valid value.")
+    scaled = NORMALIZATION in described
+    if scaled and not callable(build_component(described[NORMALIZATION], f"teacher_settings#{NORMALIZATION}")):
+        raise ValueError(f"teacher_settings#{NORMALIZATION} is no transform: it can't be called with an image.")
+    # A transform takes the place of the constants.
+    given = {**described, **({"mean": None, "std": None} if scaled else {})}
+    if read_trained(path) is not None:
+        return {**trained_settings(path), **given}
+    needed = ["network_def", "image_size", "in_channels", *(() if scaled else ("mean", "std"))]
+    if lacking := [name for name in needed if name not in given]:
+        raise ValueError(
+            f"teacher_settings lacks {', '.join(lacking)}, which no settings.json beside {path} tells; in place of "
+            f"mean and std, {NORMALIZATION} may be the transform of the teacher's own preprocessing."
+        )
+    if not any(name in given for name in _MEANING):
+        logger.warning(
+            "teacher_settings tells neither mask_names and activation nor class_names: whether the outputs of the "
+            "teacher %s mean the same as those of the student is NOT checked.",
+            path,
+        )
+    return {**{name: value for name, value in BEFORE.items() if name not in (*_MEANING, "volumes")}, **given}

@@ -1,0 +1,170 @@
+"""A teacher that no bundle of this package trained: the student's config describes its network, input and outputs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from monai.networks.nets import UNet
+from monai.transforms import LoadImage, NormalizeIntensity
+from tiny import BUNDLES, OVERRIDES, cause, config, untrained
+
+from monai_kd.bundle import Teacher, Workflow
+from monai_kd.config import literal
+from monai_kd.io.trained import read_settings
+
+NETWORK = {
+    "_target_": "UNet",
+    "spatial_dims": 2,
+    "in_channels": 1,
+    "out_channels": 1,
+    "channels": [4, 8],
+    "strides": [2],
+}
+NORMALIZE = {"_target_": "NormalizeIntensity", "channel_wise": True}
+SETTINGS = {"image_size": 64, "in_channels": 1, "normalization": NORMALIZE, "taps": {"d1": "model.0"}}
+OF_MASKS = {"mask_names": ["tumour"], "activation": "sigmoid"}
+
+
+class OwnNetwork(UNet):
+    """Of nobody's package."""
+
+
+@pytest.fixture
+def zoo(tmp_path) -> Path:
+    """A bundle in the form of MONAI's model zoo, with random weights."""
+    folder = tmp_path / "zoo"
+    (folder / "configs").mkdir(parents=True)
+    (folder / "models").mkdir()
+    steps = [
+        {"_target_": "LoadImaged", "keys": "image"},
+        {**NORMALIZE, "_target_": "NormalizeIntensityd", "keys": "image"},
+    ]
+    inference = {"network_def": NETWORK, "preprocessing": {"_target_": "Compose", "transforms": steps}}
+    (folder / "configs" / "inference.json").write_text(json.dumps(inference))
+    torch.save(
+        UNet(**{name: value for name, value in NETWORK.items() if name != "_target_"}).state_dict(), model_of(folder)
+    )
+    return folder
+
+
+def model_of(folder: Path) -> Path:
+    return folder / "models" / "model.pt"
+
+
+def teacher_of(zoo: Path, **settings: Any) -> Teacher:
+    run = {"dataset_dir": None, "fold": 0, "leave_out": []}
+    return Teacher(str(model_of(zoo)), BUNDLES / "seg_teacher", "out", run, settings=settings)
+
+
+def student(zoo: Path, dataset: Path, folder: Path, described: dict[str, Any], **more: Any) -> Workflow:
+    (folder / "teacher.json").write_text(json.dumps({"teacher_settings": described}))
+    places = {"dataset_dir": dataset, "output_dir": folder / "out", "teacher_checkpoint": model_of(zoo)}
+    values = {**OVERRIDES["seg_student"], "recipe": "kd", "epochs": 1, "image_size": 64, "flip_probability": 0, **more}
+    values |= {name: literal(str(path)) for name, path in places.items()}
+    files = [*config("seg_student", "train"), str(folder / "teacher.json")]
+    return Workflow(files, workflow_type="train", **values)
+
+
+def test_it_teaches_and_gets_its_own_input(zoo, disc_dataset, tmp_path, monkeypatch, caplog):
+    # The network as it stands in the config of the bundle.
+    described = {**SETTINGS, **OF_MASKS, "network_def": f"%{zoo}/configs/inference.json::network_def"}
+    seen = []
+    forward = UNet.forward
+    monkeypatch.setattr(UNet, "forward", lambda self, x: seen.append(x.clone()) or forward(self, x))
+    workflow = student(zoo, disc_dataset, tmp_path, described, batch_size=1, in_channels=3)
+    workflow.initialize()
+    workflow.run()
+    given = [image[0] for image in seen if len(image) == 1]  # the rehearsal has two
+    entries = workflow.value("train#dataset#data")
+    own = [NormalizeIntensity(channel_wise=True)(LoadImage()(entry["image"])[None, ..., 0]) for entry in entries]
+    assert len(given) == len(own)
+    for image in own:
+        # The order of an epoch is random. Of the file, x is the column, and so it is of the network's image.
+        assert min(float((image.as_tensor() - each).abs().max()) for each in given) < 1e-3
+    kept = read_settings(tmp_path / "out" / "settings.json")["teacher"]
+    assert (kept["network_def"], kept["normalization"], kept["image_size"]) == (NETWORK, NORMALIZE, 64)
+    assert "NOT checked" not in caplog.text
+    workflow.finalize()
+
+
+def test_features_of_its_taps(zoo, disc_dataset, tmp_path):
+    described = {**SETTINGS, **OF_MASKS, "network_def": NETWORK, "taps": {f"d{n}": "model.0" for n in (1, 2, 3, 4)}}
+    workflow = student(zoo, disc_dataset, tmp_path, described, recipe="kd_plus_plus")
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+    assert (tmp_path / "out" / "model.pt").is_file()
+
+
+def test_constants_in_place_of_a_transform(zoo):
+    teacher = teacher_of(zoo, **{**SETTINGS, **OF_MASKS, "network_def": NETWORK, "normalization": NORMALIZE})
+    assert (teacher.trained["mean"], teacher.trained["std"]) == (None, None)
+    described = {name: value for name, value in SETTINGS.items() if name != "normalization"}
+    teacher = teacher_of(zoo, **described, network_def=NETWORK, mean=[0.1], std=[0.2])
+    assert (teacher.trained["mean"], teacher.trained["std"]) == ([0.1], [0.2])
+    assert "normalization" not in teacher.trained
+    assert isinstance(teacher.load(), UNet)
+
+
+def test_outputs_that_are_not_described_are_not_checked_and_it_is_said(zoo, caplog):
+    with caplog.at_level(logging.WARNING):
+        assert "mask_names" not in teacher_of(zoo, network_def=NETWORK, **SETTINGS).trained
+    assert "mean the same as those of the student is NOT checked" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"network_def": NETWORK}, "lacks image_size, in_channels, mean, std"),
+        ({"normalization": NORMALIZE}, "lacks network_def, image_size, in_channels, which no settings.json"),
+        ({"network": NETWORK}, "teacher_settings has network; a teacher is described by network_def"),
+        ({"network_def": NETWORK, **SETTINGS, "in_channels": "1"}, "teacher_settings#in_channels is '1'"),
+        ({"network_def": NETWORK, **SETTINGS, "std": [0.0]}, "teacher_settings#std is [0.0]"),
+        (
+            {"network_def": NETWORK, **SETTINGS, "normalization": {"_target_": "Nothing"}},
+            "#normalization, Nothing, can't",
+        ),
+        ({"network_def": NETWORK, **SETTINGS, "normalization": "z"}, "must be a component with '_target_', got 'z'"),
+        ({"network_def": NETWORK, **SETTINGS, "normalization": {"_target_": "builtins.dict"}}, "is no transform"),
+    ],
+)
+def test_what_is_missing_or_wrong(zoo, settings, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        teacher_of(zoo, **settings).trained  # noqa: B018
+
+
+def test_without_a_description(zoo, disc_dataset, tmp_path):
+    workflow = student(zoo, disc_dataset, tmp_path, {})
+    with pytest.raises(RuntimeError) as caught:
+        workflow.initialize()
+    assert "a teacher that was trained elsewhere is described by teacher_settings" in cause(caught.value)
+
+
+def test_without_weights():
+    run = {"dataset_dir": None, "fold": 0, "leave_out": []}
+    teacher = Teacher(None, BUNDLES / "seg_teacher", "out", run, settings={"network_def": NETWORK})
+    with pytest.raises(ValueError, match="teacher_settings describes the weights of a teacher_checkpoint"):
+        teacher.trained  # noqa: B018
+
+
+def test_a_network_of_ones_own_that_was_trained_here(tmp_path):
+    own = {**NETWORK, "_target_": f"{__name__}.OwnNetwork", "in_channels": 3}
+    checkpoint = untrained("seg_student", tmp_path)
+    torch.save(
+        OwnNetwork(**{name: value for name, value in own.items() if name != "_target_"}).state_dict(), checkpoint
+    )
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    del settings["weights_sha256"]
+    (tmp_path / "settings.json").write_text(json.dumps({**settings, "network_def": own}))
+    run = {"dataset_dir": None, "fold": 0, "leave_out": []}
+    with pytest.raises(ValueError, match="of a teacher, its teacher_settings#network_def"):
+        Teacher(str(checkpoint), BUNDLES / "seg_teacher", "out", run).load()
+    teacher = Teacher(str(checkpoint), BUNDLES / "seg_teacher", "out", run, settings={"network_def": own})
+    assert isinstance(teacher.load(), OwnNetwork)
+    assert teacher.trained["image_size"] == settings["image_size"]
