@@ -75,7 +75,7 @@ class Distillation:
         weights: the recipe: name of a term to its weight.
         taps: name to module path in the student; `Teacher` has those of the teacher.
         settings: settings of the run, of which ``in_channels``, ``image_size``, ``spatial_dims``, ``mean`` and ``std``
-            are used, and where they are there ``mask_names``, ``activation`` and ``volumes``.
+            are used, and where they are there ``mask_names``, ``activation``, ``multiclass`` and ``volumes``.
         projection_side: see `Projections`.
         store: folder of a `TeacherStore`, or ``None``.
         images_repeat: whether the same images come again, as when flips are the only augmentation, or with ``views``.
@@ -85,7 +85,8 @@ class Distillation:
 
     Raises:
         ValueError: a store is given and images never repeat: it would fill the disk and never be read; the student does
-            not take images of ``image_size``; or as `DistillationLoss.from_recipe`, `rehearse` and `Teacher.load`.
+            not take images of ``image_size``, or has not an output of this size for each mask; or as
+            `DistillationLoss.from_recipe`, `rehearse` and `Teacher.load`.
     """
 
     def __init__(
@@ -122,13 +123,25 @@ class Distillation:
 
     def _check_student(self) -> None:
         """Refuse an image size that the student does not take, also where no teacher is rehearsed with it."""
+        image = black_images(self.settings)
         try:
-            rehearse(self.student, image=black_images(self.settings))
+            found = rehearse(self.student, image=image)
         except (AssertionError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(
                 f"image_size is {self.settings['image_size']}, and the network, {type(self.student).__name__}, fails "
                 f"on an image of this size: {error}. Networks that halve the image n times take multiples of 2ⁿ."
             ) from error
+        if "mask_names" not in self.settings:
+            return
+        names, background = self.settings["mask_names"], bool(self.settings.get("multiclass"))
+        wanted = (len(names) + background, *image.shape[2:])
+        if (returned := tuple(found.shapes["student"][1:])) != wanted:
+            raise ValueError(
+                f"the network, {type(self.student).__name__}, returns {returned} (channels, spatial axes), and "
+                f"{wanted} are needed: an output for each of mask_names ({', '.join(names)})"
+                f"{' and the background' if background else ''}, of the size of the image. Correct "
+                "network_def or mask_names."
+            )
 
     @cached_property
     def _teacher_input(self) -> AdaptInput:

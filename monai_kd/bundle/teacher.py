@@ -21,7 +21,7 @@ from ..data import NO_TUMOUR, class_names, data_known, datalist_path, same_data,
 from ..io import load_weights, read_checkpoint
 from ..io.checksum import file_sha256
 from ..io.first_process import from_first, is_distributed
-from ..io.trained import read_trained
+from ..io.trained import HASH, read_trained
 from ..networks import Ensemble, LateFusionClassifier
 from .teacher_settings import NORMALIZATION, described_settings
 from .trained import trained_settings
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 # Settings of the teacher that the settings.json of its student records.
 _RECORDED = (
     *("dataset_dir", "datalist_sha256", "fold", "leave_out", "epochs", "learning_rate", "image_size"),
-    *("network_def", "taps", "labelled_share", "ensemble_of", NORMALIZATION),
+    *("network_def", "taps", "labelled_share", "ensemble_of", NORMALIZATION, HASH),
 )
 
 

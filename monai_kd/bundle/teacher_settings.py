@@ -9,7 +9,8 @@ from typing import Any
 
 from ..config.definition import build_component
 from ..io.checkpoints import check_checkpoint
-from ..io.trained import read_trained
+from ..io.checksum import file_sha256
+from ..io.trained import HASH, read_trained
 from .trained import BEFORE, VALID, trained_settings
 
 __all__ = ["NORMALIZATION", "described_settings"]
@@ -67,4 +68,5 @@ def described_settings(checkpoint: str | Path, described: Mapping[str, Any]) -> 
             "teacher %s mean the same as those of the student is NOT checked.",
             path,
         )
-    return {**{name: value for name, value in BEFORE.items() if name not in (*_MEANING, "volumes")}, **given}
+    before = {name: value for name, value in BEFORE.items() if name not in (*_MEANING, "volumes")}
+    return {**before, **given, HASH: file_sha256(path)}

@@ -109,7 +109,8 @@ def volume_preprocessing(
     if orientation is not None:
         steps.append(UprightInPlaned(moved) if spatial_dims == 2 else Orientationd(moved, orientation, labels=_AXES))
     if spatial_dims == 2:
-        steps.append(SqueezeSliced(moved))
+        # A label that stays as in its file is of one slice, too.
+        steps.append(SqueezeSliced(keys))
     if spacing is not None:
         steps.append(Spacingd(moved, spacing, mode=["bilinear", "nearest"][: len(moved)]))
     steps.append(NormalizeIntensityd("image", nonzero=True, channel_wise=True))

@@ -62,6 +62,27 @@ def distillation(teacher: Teacher, weights: dict[str, float], **more: Any) -> Di
     return Distillation(student, teacher, weights=weights, **given)
 
 
+class TestOutputOfTheStudent:
+    @pytest.mark.parametrize(
+        ("settings", "wanted"),
+        [
+            ({"mask_names": ["a", "b"]}, "(2, 32, 32) are needed: an output for each of mask_names (a, b), of"),
+            ({"multiclass": True}, "(2, 32, 32) are needed: an output for each of mask_names (tumour) and the backg"),
+        ],
+    )
+    def test_not_one_for_each_mask(self, settings, wanted):
+        made = distillation(Forbidden(), {"supervised": 1}, settings={**SETTINGS, **settings})
+        with pytest.raises(ValueError) as caught:
+            made.loss  # noqa: B018
+        assert "BasicUNet, returns (1, 32, 32) (channels, spatial axes)" in str(caught.value)
+        assert wanted in str(caught.value)
+
+    def test_of_another_size_than_the_image(self):
+        student = nn.Conv2d(3, 1, 2, stride=2)
+        with pytest.raises(ValueError, match=r"Conv2d, returns \(1, 16, 16\) .* of the size of the image"):
+            distillation(Forbidden(), {"supervised": 1}, student=student, taps={}).loss  # noqa: B018
+
+
 class TestRecipes:
     @pytest.mark.parametrize(
         ("weights", "needed"),

@@ -93,6 +93,19 @@ def test_it_teaches_and_gets_its_own_input(zoo, disc_dataset, tmp_path, monkeypa
     workflow.finalize()
 
 
+def test_the_file_of_the_page(zoo, disc_dataset, tmp_path):
+    page = (BUNDLES.parent / "docs" / "training.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^    \{\n(?:    .*\n)+?    \}\n", page[page.index('"teacher_settings": {') - 40 :], re.M)[
+        :1
+    ]
+    described = json.loads(block.replace("%ZOO", f"%{zoo}"))["teacher_settings"]
+    workflow = student(zoo, disc_dataset, tmp_path, described)
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+    assert read_settings(tmp_path / "out" / "settings.json")["teacher"]["network_def"] == NETWORK
+
+
 def test_features_of_its_taps(zoo, disc_dataset, tmp_path):
     described = {**SETTINGS, **OF_MASKS, "network_def": NETWORK, "taps": {f"d{n}": "model.0" for n in (1, 2, 3, 4)}}
     workflow = student(zoo, disc_dataset, tmp_path, described, recipe="kd_plus_plus")

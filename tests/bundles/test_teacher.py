@@ -12,12 +12,25 @@ from typing import Any
 import pytest
 import torch
 from monai.transforms import RandRotated
-from tiny import BUNDLES, NAMES, NETWORKS, SEG_TAUGHT_BY, TINY, described, save, untrained
+from tiny import (
+    BUNDLES,
+    NAMES,
+    NETWORKS,
+    SEG_TAUGHT_BY,
+    TAPS_OF_TEACHER,
+    TINY,
+    cause,
+    described,
+    save,
+    train,
+    untrained,
+)
 from torch import nn
 
 from monai_kd.bundle import Teacher
 from monai_kd.bundle import teacher as module
 from monai_kd.io import save_checkpoint
+from monai_kd.io.checksum import file_sha256
 
 BUNDLE = BUNDLES / "seg_teacher"
 
@@ -110,6 +123,7 @@ class TestGiven:
         unknown = dict.fromkeys(("learning_rate", "datalist_sha256", "ensemble_of", "normalization"))
         expected = {**told, **unknown, "labelled_share": 1, "image_size": 32, "network_def": NETWORKS["seg_teacher"]}
         kept = Teacher("model.pt", BUNDLE, "out", run_of(disc_dataset)).settings
+        assert kept.pop("weights_sha256") == file_sha256(tmp_path / "model.pt")
         assert kept == {"checkpoint": str(tmp_path / "model.pt"), **expected}
 
     def test_what_is_kept_of_one_that_little_is_known_of(self, disc_dataset, tmp_path):
@@ -309,3 +323,16 @@ class TestOwn:
     def test_without_a_data_set(self, tmp_path):
         with pytest.raises(ValueError, match="there is no data set to train one on: give --teacher_checkpoint FILE"):
             Teacher(None, BUNDLE, tmp_path, run_of(None)).load()
+
+
+def test_a_run_is_not_resumed_with_other_weights_of_the_same_teacher(disc_dataset, tmp_path):
+    one, other = (
+        untrained("seg_teacher", tmp_path / name, draw, taps=TAPS_OF_TEACHER) for draw, name in enumerate("ab")
+    )
+    train("seg_student", disc_dataset, tmp_path / "out", epochs=1, teacher_checkpoint=str(one))
+    with pytest.raises(RuntimeError) as raised:
+        train("seg_student", disc_dataset, tmp_path / "out", epochs=2, teacher_checkpoint=str(other), resume=True)
+    assert "teacher weights_sha256 was" in cause(raised.value)
+    shutil.move(tmp_path / "a", tmp_path / "moved")
+    moved = str(tmp_path / "moved" / "model.pt")
+    train("seg_student", disc_dataset, tmp_path / "out", epochs=2, teacher_checkpoint=moved, resume=True)

@@ -133,6 +133,19 @@ def test_slices_of_several_channels(tmp_path):
     np.testing.assert_array_equal(whole["label"][1], np.isin(label, [1, 2, 4])[::-1])
 
 
+@pytest.mark.parametrize("shape", [(20, 16), (20, 16, 1)])
+def test_a_label_as_in_its_file_is_of_one_slice_too(shape, tmp_path):
+    pixels = np.arange(np.prod(shape), dtype=np.int16).reshape(shape)
+    for name, content in (("image", pixels), ("label", (pixels > 100).astype(np.uint8))):
+        nib.save(nib.Nifti1Image(content, np.diag([-1, -1, 1, 1])), tmp_path / f"{name}.nii")
+    steps = volume_preprocessing(
+        1, spatial_dims=2, regions={"tumour": [1]}, mask_names=["tumour"], label_as_in_file=True
+    )
+    found = steps({name: str(tmp_path / f"{name}.nii") for name in ("image", "label")})
+    assert found["image"].shape == found["label"].shape == (1, 20, 16)
+    np.testing.assert_array_equal(found["label"][0], pixels.reshape(20, 16) > 100)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
