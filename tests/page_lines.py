@@ -127,6 +127,9 @@ OWN: dict[str, list[tuple[str, str]]] = {
     "tests/bundles/test_federated.py::test_line_of_the_page": [
         ("docs/federated.md", "python docs/examples/federated.py")
     ],
+    "tests/bundles/test_foreign_teacher.py::test_the_lines_of_the_page": [
+        ("docs/training.md", f"{RUN} training --config_file \"['bundles/seg_student/configs/train.json','teacher"),
+    ],
     "tests/bundles/test_torchrun.py::test_processes": [("docs/training.md", "torchrun --nproc_per_node")],
     "tests/bundles/test_torchrun.py::test_nodes": [("docs/training.md", "torchrun --nnodes")],
     "tests/bundles/test_cards.py::test_segmentation": [

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+from documented import run
 from monai.networks.nets import UNet
 from monai.transforms import LoadImage, NormalizeIntensity
-from tiny import BUNDLES, OVERRIDES, cause, config, untrained
+from tiny import BUNDLES, OVERRIDES, TINY_STUDENT, cause, config, untrained
 
 from monai_kd.bundle import Teacher, Workflow
 from monai_kd.config import literal
@@ -93,17 +94,19 @@ def test_it_teaches_and_gets_its_own_input(zoo, disc_dataset, tmp_path, monkeypa
     workflow.finalize()
 
 
-def test_the_file_of_the_page(zoo, disc_dataset, tmp_path):
+def test_the_lines_of_the_page(lines, zoo, disc_dataset, tmp_path, monkeypatch):
+    (line,) = lines
     page = (BUNDLES.parent / "docs" / "training.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"^    \{\n(?:    .*\n)+?    \}\n", page[page.index('"teacher_settings": {') - 40 :], re.M)[
         :1
     ]
-    described = json.loads(block.replace("%ZOO", f"%{zoo}"))["teacher_settings"]
-    workflow = student(zoo, disc_dataset, tmp_path, described)
-    workflow.initialize()
-    workflow.run()
-    workflow.finalize()
-    assert read_settings(tmp_path / "out" / "settings.json")["teacher"]["network_def"] == NETWORK
+    (tmp_path / "teacher.json").write_text(block)
+    (tmp_path / "bundles").symlink_to(BUNDLES)
+    (tmp_path / "DATA").symlink_to(disc_dataset)
+    zoo.rename(tmp_path / "ZOO")
+    run(line, tmp_path, monkeypatch, **{**TINY_STUDENT, "teacher_overrides": {}, "epochs": 1})
+    teacher = read_settings(tmp_path / "runs" / "student" / "settings.json")["teacher"]
+    assert (teacher["network_def"], teacher["normalization"]["nonzero"]) == (NETWORK, True)
 
 
 def test_features_of_its_taps(zoo, disc_dataset, tmp_path):
