@@ -113,6 +113,7 @@ OWN: dict[str, list[tuple[str, str]]] = {
     "tests/test_documented_lines.py::test_page_of_speed": [
         ("docs/performance.md", "python -m monai_kd export"),
         ("docs/performance.md", "python package/predict.py"),
+        ("docs/performance.md", "python docs/experiments/mask_dice.py"),
     ],
     "tests/test_documented_lines.py::test_line_of_the_cache": [
         ("docs/performance.md", "python docs/experiments/cache_curve.py"),

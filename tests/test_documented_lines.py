@@ -257,18 +257,21 @@ def test_page_of_integers(lines, made, monkeypatch):
 
 
 def test_page_of_speed(lines, made, tmp_path, monkeypatch):
-    """A bundle with untrained weights stands for the released one."""
+    """Untrained weights stand for the twin of the released ones."""
     for name in ("nncf", "openvino"):
         pytest.importorskip(name)
-    export, predict = lines
-    bundle = tmp_path / "bundles" / "seg_student"
-    shutil.copytree(ROOT / "bundles" / "seg_student", bundle, ignore=shutil.ignore_patterns("models"))
-    untrained("seg_student", bundle / "models")
+    export, predict, compare = lines
+    untrained("seg_student", tmp_path / "TWIN")
+    for name in ("bundles", "docs", "DATA"):
+        (tmp_path / name).symlink_to(made / name)
     for name in ("FOLDS_1_TO_3", "FOLD_4"):
         (tmp_path / name).symlink_to(made / "DATA" / "images")
     run(export, tmp_path, monkeypatch, instead={"max_dice_loss": 1}, bundles="bundles")
     run(predict, tmp_path, monkeypatch)
     assert list((tmp_path / "masks").iterdir())
+    with pytest.raises(SystemExit) as ended:
+        run(compare, tmp_path, monkeypatch)
+    assert not ended.value.code
 
 
 def test_lines_of_images_without_a_label(lines, made, monkeypatch):

@@ -9,6 +9,7 @@ from monai.transforms import NormalizeIntensity
 from torch import nn
 
 from monai_kd.distillation import AdaptInput, Distiller, TeacherStore
+from monai_kd.distillation.store import fingerprint
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -163,3 +164,22 @@ def test_store_tells_inputs_apart(tmp_path):
             # Stored in half precision.
             torch.testing.assert_close(stored, direct, rtol=2**-11, atol=1e-6)
     assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_transform_of_each_image_comes_last():
+    torch.manual_seed(0)
+    image = torch.rand(2, 1, 8, 8)
+    normalise = NormalizeIntensity(channel_wise=True)
+    adapt = AdaptInput(mean_from=0.5, std_from=0.25, channels=[0, 0, 0], size=4, transform=normalise)
+    found = adapt((image - 0.5) / 0.25)
+    small = F.interpolate(image, size=(4, 4), mode="bilinear")
+    expected = (small - small.mean((2, 3), keepdim=True)) / small.std((2, 3), keepdim=True, correction=0)
+    torch.testing.assert_close(found, expected.expand(2, 3, 4, 4), atol=1e-5, rtol=1e-5)
+    assert type(found) is torch.Tensor
+
+
+def test_a_transform_keeps_the_precision_and_identifies_the_teacher():
+    half = AdaptInput(transform=NormalizeIntensity())(torch.rand(1, 1, 4, 4, dtype=torch.bfloat16))
+    assert half.dtype is torch.bfloat16
+    one, other = (fingerprint(AdaptInput(transform=NormalizeIntensity(), told=told), {}) for told in ("a", "b"))
+    assert one != other
