@@ -255,6 +255,13 @@ def _check_same_voxels(student: Mapping[str, Any], teacher: Mapping[str, Any]) -
                 f"the student is trained with {name} {value}, and the teacher was trained with {teacher_value}: both "
                 "must have the same input. Take a teacher of the same task, or set the value to the teacher's."
             )
+    regions, of_teacher = ((each or {}).get("regions") for each in (volumes, teacher_volumes))
+    if regions != of_teacher:
+        logger.warning(
+            "The masks of the student are %s, by the values in its labels, and those of the teacher %s: if these are "
+            "not the same tissues, stored by other values, the teacher teaches other masks than the labels do.",
+            *(regions, of_teacher),
+        )
 
 
 def _existing(folder: Path) -> Path:

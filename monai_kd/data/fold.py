@@ -73,8 +73,9 @@ def load_fold(
             f"leave_out must be a list of folds, such as {folds[:1] or [0]}, and {folder} has the folds {folds}; got "
             f"{leave_out!r}."
         )
+    without = f" without {list(leave_out)}" if leave_out else ""
     if part != "all" and (fold not in folds or fold in leave_out):
-        raise ValueError(f"fold: {folder} has the folds {folds} without {list(leave_out)}; {fold} is none of them.")
+        raise ValueError(f"fold: {folder} has the folds {folds}{without}; {fold} is none of them.")
     chosen = [
         entry
         for entry in entries

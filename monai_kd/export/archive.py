@@ -25,7 +25,7 @@ from ..io import places
 from ..io.atomic import atomic_folder, atomic_write, check_new_folder, write_json
 from ..io.checkpoints import check_checkpoint
 from ..io.checksum import file_sha256
-from ..io.trained import FAMILIARITY_FILE, TEMPERATURE_FILE
+from ..io.trained import FAMILIARITY_FILE, TEMPERATURE_FILE, check_of_slices
 
 __all__ = ["pack_bundle", "run_pack"]
 
@@ -134,6 +134,7 @@ def _fill(
     copy_bundle(bundle, packed)
     check_checkpoint(checkpoint)
     settings = trained_settings(checkpoint, bundle)
+    check_of_slices(settings, checkpoint)
     weights = packed / "models" / "model.pt"
     weights.parent.mkdir()
     shutil.copyfile(checkpoint, weights)

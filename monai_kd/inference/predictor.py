@@ -14,6 +14,7 @@ from monai.utils.enums import CommonKeys as Keys
 
 from ..config import cause_of, check_overrides, check_settings, checked_device, literal
 from ..io.checkpoints import check_checkpoint, load_weights
+from ..io.trained import check_of_slices
 from .preparation import Preparation
 from .presence import JudgePresenced
 from .thin_marks import DropThinMarksd
@@ -59,6 +60,8 @@ class BundlePredictor:
             overrides["device"] = checked_device(overrides["device"])
         given = {"bundle_root": self.bundle, "checkpoint": self.checkpoint, **overrides}
         self._parser.update({name: literal(value) for name, value in given.items()})
+        if "trained" in self._parser:
+            check_of_slices(self.value("trained"), self.checkpoint)
         check_settings(self.value("settings"))
         self.network = load_weights(self.value("network"), self.checkpoint).eval().requires_grad_(False)
         self.device = torch.device(self.value("device"))

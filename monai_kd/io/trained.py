@@ -33,6 +33,7 @@ __all__ = [
     "TEMPERATURE_FILE",
     "add_settings",
     "begin_settings",
+    "check_of_slices",
     "copy_settings",
     "described_weights",
     "read_settings",
@@ -123,6 +124,19 @@ def read_trained(checkpoint: str | Path) -> dict[str, Any] | None:
                 "the two files of one run; or, if you know what these weights were trained with, move settings.json "
                 "away and give the values by hand."
             )
+
+
+def check_of_slices(settings: Mapping[str, Any], checkpoint: str | Path) -> None:
+    """Refuse a network of volumes where slices are expected.
+
+    Raises:
+        ValueError: the settings are those of a network of volumes.
+    """
+    if settings.get("volumes") is not None:
+        raise ValueError(
+            f"{checkpoint} is of a network of volumes, which can be evaluated and used for inference by the configs of "
+            "docs/volumes.md alone: give a network of slices."
+        )
 
 
 def add_settings(checkpoint: str | Path, values: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from ..inference import BundlePredictor
 from ..io.atomic import atomic_folder, check_new_folder, write_json
 from ..io.checksum import file_sha256
 from ..io.network_name import network_name
-from ..io.trained import copy_settings, settings_path
+from ..io.trained import check_of_slices, copy_settings, settings_path
 
 __all__ = ["make_app", "run_label_app"]
 
@@ -84,8 +84,10 @@ def _copy_bundle(bundle: Path, checkpoint: Path, bundles: Path) -> None:
     file = target / "configs" / "metadata.json"
     metadata, sha256 = json.loads(file.read_text(encoding="utf-8")), file_sha256(model)
     metrics = metadata.get("eval_metrics") if metadata.get("weights_sha256") == sha256 else {}
+    trained = trained_settings(model, target)
+    check_of_slices(trained, checkpoint)
     # MONAI Label reads the names of the classes there.
-    write_json(described(metadata, trained_settings(model, target), sha256, metrics or {}), file)
+    write_json(described(metadata, trained, sha256, metrics or {}), file)
 
 
 def run_label_app(

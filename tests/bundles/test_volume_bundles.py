@@ -21,6 +21,7 @@ from students import segmentation_student
 from tiny import cause, config, interrupted, rows
 from volumes import AFFINE, MODALITIES, REGIONS, SMALL_TRAINING, nested, write_volumes
 
+from monai_kd.__main__ import main
 from monai_kd.bundle import Workflow, trained_network, trained_settings
 from monai_kd.engines import LogitsInferer
 from monai_kd.handlers import EpochSeed
@@ -238,6 +239,29 @@ def test_a_teacher_of_another_task_is_refused(dataset, run, tmp_path, overrides,
     with pytest.raises((RuntimeError, ValueError)) as caught:
         trained(dataset, tmp_path, **given, **overrides)
     assert message in cause(caught.value)
+
+
+def test_masks_of_other_values_are_said(run, tmp_path, caplog):
+    folder = write_volumes(tmp_path / "set")
+    datalist = json.loads((folder / "datalist.json").read_text())
+    name = next(iter(datalist["regions"]))
+    datalist["regions"][name] = datalist["regions"][name][:-1] or [3]
+    (folder / "datalist.json").write_text(json.dumps(datalist))
+    given = {"teacher_checkpoint": str(next(run.glob("teacher-*")) / "model.pt"), "recipe": "kd"}
+    prepared(folder, tmp_path / "out", **given).value("distiller")
+    assert "the teacher teaches other masks than the labels do" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "command", [["export", "seg_student"], ["pack", "seg_student"], ["label_app"], ["report", "{data}", "--output_dir"]]
+)
+def test_programs_for_slices_refuse_it_in_one_line(command, run, dataset, tmp_path, capsys):
+    name, *rest = (word.format(data=dataset) for word in command)
+    model, out = str(run / "model.pt"), str(tmp_path / "out")
+    given = [*rest, model, out] if name in ("export", "pack") else [*rest, out, "--segmentation", model]
+    assert main([name, *given]) == 2
+    assert f"{model} is of a network of volumes" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_evaluation_is_of_the_voxels_of_the_file(dataset, run, tmp_path, caplog):
