@@ -69,6 +69,10 @@ def is_axes(value: Any) -> bool:
     return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value) and len(set(value)) == len(value)
 
 
+def _is_scale(value: Any) -> bool:
+    return value is None or (isinstance(value, (list, tuple)) and all(is_number(n) and n > 0 for n in value))
+
+
 _COUNTS = ("epochs", "batch_size", "val_interval", "patches", "window_batch", "max_pixels")
 _FROM_ZERO = ("seed", "workers", "bootstrap")
 _SWITCHES = (
@@ -104,6 +108,9 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     # None: that of the operating point.
     "presence_threshold": (lambda v: v is None or is_number(v, highest=1), "a number from 0 to 1"),
     "temperature": (lambda v: is_number(v) and v > 0, "a positive number"),
+    "projection_side": (lambda v: v in ("teacher", "student"), "'teacher' or 'student'"),
+    "activation": (lambda v: v in ("sigmoid", "softmax"), "'sigmoid' or 'softmax'"),
+    **{name: (_is_scale, "None or a list of positive numbers, one for each") for name in ("std", "spacing")},
 }
 # Of patches of volumes, in voxels.
 _PATCH_CHECKS = {

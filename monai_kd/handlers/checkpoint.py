@@ -108,7 +108,7 @@ class TrainingCheckpoint:
         # On the CPU, because the processes of a group have other devices; the states move to their own.
         content = from_first(lambda: read_checkpoint(self.last) if self.last.is_file() else None)
         if content is None:
-            logger.info("resume: there is no %s, so training starts from the first epoch.", self.last)
+            logger.warning("resume: there is no %s, so training starts from the first epoch.", self.last)
             return
         if not isinstance(content, dict) or "epoch" not in content:
             raise ValueError(f"{self.last} is not a training checkpoint, so the run can't be resumed.")

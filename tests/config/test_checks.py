@@ -49,6 +49,22 @@ def test_positive_numbers(name, value):
         check_settings({name: value})
 
 
+@pytest.mark.parametrize("name", ["std", "spacing"])
+@pytest.mark.parametrize("value", [[0, 0, 0], [1, 1, -1], [1, True], "1", 1.0, [float("nan")]])
+def test_scales(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be None or a list of positive numbers"):
+        check_settings({name: value})
+    for good in (None, [0.5], [1, 1, 2.5]):
+        check_settings({name: good})
+
+
+@pytest.mark.parametrize(("name", "good"), [("projection_side", "student"), ("activation", "softmax")])
+def test_choices(name, good):
+    with pytest.raises(ValueError, match=f"{name} must be '[a-z]+' or '[a-z]+', got 'both'"):
+        check_settings({name: "both"})
+    check_settings({name: good})
+
+
 @pytest.mark.parametrize("network", [{}, OTHER, {"network_def": None}])
 @pytest.mark.parametrize("value", [300, 33, 32])
 def test_a_classifier_and_a_network_of_another_kind_take_any_image_size(value, network):
