@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,11 @@ from .tracking import track_settings
 from .workflow import loading, running
 
 __all__ = ["PATHS", "accept_overrides"]
+
+logger = logging.getLogger(__name__)
+
+# Values that a config's network_def refers to, unless a file that is laid over it has another network.
+_OF_NETWORK = ("features", "norm")
 
 # Ids of files and folders. Their values are never expressions.
 PATHS = frozenset(
@@ -65,6 +72,7 @@ def accept_overrides() -> None:
     check_settings({name: value for name, value in run.overrides.items() if name in CHECKED and not _evaluated(value)})
     if isinstance(device := run.overrides.get("device"), str) and not _evaluated(device):
         checked_device(device)
+    _warn_of_unused(run.parser, own)
     paths = {name: _as_typed(name, value) for name, value in run.overrides.items() if name in PATHS}
     changed = {name: value for name, value in paths.items() if value != run.overrides[name]}
     changed |= {
@@ -77,6 +85,18 @@ def accept_overrides() -> None:
             run.parser[name] = value
         # Items that were parsed before hold the old values.
         run.parser.parse(reset=True)
+
+
+def _warn_of_unused(parser: ConfigParser, own: Mapping[str, Any]) -> None:
+    """Say which values of a network are given, and have no effect on the one that is built."""
+    given = [name for name in _OF_NETWORK if name in own]
+    if own.get("init_checkpoint") is not None:
+        unused, why = given, "the network is that of init_checkpoint"
+    else:
+        definition = str(parser.get(NETWORK))
+        unused, why = [name for name in given if f"@{name}" not in definition], f"{NETWORK} does not refer to it"
+    if unused:
+        logger.warning("%s: NOT used, since %s.", ", ".join(f"--{name}" for name in unused), why)
 
 
 def _evaluated(value: Any) -> bool:

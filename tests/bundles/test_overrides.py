@@ -220,6 +220,34 @@ def test_devices_that_are_not_there(bundle, name, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("files", "given", "said"),
+    [
+        ([], {}, ""),
+        (
+            ["students/unetpp"],
+            {"norm": "instance"},
+            "--features, --norm: NOT used, since network_def does not refer to it",
+        ),
+        ([], {"init_checkpoint": "model.pt"}, "--features: NOT used, since the network is that of init_checkpoint"),
+    ],
+)
+def test_widths_that_have_no_effect_are_said(files, given, said, disc_dataset, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    untrained("seg_student", tmp_path)
+    values = {
+        **OVERRIDES["seg_student"],
+        "recipe": "none",
+        "dataset_dir": str(disc_dataset),
+        "output_dir": "out",
+        **given,
+    }
+    workflow = create_workflow(config_file=config("seg_student", "train", *files), workflow_type="train", **values)
+    workflow.finalize()
+    assert ("NOT used" in caplog.text) == bool(said)
+    assert said in caplog.text
+
+
 class TestFromTheShell:
     """The very command, once for all: each run takes seconds."""
 
