@@ -554,7 +554,7 @@ def test_exported_program(suffix, blob, mend, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(predict, "HERE", tmp_path)
     monkeypatch.setattr(predict, "open_network", lambda *_args: lambda image: [image[:, :1]])
     path = tmp_path / f"slice{suffix}"
-    monkeypatch.setattr(sys, "argv", ["predict.py", str(path), "--output_dir", str(tmp_path / "out")])
+    monkeypatch.setattr(sys, "argv", ["predict.py", str(path), "--output_dir", str(tmp_path / "out"), "--overwrite"])
 
     @examples(30)
     @given(damaged(blob))

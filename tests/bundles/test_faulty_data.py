@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -246,7 +248,9 @@ def test_an_interrupt_keeps_what_is_finished_and_says_so(disc_dataset, tmp_path)
     options |= {"checkpoint": untrained("seg_student", tmp_path / "weights"), "logging_file": False}
     command = [sys.executable, "-m", "monai.bundle", "run", "inferring", "--config_file", str(configs)]
     command += [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    # Tests may run in the background of a shell, which lets their children ignore it.
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, preexec_fn=heeding)
     assert done.returncode == 130, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("stopped; kept are masks and rows of files")
