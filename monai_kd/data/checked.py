@@ -29,6 +29,7 @@ __all__ = ["CheckedDataset", "UnusableItems"]
 
 logger = logging.getLogger(__name__)
 
+_starting = threading.Lock()
 _SHOWN = 5
 # Key of an entry on disk that has the names of values that the transforms removed from the item.
 _REMOVED = "-removed"
@@ -137,7 +138,10 @@ class CheckedDataset(CacheDataset):
         logger.info(line, len(shards) - self._found, shards.folder, shards.nbytes / 1e9)
 
     def _load_cache_item(self, idx: int) -> Any:
-        # Called in a thread, while caching.
+        # Called in a thread, while caching. Each thread makes torch's pool of threads known to itself with its first
+        # operation; where several do so at once, torch was seen to end with "Invalid thread pool".
+        with _starting:
+            torch.get_num_threads()
         try:
             return self._cached(self.data[idx], lambda: super(CheckedDataset, self)._load_cache_item(idx))
         except Exception as error:
