@@ -449,7 +449,8 @@ def test_a_plan_that_is_told_to_end_leaves_nothing_running(number, tmp_path):
     plan = plan_of(tmp_path, CHILD)
 
     def tell() -> None:
-        while not (tmp_path / "child").is_file():
+        # A file is there before its content is.
+        while not (tmp_path / "child").is_file() or not (tmp_path / "child").read_text():
             time.sleep(0.05)
         os.kill(os.getpid(), number)
 
