@@ -10,17 +10,15 @@ from typing import Any
 from monai.bundle import create_workflow
 
 from ..config import literal
-from ..inference import Classifications, Findings, InputFiles
+from ..inference import InputFiles
 from ..inference.inputs import InputImage
-from ..inference.results import UNFINISHED
+from ..inference.results import TABLES, UNFINISHED
 from ..io.table import as_text, read_table
 from .plan import Plan, read_plan
 
-__all__ = ["TABLES", "ShardFiles", "is_done", "run_shard", "run_shards", "table_of"]
+__all__ = ["ShardFiles", "is_done", "run_shard", "run_shards", "table_of"]
 
 logger = logging.getLogger(__name__)
-
-TABLES = (Findings.table, Classifications.table)
 
 
 class ShardFiles(InputFiles):

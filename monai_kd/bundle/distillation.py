@@ -12,11 +12,10 @@ from typing import Any
 
 from torch import nn
 
-from ..config.definition import build_component
 from ..distillation import AdaptInput, Distiller, Rehearsal, TeacherStore, rehearse
 from ..losses import DistillationLoss, Projections
 from .teacher import Teacher
-from .teacher_settings import NORMALIZATION
+from .teacher_settings import NORMALIZATION, normalization_of
 from .trained import black_images
 
 __all__ = ["Distillation", "learns_unlabelled", "needs_teacher", "recipe_title"]
@@ -164,9 +163,8 @@ class Distillation:
         }
         # Slices are resized to what a network takes; patches of volumes keep the voxels of the file.
         size = None if same_size or student.get("volumes") else teacher["image_size"]
-        normalization = teacher.get(NORMALIZATION)
-        transform = None if normalization is None else build_component(normalization, NORMALIZATION)
-        return AdaptInput(**scaling, channels=channels, size=size, transform=transform, told=str(normalization or ""))
+        transform, told = normalization_of(teacher), str(teacher.get(NORMALIZATION) or "")
+        return AdaptInput(**scaling, channels=channels, size=size, transform=transform, told=told)
 
     def _check_masks(self) -> None:
         """Refuse a teacher whose output channels have another meaning, even if there are equally many."""

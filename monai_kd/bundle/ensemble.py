@@ -68,7 +68,8 @@ def make_ensemble(checkpoints: Sequence[str | Path], output_dir: str | Path) -> 
         if other := [name for name in _SAME if each[name] != members[0][name]]:
             values = "; ".join(f"{name} {members[0][name]} and {each[name]}" for name in other)
             raise ValueError(f"an ensemble has one input and one kind of output: {paths[0]} and {path} have {values}.")
-    hashes = list(map(file_sha256, paths))
+    # Settings of earlier versions have no hash; of others, it was checked when they were read.
+    hashes = [each.get(HASH) or file_sha256(path) for path, each in zip(paths, members, strict=True)]
     for number, sha256 in enumerate(hashes):
         if (first := hashes.index(sha256)) < number:
             raise ValueError(f"{paths[first]} and {paths[number]} are the same weights: give each network once.")
@@ -84,7 +85,6 @@ def make_ensemble(checkpoints: Sequence[str | Path], output_dir: str | Path) -> 
                 f"{members[0][names]}: correct {names} there."
             )
     _tried(ensemble, image, "the ensemble")
-    # Settings of earlier versions have no hash.
     settings = _settings([{**each, HASH: sha256} for each, sha256 in zip(members, hashes, strict=True)], tasks[0])
     folder.mkdir(parents=True, exist_ok=True)
     save_trained(ensemble.state_dict(), folder / "model.pt", settings)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from ..config.definition import build_component
 from ..io.checkpoints import check_checkpoint
@@ -13,7 +15,7 @@ from ..io.checksum import file_sha256
 from ..io.trained import HASH, read_trained
 from .trained import BEFORE, VALID, trained_settings
 
-__all__ = ["NORMALIZATION", "described_settings"]
+__all__ = ["NORMALIZATION", "described_settings", "normalization_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -49,9 +51,7 @@ def described_settings(checkpoint: str | Path, described: Mapping[str, Any]) -> 
     for name, value in described.items():
         if name in VALID and not VALID[name](value):
             raise ValueError(f"teacher_settings#{name} is {value!r}, which is not a valid value.")
-    scaled = NORMALIZATION in described
-    if scaled and not callable(build_component(described[NORMALIZATION], f"teacher_settings#{NORMALIZATION}")):
-        raise ValueError(f"teacher_settings#{NORMALIZATION} is no transform: it can't be called with an image.")
+    scaled = normalization_of(described) is not None
     # A transform takes the place of the constants.
     given = {**described, **({"mean": None, "std": None} if scaled else {})}
     if read_trained(path) is not None:
@@ -70,3 +70,17 @@ def described_settings(checkpoint: str | Path, described: Mapping[str, Any]) -> 
         )
     before = {name: value for name, value in BEFORE.items() if name not in (*_MEANING, "volumes")}
     return {**before, **given, HASH: file_sha256(path)}
+
+
+def normalization_of(settings: Mapping[str, Any]) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """The transform by which a teacher's own preprocessing sets the values of an image, where settings describe one.
+
+    Raises:
+        ValueError: it can't be built, or is no transform.
+    """
+    if settings.get(NORMALIZATION) is None:
+        return None
+    transform = build_component(settings[NORMALIZATION], f"teacher_settings#{NORMALIZATION}")
+    if not callable(transform):
+        raise ValueError(f"teacher_settings#{NORMALIZATION} is no transform: it can't be called with an image.")
+    return transform

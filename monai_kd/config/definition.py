@@ -115,7 +115,7 @@ def build_network(definition: Mapping[str, Any], trusted: bool = True) -> nn.Mod
         except RecursionError:
             raise UntrustedNetwork(f"the network {definition[TARGET]} has too many networks within networks.") from None
     try:
-        network = ConfigComponent(_restored(definition), id="network_def", locator=_locator).instantiate()
+        network = _instantiated(definition, "network_def")
     except Exception as error:
         cause = error.__cause__ or error
         if isinstance(cause, (ValueError, FileNotFoundError, RuntimeError)):
@@ -136,23 +136,19 @@ def build_component(definition: Any, id: str) -> Any:
     if not isinstance(definition, Mapping) or not isinstance(definition.get(TARGET), str):
         raise ValueError(f"{id} must be a component with '{TARGET}', got {definition!r}.")
     try:
-        return ConfigComponent(_restored(definition), id=id, locator=_locator).instantiate()
+        return _instantiated(definition, id)
     except Exception as error:
         raise ValueError(f"{id}, {definition[TARGET]}, can't be built: {error.__cause__ or error}") from error
 
 
-def _restored(definition: Mapping[str, Any]) -> dict[str, Any]:
-    """The definition with its nested components instantiated."""
-
-    def build(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            inner = {name: build(each) for name, each in value.items()}
-            return ConfigComponent(inner, locator=_locator).instantiate() if TARGET in inner else inner
-        if isinstance(value, list):
-            return [build(each) for each in value]
-        return value
-
-    return {name: build(value) for name, value in definition.items()}
+def _instantiated(value: Any, id: str = "") -> Any:
+    """The object of a definition, or any value, with all components within it instantiated."""
+    if isinstance(value, Mapping):
+        inner = {name: _instantiated(each) for name, each in value.items()}
+        return ConfigComponent(inner, id=id, locator=_locator).instantiate() if TARGET in inner else inner
+    if isinstance(value, list):
+        return [_instantiated(each) for each in value]
+    return value
 
 
 def _of_stranger(definition: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import torch
 from data_prep.disk import check_writable
 
 from ..io.atomic import write_json
-from ..io.trained import add_settings
+from ..io.trained import add_settings, extendable_settings
 from ..metrics import (
     FROC_RATES,
     PRESENCE_SCORES,
@@ -70,12 +70,12 @@ class PresenceReport:
 
         Raises:
             OSError: the folder of the checkpoint is not writable.
-            ValueError: as `add_settings`.
+            FileNotFoundError, ValueError: as `extendable_settings`.
         """
         self.marks = []
         if self.specificity is not None:
             check_writable(self.checkpoint.parent)
-            add_settings(self.checkpoint, {})
+            extendable_settings(self.checkpoint)
 
     def measure(
         self, probability: torch.Tensor, predicted: torch.Tensor, true: torch.Tensor, pixel_mm2: float

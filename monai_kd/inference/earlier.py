@@ -51,22 +51,23 @@ def claim_outputs(
         raise _somebodys([table], table) from None
     named = named_files(rows) | _remembered(folder)
     unfinished = {row["file"] for row in rows if row["status"] == UNFINISHED}
-    own, foreign = list(others) if rows else [], [] if rows else [path for path in others if path.exists()]
+    own: dict[str, Path] = {}
+    foreign = [] if rows else [path for path in others if path.exists()]
     for image in inputs.images:
         for path in outputs(image):
-            if as_text(image.label) in unfinished or as_text(path.relative_to(folder).as_posix()) in named:
-                own.append(path)
+            name = as_text(path.relative_to(folder).as_posix())
+            if name in named or as_text(image.label) in unfinished:
+                own[name] = path
             elif path.exists():
                 foreign.append(path)
     if foreign:
         raise _somebodys(foreign, table)
-    others_own = named - {as_text(path.relative_to(folder).as_posix()) for path in own}
-    if stay := sorted(name for name in others_own if (folder / name).exists()):
+    if stay := sorted(name for name in named - own.keys() if (folder / name).exists()):
         write_json(stay, folder / OTHERS)
     else:
         (folder / OTHERS).unlink(missing_ok=True)
     # The table last: what is still there is named.
-    remove_earlier([*own, table], "run")
+    remove_earlier([*own.values(), *others, table], "run")
     write_table(unfinished_rows(inputs), ["file", "status", "reason"], table)
 
 

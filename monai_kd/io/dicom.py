@@ -73,8 +73,8 @@ def read_slices(slices: Sequence[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarr
 def dicom_slices(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS) -> list[Any]:
     """The data sets of one series, checked and in the order of their positions; each file is opened once.
 
-    A file that has the bytes and the SOPInstanceUID of another one is left out; the first data set has their number as
-    ``copies``.
+    A file that has the bytes and the SOPInstanceUID of another one, with which it is compared, is left out; the first
+    data set has their number as ``copies``.
 
     Args:
         paths: files of one series, in any order; one folder that holds one series, whose headers are read before; or a

@@ -36,6 +36,7 @@ __all__ = [
     "check_of_slices",
     "copy_settings",
     "described_weights",
+    "extendable_settings",
     "read_settings",
     "read_trained",
     "save_trained",
@@ -139,6 +140,19 @@ def check_of_slices(settings: Mapping[str, Any], checkpoint: str | Path) -> None
         )
 
 
+def extendable_settings(checkpoint: str | Path) -> dict[str, Any]:
+    """The settings of existing weights, to which `add_settings` can add values.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+        ValueError: there are no settings, they can't be read, or they belong to other weights.
+    """
+    settings = read_trained(checkpoint)
+    if settings is None:
+        raise ValueError(f"{checkpoint} has no settings.json beside it, to which values could be added.")
+    return settings
+
+
 def add_settings(checkpoint: str | Path, values: Mapping[str, Any]) -> None:
     """Add values that were measured after the training to the settings of existing weights.
 
@@ -147,13 +161,10 @@ def add_settings(checkpoint: str | Path, values: Mapping[str, Any]) -> None:
         values: JSON values; those of the same names are replaced.
 
     Raises:
-        FileNotFoundError: there is no such checkpoint.
-        ValueError: there are no settings, they can't be read, or they belong to other weights.
+        FileNotFoundError, ValueError: as `extendable_settings`.
     """
     checkpoint = Path(checkpoint).expanduser()
-    settings = read_trained(checkpoint)
-    if settings is None:
-        raise ValueError(f"{checkpoint} has no settings.json beside it, to which {', '.join(values)} could be added.")
+    settings = extendable_settings(checkpoint)
     added = {**settings, HASH: file_sha256(checkpoint), **values}
     write_json(relative_places(added, checkpoint.parent), settings_path(checkpoint))
 

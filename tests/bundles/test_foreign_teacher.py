@@ -29,6 +29,7 @@ NETWORK = {
 }
 NORMALIZE = {"_target_": "NormalizeIntensity", "channel_wise": True}
 SETTINGS = {"image_size": 64, "in_channels": 1, "normalization": NORMALIZE, "taps": {"d1": "model.0"}}
+RUN = {"dataset_dir": None, "fold": 0, "leave_out": []}
 OF_MASKS = {"mask_names": ["tumour"], "activation": "sigmoid"}
 
 
@@ -59,8 +60,7 @@ def model_of(folder: Path) -> Path:
 
 
 def teacher_of(zoo: Path, **settings: Any) -> Teacher:
-    run = {"dataset_dir": None, "fold": 0, "leave_out": []}
-    return Teacher(str(model_of(zoo)), BUNDLES / "seg_teacher", "out", run, settings=settings)
+    return Teacher(str(model_of(zoo)), BUNDLES / "seg_teacher", "out", RUN, settings=settings)
 
 
 def student(zoo: Path, dataset: Path, folder: Path, described: dict[str, Any], **more: Any) -> Workflow:
@@ -163,8 +163,7 @@ def test_without_a_description(zoo, disc_dataset, tmp_path):
 
 
 def test_without_weights():
-    run = {"dataset_dir": None, "fold": 0, "leave_out": []}
-    teacher = Teacher(None, BUNDLES / "seg_teacher", "out", run, settings={"network_def": NETWORK})
+    teacher = Teacher(None, BUNDLES / "seg_teacher", "out", RUN, settings={"network_def": NETWORK})
     with pytest.raises(ValueError, match="teacher_settings describes the weights of a teacher_checkpoint"):
         teacher.trained  # noqa: B018
 
@@ -178,9 +177,8 @@ def test_a_network_of_ones_own_that_was_trained_here(tmp_path):
     settings = json.loads((tmp_path / "settings.json").read_text())
     del settings["weights_sha256"]
     (tmp_path / "settings.json").write_text(json.dumps({**settings, "network_def": own}))
-    run = {"dataset_dir": None, "fold": 0, "leave_out": []}
     with pytest.raises(ValueError, match="of a teacher, its teacher_settings#network_def"):
-        Teacher(str(checkpoint), BUNDLES / "seg_teacher", "out", run).load()
-    teacher = Teacher(str(checkpoint), BUNDLES / "seg_teacher", "out", run, settings={"network_def": own})
+        Teacher(str(checkpoint), BUNDLES / "seg_teacher", "out", RUN).load()
+    teacher = Teacher(str(checkpoint), BUNDLES / "seg_teacher", "out", RUN, settings={"network_def": own})
     assert isinstance(teacher.load(), OwnNetwork)
     assert teacher.trained["image_size"] == settings["image_size"]
