@@ -131,6 +131,12 @@ OWN: dict[str, list[tuple[str, str]]] = {
     "tests/bundles/test_foreign_teacher.py::test_the_lines_of_the_page": [
         ("docs/training.md", f"{RUN} training --config_file \"['bundles/seg_student/configs/train.json','teacher"),
     ],
+    "tests/bundles/test_own_networks.py::test_the_lines_of_the_page": [
+        ("docs/training.md", "export MONAI_KD_NETWORKS"),
+        ("docs/training.md", f"{RUN} training --config_file \"['bundles/seg_student/configs/train.json','student"),
+        ("docs/training.md", f"{EVALUATE} --dataset_dir DATA --checkpoint runs/own"),
+        ("docs/training.md", "python -m monai_kd export seg_student runs/own"),
+    ],
     "tests/bundles/test_torchrun.py::test_processes": [("docs/training.md", "torchrun --nproc_per_node")],
     "tests/bundles/test_torchrun.py::test_nodes": [("docs/training.md", "torchrun --nnodes")],
     "tests/bundles/test_cards.py::test_segmentation": [

@@ -13,7 +13,6 @@ import torch
 from data_prep.text import printable
 
 from ..config import without_pretrained
-from ..config.definition import TRUSTED, UntrustedNetwork
 from ..handlers.run_settings import DATA
 from ..io.atomic import check_new_folder
 from ..io.checksum import file_sha256
@@ -53,8 +52,8 @@ def make_ensemble(checkpoints: Sequence[str | Path], output_dir: str | Path) -> 
         FileExistsError: the folder is not empty.
         FileNotFoundError: there is no such checkpoint.
         ValueError: there are fewer than two, one has no settings, is given twice, has another number of output channels
-            than its settings name, or is not of MONAI or of this package; or they have different input, masks or
-            classes, or outputs of different shapes.
+            than its settings name, or is none that `build_network` builds for a file; or they have different input,
+            masks or classes, or outputs of different shapes.
     """
     paths, folder = [Path(each).expanduser() for each in checkpoints], Path(output_dir).expanduser().absolute()
     if folder.is_file() or len(paths) < 2:
@@ -73,7 +72,7 @@ def make_ensemble(checkpoints: Sequence[str | Path], output_dir: str | Path) -> 
     for number, sha256 in enumerate(hashes):
         if (first := hashes.index(sha256)) < number:
             raise ValueError(f"{paths[first]} and {paths[number]} are the same weights: give each network once.")
-    networks = [_network(each, path) for each, path in zip(members, paths, strict=True)]
+    networks = [trained_network(each, path) for each, path in zip(members, paths, strict=True)]
     ensemble = Ensemble(networks, _activation(members[0], tasks[0])).eval()
     image, names = black_images(members[0]), "mask_names" if tasks[0] == "segmentation" else "class_names"
     channels = len(members[0][names]) + (tasks[0] == "segmentation" and members[0]["multiclass"])
@@ -89,19 +88,6 @@ def make_ensemble(checkpoints: Sequence[str | Path], output_dir: str | Path) -> 
     folder.mkdir(parents=True, exist_ok=True)
     save_trained(ensemble.state_dict(), folder / "model.pt", settings)
     return folder / "model.pt"
-
-
-def _network(settings: Mapping[str, Any], path: Path) -> torch.nn.Module:
-    try:
-        return trained_network(settings, path)
-    except UntrustedNetwork:
-        # Its own message names configs, which the command does not take.
-        raise ValueError(
-            f"{path}: {settings['network_def'].get('_target_')} of the settings.json beside it, or a network in it, is "
-            f"none of {' or '.join(each[:-1] for each in TRUSTED)}, of which alone an ensemble is built. Leave it out; "
-            "or, if it is your own, move its module into the folder monai_kd/networks, and name it as "
-            "monai_kd.networks.MODULE.CLASS in that file."
-        ) from None
 
 
 def _tried(network: torch.nn.Module, image: torch.Tensor, what: str) -> torch.Tensor:

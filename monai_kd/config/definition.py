@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,11 +17,14 @@ __all__ = ["UntrustedNetwork", "build_network", "definition_of", "without_pretra
 TARGET = "_target_"
 # Modules of the networks that the settings of a checkpoint may name. Such a file may come from a stranger.
 TRUSTED = ("monai.networks.nets.", "monai_kd.networks.")
+# Environment variable with the modules, separated by commas, whose networks such a file may name too.
+OWN_NETWORKS = "MONAI_KD_NETWORKS"
 # Arguments that matter only at the beginning of training. Where a checkpoint is loaded, the weights files that they
-# name may be missing. The last three are those of torchvision's, SAM's and timm's networks.
+# name may be missing. The last four are those of torchvision's, SAM's and timm's networks, and of those of
+# segmentation_models_pytorch.
 _OF_TRAINING = {
     **{"pretrained": False, "pretrained_url": None, "freeze": False},
-    **{"weights": None, "checkpoint": None, "checkpoint_path": ""},
+    **{"weights": None, "checkpoint": None, "checkpoint_path": "", "encoder_weights": None},
 }
 # What fetches a file, whatever its arguments are; the last one, for some names of torchvision's networks.
 _FETCHING = ("Transchex", "get_pretrained_resnet_medicalnet", "TorchVisionFCModel")
@@ -28,7 +33,25 @@ _locator = ComponentLocator()
 
 
 class UntrustedNetwork(ValueError):
-    """A file names a class that is not a network of MONAI or of this package."""
+    """A file names a class that is not a network of MONAI, of this package or of `own_networks`."""
+
+
+def own_networks() -> tuple[str, ...]:
+    """Modules that the user trusts, whose networks a file may name too, from the environment.
+
+    ``MONAI_KD_NETWORKS`` holds their dotted paths, separated by commas, such as ``my_networks,my_package.nets``; each
+    stands for the modules within it, too.
+
+    Raises:
+        ValueError: one of them is no dotted path of a module.
+    """
+    names = [name.strip() for name in os.environ.get(OWN_NETWORKS, "").split(",") if name.strip()]
+    if wrong := [name for name in names if not all(part.isidentifier() for part in name.split("."))]:
+        raise ValueError(
+            f"the environment variable {OWN_NETWORKS} names '{wrong[0]}', which is no module: give dotted paths, "
+            "separated by commas, such as my_networks,my_package.nets."
+        )
+    return tuple(f"{name}." for name in names)
 
 
 def definition_of(raw: Mapping[str, Any], resolve: Callable[[str], Any], id: str) -> dict[str, Any]:
@@ -100,8 +123,8 @@ def build_network(definition: Mapping[str, Any], trusted: bool = True) -> nn.Mod
     Args:
         definition: ``_target_``, a dotted path or the short name of a class of MONAI, and arguments.
         trusted: whether the definition comes from a config. One from a file may only name networks of
-            ``monai.networks.nets`` and ``monai_kd.networks``, also within its arguments, as an ensemble has them, and
-            is built without pretrained weights.
+            ``monai.networks.nets``, ``monai_kd.networks`` and `own_networks`, also within its arguments, as an ensemble
+            has them, and is built without pretrained weights.
 
     Raises:
         UntrustedNetwork: the definition is not trusted, and names anything else.
@@ -176,24 +199,38 @@ def _trusted(target: Any) -> Callable[..., Any]:
     path = _locator.get_component_module_name(target) if isinstance(target, str) else None
     full = f"{path}.{target}" if isinstance(path, str) else str(target)
     module, _, name = full.rpartition(".")
-    package = next((each for each in TRUSTED if full.startswith(each)), None)
+    trusted = TRUSTED + own_networks()
+    # The narrowest, since of a function the one that offers it is asked.
+    package = max((each for each in trusted if full.startswith(each)), key=len, default=None)
     if package is None or not name.isidentifier() or name.startswith("_") or name in _FETCHING:
         raise _untrusted(target)
-    found: Any = optional_import(module, name=name)[0]
+    found: Any = optional_import(module, name=name)[0] if package in TRUSTED else _own(module, name)
     if inspect.isclass(found):
         allowed = issubclass(found, nn.Module)
     else:
         # Of functions, those that the package offers: others load weights from a place that is given to them.
         allowed = inspect.isfunction(found) and optional_import(package[:-1], name=name)[0] is found
-    if not allowed or not found.__module__.startswith(TRUSTED):
+    if not allowed or not f"{found.__module__}.".startswith(trusted):
         raise _untrusted(target)
     return found
 
 
+def _own(module: str, name: str) -> Any:
+    """What a module of `own_networks` has by this name."""
+    try:
+        return getattr(importlib.import_module(module), name)
+    # Whatever a module of somebody else raises while it is imported.
+    except Exception as error:
+        raise ValueError(
+            f"the network {module}.{name}, whose module {OWN_NETWORKS} names, can't be imported: {error}. Install its "
+            "package, or add its folder to PYTHONPATH."
+        ) from error
+
+
 def _untrusted(target: Any) -> UntrustedNetwork:
     return UntrustedNetwork(
-        f"{target} is no network of {' or '.join(each[:-1] for each in TRUSTED)} with plain arguments, and is not "
-        "run because a file names it. If you trust it, give its config: --config_file \"['evaluate.json',"
-        "'its_network.json']\", a file whose network_def replaces that of the other, or, of a teacher, its "
-        "teacher_settings#network_def; other commands build the networks of these packages alone."
+        f"{target} is no network of {' or '.join(each[:-1] for each in TRUSTED + own_networks())} with plain "
+        "arguments, and is not run because a file names it. If you trust it, name its module in the environment "
+        f"variable {OWN_NETWORKS}, such as {OWN_NETWORKS}=my_package.nets; see Networks of your own in "
+        "docs/training.md."
     )

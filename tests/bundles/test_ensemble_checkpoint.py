@@ -17,7 +17,6 @@ import torch
 from students import SIZE, classification_student, segmentation_student
 from tiny import BUNDLES, NETWORKS, infer, prepare, rows, save, settings_of, train, untrained
 
-from monai_kd import networks
 from monai_kd.__main__ import main
 from monai_kd.bundle import Teacher, describe_evaluation, trained_network, trained_settings
 from monai_kd.bundle.ensemble import make_ensemble
@@ -271,22 +270,18 @@ def test_each_network_is_given_once(tmp_path, capsys):
     assert not (tmp_path / "all").exists()
 
 
-def test_a_network_of_ones_own_is_taken_from_the_folder_that_the_error_names(tmp_path, monkeypatch, capsys):
+def test_a_network_of_ones_own(tmp_path, monkeypatch, capsys):
     arguments = {"in_channels": 3, "out_channels": 1, "kernel_size": 1}
-    paths = []
+    (tmp_path / "my_networks_of_an_ensemble.py").write_text("import torch\n\n\nclass Own(torch.nn.Conv2d):\n    pass\n")
+    definition, paths = {"_target_": "my_networks_of_an_ensemble.Own", **arguments}, []
     for draw in (0, 1):
         state = {"weight": torch.full((1, 3, 1, 1), float(draw)), "bias": torch.zeros(1)}
-        paths.append(save(tmp_path / str(draw), state, image_size=32, network_def={"_target_": "my.Own", **arguments}))
+        paths.append(save(tmp_path / str(draw), state, image_size=32, network_def=definition))
     assert main(["ensemble", *map(str, paths), str(tmp_path / "all")]) == 2
     (error,) = capsys.readouterr().err.splitlines()
-    assert f"{paths[0]}: my.Own of the settings.json beside it, or a network in it, is none of monai.networks" in error
-    assert "name it as monai_kd.networks.MODULE.CLASS" in error
-    assert "config" not in error
-    (tmp_path / "my.py").write_text("import torch\n\n\nclass Own(torch.nn.Conv2d):\n    pass\n")
-    monkeypatch.setattr(networks, "__path__", [*networks.__path__, str(tmp_path)])
-    for path in paths:
-        named = {**settings_of(path.parent), "network_def": {"_target_": "monai_kd.networks.my.Own", **arguments}}
-        (path.parent / "settings.json").write_text(json.dumps(named))
+    assert "name its module in the environment variable MONAI_KD_NETWORKS" in error
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("MONAI_KD_NETWORKS", "my_networks_of_an_ensemble")
     found = loaded(make_ensemble(paths, tmp_path / "all"))(torch.ones(1, 3, 4, 4))
     torch.testing.assert_close(found.sigmoid(), torch.full_like(found, (0.5 + 1 / (1 + math.exp(-3))) / 2))
 
