@@ -12,7 +12,7 @@ from .folder import find_bundle
 from .overrides import accept_overrides
 from .processes import distributed, local_rank, rank, start_processes, stop_processes
 from .released import checkpoint_of, training_folder
-from .running import choose, definition, described, given_data, root, type_names
+from .running import choose, definition, described, given_data, recorded, root
 from .set_up import set_up
 from .teacher import Teacher
 from .temperature import temperature_of
@@ -49,6 +49,7 @@ __all__ = [
     "preset",
     "rank",
     "recipe_title",
+    "recorded",
     "root",
     "run_alone",
     "set_up",
@@ -59,7 +60,6 @@ __all__ = [
     "trained_network",
     "trained_settings",
     "training_folder",
-    "type_names",
     "validation_metrics",
     "volume_settings",
 ]

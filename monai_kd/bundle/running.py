@@ -7,14 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigParser
+from monai.bundle.utils import EXPR_KEY, ID_REF_KEY
 
 from ..config import definition_of
-from ..config.definition import plain_values
+from ..config.definition import TARGET, plain_values
 from .workflow import running
 
-__all__ = ["choose", "definition", "described", "given_data", "root", "type_names"]
+__all__ = ["choose", "definition", "described", "given_data", "recorded", "root"]
 
 TRAINING_DATA = "train#dataset#data"
+# Of a training, what a config may replace and the losses depend on.
+_OF_TRAINING = ("augmentation", "optimizer", "lr_scheduler")
+# What may change when a run is resumed.
+_LONGER = ("epochs", "train#trainer#max_epochs")
 
 
 def root() -> str:
@@ -87,11 +92,43 @@ def choose(name: str, options: Mapping[str, Any], what: str) -> Any:
     return options[name]
 
 
-def type_names(objects: Iterable[object]) -> list[str]:
-    """The class names of objects, such as transforms, for ``settings.json``.
+def recorded(weights: Iterable[str] = ()) -> dict[str, Any]:
+    """What the running config builds a training from, as it stands there, for ``settings.json``.
 
-    Example:
-        >>> type_names([1.0, "a"])
-        ['float', 'str']
+    ``augmentation``, ``optimizer``, ``lr_scheduler``, and of ``terms`` those of the recipe. References to plain values
+    are followed, but for the number of epochs, which a resumed run may change; expressions, and references to what is
+    built, stay as they are written. Of objects that take the place of text, such as transforms that a student gives to
+    its teacher, there is the name of the class.
+
+    Args:
+        weights: names of the loss terms that have a weight.
+
+    Raises:
+        RuntimeError: no config is running.
     """
-    return [type(each).__name__ for each in objects]
+    parser = _parser("definitions")
+    found = {id: _written(parser.get(id), parser) for id in _OF_TRAINING}
+    terms = {name: _written(parser.get(f"terms#{name}"), parser) for name in weights}
+    return {**found, **({"terms": terms} if terms else {})}
+
+
+def _written(value: Any, parser: ConfigParser) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _written(each, parser) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_written(each, parser) for each in value]
+    if isinstance(value, str) and value.startswith(ID_REF_KEY):
+        id = value[1:].replace("::", "#")
+        referred = None if id in _LONGER else parser.get(id)
+        followed = _written(referred, parser) if _is_plain(referred) else None
+        return value if followed is None else followed
+    return value if value is None or isinstance(value, (bool, int, float, str)) else type(value).__name__
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether nothing is built of it, but for references, which are followed in turn."""
+    if isinstance(value, Mapping):
+        return TARGET not in value and all(map(_is_plain, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return isinstance(value, (bool, int, float)) or (isinstance(value, str) and not value.startswith(EXPR_KEY))

@@ -13,7 +13,7 @@ __all__ = ["loss_of", "track_settings", "tracked"]
 HANDLERS, TRACKER = "train::handlers", "MLFlowHandler"
 _SETTINGS = (
     *("recipe", "fold", "leave_out", "seed", "preset", "image_size", "multiclass", "batch_size", "learning_rate"),
-    *("weight_decay", "augmentation", "datalist_sha256", "labelled_share"),
+    *("weight_decay", "datalist_sha256", "labelled_share"),
 )
 _LONGEST = 250  # characters of a value; MLflow refuses some hundred more
 
@@ -73,6 +73,7 @@ def tracked(settings: Mapping[str, Any]) -> dict[str, str]:
     """
     found = {name: settings[name] for name in _SETTINGS if name in settings}
     found |= {f"weight.{name}": weight for name, weight in (settings.get("weights") or {}).items()}
+    found |= {name: value for name, value in (settings.get("definitions") or {}).items() if name != "terms"}
     found |= _network("network", settings.get("network_def") or {})
     if "teacher" in settings:
         teacher = settings["teacher"] or {}

@@ -43,6 +43,8 @@ _RUN_FILES = (
 # Settings that may change when a run is resumed, because the losses do not depend on them, and `epochs`.
 _FREE = frozenset({"bundle_root", "epochs", "resume", "started_from", "synthetic", "val_interval", "workers", *PLACES})
 DATA = "datalist_sha256"
+# Settings that are compared value by value.
+_NESTED = ("teacher", "definitions", "terms")
 # Settings that earlier versions did not have, which ran as with these values.
 _BEFORE = {"labelled_share": 1}
 # Settings of the weights that a run starts from, which its own settings repeat.
@@ -94,8 +96,9 @@ def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any], free: froze
         if name in free or name not in {*earlier, *_BEFORE} or (name in PLACES and before is None):
             # Places that share nothing with the run's folder are not stored.
             continue
-        if name == "teacher" and isinstance(before, Mapping) and isinstance(value, Mapping):
-            found += [f"{name} {each}" for each in _differences(before, value, frozenset(PLACES))]
+        if name in _NESTED and isinstance(before, Mapping) and isinstance(value, Mapping):
+            free_of_it = frozenset(PLACES) if name == "teacher" else frozenset()
+            found += [f"{name} {each}" for each in _differences(before, value, free_of_it)]
         elif before != value:
             found.append(f"{name} was {before!r} and is {value!r}")
     return found

@@ -46,7 +46,10 @@ def test_resumed_run_is_the_uninterrupted_one(bundle, more, class_dataset, tmp_p
     assert [row["learning_rate"] / rate for row in rows(tmp_path / "whole")] == pytest.approx([0.1, 0.55, 1.0])
     settings = json.loads((tmp_path / "whole" / "settings.json").read_text())
     assert settings["ema"] == 0.999
-    assert settings["augmentation"][:3] == ["RandFlipd", "RandRotated", "RandZoomd"]
+    flip, rotation = settings["definitions"]["augmentation"][:2]
+    assert flip == {"_target_": "RandFlipd", "keys": flip["keys"], "prob": 0.5, "spatial_axis": 1}
+    assert (rotation["range_x"], rotation["keys"]) == (0.52, flip["keys"])
+    assert settings["definitions"]["lr_scheduler"]["warmup_steps"] == 2
     weights = [torch.load(tmp_path / name / "model.pt", weights_only=True) for name in ("whole", "parts")]
     assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
 

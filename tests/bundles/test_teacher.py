@@ -295,7 +295,7 @@ class TestOwn:
         assert (told["learning_rate"], told["batch_size"], told["seed"], told["fold"]) == (0.5, 2, 7, 0)
         assert (told["epochs"], told["image_size"], told["dataset_dir"]) == (EPOCHS, 32, str(disc_dataset))
         assert told["network_def"] == NETWORKS["seg_teacher"] | {"pretrained": False}
-        assert told["augmentation"] == ["RandRotated"]
+        assert told["definitions"]["augmentation"] == ["RandRotated"]
         assert told["taps"]["d4"] == "unet.upcat_4"
         teacher.load()
         # the transforms themselves
