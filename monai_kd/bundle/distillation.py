@@ -10,9 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from ..distillation import AdaptInput, Distiller, Rehearsal, TeacherStore, rehearse
+from ..distillation import AdaptInput, Distiller, Rehearsal, TeacherStore, ends_in_probabilities, rehearse
 from ..losses import DistillationLoss, Projections
 from .teacher import Teacher
 from .teacher_settings import NORMALIZATION, normalization_of
@@ -130,6 +131,7 @@ class Distillation:
                 f"image_size is {self.settings['image_size']}, and the network, {type(self.student).__name__}, fails "
                 f"on an image of this size: {error}. Networks that halve the image n times take multiples of 2ⁿ."
             ) from error
+        _check_logits(self.student, image, "network")
         if "mask_names" not in self.settings:
             return
         names, background = self.settings["mask_names"], bool(self.settings.get("multiclass"))
@@ -189,6 +191,9 @@ class Distillation:
         untrained, image = self.teacher.untrained(), black_images(self.settings)
         teacher_taps = self.teacher.taps(untrained, list(taps)) if taps else {}
         teacher_image = self._teacher_input(image)
+        if self.teacher.is_described:
+            # Others were trained with losses that take logits.
+            _check_logits(untrained, teacher_image, "teacher")
         found = rehearse(self.student, untrained, taps, teacher_taps, image=image, teacher_image=teacher_image)
         return found, teacher_taps
 
@@ -202,6 +207,8 @@ class Distillation:
         if not self.loss.needs_teacher:
             self.teacher.warn_unused()
             return Distiller(self.student)
+        if self._rehearsed is None:
+            self.teacher.warn_unused_taps()
         found, teacher_taps = self._rehearsed or self._rehearse({})
         student, teacher = (found.shapes[name][1:] for name in ("student", "teacher"))
         if student[0] != teacher[0]:
@@ -236,6 +243,14 @@ class Distillation:
             logger.info("teacher_store: outputs of the teacher will take %s, in %s.", size, self.store)
         logger.info("teacher_store: delete %s when no run needs it.", self.store)
         return TeacherStore(self.store, self.images)
+
+
+def _check_logits(network: nn.Module, image: torch.Tensor, what: str) -> None:
+    if (activation := ends_in_probabilities(network, image)) is not None:
+        raise ValueError(
+            f"the {what}, {type(network).__name__}, ends in a {activation}, and the loss terms take logits, of which "
+            f"they compute the {activation} themselves: return its input in forward, or leave it out of network_def."
+        )
 
 
 def _check_same_voxels(student: Mapping[str, Any], teacher: Mapping[str, Any]) -> None:

@@ -11,10 +11,20 @@ from typing import Any
 from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
 
-from ..config import CHECKED, check_overrides, check_settings, checked_device, install_short_errors, literal
+from ..config import (
+    CHECKED,
+    check_overrides,
+    check_settings,
+    checked_device,
+    definition_of,
+    install_short_errors,
+    literal,
+    without_pretrained,
+)
 from .loaded import NETWORK, loaded_network
 from .running import root
 from .tracking import track_settings
+from .trained import trained_settings
 from .workflow import loading, running
 
 __all__ = ["PATHS", "accept_overrides"]
@@ -52,8 +62,8 @@ def accept_overrides() -> None:
     Raises:
         ValueError: an override is not an id of the config, the message lists the most similar ids; it is a plain value
             in place of an object; it has a value that is refused by `check_settings`, before what depends on it is; the
-            device is not available, see `checked_device`; a path is ``~name`` and there is no user of this name; or as
-            `loaded_network`.
+            device is not available, see `checked_device`; a path is ``~name`` and there is no user of this name; a
+            network is given that is not that of ``init_checkpoint``; or as `loaded_network`.
     """
     install_short_errors()
     run = running()
@@ -73,6 +83,7 @@ def accept_overrides() -> None:
     if isinstance(device := run.overrides.get("device"), str) and not _evaluated(device):
         checked_device(device)
     _warn_of_unused(run.parser, own)
+    _warn_of_temperature(run.parser, own)
     paths = {name: _as_typed(name, value) for name, value in run.overrides.items() if name in PATHS}
     changed = {name: value for name, value in paths.items() if value != run.overrides[name]}
     changed |= {
@@ -85,6 +96,25 @@ def accept_overrides() -> None:
             run.parser[name] = value
         # Items that were parsed before hold the old values.
         run.parser.parse(reset=True)
+    _check_one_network(run.parser, run.config_files[0])
+
+
+def _check_one_network(parser: ConfigParser, config_file: Any) -> None:
+    """Refuse a network that is given beside ``init_checkpoint``, which brings its own, if they are not the same."""
+    default = ConfigParser()
+    default.read_config(config_file)
+    if "init_checkpoint" not in parser or parser[NETWORK] == default[NETWORK]:
+        return
+    start = parser.get_parsed_content("init_checkpoint")
+    if start is None or not Path(start).is_file():
+        return
+    definition = definition_of(parser[NETWORK], parser.get_parsed_content, NETWORK)
+    given, own = (without_pretrained(each) for each in (definition, trained_settings(start)[NETWORK]))
+    if given != own:
+        raise ValueError(
+            f"{NETWORK} is {given}, and the network of init_checkpoint {start} is {own}: leave out one of the two, or "
+            "the values that differ."
+        )
 
 
 def _warn_of_unused(parser: ConfigParser, own: Mapping[str, Any]) -> None:
@@ -97,6 +127,19 @@ def _warn_of_unused(parser: ConfigParser, own: Mapping[str, Any]) -> None:
         unused, why = [name for name in given if f"@{name}" not in definition], f"{NETWORK} does not refer to it"
     if unused:
         logger.warning("%s: NOT used, since %s.", ", ".join(f"--{name}" for name in unused), why)
+
+
+def _warn_of_temperature(parser: ConfigParser, own: Mapping[str, Any]) -> None:
+    """Say that ``temperature`` is given, and no term of the recipe has it: some have the one of their paper."""
+    if "temperature" not in own or "terms" not in parser:
+        return
+    names = list(parser.get_parsed_content("weights"))
+    if not any("@temperature" in str(parser.get(f"terms#{name}")) for name in names):
+        logger.warning(
+            "--temperature: NOT used, since no loss term of this recipe (%s) refers to it. A term with a temperature "
+            "of its own gets another one in a file that is laid over the config, by terms#NAME#temperature.",
+            ", ".join(names),
+        )
 
 
 def _evaluated(value: Any) -> bool:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from monai.bundle import ConfigParser
@@ -23,6 +20,7 @@ from ..io.checksum import file_sha256
 from ..io.first_process import from_first, is_distributed
 from ..io.trained import HASH, read_trained
 from ..networks import Ensemble, LateFusionClassifier
+from .fingerprint import fingerprint
 from .teacher_settings import NORMALIZATION, described_settings
 from .trained import trained_settings
 from .workflow import Workflow
@@ -80,6 +78,11 @@ class Teacher:
         self._taps, self._configs, self._class_names = taps, list(configs), class_names
         self._described = dict(settings or {})
 
+    @property
+    def is_described(self) -> bool:
+        """Whether the config of the student describes the teacher, which then may be of another origin."""
+        return bool(self._described)
+
     @cached_property
     def trained(self) -> dict[str, Any]:
         """The ``settings.json`` of the teacher; for one that is trained first, the settings that it will have.
@@ -92,6 +95,8 @@ class Teacher:
             if self._described:
                 raise ValueError("teacher_settings describes the weights of a teacher_checkpoint, and none is given.")
             return self._planned()
+        if self._overridden:
+            logger.warning("teacher_overrides: NOT used, since a teacher_checkpoint is given, which is not trained.")
         described = self._described
         settings = described_settings(self.checkpoint, described) if described else trained_settings(self.checkpoint)
         self._check_classes(settings)
@@ -102,6 +107,12 @@ class Teacher:
         workflow, files = self._workflow(), [str(file) for file in self._files()]
         known = ConfigParser()
         known.read_config(files)
+        if lacking := [name for name in self.run if name not in known and name not in self._overridden]:
+            raise ValueError(
+                f"teacher_bundle {self.bundle}: its training has no {', '.join(lacking)}, which it gets from that of "
+                "the student: give a teacher's bundle of this package and of the same task. Weights that were trained "
+                "elsewhere teach as --teacher_checkpoint with teacher_settings, see docs/training.md."
+            )
         check_overrides(self.run, known, files[0])
         settings = {name: workflow.value(f"settings::{name}") for name in workflow.parser["settings"]}
         try:
@@ -151,6 +162,11 @@ class Teacher:
         """Log a warning if a checkpoint was given that is not used, because no term of the recipe needs a teacher."""
         if self.checkpoint is not None:
             logger.warning("teacher_checkpoint %s is not used: this recipe has no teacher.", self.checkpoint)
+
+    def warn_unused_taps(self) -> None:
+        """Log a warning if taps were given, because no term of the recipe compares features."""
+        if self._taps:
+            logger.warning("teacher_taps: NOT used, since no term of this recipe compares features.")
 
     def load(self) -> nn.Module:
         """The network with its weights, trained first when no checkpoint was given.
@@ -272,24 +288,3 @@ class Teacher:
             workflow.finalize()
         logger.warning("The teacher is trained: %s. Now the student.", best)
         return best
-
-
-def fingerprint(run: Mapping[str, Any]) -> str:
-    """Ten hexadecimal digits that identify the settings and the data of a teacher's training."""
-    # Without the device, which differs between the processes of one run, and the folders of the data and its cache.
-    folders = ("dataset_dir", "negatives_dir")
-    # A share of 1 changes nothing: teachers that were trained before there were shares stay known.
-    unchanged = {"labelled_share"} if run.get("labelled_share", 1) == 1 else set()
-    settings = {k: value for k, value in run.items() if k not in {"device", "cache_dir", *folders, *unchanged}}
-    data = b"".join(datalist_path(run[name]).read_bytes() for name in folders if run.get(name))
-    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=_plain).encode() + data).hexdigest()[:10]
-
-
-def _plain(value: Any) -> Any:
-    """An object, such as a transform, as its class and parameters: its ``repr`` has an address that varies by run."""
-    if hasattr(value, "__qualname__"):
-        return value.__qualname__
-    if not hasattr(value, "__dict__"):
-        return str(value)
-    parameters = {k: v for k, v in vars(value).items() if not isinstance(v, np.random.RandomState)}
-    return [type(value).__qualname__, parameters]

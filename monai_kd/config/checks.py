@@ -73,6 +73,15 @@ def _is_scale(value: Any) -> bool:
     return value is None or (isinstance(value, (list, tuple)) and all(is_number(n) and n > 0 for n in value))
 
 
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) > 0 and all(isinstance(each, str) for each in value)
+
+
+def _is_orientation(value: Any) -> bool:
+    opposite = str.maketrans("LPI", "RAS")
+    return value is None or (isinstance(value, str) and sorted(value.translate(opposite)) == ["A", "R", "S"])
+
+
 _COUNTS = ("epochs", "batch_size", "val_interval", "patches", "window_batch", "max_pixels")
 _FROM_ZERO = ("seed", "workers", "bootstrap")
 _SWITCHES = (
@@ -81,9 +90,9 @@ _SWITCHES = (
 )
 _SHARES = (
     *("alpha", "label_smoothing", "flip_probability", "negative_probability", "foreground_share", "negative_share"),
-    "presence_context",
+    *("presence_context", "cache_rate"),
 )
-_AMOUNTS = ("weight_decay", "mixup", "smallest_area_mm2", "smallest_extent_mm")
+_AMOUNTS = ("weight_decay", "mixup", "smallest_area_mm2", "smallest_extent_mm", "teacher_store_limit")
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **{name: (lambda v: type(v) is int and v >= 1, "a whole number from 1") for name in _COUNTS},
     **{name: (lambda v: type(v) is int and v >= 0, "a whole number from 0") for name in _FROM_ZERO},
@@ -97,6 +106,9 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "image_size": (lambda v: type(v) is int and v >= 32, "a whole number from 32"),
     "overlap": (lambda v: is_number(v) and v < 1, "a number from 0, below 1"),
     "learning_rate": (lambda v: is_number(v) and v > 0, "a positive number"),
+    "augmentation": (lambda v: isinstance(v, (list, tuple)), "a list of transforms, such as [] or [{'_target_': …}]"),
+    "orientation": (_is_orientation, "None or three letters, one of each of LR, PA and IS, such as 'RAS'"),
+    "modalities": (lambda v: v is None or _are_texts(v), "None or a list of names, one for each channel"),
     "features": (
         lambda v: len(v) == 6 and all(type(n) is int and n >= 1 for n in v),
         "six whole numbers: four encoder levels, the bridge, the last decoder level",

@@ -1,6 +1,6 @@
 from .distiller import Distiller
 from .inspect_taps import TapRow, inspect_taps
-from .rehearsal import Rehearsal, fitted_projections, rehearse
+from .rehearsal import Rehearsal, ends_in_probabilities, fitted_projections, rehearse
 from .store import TeacherStore
 from .taps import FeatureTaps
 from .teacher_input import AdaptInput, resize_to
@@ -12,6 +12,7 @@ __all__ = [
     "Rehearsal",
     "TapRow",
     "TeacherStore",
+    "ends_in_probabilities",
     "fitted_projections",
     "inspect_taps",
     "rehearse",

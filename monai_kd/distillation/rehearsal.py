@@ -11,11 +11,14 @@ import torch
 from torch import nn
 
 from ..losses import Projections
+from ..networks.outputs import main_logits
 from .distiller import Distiller
 
-__all__ = ["Rehearsal", "fitted_projections", "rehearse"]
+__all__ = ["Rehearsal", "ends_in_probabilities", "fitted_projections", "rehearse"]
 
 Shapes = dict[str, tuple[int, ...]]
+# By the node of autograd that made them.
+_PROBABILITIES = {"SigmoidBackward0": "sigmoid", "SoftmaxBackward0": "softmax"}
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,28 @@ def rehearse(
                 loss = loss.cpu()
             loss(outputs, None if label is None else label.cpu())
     return Rehearsal({name: _shape(value) for name, value in outputs.items()})
+
+
+def ends_in_probabilities(network: nn.Module, image: torch.Tensor) -> str | None:
+    """``"sigmoid"`` or ``"softmax"`` if that is the last step of a network, whose output then are no logits.
+
+    A copy runs as in `rehearse`, but with gradients, by which the last step is known.
+
+    Args:
+        network: any network.
+        image: (B, C, spatial axes …), an example for it.
+
+    Raises:
+        TypeError: the output holds no logits, see `monai_kd.networks.outputs.main_logits`.
+
+    Example:
+        >>> ends_in_probabilities(nn.Sequential(nn.Conv2d(1, 2, 1), nn.Softmax(1)), torch.zeros(1, 1, 4, 4))
+        'softmax'
+    """
+    copied, example = copy.deepcopy(network).cpu().eval(), image.cpu().clone().requires_grad_()
+    with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        made_by = main_logits(copied(example), copied, example.ndim).grad_fn
+    return None if made_by is None else _PROBABILITIES.get(made_by.name())
 
 
 def fitted_projections(

@@ -119,11 +119,12 @@ def read_trained(checkpoint: str | Path) -> dict[str, Any] | None:
         before, settings = settings, read_settings(path)
         if settings == before:
             named = settings[HASH]
+            unfit = " last.ckpt is there to resume a training: give the model.pt beside it."
             raise ValueError(
                 f"{path} belongs to other weights than {checkpoint}: it names the SHA-256 "
                 f"{'of none yet' if named is None else named[:12] + ' …'}, and the file has {found[:12]} …. Restore "
                 "the two files of one run; or, if you know what these weights were trained with, move settings.json "
-                "away and give the values by hand."
+                f"away and give the values by hand.{unfit if checkpoint.name == 'last.ckpt' else ''}"
             )
 
 

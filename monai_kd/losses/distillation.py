@@ -66,10 +66,8 @@ class DistillationLoss(nn.Module):
         if set(terms) != set(weights):
             odd = sorted(set(terms) ^ set(weights))
             known = set(terms) | set(weights)
-            near = {name: difflib.get_close_matches(name, known - {name}, n=1) for name in odd}
-            raise ValueError(
-                f"loss terms and weights must have the same names; only on one side: {odd} (near: {near})."
-            )
+            hints = [f"{name}{_near(name, known - {name})}" for name in odd]
+            raise ValueError(f"loss terms and weights must have the same names; only on one side: {', '.join(hints)}.")
         _check_weights(weights)
         self.terms = nn.ModuleDict(terms)
         self.weights = {name: float(weights[name]) for name in terms}
@@ -110,10 +108,8 @@ class DistillationLoss(nn.Module):
         """
         unknown = sorted(set(weights) - set(terms))
         if unknown:
-            near = {name: difflib.get_close_matches(name, terms, n=3) for name in unknown}
-            raise ValueError(
-                f"there is no loss term of the name {', '.join(unknown)} (near: {near}); terms are {', '.join(terms)}."
-            )
+            hints = [f"{name}{_near(name, terms)}" for name in unknown]
+            raise ValueError(f"there is no loss term of the name {', '.join(hints)}; terms are {', '.join(terms)}.")
         _check_weights(weights)
         built = {name: _built(name, terms[name]) for name in weights}
         if not _needs_features(built.values()):
@@ -266,6 +262,11 @@ def _inputs(term: nn.Module) -> tuple[str, ...]:
 
 def _needs_features(terms: Iterable[nn.Module]) -> bool:
     return any("features" in name for term in terms for name in _inputs(term))
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=3)
+    return f" (did you mean {' or '.join(near)}?)" if near else ""
 
 
 def _check_weights(weights: Mapping[str, float]) -> None:

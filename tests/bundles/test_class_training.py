@@ -139,7 +139,7 @@ TAPS = {**untrained(), "recipe": "msgff"}
     [
         ({"alpha": 2}, "alpha must be a number from 0 to 1, got 2"),
         ({"recipe": "kd_plus_plus"}, "recipe must be one of kd, msgff, none"),
-        ({"weights": {"cee": 1}}, "there is no loss term of the name cee (near: {'cee': ['ce']"),
+        ({"weights": {"cee": 1}}, "there is no loss term of the name cee (did you mean ce?)"),
         ({"weights": {"ce": "much"}}, "loss weights must be numbers, got {'ce': 'much'}"),
         (TAPS | {"teacher_taps": {"msgff": "backbones.0.layer9"}}, "has no module 'backbones.0.layer9'; nearest: back"),
         (TAPS | {"teacher_taps": {"msg": "backbones.0.layer2"}}, "has no module to compare with msgff of the student"),

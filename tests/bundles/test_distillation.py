@@ -101,7 +101,7 @@ class TestRecipes:
         [
             (
                 {"logits": 1},
-                r"no loss term of the name logits \(near: {'logits': \['logit'\]}\); terms are supervised, ",
+                r"no loss term of the name logits \(did you mean logit\?\); terms are supervised, ",
             ),
             ({"logit": "much"}, "loss weights must be numbers, got {'logit': 'much'}"),
             ({"logit": True}, "loss weights must be numbers, got {'logit': True}"),

@@ -177,7 +177,7 @@ def test_a_network_of_ones_own_that_was_trained_here(tmp_path):
     settings = json.loads((tmp_path / "settings.json").read_text())
     del settings["weights_sha256"]
     (tmp_path / "settings.json").write_text(json.dumps({**settings, "network_def": own}))
-    with pytest.raises(ValueError, match="of a teacher, its teacher_settings#network_def"):
+    with pytest.raises(ValueError, match="name its module in the environment variable"):
         Teacher(str(checkpoint), BUNDLES / "seg_teacher", "out", RUN).load()
     teacher = Teacher(str(checkpoint), BUNDLES / "seg_teacher", "out", RUN, settings={"network_def": own})
     assert isinstance(teacher.load(), OwnNetwork)

@@ -1,0 +1,35 @@
+"""What identifies the training of a teacher."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..data import datalist_path
+
+__all__ = ["fingerprint"]
+
+
+def fingerprint(run: Mapping[str, Any]) -> str:
+    """Ten hexadecimal digits that identify the settings and the data of a teacher's training."""
+    # Without the device, which differs between the processes of one run, and the folders of the data and its cache.
+    folders = ("dataset_dir", "negatives_dir")
+    # A share of 1 changes nothing: teachers that were trained before there were shares stay known.
+    unchanged = {"labelled_share"} if run.get("labelled_share", 1) == 1 else set()
+    settings = {k: value for k, value in run.items() if k not in {"device", "cache_dir", *folders, *unchanged}}
+    data = b"".join(datalist_path(run[name]).read_bytes() for name in folders if run.get(name))
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=_plain).encode() + data).hexdigest()[:10]
+
+
+def _plain(value: Any) -> Any:
+    """An object, such as a transform, as its class and parameters: its ``repr`` has an address that varies by run."""
+    if hasattr(value, "__qualname__"):
+        return value.__qualname__
+    if not hasattr(value, "__dict__"):
+        return str(value)
+    parameters = {k: v for k, v in vars(value).items() if not isinstance(v, np.random.RandomState)}
+    return [type(value).__qualname__, parameters]
