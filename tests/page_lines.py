@@ -131,6 +131,9 @@ OWN: dict[str, list[tuple[str, str]]] = {
     "tests/bundles/test_foreign_teacher.py::test_the_lines_of_the_page": [
         ("docs/training.md", f"{RUN} training --config_file \"['bundles/seg_student/configs/train.json','teacher"),
     ],
+    "tests/bundles/test_foreign_evaluation.py::test_the_line_of_the_page": [
+        ("docs/training.md", f"{RUN} evaluating --config_file \"['bundles/seg_student/configs/evaluate.json','teacher"),
+    ],
     "tests/bundles/test_own_networks.py::test_the_lines_of_the_page": [
         ("docs/training.md", "export MONAI_KD_NETWORKS"),
         ("docs/training.md", f"{RUN} training --config_file \"['bundles/seg_student/configs/train.json','student"),

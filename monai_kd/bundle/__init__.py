@@ -15,6 +15,7 @@ from .released import checkpoint_of, training_folder
 from .running import choose, definition, described, given_data, recorded, root
 from .set_up import set_up
 from .teacher import Teacher
+from .teacher_settings import evaluated_settings, normalization_steps
 from .temperature import temperature_of
 from .tracking import loss_of, tracked
 from .trained import trained_network, trained_settings, volume_settings
@@ -35,6 +36,7 @@ __all__ = [
     "describe_evaluation",
     "described",
     "distributed",
+    "evaluated_settings",
     "familiarity_of",
     "find_bundle",
     "given_data",
@@ -45,6 +47,7 @@ __all__ = [
     "made_negatives",
     "mask_values",
     "needs_teacher",
+    "normalization_steps",
     "not_worse",
     "preset",
     "rank",

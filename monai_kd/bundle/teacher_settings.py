@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from monai.transforms import Lambdad
 
 from ..config.definition import build_component
 from ..io.checkpoints import check_checkpoint
 from ..io.checksum import file_sha256
 from ..io.trained import HASH, read_trained
-from .trained import BEFORE, VALID, trained_settings
+from .trained import BEFORE, VALID, of_segmentation, trained_settings
 
-__all__ = ["NORMALIZATION", "described_settings", "normalization_of"]
+__all__ = ["NORMALIZATION", "described_settings", "evaluated_settings", "normalization_of", "normalization_steps"]
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,40 @@ def described_settings(checkpoint: str | Path, described: Mapping[str, Any]) -> 
         )
     before = {name: value for name, value in BEFORE.items() if name not in (*_MEANING, "volumes")}
     return {**before, **given, HASH: file_sha256(path)}
+
+
+def evaluated_settings(checkpoint: str | Path, bundle_root: str | Path, described: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the weights that ``evaluate.json`` evaluates: of a run, or described as a teacher is.
+
+    Args:
+        checkpoint: the weights.
+        bundle_root: bundle of the config, see `trained_settings`.
+        described: ``teacher_settings``, see `described_settings`; empty for the ``settings.json`` beside the weights.
+
+    Raises:
+        FileNotFoundError, ValueError: as `trained_settings` and `described_settings`; or it is not described what the
+            outputs are.
+    """
+    if not described:
+        return trained_settings(checkpoint, bundle_root)
+    settings = described_settings(checkpoint, described)
+    of_masks = of_segmentation(Path(bundle_root))
+    needed = ("mask_names", "activation") if of_masks else ("class_names",)
+    if lacking := [name for name in needed if not settings.get(name)]:
+        raise ValueError(f"teacher_settings lacks {', '.join(lacking)}: what is evaluated, {checkpoint}, is not known.")
+    known = {name: BEFORE[name] for name in (*_MEANING, "volumes")}
+    multiclass = {"multiclass": settings["activation"] == "softmax"} if of_masks else {}
+    return {**known, **settings, **multiclass}
+
+
+def normalization_steps(settings: Mapping[str, Any]) -> list[Lambdad]:
+    """What is appended to the preprocessing of the image for `evaluated_settings`: nothing, or the ``normalization``.
+
+    Raises:
+        ValueError: as `normalization_of`.
+    """
+    transform = normalization_of(settings)
+    return [] if transform is None else [Lambdad("image", transform, track_meta=False)]
 
 
 def normalization_of(settings: Mapping[str, Any]) -> Callable[[torch.Tensor], torch.Tensor] | None:

@@ -145,19 +145,22 @@ def trained_settings(checkpoint: str | Path, bundle_root: str | Path | None = No
     return settings
 
 
-def trained_network(settings: Mapping[str, Any], checkpoint: str | Path | None = None) -> nn.Module:
+def trained_network(
+    settings: Mapping[str, Any], checkpoint: str | Path | None = None, trusted: bool = False
+) -> nn.Module:
     """The network of `trained_settings`.
 
     Args:
         settings: of the checkpoint.
         checkpoint: weights to load strictly. Where there is no such file, which is logged as a warning, the weights are
             random, so that a config can be inspected. ``None``: random weights.
+        trusted: whether the definition of the network is that of a config, see `build_network`.
 
     Raises:
         UntrustedNetwork: the network is not one of MONAI or of this package; see `build_network`.
         ValueError: the weights do not fit the network.
     """
-    network = build_network(settings["network_def"], trusted=False)
+    network = build_network(settings["network_def"], trusted=trusted)
     if checkpoint is None:
         return network
     if not Path(checkpoint).expanduser().is_file():
@@ -206,12 +209,17 @@ def task_of(saved: Mapping[str, Any]) -> str | None:
 
 def _check_task(saved: Mapping[str, Any], checkpoint: Path, bundle_root: Path) -> None:
     """Refuse a checkpoint of the other task: its network is built from its own settings, so it would load."""
-    expected, task = _pred(bundle_root)["format"], task_of(saved)
-    if task is not None and (task == "segmentation") != (expected == "segmentation"):
+    task = task_of(saved)
+    if task is not None and (task == "segmentation") != of_segmentation(bundle_root):
         raise ValueError(
             f"{checkpoint} does not fit {bundle_root.name}: it is of a {task}, see settings.json beside it; "
             "give one of this bundle."
         )
+
+
+def of_segmentation(bundle_root: Path) -> bool:
+    """Whether a bundle is of masks; otherwise it is of classes."""
+    return bool(_pred(bundle_root)["format"] == "segmentation")
 
 
 def _pred(bundle_root: Path) -> dict[str, Any]:
@@ -226,7 +234,7 @@ def _of_bundle(bundle_root: Path) -> dict[str, Any]:
     parser.read_config(str(configs / "train.json"))
     pred = _pred(bundle_root)
     # The channels of a classifier are its classes; "no tumour" is one only of networks that were trained for it.
-    channels = {} if pred["format"] == "segmentation" else pred["channel_def"]
+    channels = {} if of_segmentation(bundle_root) else pred["channel_def"]
     names = [channels[number] for number in sorted(channels, key=int) if channels[number] != NO_TUMOUR]
     values = {"bundle_root": literal(str(bundle_root)), "preset": "full", "class_names": names}
     parser.update({**values, **({"given_data": False} if "given_data" in parser else {})})

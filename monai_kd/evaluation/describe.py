@@ -32,7 +32,8 @@ def describe_evaluation(
 ) -> dict[str, Any]:
     """Log which slices are evaluated, with warnings about the metrics, and return a description for ``metrics.json``.
 
-    Warnings are logged for synthetic slices; for a checkpoint that was trained on another data set; for slices that the
+    Warnings are logged for synthetic slices; for a checkpoint that was trained on another data set, or on one that is
+    not known; for slices that the
     checkpoint, or the teacher of a student, was trained on; and for slices with patients or images that are also among
     the training slices.
 
@@ -65,6 +66,9 @@ def describe_evaluation(
         # Networks of an ensemble may be of several data sets.
         where, also = trained["dataset_dir"] or "another data set", " also" if here else ""
         notes.append(f"The checkpoint was{also} trained on {where}, and is evaluated on {data_dir}.")
+    if len(known) < len(runs):
+        what = "the checkpoint" if len(runs) == 1 else "one of its networks or more"
+        notes.append(f"What {what} was trained on is not known: metrics are better on slices that were seen.")
     by_itself = _trained_on(runs, data_dir)
     by_teacher = _trained_on([each for run in runs for each in trainings(run.get("teacher") or {})], data_dir)
     if seen := sum(map(by_itself, data)):

@@ -107,6 +107,7 @@ def test_a_student_learns_from_it(disc_dataset, tmp_path, caplog):
     paths = [untrained("seg_teacher", tmp_path / str(seed), seed, **more, **known) for seed in (0, 1)]
     ensemble = make_ensemble(paths, tmp_path / "teachers")
     given = {"teacher_checkpoint": str(ensemble), "recipe": "kd_plus_plus", "epochs": 1, "workers": 0}
+    given["teacher_overrides"] = {}
     with caplog.at_level(logging.WARNING):
         workflow = train("seg_student", disc_dataset, tmp_path / "run", **given)
     assert not [record for record in caplog.records if "teacher" in record.getMessage()]
@@ -324,13 +325,14 @@ def test_what_one_of_them_has_seen_is_told_whatever_the_others_were_trained_on(d
         "was TRAINED ON 4 of the 4 slices: through the teacher",
     )
     also = "The checkpoint was also trained on another data set"
+    unknown = "What one of its networks or more was trained on is not known"
     cases = [
         ([seen, other], {trained_on, also}),
-        ([nothing, seen], {trained_on}),
-        ([nested, nothing], {trained_on, also}),
+        ([nothing, seen], {trained_on, unknown}),
+        ([nested, nothing], {trained_on, also, unknown}),
         ([other, student], {by_teacher, "The checkpoint was trained on another data set"}),
         ([new, other], {also}),
-        ([nothing, new], set()),
+        ([nothing, new], {unknown}),
     ]
     data = load_fold(disc_dataset, 0, "validation")
     for number, (paths, wanted) in enumerate(cases):

@@ -1,0 +1,135 @@
+"""A network that was trained elsewhere is measured by evaluate.json, as the config of a student describes it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from documented import run
+from monai.bundle import create_workflow
+from tiny import BUNDLES, NETWORKS, cause, config
+
+from monai_kd.config import build_network
+
+NORMALIZE = {"_target_": "NormalizeIntensity", "channel_wise": True}
+# Foreground where the z-score is above that of half of the pixels of a disc.
+ABOVE = 3.6
+BRIGHTER = {"_target_": "torch.nn.Conv2d", "in_channels": 1, "out_channels": 1, "kernel_size": 1}
+OF_MASKS = {"mask_names": ["lesion"], "activation": "sigmoid"}
+DESCRIBED: dict[str, Any] = {"network_def": BRIGHTER, "image_size": 64, "in_channels": 1, "normalization": NORMALIZE}
+
+
+def weights(folder: Path, channels: int = 1) -> Path:
+    """Those of `BRIGHTER`; with two channels, the first is the background."""
+    state = {"weight": torch.zeros(channels, 1, 1, 1), "bias": torch.zeros(channels)}
+    state["weight"][-1], state["bias"][-1] = 50, -50 * ABOVE
+    torch.save(state, folder / "foreign.pt")
+    return folder / "foreign.pt"
+
+
+def evaluate(
+    bundle: str, dataset: Path, folder: Path, checkpoint: Path, described: dict[str, Any], **more: Any
+) -> Path:
+    (folder / "described.json").write_text(json.dumps({"teacher_settings": described}))
+    values = {"dataset_dir": str(dataset), "checkpoint": str(checkpoint), "output_dir": str(folder / "out")}
+    values |= {"device": "cpu", "logging_file": False, "bootstrap": 10, **more}
+    files = [*config(bundle, "evaluate"), str(folder / "described.json")]
+    workflow = create_workflow(config_file=files, workflow_type="infer", **values)
+    workflow.run()
+    workflow.finalize()
+    return folder / "out"
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with (folder / "slices.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def pixels(dataset: Path, name: str) -> np.ndarray:
+    return np.asarray(nib.load(dataset / name).dataobj)[..., 0].astype(float)
+
+
+def z_scores(image: np.ndarray) -> np.ndarray:
+    return (image - image.mean()) / image.std()
+
+
+def check_dice(rows: list[dict[str, str]], dataset: Path) -> None:
+    assert len(rows) > 2
+    for row in rows:
+        found = z_scores(pixels(dataset, row["image"])) > ABOVE
+        truth = pixels(dataset, row["image"].replace("images", "labels")) > 0
+        dice = 2 * (found & truth).sum() / (found.sum() + truth.sum())
+        assert 0.1 < dice < 0.95
+        assert float(row["dice"]) == pytest.approx(dice, abs=1e-6)
+
+
+def test_masks(disc_dataset, tmp_path, caplog):
+    found = evaluate("seg_student", disc_dataset, tmp_path, weights(tmp_path), {**DESCRIBED, **OF_MASKS}, part="all")
+    rows = table(found)
+    check_dice(rows, disc_dataset)
+    metrics = json.loads((found / "metrics.json").read_text())
+    assert metrics["settings"]["network_def"] == BRIGHTER
+    assert "What the checkpoint was trained on is not known" in " ".join(metrics["notes"])
+
+
+def test_masks_by_softmax_have_a_background(disc_dataset, tmp_path):
+    """The last of three classes is what is bright."""
+    described = {**DESCRIBED, "network_def": {**BRIGHTER, "out_channels": 4}, "activation": "softmax"}
+    described["mask_names"] = ["meningioma", "glioma", "pituitary"]
+    found = evaluate("seg_teacher", disc_dataset, tmp_path, weights(tmp_path, channels=4), described, part="all")
+    rows = table(found)
+    assert {row["dice"] for row in rows if row["class_name"] != "pituitary"} == {"0.0"}
+    check_dice([row for row in rows if row["class_name"] == "pituitary"], disc_dataset)
+
+
+@pytest.mark.parametrize("constants", [False, True])
+def test_classes(constants, disc_dataset, tmp_path):
+    network = build_network(NETWORKS["cls_student"]).eval()
+    torch.save(network.state_dict(), tmp_path / "foreign.pt")
+    described = {"network_def": NETWORKS["cls_student"], "image_size": 64, "in_channels": 3, "normalization": NORMALIZE}
+    described["class_names"] = ["meningioma", "glioma", "pituitary"]
+    if constants:
+        del described["normalization"]
+        described |= {"mean": [0.3] * 3, "std": [0.2] * 3}
+    found = evaluate("cls_student", disc_dataset, tmp_path, tmp_path / "foreign.pt", described)
+    for row in table(found):
+        image = pixels(disc_dataset, row["image"])
+        scaled = (image - image.min()) / np.ptp(image)
+        given = (scaled - 0.3) / 0.2 if constants else z_scores(image)
+        # Of the file, x is the column, and so it is of the network's image.
+        with torch.inference_mode():
+            expected = network(torch.tensor(given.T.copy())[None, None].expand(1, 3, -1, -1).float()).softmax(1)[0]
+        returned = torch.tensor([float(row[f"p_{name}"]) for name in described["class_names"]])
+        torch.testing.assert_close(returned, expected, atol=2e-3, rtol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("bundle", "described", "said"),
+    [
+        ("seg_student", DESCRIBED, "teacher_settings lacks mask_names, activation: what is evaluated, "),
+        ("cls_student", {**DESCRIBED, **OF_MASKS}, "teacher_settings lacks class_names"),
+        ("seg_student", {**OF_MASKS, "network_def": BRIGHTER}, "teacher_settings lacks image_size, in_channels, mean"),
+        ("seg_student", {**DESCRIBED, **OF_MASKS, "size": 3}, "teacher_settings has size"),
+    ],
+)
+def test_what_is_missing_is_said(bundle, described, said, disc_dataset, tmp_path):
+    with pytest.raises((RuntimeError, ValueError)) as caught:
+        evaluate(bundle, disc_dataset, tmp_path, weights(tmp_path), described)
+    assert said in cause(caught.value)
+
+
+def test_the_line_of_the_page(lines, disc_dataset, tmp_path, monkeypatch):
+    (line,) = lines
+    (tmp_path / "ZOO" / "models").mkdir(parents=True)
+    weights(tmp_path).rename(tmp_path / "ZOO" / "models" / "model.pt")
+    (tmp_path / "teacher.json").write_text(json.dumps({"teacher_settings": {**DESCRIBED, **OF_MASKS}}))
+    (tmp_path / "bundles").symlink_to(BUNDLES)
+    (tmp_path / "DATA").symlink_to(disc_dataset)
+    run(line, tmp_path, monkeypatch, device="cpu")
+    check_dice(table(tmp_path / "runs" / "zoo"), disc_dataset)
