@@ -212,10 +212,12 @@ def test_page_of_volumes(lines, monkeypatch, tmp_path):
     for name in ("bundles", "docs"):
         (tmp_path / name).symlink_to(ROOT / name)
     small = {**SMALL_TRAINING, "epochs": 1, "output_dir": "runs/student"}
-    training, on_top, evaluating, inferring = lines
+    training, on_top, evaluating, inferring, comparing = lines
     run(training, tmp_path, monkeypatch, **small)
     run(evaluating, tmp_path, monkeypatch)
-    assert (tmp_path / "runs" / "eval" / "dice_summary.csv").is_file()
+    assert (tmp_path / "runs" / "eval" / "volumes.csv").is_file()
+    shutil.copytree(tmp_path / "runs" / "eval", tmp_path / "runs" / "other_eval")
+    run(comparing, tmp_path, monkeypatch)
     (tmp_path / "FOLDER").symlink_to(tmp_path / "DATA")
     run(inferring, tmp_path, monkeypatch)
     assert list((tmp_path / "runs" / "masks").glob("**/*.nii.gz"))

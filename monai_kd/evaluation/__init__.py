@@ -3,5 +3,6 @@ from .compare import run_compare
 from .describe import describe_evaluation
 from .mask_report import MaskReport
 from .report import EvaluationReport
+from .volume_report import VolumeReport
 
-__all__ = ["ClassReport", "EvaluationReport", "MaskReport", "describe_evaluation", "run_compare"]
+__all__ = ["ClassReport", "EvaluationReport", "MaskReport", "VolumeReport", "describe_evaluation", "run_compare"]

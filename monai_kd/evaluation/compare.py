@@ -6,7 +6,16 @@ import sys
 from pathlib import Path
 
 from ..data import NO_TUMOUR
-from ..metrics import check_same_data, paired_differences, paired_presence, paired_table, read_slices, with_kinds
+from ..metrics import (
+    VOLUME_METRICS,
+    check_same_data,
+    metrics_of,
+    paired_differences,
+    paired_presence,
+    paired_table,
+    read_slices,
+    with_kinds,
+)
 
 __all__ = ["run_compare"]
 
@@ -17,7 +26,7 @@ def run_compare(first: Path, second: Path, resamples: int = 2000, seed: int = 0)
     Of classifiers of which one knows "no tumour", the kinds of tumours are compared too, see `with_kinds`.
 
     Args:
-        first, second: output folders of ``evaluate.json`` for the same slices.
+        first, second: output folders of ``evaluate.json`` for the same slices or volumes.
         resamples, seed: of the bootstrap over patients, see `monai_kd.metrics.paired_differences`.
 
     Returns:
@@ -27,8 +36,9 @@ def run_compare(first: Path, second: Path, resamples: int = 2000, seed: int = 0)
         check_same_data(first, second)
         slices = with_kinds(read_slices(first), read_slices(second), NO_TUMOUR)
         found = paired_differences(*slices, resamples, seed) | paired_presence(*slices, resamples, seed)
+        of = "volumes" if metrics_of(slices[0][0]) == VOLUME_METRICS else "slices"
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"first: {first}\nsecond: {second}\n\n{paired_table(found)}")
+    print(f"first: {first}\nsecond: {second}\n\n{paired_table(found, of)}")
     return 0

@@ -23,6 +23,7 @@ from ..metrics import (
     mask_patient_rows,
     mask_summary_table,
     masks_metrics,
+    sizes_of,
     summarise_masks,
     write_rows,
 )
@@ -98,19 +99,27 @@ class MaskReport(EvaluationReport):
                 f"{tuple(truth.shape[1:])}."
             )
         spacing = in_plane_spacing(prediction, entry["image"], self.listed_spacing)
-        predicted, true = (separate_masks(plain_tensor(masks), len(self.mask_names)) for masks in (prediction, truth))
-        self._packed.append((_Packed(predicted), _Packed(true)))
+        predicted, true = self.separate(prediction, truth)
+        self.keep(predicted, true)
         measured = masks_metrics(predicted, true, spacing, self.mask_names)
         if (probability := output.get("probability")) is not None:
             foreground = foreground_probabilities(plain_tensor(probability), len(self.mask_names)).cpu()
             measured |= self.presence.measure(foreground, predicted.cpu(), true.cpu(), spacing[0] * spacing[1])
         return measured
 
+    def separate(self, *masks: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Of each, one binary mask for each class."""
+        return tuple(separate_masks(plain_tensor(each), len(self.mask_names)) for each in masks)
+
+    def keep(self, predicted: torch.Tensor, true: torch.Tensor) -> None:
+        """Keep the masks of a slice, (C, H, W), for the pictures."""
+        self._packed.append((_Packed(predicted), _Packed(true)))
+
     def write(self) -> tuple[dict[str, Any], str, Sequence[str]]:
-        summary = summarise_masks(self.rows, self.bootstrap, self.seed, self.mask_names)
-        write_rows(self.rows, self.output_dir / "slices.csv")
-        write_rows(mask_patient_rows(self.rows, self.mask_names), self.output_dir / "patients.csv")
-        files = ["slices.csv", "patients.csv", *self._draw()]
+        summary = summarise_masks(self.rows, self.bootstrap, self.seed, self.mask_names, self.of)
+        write_rows(self.rows, self.output_dir / f"{self.of}.csv")
+        write_rows(mask_patient_rows(self.rows, self.mask_names, self.of), self.output_dir / "patients.csv")
+        files = [f"{self.of}.csv", "patients.csv", *self._draw()]
         table = mask_summary_table(summary)
         if self.presence.marks:
             found, more, drawn = self.presence.write(self.rows, self.output_dir, self.title, self._measured_on())
@@ -125,19 +134,18 @@ class MaskReport(EvaluationReport):
 
     def _draw(self) -> list[str]:
         """The names of the pictures."""
-        ranked = sorted((row["dice"], number) for number, row in enumerate(self.rows) if row["truth_area_mm2"] > 0)
+        ranked = sorted((row["dice"], number) for number, row in enumerate(self.rows) if row[sizes_of(row)[0]] > 0)
+        item = self.of.removesuffix("s")
         if not ranked:
-            logger.warning("no slice has a tumour: there is no Dice to draw.")
+            logger.warning("no %s has a tumour: there is no Dice to draw.", item)
             return []
-        plot_scores(self._groups(ranked), self.output_dir / "dice.png", "Dice of a slice", self.title)
+        plot_scores(self._groups(ranked), self.output_dir / "dice.png", f"Dice of a {item}", self.title)
         shown = [(f"{place}/{len(ranked)}", ranked[place - 1][1]) for place in _places(len(ranked), self.panels)]
-        load = LoadImaged(Keys.IMAGE, SliceReader, ensure_channel_first=True, constant=True)
-        read = Compose([load, SqueezeSliced(Keys.IMAGE)])
         mean = np.mean([dice for dice, _ in ranked])
         plot_overlays(
-            [self._panel(rank, number, read) for rank, number in shown],
+            [self._panel(rank, number) for rank, number in shown],
             self.output_dir / "overlays.png",
-            f"{self.title}: {_shown(len(ranked), self.panels)} slices by Dice (mean {mean:.3f})",
+            f"{self.title}: {_shown(len(ranked), self.panels)} {self.of} by Dice (mean {mean:.3f})",
         )
         return ["dice.png", "overlays.png"]
 
@@ -155,10 +163,15 @@ class MaskReport(EvaluationReport):
             groups.setdefault(self.rows[number]["class_name"], []).append(dice)
         return groups
 
-    def _panel(self, rank: str, number: int, read: Compose) -> OverlayPanel:
-        row = self.rows[number]
+    def picture(self, number: int) -> np.ndarray:
+        """The image of a row, (H, W), on the grid of the kept masks."""
         named = {key: value for key, value in self.data[number].items() if key in (Keys.IMAGE, "slice")}
-        image = np.asarray(read(named)[Keys.IMAGE][0])
+        load = LoadImaged(Keys.IMAGE, SliceReader, ensure_channel_first=True, constant=True)
+        return np.asarray(Compose([load, SqueezeSliced(Keys.IMAGE)])(named)[Keys.IMAGE][0])
+
+    def _panel(self, rank: str, number: int) -> OverlayPanel:
+        row = self.rows[number]
+        image = self.picture(number)
         prediction, truth = (packed.masks() for packed in self._packed[number])
         distance = "" if row["hd95_mm"] is None else f", HD95 {row['hd95_mm']:.1f} mm"
         title = f"{rank}  {printable(row['source'])}  {row['class_name']}\nDice {row['dice']:.2f}{distance}"

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 # Files of any kind of evaluation, since the folder may hold one of the other kind. metrics.json, which marks a complete
 # evaluation, is removed first.
 WRITTEN = (
-    *("metrics.json", "slices.csv", "patients.csv", "dice.png", "overlays.png", "temperature.json"),
+    *("metrics.json", "slices.csv", "volumes.csv", "patients.csv", "dice.png", "overlays.png", "temperature.json"),
     *("roc.png", "froc.png", "operating_point.json"),
     *("confusion.csv", "confusion.png", "reliability.png"),
     *("confusion_patients.csv", "confusion_patients.png", "reliability_patients.png"),
@@ -56,6 +56,9 @@ class EvaluationReport(ABC):
         ValueError: while running: the loader returns more or fewer slices than ``data`` has.
         OSError: when the run starts: the folder is not writable.
     """
+
+    # What a row is of.
+    of = "slices"
 
     def __init__(
         self,
@@ -98,7 +101,7 @@ class EvaluationReport(ABC):
     def _collect(self, engine: Any) -> None:
         for output in engine.state.output:
             if len(self.rows) == len(self.data):
-                raise ValueError(f"the loader returns more slices than the {len(self.data)} of the data list.")
+                raise ValueError(f"the loader returns more {self.of} than the {len(self.data)} of the data list.")
             entry = self.data[len(self.rows)]
             self.rows.append({**self._columns(entry), **self.measure(output, entry)})
             # Scaling, resizing and normalising leave a constant image constant.
@@ -106,10 +109,12 @@ class EvaluationReport(ABC):
                 self._constant.append(self.rows[-1]["image"])
 
     def _columns(self, entry: Mapping[str, Any]) -> dict[str, Any]:
-        number = int(entry["class"])
+        number, image = int(entry["class"]), entry["image"]
+        # Of a volume with a file for each channel, the first.
+        file = image[0] if isinstance(image, list) else image
         return {
             "source": entry["source"],
-            "image": Path(os.path.relpath(entry["image"], self.dataset_dir)).as_posix(),
+            "image": Path(os.path.relpath(file, self.dataset_dir)).as_posix(),
             "class": number,
             "class_name": NO_TUMOUR if is_negative(entry) else class_name(self.class_names, number),
             "patient": entry["patient"],
@@ -121,19 +126,21 @@ class EvaluationReport(ABC):
     def title(self) -> str:
         """Title of the pictures: data set and fold."""
         dataset = self.description["dataset"]
-        part = "all slices" if dataset["fold"] is None else f"fold {dataset['fold']}"
+        part = f"all {self.of}" if dataset["fold"] is None else f"fold {dataset['fold']}"
         title = printable(f"{dataset['name'] or Path(dataset['folder']).name}, {part}")
         return f"SYNTHETIC phantoms: {title}" if self.description["synthetic"] else title
 
     def _write(self, _engine: Engine) -> None:
         if len(self.rows) != len(self.data):
-            raise ValueError(f"the loader returned {len(self.rows)} of the {len(self.data)} slices of the data list.")
+            raise ValueError(
+                f"the loader returned {len(self.rows)} of the {len(self.data)} {self.of} of the data list."
+            )
         if self._constant:
             more = ", …" if len(self._constant) > SHOWN else ""
             logger.warning(
-                "the image of %d of %d slices has a single value, so that their metrics say nothing about the network: "
+                "the image of %d of %d %s has a single value, so that their metrics say nothing about the network: "
                 "%s%s. Take them out of the data list, or convert them again.",
-                *(len(self._constant), len(self.rows), printable(", ".join(self._constant[:SHOWN])), more),
+                *(len(self._constant), len(self.rows), self.of, printable(", ".join(self._constant[:SHOWN])), more),
             )
         found, table, files = self.write()
         # Last, so that it marks a complete evaluation.

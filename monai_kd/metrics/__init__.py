@@ -12,7 +12,7 @@ from .lesions import (
     measure_lesions,
 )
 from .marks import SliceMarks, slice_marks
-from .masks import MASK_METRICS, class_columns, mask_metrics, masks_metrics
+from .masks import MASK_METRICS, VOLUME_METRICS, class_columns, mask_metrics, masks_metrics, metrics_of, sizes_of
 from .operating_point import choose_operating_point, roc_curve
 from .paired import check_same_data, paired_differences, paired_table, read_slices
 from .paired_kinds import with_kinds
@@ -42,6 +42,7 @@ __all__ = [
     "MOST_LESIONS",
     "PER_CLASS_METRICS",
     "PRESENCE_SCORES",
+    "VOLUME_METRICS",
     "PresenceRule",
     "SliceMarks",
     "SliceStack",
@@ -66,6 +67,7 @@ __all__ = [
     "mask_summary_table",
     "masks_metrics",
     "measure_lesions",
+    "metrics_of",
     "paired_differences",
     "paired_presence",
     "paired_table",
@@ -77,6 +79,7 @@ __all__ = [
     "roc_curve",
     "rows_of_kinds",
     "sign_flip_p_value",
+    "sizes_of",
     "slice_disagreement",
     "slice_entropy",
     "slice_marks",

@@ -1,4 +1,4 @@
-"""Paired comparison of two networks on the same slices."""
+"""Paired comparison of two networks on the same slices, or volumes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import numpy as np
 from ..io.table import read_table
 from .bootstrap import bootstrap_interval
 from .class_summary import PROBABILITY
-from .masks import AREAS, MASK_METRICS
-from .paired_presence import PREFIX, TRUTH
+from .masks import OVERLAP, SIZES, sizes_of
+from .paired_presence import PREFIX
 from .patients import grouped
 from .sign_flip import sign_flip_p_value
 from .summary import counts
@@ -25,11 +25,14 @@ __all__ = ["check_same_data", "paired_differences", "paired_table", "read_slices
 
 logger = logging.getLogger(__name__)
 
-COMPARED: tuple[str, ...] = (*(name for name in MASK_METRICS if name not in AREAS), "correct")
-"""Columns of ``slices.csv`` that are compared: the metrics of a segmentation, or ``correct`` of a classification.
+COMPARED: tuple[str, ...] = (*OVERLAP, "correct")
+"""Columns that are compared: the metrics of a segmentation, or ``correct`` of a classification.
 
 For a segmentation of several classes, ``<metric>_<class>`` too.
 """
+
+TABLES = ("slices.csv", "volumes.csv")
+"""What an evaluation writes, with a row for each slice, or each volume."""
 
 _YES_NO = {"True": 1.0, "False": 0.0}
 
@@ -38,7 +41,7 @@ def read_slices(evaluation: str | Path) -> list[dict[str, Any]]:
     """The slices of an evaluation, with the compared columns as numbers, or ``None`` where they are undefined.
 
     Args:
-        evaluation: folder that ``evaluate.json`` wrote, or its ``slices.csv``.
+        evaluation: folder that ``evaluate.json`` wrote, or its ``slices.csv`` or ``volumes.csv``.
 
     Raises:
         FileNotFoundError: there is no such table.
@@ -70,7 +73,7 @@ def _metric(column: str) -> str | None:
 
 
 def _is_number(column: str) -> bool:
-    return column == TRUTH or column.startswith((PREFIX, PROBABILITY))
+    return column in SIZES or column.startswith((PREFIX, PROBABILITY))
 
 
 def _compared(row: Mapping[str, Any]) -> list[str]:
@@ -83,7 +86,9 @@ def _compared(row: Mapping[str, Any]) -> list[str]:
 
 def _table(evaluation: str | Path) -> Path:
     path = Path(evaluation).expanduser()
-    return path / "slices.csv" if path.is_dir() else path
+    if not path.is_dir():
+        return path
+    return next((file for name in TABLES if (file := path / name).is_file()), path / TABLES[0])
 
 
 def _value(cell: str) -> float | None:
@@ -158,18 +163,18 @@ def paired_differences(
     if one.keys() != other.keys():
         apart = sorted(one.keys() ^ other.keys())
         raise ValueError(f"the evaluations are of different slices: {len(apart)} are in one only, such as {apart[0]}.")
-    areas = {image: (row.get(TRUTH), other[image].get(TRUTH)) for image, row in one.items()}
+    areas = {image: (_truth(row), _truth(other[image])) for image, row in one.items()}
     if apart := sorted(image for image, both in areas.items() if None not in both and both[0] != both[1]):
         raise ValueError(
-            f"the evaluations are of different masks: {len(apart)} of the {len(one)} have another tumour area, such as "
-            f"{apart[0]}. Evaluate both networks with the same negative_share."
+            f"the evaluations are of different masks: {len(apart)} of the {len(one)} have a tumour of another size, "
+            f"such as {apart[0]}. Evaluate both networks with the same negative_share."
         )
     found = {}
     for metric in _compared(first[0]) if first else ():
         pairs = [
             (row["group"], a, b)
             for image, row in one.items()
-            if row.get(TRUTH) is None or counts(row, metric)
+            if _truth(row) is None or counts(row, metric)
             if (a := row.get(metric)) is not None and (b := other[image].get(metric)) is not None
         ]
         if not pairs:
@@ -178,7 +183,7 @@ def paired_differences(
         differences = np.array([b - a for _, a, b in pairs])
         totals = [sum(b - a for _, a, b in own) for own in groups.values()]
         interval = bootstrap_interval(totals, [len(own) for own in groups.values()], resamples, seed)
-        towards = -1 if MASK_METRICS.get(_metric(metric) or metric) else 1
+        towards = -1 if OVERLAP.get(_metric(metric) or metric) else 1
         found[metric] = {
             "slices": len(pairs),
             "first": float(np.mean([a for _, a, _ in pairs])),
@@ -193,9 +198,15 @@ def paired_differences(
     return found
 
 
-def paired_table(differences: Mapping[str, Mapping[str, Any]]) -> str:
-    """Text table of the result of `paired_differences`."""
-    lines = [["", "slices", "first", "second", "difference [95 % over patients]", "p", "second better on"]]
+def _truth(row: Mapping[str, Any]) -> float | None:
+    """The size of the tumour; ``None`` of a classification."""
+    size: float | None = row.get(sizes_of(row)[0])
+    return size
+
+
+def paired_table(differences: Mapping[str, Mapping[str, Any]], of: str = "slices") -> str:
+    """Text table of the result of `paired_differences`, of slices or of ``"volumes"``."""
+    lines = [["", of, "first", "second", "difference [95 % over patients]", "p", "second better on"]]
     for metric, entry in differences.items():
         interval = entry["interval_95"]
         better = "" if entry["better"] is None else f"{100 * entry['better']:.0f} %"

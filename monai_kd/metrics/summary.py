@@ -1,4 +1,4 @@
-"""From the masks of single slices to one row a patient, and to means with intervals."""
+"""From the masks of single slices or volumes to one row a patient, and to means with intervals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .bootstrap import bootstrap_interval
-from .masks import MASK_METRICS, class_columns
+from .masks import SIZES, class_columns, metrics_of, sizes_of
 from .patients import grouped, joined
 
 __all__ = ["counts", "is_missed", "mask_patient_rows", "summarise_masks"]
@@ -18,7 +18,8 @@ Row = Mapping[str, Any]
 
 def is_missed(row: Row, ending: str = "") -> bool:
     """Whether a slice has a tumour and no prediction, for the class whose columns have the suffix ``ending``."""
-    return row[f"truth_area_mm2{ending}"] > 0 and row[f"predicted_area_mm2{ending}"] == 0
+    truth, predicted = sizes_of(row)
+    return row[truth + ending] > 0 and row[predicted + ending] == 0
 
 
 def _patient(row: Row) -> str:
@@ -26,15 +27,17 @@ def _patient(row: Row) -> str:
 
 
 def counts(row: Row, metric: str) -> bool:
-    """Whether a slice counts for a metric; without a tumour for areas alone, as Dice is 0 or undefined by chance."""
-    return "area" in metric or row["truth_area_mm2"] > 0
+    """Whether a slice counts for a metric; without a tumour for sizes alone, as Dice is 0 or undefined by chance."""
+    return metric.startswith(SIZES) or row[sizes_of(row)[0]] > 0
 
 
 def _defined(rows: Sequence[Row], metric: str) -> list[float]:
     return [row[metric] for row in rows if row[metric] is not None and counts(row, metric)]
 
 
-def mask_patient_rows(rows: Sequence[Row], mask_names: Sequence[str] = ("tumour",)) -> list[dict[str, Any]]:
+def mask_patient_rows(
+    rows: Sequence[Row], mask_names: Sequence[str] = ("tumour",), of: str = "slices"
+) -> list[dict[str, Any]]:
     """Mean of every metric over the slices of each patient on which it is defined.
 
     Overlap and distances are those of slices with a tumour; what is marked on others is in `summarise_presence`.
@@ -46,6 +49,7 @@ def mask_patient_rows(rows: Sequence[Row], mask_names: Sequence[str] = ("tumour"
         rows: one for each slice, with ``group``, ``patient``, ``class_name``, ``fold`` and the values of
             `masks_metrics`.
         mask_names: names of the segmented classes.
+        of: what the rows are, ``"slices"`` or ``"volumes"``, which names their number.
 
     Returns:
         One row for each patient: ``group``, ``patients`` and ``class_names`` (joined by ``;``), ``fold``, ``slices``,
@@ -60,11 +64,11 @@ def mask_patient_rows(rows: Sequence[Row], mask_names: Sequence[str] = ("tumour"
             "patients": joined(members, "patient"),
             "class_names": joined(members, "class_name"),
             "fold": joined(members, "fold"),
-            "slices": len(members),
+            of: len(members),
         }
         for ending in ("", *class_columns(mask_names).values()):
             row[f"missed_tumours{ending}"] = sum(is_missed(slice_, ending) for slice_ in members)
-            for metric in MASK_METRICS:
+            for metric in metrics_of(members[0]):
                 values = _defined(members, metric + ending)
                 row[metric + ending] = float(np.mean(values)) if values else None
         result.append(row)
@@ -72,7 +76,7 @@ def mask_patient_rows(rows: Sequence[Row], mask_names: Sequence[str] = ("tumour"
 
 
 def summarise_masks(
-    rows: Sequence[Row], resamples: int, seed: int, mask_names: Sequence[str] = ("tumour",)
+    rows: Sequence[Row], resamples: int, seed: int, mask_names: Sequence[str] = ("tumour",), of: str = "slices"
 ) -> dict[str, Any]:
     """Mean and 95 % bootstrap interval of every metric, over slices and over patients; overall and by class.
 
@@ -83,6 +87,7 @@ def summarise_masks(
         resamples: number of resamples of the bootstrap over patients, see `bootstrap_interval`; 0 for no intervals.
         seed: seed of the bootstrap.
         mask_names: names of the segmented classes.
+        of: what the rows are, ``"slices"`` or ``"volumes"``, in whose place the latter then stands below.
 
     Returns:
         ``{"overall": part, "classes": {class name: part}}``, where ``classes`` are those of the slices in the data
@@ -96,31 +101,33 @@ def summarise_masks(
         ValueError: there are no rows.
     """
     if not rows:
-        raise ValueError("there are no slices to summarise.")
+        raise ValueError(f"there are no {of} to summarise.")
     names = [name for _, name in sorted({(row["class"], row["class_name"]) for row in rows})]
     summary = {
-        "overall": _part(rows, resamples, seed),
-        "classes": {name: _part([row for row in rows if row["class_name"] == name], resamples, seed) for name in names},
+        "overall": _part(rows, resamples, seed, of),
+        "classes": {
+            name: _part([row for row in rows if row["class_name"] == name], resamples, seed, of) for name in names
+        },
     }
     if endings := class_columns(mask_names):
-        summary["masks"] = {name: _part(rows, resamples, seed, ending) for name, ending in endings.items()}
+        summary["masks"] = {name: _part(rows, resamples, seed, of, ending) for name, ending in endings.items()}
     return summary
 
 
-def _part(rows: Sequence[Row], resamples: int, seed: int, ending: str = "") -> dict[str, Any]:
+def _part(rows: Sequence[Row], resamples: int, seed: int, of: str, ending: str = "") -> dict[str, Any]:
     groups = list(grouped(rows, _patient).values())
     metrics = {}
-    for metric, unit in MASK_METRICS.items():
+    for metric, unit in metrics_of(rows[0] if rows else {}).items():
         values = [own for own in (_defined(group, metric + ending) for group in groups) if own]
         totals, counts = [sum(own) for own in values], [len(own) for own in values]
         means = [float(np.mean(own)) for own in values]
         metrics[metric] = {
             "unit": unit,
-            "over_slices": _mean(totals, counts, len(rows) - sum(counts), resamples, seed),
+            f"over_{of}": _mean(totals, counts, len(rows) - sum(counts), resamples, seed),
             "over_patients": _mean(means, [1] * len(means), len(groups) - len(means), resamples, seed),
         }
     return {
-        "slices": len(rows),
+        of: len(rows),
         "patients": len(groups),
         "missed_tumours": sum(is_missed(row, ending) for row in rows),
         "metrics": metrics,

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ..io.table import write_table
-from .masks import MASK_METRICS
 
 __all__ = ["mask_summary_table", "text_table", "write_rows"]
 
@@ -40,21 +39,22 @@ def text_table(lines: Sequence[Sequence[str]]) -> str:
 def mask_summary_table(summary: Mapping[str, Any]) -> str:
     """Text table of the result of `monai_kd.metrics.summarise_masks`, with metrics as rows.
 
-    The columns are all slices and the slices of each class; for several segmented classes, the mean over these classes
-    and each of them, over all slices.
+    The columns are all slices, or volumes, and those of each class; for several segmented classes, the mean over these
+    classes and each of them, over all slices.
     """
     if "masks" in summary:
         parts = {"over the classes": summary["overall"], **summary["masks"]}
     else:
         parts = {"all": summary["overall"], **summary["classes"]}
     lines = [["", *parts]]
-    for count in ("slices", "patients", "missed_tumours"):
+    of = next(name for name in ("slices", "volumes") if name in summary["overall"])
+    for count in (of, "patients", "missed_tumours"):
         lines.append([count.replace("_", " "), *(str(part[count]) for part in parts.values())])
-    for over in ("over_slices", "over_patients"):
+    for over in (f"over_{of}", "over_patients"):
         lines.append([f"mean {over.replace('_', ' ')}", *("" for _ in parts)])
-        for metric in MASK_METRICS:
+        for metric in summary["overall"]["metrics"]:
             lines.append([f"  {metric}", *(_cell(part["metrics"][metric], over) for part in parts.values())])
-    legend = "[95 % bootstrap interval over patients]  (number of slices or patients without a value)"
+    legend = f"[95 % bootstrap interval over patients]  (number of {of} or patients without a value)"
     return f"{text_table(lines)}\n{legend}"
 
 

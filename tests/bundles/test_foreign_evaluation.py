@@ -14,6 +14,7 @@ import torch
 from documented import run
 from monai.bundle import create_workflow
 from tiny import BUNDLES, NETWORKS, cause, config
+from volumes import MODALITIES, REGIONS, write_volumes
 
 from monai_kd.config import build_network
 
@@ -133,3 +134,38 @@ def test_the_line_of_the_page(lines, disc_dataset, tmp_path, monkeypatch):
     (tmp_path / "DATA").symlink_to(disc_dataset)
     run(line, tmp_path, monkeypatch, device="cpu")
     check_dice(table(tmp_path / "runs" / "zoo"), disc_dataset)
+
+
+def test_volumes(tmp_path):
+    """The network marks what is brighter than the mean of the head by its standard deviation, in the first channel."""
+    dataset = write_volumes(tmp_path / "set", size=(24, 24, 16))
+    network = {"_target_": "torch.nn.Conv3d", "in_channels": 4, "out_channels": 3, "kernel_size": 1}
+    state = {"weight": torch.zeros(3, 4, 1, 1, 1), "bias": torch.full((3,), -50.0)}
+    state["weight"][:, 0] = 50
+    torch.save(state, tmp_path / "foreign.pt")
+    # Twice: what the pipeline did to the values of the head is done again to all of the image.
+    again = {"_target_": "ScaleIntensityRange", "a_min": 0.0, "a_max": 1.0, "b_min": 0.0, "b_max": 0.5}
+    described = {"network_def": network, "image_size": [16, 16, 16], "in_channels": 4, "spatial_dims": 3}
+    described |= {"normalization": again, "mask_names": list(REGIONS), "activation": "sigmoid"}
+    described["volumes"] = {"modalities": MODALITIES, "regions": REGIONS, "orientation": "RAS", "spacing": None}
+    (tmp_path / "described.json").write_text(json.dumps({"teacher_settings": described}))
+    values = {"dataset_dir": str(dataset), "checkpoint": str(tmp_path / "foreign.pt"), "device": "cpu"}
+    files = [*config("seg_student", "evaluate", "volumes_evaluate"), str(tmp_path / "described.json")]
+    workflow = create_workflow(
+        config_file=files, workflow_type="infer", output_dir=str(tmp_path / "out"), logging_file=False, **values
+    )
+    workflow.run()
+    workflow.finalize()
+    with (tmp_path / "out" / "volumes.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2
+    for row in rows:
+        channel = np.asarray(nib.load(dataset / row["image"]).dataobj).astype(float)
+        label = np.asarray(nib.load(dataset / row["image"].replace("flair", "seg")).dataobj)
+        head = channel[channel != 0]
+        scores = np.where(channel != 0, (channel - head.mean()) / head.std(), 0) * 0.5
+        for name, values_of_region in REGIONS.items():
+            truth, found = np.isin(label, values_of_region), scores > 1
+            dice = 2 * (truth & found).sum() / (truth.sum() + found.sum())
+            assert float(row[f"dice_{name}"]) == pytest.approx(dice, abs=1e-6)
+            assert 0 < dice < 1

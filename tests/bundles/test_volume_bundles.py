@@ -6,6 +6,7 @@ import csv
 import json
 import logging
 import os
+import re
 import socket
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,15 +18,17 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from ignite.engine import Events
+from scipy import ndimage
 from students import segmentation_student
 from tiny import cause, config, interrupted, rows
-from volumes import AFFINE, MODALITIES, REGIONS, SMALL_TRAINING, nested, write_volumes
+from volumes import AFFINE, MODALITIES, REGIONS, SMALL_TRAINING, SPACING, nested, write_volumes
 
 from monai_kd.__main__ import main
 from monai_kd.bundle import Workflow, trained_network, trained_settings
 from monai_kd.engines import LogitsInferer
 from monai_kd.handlers import EpochSeed
 from monai_kd.io import load_weights
+from monai_kd.io.checksum import file_sha256
 from monai_kd.losses import DeepSupervision, DiceCE
 
 
@@ -183,8 +186,13 @@ def test_axes_and_classes_are_values(tmp_path, size, regions, multiclass, channe
     )
     workflow.initialize()
     workflow.run()
-    with open(tmp_path / "eval" / "dice_raw.csv", newline="") as file:
-        assert len([name for name in next(csv.reader(file)) if name.startswith("class")]) == len(regions)
+    with open(tmp_path / "eval" / "volumes.csv", newline="") as file:
+        columns = next(csv.reader(file))
+    assert "dice" in columns
+    assert [name for name in columns if name.startswith("dice_")] == [f"dice_{name}" for name in regions][
+        len(regions) == 1 :
+    ]
+    assert ("truth_volume_ml" in columns, "truth_area_mm2" in columns) == (len(size) == 3, len(size) == 2)
 
 
 def test_sliding_window_validates_whole_volumes(run, dataset, tmp_path):
@@ -276,15 +284,70 @@ def test_evaluation_is_of_the_voxels_of_the_file(dataset, run, tmp_path, caplog)
     with caplog.at_level(logging.WARNING):
         workflow.run()
     assert "SYNTHETIC" in caplog.text
-    with open(tmp_path / "dice_raw.csv", newline="") as file:
+    with open(tmp_path / "volumes.csv", newline="") as file:
         table = list(csv.DictReader(file))
-    assert [Path(row["filename"]).parent.name for row in table] == ["P0", "P2"]
+    assert [row["image"] for row in table] == ["P0/flair.nii.gz", "P2/flair.nii.gz"]
     for number, (row, output) in enumerate(zip(table, outputs, strict=True)):
         label = nib.load(dataset / f"P{2 * number}" / "seg.nii.gz").get_fdata()
-        for place, values in enumerate(REGIONS.values()):
+        each = []
+        for place, (name, values) in enumerate(REGIONS.items()):
             truth, found = np.isin(label, values), np.asarray(output["pred"][place]) > 0
-            expected = 2 * (truth & found).sum() / (truth.sum() + found.sum())
-            assert float(row[f"class{place}"]) == pytest.approx(expected, abs=1e-5)
+            each.append(2 * (truth & found).sum() / (truth.sum() + found.sum()))
+            assert float(row[f"dice_{name}"]) == pytest.approx(each[-1], abs=1e-5)
+            # Voxels of 1 × 1 × 2 mm.
+            assert float(row[f"truth_volume_ml_{name}"]) == pytest.approx(truth.sum() * 2 / 1000)
+            if truth.any() and found.any():
+                assert float(row[f"hd95_mm_{name}"]) == pytest.approx(farthest(truth, found), abs=1e-3)
+        assert float(row["dice"]) == pytest.approx(np.mean(each), abs=1e-5)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert (metrics["overall"]["volumes"], metrics["overall"]["patients"]) == (2, 2)
+    assert metrics["masks"]["whole tumour"]["metrics"]["dice"]["over_volumes"]["mean"] == pytest.approx(
+        np.mean([float(row["dice_whole tumour"]) for row in table])
+    )
+    assert metrics["checkpoint"]["sha256"] == file_sha256(run / "model.pt")
+    assert {path.name for path in tmp_path.iterdir()} >= {"patients.csv", "dice.png", "overlays.png"}
+    with open(tmp_path / "patients.csv", newline="") as file:
+        assert [row["volumes"] for row in csv.DictReader(file)] == ["1", "1"]
+
+
+def farthest(truth: np.ndarray, found: np.ndarray) -> float:
+    """The 95th percentile of the distances between surfaces, by the distances of all pairs of their voxels, in mm."""
+
+    def surface(mask: np.ndarray) -> np.ndarray:
+        return np.argwhere(mask & ~ndimage.binary_erosion(mask)) * SPACING
+
+    one, other = surface(truth), surface(found)
+    distances = np.sqrt(((one[:, None] - other[None]) ** 2).sum(-1))
+    return max(np.percentile(distances.min(0), 95), np.percentile(distances.min(1), 95))
+
+
+def test_two_evaluations_of_volumes_are_compared(dataset, run, tmp_path, capsys):
+    for name, threshold in (("first", 0.5), ("second", 0.2)):
+        given = {"checkpoint": str(run / "model.pt"), "output_dir": str(tmp_path / name), "threshold": threshold}
+        files = config("seg_student", "evaluate", "volumes_evaluate")
+        workflow = Workflow(
+            files,
+            workflow_type="infer",
+            device="cpu",
+            logging_file=False,
+            part="all",
+            dataset_dir=str(dataset),
+            **given,
+        )
+        workflow.initialize()
+        workflow.run()
+    capsys.readouterr()
+    assert main(["compare", str(tmp_path / "first"), str(tmp_path / "second")]) == 0
+    table = capsys.readouterr().out
+    assert re.search(r"^ +volumes  first", table, re.M)
+    found = {line.split("  ")[0]: line for line in table.splitlines()}
+    means = []
+    for name in ("first", "second"):
+        with open(tmp_path / name / "volumes.csv", newline="") as file:
+            means.append(np.mean([float(row["dice_tumour core"]) for row in csv.DictReader(file)]))
+    number, *cells = found["dice_tumour core"].removeprefix("dice_tumour core").split()
+    assert number == "4"
+    assert [float(cell) for cell in cells[:3]] == pytest.approx([*means, means[1] - means[0]], abs=0.0006)
 
 
 def test_evaluation_of_slices_and_of_volumes_are_told_apart(dataset, run, tmp_path):

@@ -6,7 +6,7 @@ import torch
 from monai.data import MetaTensor
 from scipy import ndimage
 
-from monai_kd.metrics import MASK_METRICS, class_columns, mask_metrics, masks_metrics
+from monai_kd.metrics import MASK_METRICS, VOLUME_METRICS, class_columns, mask_metrics, masks_metrics
 
 
 def square(low: tuple[int, int], high: tuple[int, int], size: tuple[int, int] = (32, 24)) -> torch.Tensor:
@@ -114,11 +114,36 @@ def test_undefined_is_none_never_nan(prediction, truth, undefined, zero, recwarn
 
 @pytest.mark.parametrize("spacing", [(1,), (1, 1, 6), (1, 0), (1, float("nan")), (-1, 1)])
 def test_bad_spacing(spacing):
-    with pytest.raises(ValueError, match="spacing must be two positive numbers"):
+    with pytest.raises(ValueError, match="spacing must be 2 positive numbers"):
         mask_metrics(SOMETHING, SOMETHING, spacing)
 
 
-@pytest.mark.parametrize("shape", [(8, 7), (1, 8, 8)])
+def test_blocks_in_a_volume():
+    """Two cubes of 4 voxels, one moved along the axis of thick slices: all in closed form."""
+    truth, prediction = torch.zeros(12, 12, 12), torch.zeros(12, 12, 12)
+    truth[4:8, 4:8, 4:8] = 1
+    prediction[4:8, 4:8, 6:10] = 1
+    found = mask_metrics(prediction, truth, (0.5, 0.5, 3.0))
+    assert list(found) == list(VOLUME_METRICS)
+    overlap = [found[name] for name in ("dice", "iou", "sensitivity", "precision")]
+    assert overlap == pytest.approx([0.5, 1 / 3, 0.5, 0.5])
+    # 64 voxels of 0.75 mm³.
+    assert found["truth_volume_ml"] == found["predicted_volume_ml"] == pytest.approx(0.048)
+    # The surface is 56 voxels; the 4 × 4 of the end are two slices of 3 mm from the other, those of the next slice one.
+    assert found["hd95_mm"] == pytest.approx(6.0)
+    both = masks_metrics(torch.stack([prediction, truth]), torch.stack([truth, truth]), (0.5, 0.5, 3.0), ["a", "b"])
+    assert (both["dice"], both["dice_a"], both["dice_b"]) == (0.75, 0.5, 1.0)
+    assert both["truth_volume_ml"] == pytest.approx(0.048)
+    assert both["predicted_volume_ml"] == pytest.approx(0.072)
+
+
+@pytest.mark.parametrize("lengths", [(1, 1), (1, 1, 0)])
+def test_bad_spacing_of_a_volume(lengths):
+    with pytest.raises(ValueError, match="spacing must be 3 positive numbers"):
+        mask_metrics(torch.zeros(4, 4, 4), torch.zeros(4, 4, 4), lengths)
+
+
+@pytest.mark.parametrize("shape", [(8, 7), (1, 8, 8), (8,), (1, 1, 8, 8)])
 def test_bad_shapes(shape):
     with pytest.raises(ValueError, match=r"\(H, W\)"):
         mask_metrics(torch.zeros(shape), SOMETHING, (1, 1))

@@ -110,7 +110,9 @@ def test_overlaps_are_those_of_slices_with_a_tumour():
 def test_slices_whose_tumours_were_taken_out_of_one_evaluation_are_refused():
     rows = [{"image": str(n), "group": str(n), "dice": 0.5, "truth_area_mm2": 10.0} for n in range(4)]
     other = [{**row, "truth_area_mm2": 0.0} if row["image"] == "2" else row for row in rows]
-    with pytest.raises(ValueError, match=r"1 of the 4 have another tumour area, such as 2\. .*the same negative_share"):
+    with pytest.raises(
+        ValueError, match=r"1 of the 4 have a tumour of another size, such as 2\. .*the same negative_share"
+    ):
         paired_differences(rows, other)
 
 
