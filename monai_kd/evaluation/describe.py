@@ -29,13 +29,13 @@ def describe_evaluation(
     leave_out: Sequence[int],
     trained: Mapping[str, Any],
     settings: Mapping[str, Any],
+    of: str = "slices",
 ) -> dict[str, Any]:
     """Log which slices are evaluated, with warnings about the metrics, and return a description for ``metrics.json``.
 
     Warnings are logged for synthetic slices; for a checkpoint that was trained on another data set, or on one that is
-    not known; for slices that the
-    checkpoint, or the teacher of a student, was trained on; and for slices with patients or images that are also among
-    the training slices.
+    not known; for slices that the checkpoint, or the teacher of a student, was trained on; and for slices with patients
+    or images that are also among the training slices.
 
     Args:
         checkpoint: the weights.
@@ -48,6 +48,7 @@ def describe_evaluation(
             ``None`` if they are not known; for a student also ``teacher``, with the same three, or ``None``; for an
             ensemble ``ensemble_of``, see `monai_kd.data.trainings`.
         settings: other values, which are returned unchanged.
+        of: what ``data`` are, ``"slices"`` or ``"volumes"``, for messages.
 
     Returns:
         ``synthetic``, ``notes`` (the warnings), ``dataset``, ``checkpoint`` (path, SHA-256, training data),
@@ -68,15 +69,15 @@ def describe_evaluation(
         notes.append(f"The checkpoint was{also} trained on {where}, and is evaluated on {data_dir}.")
     if len(known) < len(runs):
         what = "the checkpoint" if len(runs) == 1 else "one of its networks or more"
-        notes.append(f"What {what} was trained on is not known: metrics are better on slices that were seen.")
+        notes.append(f"What {what} was trained on is not known: metrics are better on {of} that were seen.")
     by_itself = _trained_on(runs, data_dir)
     by_teacher = _trained_on([each for run in runs for each in trainings(run.get("teacher") or {})], data_dir)
     if seen := sum(map(by_itself, data)):
-        notes.append(f"{seen} of the {len(data)} slices were TRAINED ON: these metrics are better than on new slices.")
+        notes.append(f"{seen} of the {len(data)} {of} were TRAINED ON: these metrics are better than on new {of}.")
     if taught := sum(by_teacher(entry) and not by_itself(entry) for entry in data):
         notes.append(
-            f"The teacher of this checkpoint was TRAINED ON {taught} of the {len(data)} slices: through the teacher, "
-            "these metrics are better than on new slices."
+            f"The teacher of this checkpoint was TRAINED ON {taught} of the {len(data)} {of}: through the teacher, "
+            f"these metrics are better than on new {of}."
         )
     unknown = len(known) < len(runs) and trained["fold"] is None
     if unknown and part == "validation":
@@ -88,7 +89,7 @@ def describe_evaluation(
     for note in notes:
         logger.warning(note)
     if part != "validation":
-        which = "all slices" + (f" without the folds {list(leave_out)}" if leave_out else "")
+        which = f"all {of}" + (f" without the folds {list(leave_out)}" if leave_out else "")
     elif trained["fold"] is None:
         none = "the training had no validation fold" if data_known(trained) else "that of the training is not known"
         which = f"fold {fold} ({none})"
@@ -96,7 +97,7 @@ def describe_evaluation(
         which = f"fold {fold}, the validation fold of the training"
     else:
         which = f"fold {fold} (the validation fold of the training was {trained['fold']})"
-    logger.info("evaluating %s: %d slices of %s", which, len(data), data_dir)
+    logger.info("evaluating %s: %d %s of %s", which, len(data), of, data_dir)
     return {
         "synthetic": synthetic,
         "notes": notes,

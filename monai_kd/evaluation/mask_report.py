@@ -139,7 +139,7 @@ class MaskReport(EvaluationReport):
         if not ranked:
             logger.warning("no %s has a tumour: there is no Dice to draw.", item)
             return []
-        plot_scores(self._groups(ranked), self.output_dir / "dice.png", f"Dice of a {item}", self.title)
+        plot_scores(self._groups(ranked), self.output_dir / "dice.png", f"Dice of a {item}", self.title, self.of)
         shown = [(f"{place}/{len(ranked)}", ranked[place - 1][1]) for place in _places(len(ranked), self.panels)]
         mean = np.mean([dice for dice, _ in ranked])
         plot_overlays(

@@ -1,4 +1,4 @@
-"""The distribution of the scores of slices."""
+"""The distribution of the scores of slices, or volumes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from ..io.atomic import atomic_write
 __all__ = ["plot_scores"]
 
 
-def plot_scores(groups: Mapping[str, Sequence[float]], path: str | Path, label: str = "Dice", title: str = "") -> None:
-    """Draw a box plot of each group (quartiles, whiskers to the extremes) with the mean and a dot for each slice.
+def plot_scores(
+    groups: Mapping[str, Sequence[float]], path: str | Path, label: str = "Dice", title: str = "", of: str = "slices"
+) -> None:
+    """Draw a box plot of each group (quartiles, whiskers to the extremes) with the mean and a dot for each score.
 
     Args:
         groups: name of each group to its scores, between 0 and 1; groups without scores are left out.
         path: the PNG to write.
         label: label of the axis of scores.
         title: title of the picture.
+        of: what has the scores.
 
     Raises:
         ValueError: no group has a score.
@@ -46,7 +49,7 @@ def plot_scores(groups: Mapping[str, Sequence[float]], path: str | Path, label: 
         meanprops={"marker": "D", "markerfacecolor": "#d62728", "markeredgecolor": "white", "markersize": 7},
         zorder=2,
     )
-    names = [f"{name}\n{len(scores)} slices\nmean {scores.mean():.3f}" for name, scores in drawn.items()]
+    names = [f"{name}\n{len(scores)} {of}\nmean {scores.mean():.3f}" for name, scores in drawn.items()]
     axes.set_xticks(list(places), names, parse_math=False)
     axes.set(ylabel=label, ylim=(-0.03, 1.03))
     axes.grid(axis="y", alpha=0.3)

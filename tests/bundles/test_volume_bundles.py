@@ -284,6 +284,7 @@ def test_evaluation_is_of_the_voxels_of_the_file(dataset, run, tmp_path, caplog)
     with caplog.at_level(logging.WARNING):
         workflow.run()
     assert "SYNTHETIC" in caplog.text
+    assert " slices were" not in caplog.text
     with open(tmp_path / "volumes.csv", newline="") as file:
         table = list(csv.DictReader(file))
     assert [row["image"] for row in table] == ["P0/flair.nii.gz", "P2/flair.nii.gz"]
