@@ -212,7 +212,13 @@ def test_page_of_volumes(lines, monkeypatch, tmp_path):
     for name in ("bundles", "docs"):
         (tmp_path / name).symlink_to(ROOT / name)
     small = {**SMALL_TRAINING, "epochs": 1, "output_dir": "runs/student"}
-    training, on_top, evaluating, inferring, comparing = lines
+    training, on_top, of_ct, evaluating, inferring, comparing = lines
+    page = (ROOT / "docs" / "volumes.md").read_text(encoding="utf-8")
+    (window,) = re.findall(r"^    (\{\n +\"normalization\".*\n    \})$", page, re.M)
+    (tmp_path / "ct.json").write_text(window)
+    run(of_ct, tmp_path, monkeypatch, **small)
+    kept = json.loads((tmp_path / "runs" / "ct" / "settings.json").read_text())["volumes"]["normalization"]
+    assert [(step["_target_"], step["a_max"]) for step in kept] == [("ScaleIntensityRange", 164)]
     run(training, tmp_path, monkeypatch, **small)
     run(evaluating, tmp_path, monkeypatch)
     assert (tmp_path / "runs" / "eval" / "volumes.csv").is_file()

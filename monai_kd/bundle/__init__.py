@@ -12,7 +12,7 @@ from .folder import find_bundle
 from .overrides import accept_overrides
 from .processes import distributed, local_rank, rank, start_processes, stop_processes
 from .released import checkpoint_of, training_folder
-from .running import choose, definition, described, given_data, recorded, root
+from .running import choose, definition, described, given_data, normalization, recorded, root
 from .set_up import set_up
 from .teacher import Teacher
 from .teacher_settings import evaluated_settings, normalization_steps
@@ -47,6 +47,7 @@ __all__ = [
     "made_negatives",
     "mask_values",
     "needs_teacher",
+    "normalization",
     "normalization_steps",
     "not_worse",
     "preset",

@@ -15,6 +15,7 @@ from torch import nn
 
 from ..distillation import AdaptInput, Distiller, Rehearsal, TeacherStore, ends_in_probabilities, rehearse
 from ..losses import DistillationLoss, Projections
+from ..transforms import NORMALIZATION_OF_VOLUMES, checked_normalization
 from .teacher import Teacher
 from .teacher_settings import NORMALIZATION, normalization_of
 from .trained import black_images
@@ -28,7 +29,7 @@ _HALF = 2  # bytes of a number in half precision
 # Normalisation that changes nothing.
 _NO_SCALING = {"mean": 0.0, "std": 1.0}
 # Settings of the preprocessing of volumes, which must be equal for student and teacher.
-_OF_VOLUMES = ("modalities", "orientation", "spacing")
+_OF_VOLUMES = ("modalities", "orientation", "spacing", "normalization")
 
 
 def needs_teacher(terms: Mapping[str, Callable[[], nn.Module]], weights: Mapping[str, float]) -> bool:
@@ -258,7 +259,7 @@ def _check_same_voxels(student: Mapping[str, Any], teacher: Mapping[str, Any]) -
     if "volumes" not in teacher:
         # It was described without them.
         return
-    volumes, teacher_volumes = student.get("volumes"), teacher.get("volumes")
+    volumes, teacher_volumes = (_with_normalization(each.get("volumes")) for each in (student, teacher))
     pairs = [(name, (volumes or {}).get(name), (teacher_volumes or {}).get(name)) for name in _OF_VOLUMES]
     if bool(volumes) != bool(teacher_volumes):
         pairs.insert(0, ("volumes", volumes, teacher_volumes))
@@ -275,6 +276,13 @@ def _check_same_voxels(student: Mapping[str, Any], teacher: Mapping[str, Any]) -
             "not the same tissues, stored by other values, the teacher teaches other masks than the labels do.",
             *(regions, of_teacher),
         )
+
+
+def _with_normalization(volumes: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Earlier versions had one normalisation alone, and so has a teacher that is described without."""
+    if not volumes:
+        return None
+    return {**volumes, "normalization": checked_normalization(volumes.get("normalization", NORMALIZATION_OF_VOLUMES))}
 
 
 def _existing(folder: Path) -> Path:

@@ -11,9 +11,10 @@ from monai.bundle.utils import EXPR_KEY, ID_REF_KEY
 
 from ..config import definition_of
 from ..config.definition import TARGET, plain_values
+from ..transforms import checked_normalization
 from .workflow import running
 
-__all__ = ["choose", "definition", "described", "given_data", "recorded", "root"]
+__all__ = ["choose", "definition", "described", "given_data", "normalization", "recorded", "root"]
 
 TRAINING_DATA = "train#dataset#data"
 # Of a training, what a config may replace and the losses depend on.
@@ -72,6 +73,30 @@ def described(id: str) -> dict[str, Any]:
     """
     parser = _parser(id)
     return plain_values(parser[id], parser.get_parsed_content, id)
+
+
+def normalization() -> list[dict[str, Any]]:
+    """The ``normalization`` of volumes in the running config, see `checked_normalization`.
+
+    There it is a definition, a list of them, or an expression of either as plain values.
+
+    Raises:
+        RuntimeError: no config is running.
+        ValueError: as `checked_normalization` and `definition_of`.
+    """
+    id = "normalization"
+    parser = _parser(id)
+
+    def defined(raw: Any, at: str) -> dict[str, Any]:
+        return definition_of(
+            parser.get_parsed_content(at) if isinstance(raw, str) else raw, parser.get_parsed_content, at
+        )
+
+    raw = parser[id]
+    given = parser.get_parsed_content(id) if isinstance(raw, str) else raw
+    if isinstance(given, (list, tuple)):
+        return checked_normalization([defined(each, f"{id}::{number}") for number, each in enumerate(given)])
+    return checked_normalization([defined(given, id)])
 
 
 def _parser(id: str) -> ConfigParser:

@@ -57,6 +57,9 @@ def described_settings(checkpoint: str | Path, described: Mapping[str, Any]) -> 
     given = {**described, **({"mean": None, "std": None} if scaled else {})}
     if read_trained(path) is not None:
         return {**trained_settings(path), **given}
+    if described.get("volumes"):
+        # Their values are set as the student's are, by the normalization of volumes.
+        given = {"mean": None, "std": None, **given}
     needed = ["network_def", "image_size", "in_channels", *(() if scaled else ("mean", "std"))]
     if lacking := [name for name in needed if name not in given]:
         raise ValueError(

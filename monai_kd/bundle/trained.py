@@ -19,7 +19,13 @@ from ..data import NO_TUMOUR
 from ..io.checkpoints import check_checkpoint, load_weights
 from ..io.trained import read_trained
 from ..metrics import PresenceRule
-from ..transforms import ACTIVATIONS, IMAGENET_MEAN, IMAGENET_STD
+from ..transforms import (
+    ACTIVATIONS,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    NORMALIZATION_OF_VOLUMES,
+    checked_normalization,
+)
 
 __all__ = ["black_images", "task_of", "trained_network", "trained_settings", "volume_settings"]
 
@@ -185,18 +191,23 @@ def volume_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The part of `trained_settings` that describes the input of a network of volumes.
 
     Returns:
-        ``modalities`` (names of the channels), ``orientation`` and ``spacing``, see
+        ``modalities`` (names of the channels), ``orientation``, ``spacing`` and ``normalization``, see
         `monai_kd.transforms.volume_preprocessing`, and ``regions``, see `monai_kd.transforms.RegionMasks`.
 
     Raises:
-        ValueError: the network was trained on slices, or a value is missing.
+        ValueError: the network was trained on slices, a value is missing, or the normalisation is none.
     """
     volumes = settings.get("volumes")
     if volumes is None:
         raise ValueError("checkpoint: it was trained on slices, not on volumes: leave out the config of volumes.")
     if lacking := [name for name in ("modalities", "orientation", "spacing", "regions") if name not in volumes]:
         raise ValueError(f"settings.json: volumes has no {lacking[0]}: restore the file, or train again.")
-    return dict(volumes)
+    # Earlier versions had this one alone.
+    normalization = volumes.get("normalization", NORMALIZATION_OF_VOLUMES)
+    try:
+        return {**volumes, "normalization": checked_normalization(normalization)}
+    except ValueError as error:
+        raise ValueError(f"settings.json: volumes: {error}") from None
 
 
 def task_of(saved: Mapping[str, Any]) -> str | None:

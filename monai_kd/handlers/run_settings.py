@@ -44,7 +44,7 @@ _RUN_FILES = (
 _FREE = frozenset({"bundle_root", "epochs", "resume", "started_from", "synthetic", "val_interval", "workers", *PLACES})
 DATA = "datalist_sha256"
 # Settings that are compared value by value.
-_NESTED = ("teacher", "definitions", "terms")
+_NESTED = ("teacher", "definitions", "terms", "volumes")
 # Settings that earlier versions did not have, which ran as with these values.
 _BEFORE = {"labelled_share": 1}
 # Settings of the weights that a run starts from, which its own settings repeat.

@@ -3,6 +3,7 @@ from .mask_channels import foreground_probabilities, index_map, separate_masks
 from .masks import ClassOfMaskd, DeclaredMask, DeclaredMaskd, EmptyOwnMaskd
 from .negatives import RandRemoveTumourd, RemoveTumourd
 from .network_input import NetworkInputd
+from .normalization import NORMALIZATION_OF_VOLUMES, NormalizeByd, checked_normalization
 from .planar import ResizeInPlane, ResizeInPlaned, ScaleSliceIntensity, ScaleSliceIntensityd, SqueezeSliced
 from .postprocessing import ACTIVATIONS, class_postprocessing, mask_postprocessing
 from .preprocessing import IMAGENET_MEAN, IMAGENET_STD, slice_preprocessing
@@ -16,12 +17,14 @@ __all__ = [
     "ACTIVATIONS",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "NORMALIZATION_OF_VOLUMES",
     "ClassOfMaskd",
     "DeclaredMask",
     "DeclaredMaskd",
     "EmptyOwnMaskd",
     "Midline",
     "NetworkInputd",
+    "NormalizeByd",
     "RandRemoveTumourd",
     "RegionMasks",
     "RegionMasksd",
@@ -34,6 +37,7 @@ __all__ = [
     "SqueezeSliced",
     "UprightInPlane",
     "UprightInPlaned",
+    "checked_normalization",
     "class_postprocessing",
     "edge_marks",
     "find_midline",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from monai.transforms import (
@@ -12,7 +13,6 @@ from monai.transforms import (
     EnsureTyped,
     Lambdad,
     LoadImaged,
-    NormalizeIntensityd,
     Orientationd,
     RandCropByPosNegLabeld,
     Spacingd,
@@ -24,6 +24,7 @@ from data_prep.limits import MAX_PIXELS
 from ..io import VolumeReader
 from .grid import SameGridd
 from .masks import EmptyOwnMaskd
+from .normalization import NORMALIZATION_OF_VOLUMES, NormalizeByd
 from .planar import SqueezeSliced
 from .regions import RegionMasksd
 from .upright import UprightInPlaned
@@ -42,6 +43,7 @@ def volume_preprocessing(
     label_as_in_file: bool = False,
     orientation: str | None = "RAS",
     spacing: Sequence[float] | None = None,
+    normalization: Mapping[str, Any] | Sequence[Mapping[str, Any]] = NORMALIZATION_OF_VOLUMES,
     patch_size: Sequence[int] | None = None,
     patches: int = 1,
     foreground_share: float = 0.5,
@@ -52,8 +54,8 @@ def volume_preprocessing(
 ) -> Compose:
     r"""The transforms of an item with ``image`` and, if requested, ``label``.
 
-    They read, reorient, resample if requested, and normalise each channel by the mean and standard deviation of its
-    nonzero values; in training, they crop random patches. Without patches nothing is random.
+    They read, reorient, resample if requested, and normalise, unless told otherwise each channel by the mean and
+    standard deviation of its nonzero values; in training, they crop random patches. Without patches nothing is random.
 
     Args:
         channels: channels of an image; ``image`` is a list with a file for each channel, or one file with all of them.
@@ -66,6 +68,7 @@ def volume_preprocessing(
         orientation: orientation of the axes, see MONAI's ``Orientation``; slices are turned upright instead, see
             `UprightInPlane`. ``None``: as in the file.
         spacing: voxel size to resample to in mm, one number for each axis; ``None``: as in the file.
+        normalization: what sets the values, see `checked_normalization`.
         patch_size: size of random patches in voxels, one number for each axis; smaller images are padded with 0.
             ``None``: the whole image.
         patches: patches from each image in each epoch.
@@ -113,7 +116,7 @@ def volume_preprocessing(
         steps.append(SqueezeSliced(keys))
     if spacing is not None:
         steps.append(Spacingd(moved, spacing, mode=["bilinear", "nearest"][: len(moved)]))
-    steps.append(NormalizeIntensityd("image", nonzero=True, channel_wise=True))
+    steps.append(NormalizeByd("image", normalization))
     steps.append(EnsureTyped("image", dtype=torch.float32, track_meta=track_meta))
     if label:
         # A quarter of the memory of float32 where items are cached.

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import socket
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,12 +25,13 @@ from tiny import cause, config, interrupted, rows
 from volumes import AFFINE, MODALITIES, REGIONS, SMALL_TRAINING, SPACING, nested, write_volumes
 
 from monai_kd.__main__ import main
-from monai_kd.bundle import Workflow, trained_network, trained_settings
+from monai_kd.bundle import Workflow, trained_network, trained_settings, volume_settings
 from monai_kd.engines import LogitsInferer
 from monai_kd.handlers import EpochSeed
 from monai_kd.io import load_weights
 from monai_kd.io.checksum import file_sha256
 from monai_kd.losses import DeepSupervision, DiceCE
+from monai_kd.transforms import NORMALIZATION_OF_VOLUMES
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +81,7 @@ def test_student_of_a_teacher_learns(run):
     assert settings["mask_names"] == list(REGIONS)
     assert settings["volumes"] == {
         **{"modalities": MODALITIES, "regions": REGIONS},
-        **{"orientation": "RAS", "spacing": None},
+        **{"orientation": "RAS", "spacing": None, "normalization": NORMALIZATION_OF_VOLUMES},
     }
     (teacher,) = run.glob("teacher-*")
     its = json.loads((teacher / "settings.json").read_text())
@@ -235,6 +237,10 @@ def test_there_are_no_phantoms_of_volumes(tmp_path):
             {"spacing": [1.0, 1.0, 1.0]},
             "trained with spacing [1.0, 1.0, 1.0], and the teacher was trained with None",
         ),
+        (
+            {"normalization": {"_target_": "ScaleIntensity"}},
+            "trained with normalization [{'_target_': 'ScaleIntensity'}], and the teacher was trained with [{",
+        ),
         ({"orientation": "LPS"}, "with orientation LPS, and the teacher was trained with RAS"),
         (
             {"mask_names": list(REGIONS)[::-1]},
@@ -247,6 +253,78 @@ def test_a_teacher_of_another_task_is_refused(dataset, run, tmp_path, overrides,
     with pytest.raises((RuntimeError, ValueError)) as caught:
         trained(dataset, tmp_path, **given, **overrides)
     assert message in cause(caught.value)
+
+
+WINDOW = {"_target_": "ScaleIntensityRange", "a_min": 250.0, "a_max": 450.0, "b_min": 0.0, "b_max": 1.0, "clip": True}
+
+
+def test_values_are_set_as_the_config_says_by_all(dataset, tmp_path):
+    """By the student, the teacher that is trained first, evaluation and inference."""
+    values = {"normalization": {**WINDOW, "_target_": "monai.transforms.ScaleIntensityRange"}, "epochs": 1}
+    (tmp_path / "window.json").write_text(json.dumps({"normalization": [values.pop("normalization")]}))
+    more = {**SMALL_TRAINING, "output_dir": str(tmp_path / "run"), "dataset_dir": str(dataset), **values}
+    files = [*config("seg_student", "train", "volumes"), str(tmp_path / "window.json")]
+    workflow = Workflow(files, workflow_type="train", **more)
+    workflow.initialize()
+    workflow.run()
+    seen = workflow.value("validate#dataset")[0]["image"]
+    workflow.finalize()
+    entry = workflow.value("validate#dataset#data")[0]["image"][0]
+    channel = np.asarray(nib.load(entry).dataobj).astype(float)
+    expected = np.clip((channel - 250) / 200, 0, 1)
+    # The first two axes of the file run to the left and to the back.
+    np.testing.assert_allclose(np.asarray(seen[0]), expected[::-1, ::-1], atol=1e-5)
+    for folder in (tmp_path / "run", next((tmp_path / "run").glob("teacher-*"))):
+        assert json.loads((folder / "settings.json").read_text())["volumes"]["normalization"] == [WINDOW]
+    given = {"checkpoint": str(tmp_path / "run" / "model.pt"), "output_dir": str(tmp_path / "out"), "device": "cpu"}
+    for names, item in (
+        (("evaluate", "volumes_evaluate"), {"dataset_dir": str(dataset)}),
+        (("inference", "volumes_inference"), {"input": str(Path(entry).parent)}),
+    ):
+        other = Workflow(config("seg_student", *names), workflow_type="infer", logging_file=False, **given, **item)
+        steps = other.value("preprocessing")
+        image = (
+            steps({"image": [str(Path(entry).with_name(f"{name}.nii.gz")) for name in MODALITIES]})["image"]
+            if ("inference" in names)
+            else steps(other.value("dataset#data")[0])["image"]
+        )
+        np.testing.assert_allclose(np.asarray(image), np.asarray(seen), atol=1e-5)
+    # The next run knows the teacher by the same values, and another window is another run.
+    with pytest.raises((RuntimeError, ValueError)) as caught:
+        trained(dataset, tmp_path / "run", resume=True, **{**values, "epochs": 2})
+    assert "volumes normalization was [{'_target_': 'ScaleIntensityRange'" in cause(caught.value)
+
+
+@pytest.mark.parametrize("given", [{"_target_": "os.system", "command": "touch marker"}, "$[]", [3], {"a": 1}, 5, None])
+def test_settings_of_a_stranger_name_no_other_normalization(run, dataset, tmp_path, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    for name in ("model.pt", "settings.json"):
+        shutil.copy(run / name, tmp_path / name)
+    settings = json.loads((run / "settings.json").read_text())
+    settings["volumes"]["normalization"] = given
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    files = config("seg_student", "evaluate", "volumes_evaluate")
+    more = {"checkpoint": str(tmp_path / "model.pt"), "output_dir": str(tmp_path / "out"), "dataset_dir": str(dataset)}
+    with pytest.raises((RuntimeError, ValueError)) as caught:
+        Workflow(files, workflow_type="infer", logging_file=False, device="cpu", **more).value("preprocessing")
+    assert "settings.json: volumes: " in cause(caught.value)
+    assert not (tmp_path / "marker").exists()
+
+
+def test_settings_of_an_earlier_version_have_the_one_that_it_had(run, dataset, tmp_path):
+    settings = json.loads((run / "settings.json").read_text())
+    del settings["volumes"]["normalization"]
+    assert volume_settings(settings)["normalization"] == NORMALIZATION_OF_VOLUMES
+    # Its teacher teaches, and its run goes on.
+    copied = Path(shutil.copytree(run, tmp_path / "run"))
+    teacher = next(copied.glob("teacher-*"))
+    for folder in (copied, teacher):
+        kept = json.loads((folder / "settings.json").read_text())
+        del kept["volumes"]["normalization"]
+        (folder / "settings.json").write_text(json.dumps(kept))
+    given = {"teacher_checkpoint": str(teacher / "model.pt"), "recipe": "kd"}
+    prepared(dataset, tmp_path / "other", **given).value("distiller")
+    trained(dataset, copied, resume=True, epochs=3)
 
 
 def test_masks_of_other_values_are_said(run, tmp_path, caplog):
