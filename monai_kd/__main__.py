@@ -76,6 +76,9 @@ def command_parser() -> argparse.ArgumentParser:
         "--network", default="network_def", metavar="ID", help="id of the network in the config (default: network_def)"
     )
     taps.add_argument("--input_shape", metavar="C,H,W", help="of one image (default: from the config)")
+    taps.add_argument(
+        "--dataset_dir", type=path_argument, metavar="FOLDER", help="whose data list has the channels, for volumes.json"
+    )
     taps.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
     export = commands.add_parser(
         "export", help="write a folder with the network as ONNX, which runs without torch and MONAI"

@@ -12,14 +12,17 @@ from typing import Any
 from monai.bundle import ConfigParser
 from torch import nn
 
-from .config import cause_of
+from .config import cause_of, literal
 from .distillation import TapRow, inspect_taps
 
 __all__ = ["configured_network", "run_taps"]
 
 
 def configured_network(
-    files: Sequence[str | Path], network: str = "network_def", shape: Sequence[int] | None = None
+    files: Sequence[str | Path],
+    network: str = "network_def",
+    shape: Sequence[int] | None = None,
+    dataset_dir: str | Path | None = None,
 ) -> tuple[nn.Module, list[int]]:
     """Build a network from config files, with the shape of its input.
 
@@ -30,6 +33,7 @@ def configured_network(
         shape: (C, spatial axes …). ``None`` to take it from the config: from its ids ``in_channels``, ``spatial_dims``
             and ``image_size``, or else from the arguments ``in_channels``, ``spatial_dims`` and ``img_size`` of the
             network.
+        dataset_dir: of the config, for those whose network depends on the data list, as those of volumes do.
 
     Returns:
         The network, and the shape.
@@ -46,6 +50,8 @@ def configured_network(
     if "bundle_root" in config:
         # `monai_kd.bundle.root` finds it from MONAI's commands only.
         config["bundle_root"] = str(paths[0].resolve().parent.parent)
+    if dataset_dir is not None:
+        config["dataset_dir"] = literal(str(Path(dataset_dir).expanduser().absolute()))
     parser = ConfigParser(config)
     built = _evaluated(parser, network, paths)
     if callable(built) and not isinstance(built, nn.Module):
@@ -56,7 +62,11 @@ def configured_network(
 
 
 def run_taps(
-    configs: Sequence[str], network: str = "network_def", input_shape: str | None = None, as_json: bool = False
+    configs: Sequence[str],
+    network: str = "network_def",
+    input_shape: str | None = None,
+    as_json: bool = False,
+    dataset_dir: Path | None = None,
 ) -> int:
     """Print the result of `inspect_taps` for a network, as a table or as JSON.
 
@@ -65,6 +75,7 @@ def run_taps(
         network: id of the network in them.
         input_shape: of one image, ``"3,256,256"``.
         as_json: print one JSON object: ``network``, ``input_shape``, and ``modules``, a list of `TapRow`.
+        dataset_dir: see `configured_network`.
 
     Returns:
         The exit code: 0, or 2 after one line on stderr.
@@ -72,7 +83,7 @@ def run_taps(
     try:
         shape = None if input_shape is None else _parsed(input_shape)
         files = [name for text in configs for name in ([text] if _is_file(text) else text.split(","))]
-        built, shape = configured_network(files, network, shape)
+        built, shape = configured_network(files, network, shape, dataset_dir)
         rows = inspect_taps(built, shape)
     except Exception as error:  # configs and networks run arbitrary code, which can raise any error
         print(f"error: {' '.join(str(cause_of(error)).split()) or type(error).__name__}", file=sys.stderr)

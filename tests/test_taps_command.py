@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from volumes import write_volumes
 
 from monai_kd.__main__ import main
 from monai_kd.taps import configured_network
@@ -123,3 +124,14 @@ def test_one_line_for_what_is_wrong(content, arguments, message, tmp_path, capsy
     (line,) = printed.err.splitlines()
     assert line.startswith("error: ")
     assert re.search(message, line), line
+
+
+def test_a_network_of_volumes_has_the_channels_of_the_data_list(tmp_path, capsys):
+    write_volumes(tmp_path / "$set", count=1)
+    files = [str(BUNDLE / name) for name in ("train.json", "volumes.json")]
+    listed = found(capsys, *files, "--dataset_dir", str(tmp_path / "$set"), "--input_shape", "4,32,32,32")
+    assert listed["network"] == "BasicUNet"
+    (output,) = (row["shape"] for row in listed["modules"] if row["path"] == "final_conv")
+    assert output[1:] == [3, 32, 32, 32]
+    assert main(["taps", *files]) == 2
+    assert "give the folder of a data set, --dataset_dir FOLDER" in capsys.readouterr().err

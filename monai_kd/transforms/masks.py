@@ -91,7 +91,10 @@ class DeclaredMask(Transform):
         name = file_of(img, "a mask")
         if self.classes is None:
             expected = "a mask must hold 0 and one other value"
-            remedy = "keep the class to segment, and store it as 0 and 1"
+            remedy = (
+                "keep the class to segment, and store it as 0 and 1; several of them are for the configs of "
+                "docs/volumes.md, which take slices too"
+            )
         else:
             expected = f"'mask_value' of the data list declares {' and '.join(map(str, sorted(self.classes)))}"
             remedy = "store the mask with these values, or correct 'mask_value'"
