@@ -90,6 +90,7 @@ OWN: dict[str, list[tuple[str, str]]] = {
         ("docs/volumes.md", f"{RUN} evaluating"),
         ("docs/volumes.md", f"{RUN} inferring"),
         ("docs/volumes.md", "python -m monai_kd compare"),
+        ("docs/volumes.md", "python -m monai_kd pack"),
     ],
     "tests/test_documented_lines.py::test_page_of_exports": [
         ("docs/export.md", "python -m monai_kd export"),

@@ -212,7 +212,7 @@ def test_page_of_volumes(lines, monkeypatch, tmp_path):
     for name in ("bundles", "docs"):
         (tmp_path / name).symlink_to(ROOT / name)
     small = {**SMALL_TRAINING, "epochs": 1, "output_dir": "runs/student"}
-    training, on_top, of_ct, evaluating, inferring, comparing = lines
+    training, on_top, of_ct, evaluating, inferring, comparing, packing = lines
     page = (ROOT / "docs" / "volumes.md").read_text(encoding="utf-8")
     (window,) = re.findall(r"^    (\{\n +\"normalization\".*\n    \})$", page, re.M)
     (tmp_path / "ct.json").write_text(window)
@@ -224,6 +224,8 @@ def test_page_of_volumes(lines, monkeypatch, tmp_path):
     assert (tmp_path / "runs" / "eval" / "volumes.csv").is_file()
     shutil.copytree(tmp_path / "runs" / "eval", tmp_path / "runs" / "other_eval")
     run(comparing, tmp_path, monkeypatch)
+    run(packing, tmp_path, monkeypatch)
+    assert list((tmp_path / "packed").glob("seg_student_v*.zip"))
     (tmp_path / "FOLDER").symlink_to(tmp_path / "DATA")
     run(inferring, tmp_path, monkeypatch)
     assert list((tmp_path / "runs" / "masks").glob("**/*.nii.gz"))

@@ -5,9 +5,12 @@ from __future__ import annotations
 import copy
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from ..metrics.masks import SIZES
 
 __all__ = ["described", "eval_metrics", "measured", "of_weights"]
 
@@ -29,6 +32,10 @@ def of_weights(metadata: Mapping[str, Any], settings: Mapping[str, Any]) -> dict
     image, pred = data["inputs"]["image"], data["outputs"]["pred"]
     size, dimensions, channels = settings["image_size"], settings["spatial_dims"], settings["in_channels"]
     image["spatial_shape"] = list(size) if isinstance(size, Sequence) else [size] * dimensions
+    if settings.get("volumes"):
+        # Of patches, and with no bounds that are known.
+        image["value_range"] = []
+        image["is_patch_data"] = pred["is_patch_data"] = True
     if settings["mean"] and settings["std"]:
         # Grey values from 0 to 1, normalised: bounds to a decimal that hold them.
         ends = [
@@ -46,7 +53,9 @@ def of_weights(metadata: Mapping[str, Any], settings: Mapping[str, Any]) -> dict
         names = list(settings["mask_names"])
         pred["spatial_shape"] = list(image["spatial_shape"])
         pred["num_channels"] = len(names) + bool(settings["multiclass"])
-        labels = ["background", *names]
+        # Of regions of volumes that may overlap, each channel is one; MONAI Label reads the numbers of slices here.
+        overlap = settings.get("volumes") and len(names) > 1 and not settings["multiclass"]
+        labels = names if overlap else ["background", *names]
         masks = f"{'mask' if len(names) == 1 else 'masks'}: "
     else:
         labels = list(settings["class_names"])
@@ -62,7 +71,7 @@ def of_weights(metadata: Mapping[str, Any], settings: Mapping[str, Any]) -> dict
 def described(
     metadata: Mapping[str, Any], settings: Mapping[str, Any], sha256: str, metrics: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """`of_weights`, with these metrics, and without the hash of other weights that the bundle was released with.
+    """`of_weights`, with these metrics, and without what is said of other weights that the bundle was released with.
 
     Args:
         metadata, settings: as of `of_weights`.
@@ -72,7 +81,19 @@ def described(
     result = {**of_weights(metadata, settings), "eval_metrics": dict(metrics)}
     if result.get("weights_sha256") != sha256:
         result.pop("weights_sha256", None)
+        said = f" The weights: {_training(settings)}."
+        result["description"] = re.sub(r" The weights: [^.]*\.|$", said, result["description"], count=1)
     return result
+
+
+def _training(settings: Mapping[str, Any]) -> str:
+    """What a network is and how it was trained, as far as its settings tell."""
+    network = str(settings["network_def"]["_target_"]).rpartition(".")[2]
+    taught = ["distilled" if settings.get("teacher") else "trained without a teacher"]
+    recipe = [f"recipe {settings['recipe']}"] if settings.get("recipe") and settings.get("teacher") else []
+    epochs = [f"{settings['epochs']} epochs"] if settings.get("epochs") else []
+    known = taught if "teacher" in settings else ["of a training"]
+    return ", ".join([network, *known, *recipe, *epochs])
 
 
 def measured(evaluation: Path, sha256: str) -> dict[str, Any]:
@@ -100,16 +121,17 @@ def measured(evaluation: Path, sha256: str) -> dict[str, Any]:
 
 
 def eval_metrics(content: Mapping[str, Any]) -> dict[str, Any]:
-    """``eval_metrics`` of the content of a ``metrics.json``: means over slices, and numbers of slices.
+    """``eval_metrics`` of the content of a ``metrics.json``: means over slices, or volumes, and their number.
 
     Raises:
         KeyError, TypeError, ValueError: it is none of an evaluation.
     """
     if "overall" in content:
         part = content["overall"]
-        means = {name: each["over_slices"]["mean"] for name, each in part["metrics"].items()}
-        values = {f"mean_{name}": mean for name, mean in means.items() if not name.endswith("_area_mm2")}
-        counts = {"slices": part["slices"], "patients": part["patients"]}
+        of = "volumes" if "volumes" in part else "slices"
+        means = {name: each[f"over_{of}"]["mean"] for name, each in part["metrics"].items()}
+        values = {f"mean_{name}": mean for name, mean in means.items() if name not in SIZES}
+        counts = {of: part[of], "patients": part["patients"]}
     else:
         part = content["over_slices"]
         values = {name: each["value"] for name, each in part["metrics"].items()}

@@ -14,18 +14,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from monai.bundle import ConfigParser
+
 from ..bundle.checkpoint import describe_checkpoint
 from ..bundle.familiarity import familiarity_of
 from ..bundle.folder import bundle_folder, copy_bundle
 from ..bundle.metadata import described, measured
 from ..bundle.temperature import find_temperature, read_temperature
-from ..bundle.trained import trained_settings
+from ..bundle.trained import black_images, trained_network, trained_settings, volume_settings
 from ..inference import BundlePredictor
 from ..io import places
 from ..io.atomic import atomic_folder, atomic_write, check_new_folder, write_json
 from ..io.checkpoints import check_checkpoint
 from ..io.checksum import file_sha256
-from ..io.trained import FAMILIARITY_FILE, TEMPERATURE_FILE, check_of_slices
+from ..io.trained import FAMILIARITY_FILE, TEMPERATURE_FILE
 
 __all__ = ["pack_bundle", "run_pack"]
 
@@ -82,7 +85,7 @@ def pack_bundle(
     with tempfile.TemporaryDirectory(prefix="monai_kd-pack-") as temporary:
         packed = Path(temporary) / name
         _fill(packed, bundle, checkpoint, metadata, evaluation)
-        BundlePredictor(packed, packed / "models" / "model.pt", device="cpu")
+        _try(packed)
         with atomic_write(archive) as partial:
             _zip(packed, partial)
         if weights_url is not None:
@@ -134,7 +137,7 @@ def _fill(
     copy_bundle(bundle, packed)
     check_checkpoint(checkpoint)
     settings = trained_settings(checkpoint, bundle)
-    check_of_slices(settings, checkpoint)
+    _choose_configs(packed / "configs", settings)
     weights = packed / "models" / "model.pt"
     weights.parent.mkdir()
     shutil.copyfile(checkpoint, weights)
@@ -150,6 +153,44 @@ def _fill(
     if (familiarity := familiarity_of(checkpoint)) is not None:
         familiarity.save(weights.with_name(FAMILIARITY_FILE), sha256)
     write_json(described(metadata, settings, sha256, found), packed / "configs" / "metadata.json")
+
+
+def _choose_configs(configs: Path, settings: Mapping[str, Any]) -> None:
+    """Leave the configs that fit the network under the names that MONAI's tools look for.
+
+    Those of volumes are laid over those of slices, and what only one of the two needs is left out.
+
+    Raises:
+        ValueError: the network is of volumes, and the bundle has no configs for these.
+    """
+    for name in ("train", "evaluate", "inference"):
+        file, over = configs / f"{name}.json", configs / (f"volumes_{name}.json" if name != "train" else "volumes.json")
+        if settings.get("volumes") is not None:
+            if not over.is_file():
+                raise ValueError(f"the network is of volumes, and {configs.parent.name} has no {over.name}.")
+            write_json(ConfigParser.load_config_files([str(file), str(over)]), file)
+            over.unlink()
+
+
+def _try(packed: Path) -> None:
+    """Build the network of an archive from its own files, and run it once.
+
+    Raises:
+        ValueError: it can't be built, or does not take images of the size in its settings.
+    """
+    weights = packed / "models" / "model.pt"
+    settings = trained_settings(weights, packed)
+    if settings.get("volumes") is None:
+        BundlePredictor(packed, weights, device="cpu")
+        return
+    volume_settings(settings)
+    network = trained_network(settings, weights).eval()
+    try:
+        with torch.inference_mode():
+            network(black_images(settings))
+    except (RuntimeError, TypeError) as error:
+        size = settings["image_size"]
+        raise ValueError(f"the network fails on black patches of image_size {size}: {error}") from error
 
 
 def _without_places(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import socket
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from ignite.engine import Events
+from monai.bundle import create_workflow
 from scipy import ndimage
 from students import segmentation_student
 from tiny import cause, config, interrupted, rows
@@ -338,13 +340,63 @@ def test_masks_of_other_values_are_said(run, tmp_path, caplog):
     assert "the teacher teaches other masks than the labels do" in caplog.text
 
 
-@pytest.mark.parametrize(
-    "command", [["export", "seg_student"], ["pack", "seg_student"], ["label_app"], ["report", "{data}", "--output_dir"]]
-)
+def test_an_archive_is_of_volumes(run, dataset, tmp_path, monkeypatch):
+    """Its own inference.json and evaluate.json give what the configs of volumes give, laid over those of slices."""
+    evaluated = tmp_path / "evaluated"
+    given = {"checkpoint": str(run / "model.pt"), "dataset_dir": str(dataset), "device": "cpu", "logging_file": False}
+    files = config("seg_student", "evaluate", "volumes_evaluate")
+    first = Workflow(files, workflow_type="infer", output_dir=str(evaluated), **given)
+    first.initialize()
+    first.run()
+    pack = ["pack", "seg_student", str(run / "model.pt"), str(tmp_path), "--name", "brats"]
+    assert main([*pack, "--evaluation", str(evaluated)]) == 0
+    (archive,) = tmp_path.glob("brats_v*.zip")
+    with zipfile.ZipFile(archive) as file:
+        file.extractall(tmp_path)
+    names = {path.name for path in (tmp_path / "brats" / "configs").iterdir()}
+    assert not [name for name in names if name.startswith("volumes")]
+    metadata = json.loads((tmp_path / "brats" / "configs" / "metadata.json").read_text())
+    image, pred = (metadata["network_data_format"][end][key] for end, key in (("inputs", "image"), ("outputs", "pred")))
+    assert (image["spatial_shape"], image["is_patch_data"], image["num_channels"]) == ([16, 16, 16], True, 4)
+    assert list(image["channel_def"].values()) == MODALITIES
+    assert (pred["num_channels"], list(pred["channel_def"].values())) == (3, list(REGIONS))
+    assert (metadata["eval_metrics"]["volumes"], metadata["eval_metrics"]["patients"]) == (2, 2)
+    assert "The weights: BasicUNet, distilled, recipe kd_plus_plus, " in metadata["description"]
+    assert "EfficientNet" not in metadata["description"]
+    assert "truth" not in " ".join(metadata["eval_metrics"])
+    monkeypatch.chdir(tmp_path)
+    again = create_workflow(
+        config_file="brats/configs/evaluate.json",
+        workflow_type="infer",
+        output_dir=str(tmp_path / "again"),
+        **{name: value for name, value in given.items() if name != "checkpoint"},
+    )
+    again.run()
+    again.finalize()
+    for name in ("volumes.csv", "patients.csv"):
+        assert (tmp_path / "again" / name).read_text() == (evaluated / name).read_text()
+    masks = []
+    for folder, files in (
+        (tmp_path / "masks", ["brats/configs/inference.json"]),
+        (tmp_path / "others", config("seg_student", "inference", "volumes_inference")),
+    ):
+        more = {} if folder.name == "masks" else {"checkpoint": str(run / "model.pt")}
+        workflow = create_workflow(
+            **{"config_file": files, "workflow_type": "infer", "device": "cpu", "logging_file": False},
+            **{"input": str(dataset / "P0"), "output_dir": str(folder), **more},
+        )
+        workflow.run()
+        workflow.finalize()
+        (mask,) = folder.glob("**/*_mask.nii.gz")
+        masks.append(np.asarray(nib.load(mask).dataobj))
+    np.testing.assert_array_equal(*masks)
+
+
+@pytest.mark.parametrize("command", [["export", "seg_student"], ["label_app"], ["report", "{data}", "--output_dir"]])
 def test_programs_for_slices_refuse_it_in_one_line(command, run, dataset, tmp_path, capsys):
     name, *rest = (word.format(data=dataset) for word in command)
     model, out = str(run / "model.pt"), str(tmp_path / "out")
-    given = [*rest, model, out] if name in ("export", "pack") else [*rest, out, "--segmentation", model]
+    given = [*rest, model, out] if name == "export" else [*rest, out, "--segmentation", model]
     assert main([name, *given]) == 2
     assert f"{model} is of a network of volumes" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -91,6 +91,8 @@ def test_an_archive_is_a_whole_bundle(bundle, tmp_path, capsys):
     metadata = json.loads((folder / "configs" / "metadata.json").read_text())
     assert metadata["network_data_format"]["inputs"]["image"]["spatial_shape"] == [32, 32]
     assert metadata["eval_metrics"] == {}, "those of the bundle are of other weights"
+    assert "EfficientNet-Lite0" not in metadata["description"], "that is what the bundle was released with"
+    assert " The weights: " in metadata["description"]
     if bundle == "cls_student":
         assert list(metadata["network_data_format"]["outputs"]["pred"]["channel_def"].values()) == CLASS_NAMES
     BundlePredictor(folder, folder / "models" / "model.pt", device="cpu")
