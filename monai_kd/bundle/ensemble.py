@@ -12,7 +12,7 @@ import torch
 
 from data_prep.text import printable
 
-from ..config import without_pretrained
+from ..config import UntrustedNetwork, without_pretrained
 from ..handlers.run_settings import DATA
 from ..io.atomic import check_new_folder
 from ..io.checksum import file_sha256
@@ -72,7 +72,7 @@ def make_ensemble(checkpoints: Sequence[str | Path], output_dir: str | Path) -> 
     for number, sha256 in enumerate(hashes):
         if (first := hashes.index(sha256)) < number:
             raise ValueError(f"{paths[first]} and {paths[number]} are the same weights: give each network once.")
-    networks = [trained_network(each, path) for each, path in zip(members, paths, strict=True)]
+    networks = [_network(each, path) for each, path in zip(members, paths, strict=True)]
     ensemble = Ensemble(networks, _activation(members[0], tasks[0])).eval()
     image, names = black_images(members[0]), "mask_names" if tasks[0] == "segmentation" else "class_names"
     channels = len(members[0][names]) + (tasks[0] == "segmentation" and members[0]["multiclass"])
@@ -88,6 +88,13 @@ def make_ensemble(checkpoints: Sequence[str | Path], output_dir: str | Path) -> 
     folder.mkdir(parents=True, exist_ok=True)
     save_trained(ensemble.state_dict(), folder / "model.pt", settings)
     return folder / "model.pt"
+
+
+def _network(settings: Mapping[str, Any], path: Path) -> torch.nn.Module:
+    try:
+        return trained_network(settings, path)
+    except UntrustedNetwork as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _tried(network: torch.nn.Module, image: torch.Tensor, what: str) -> torch.Tensor:

@@ -10,16 +10,19 @@ from typing import Any
 import numpy as np
 
 from ..data import datalist_path
+from ..transforms import NORMALIZATION_OF_VOLUMES
 
 __all__ = ["fingerprint"]
+
+_BEFORE = {"labelled_share": 1, "normalization": NORMALIZATION_OF_VOLUMES}
 
 
 def fingerprint(run: Mapping[str, Any]) -> str:
     """Ten hexadecimal digits that identify the settings and the data of a teacher's training."""
     # Without the device, which differs between the processes of one run, and the folders of the data and its cache.
     folders = ("dataset_dir", "negatives_dir")
-    # A share of 1 changes nothing: teachers that were trained before there were shares stay known.
-    unchanged = {"labelled_share"} if run.get("labelled_share", 1) == 1 else set()
+    # These change nothing: teachers that were trained before there were such settings stay known.
+    unchanged = {name for name, value in _BEFORE.items() if run.get(name, value) == value}
     settings = {k: value for k, value in run.items() if k not in {"device", "cache_dir", *folders, *unchanged}}
     data = b"".join(datalist_path(run[name]).read_bytes() for name in folders if run.get(name))
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=_plain).encode() + data).hexdigest()[:10]

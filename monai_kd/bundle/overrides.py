@@ -83,7 +83,6 @@ def accept_overrides() -> None:
     if isinstance(device := run.overrides.get("device"), str) and not _evaluated(device):
         checked_device(device)
     _warn_of_unused(run.parser, own)
-    _warn_of_temperature(run.parser, own)
     paths = {name: _as_typed(name, value) for name, value in run.overrides.items() if name in PATHS}
     changed = {name: value for name, value in paths.items() if value != run.overrides[name]}
     changed |= {
@@ -96,6 +95,8 @@ def accept_overrides() -> None:
             run.parser[name] = value
         # Items that were parsed before hold the old values.
         run.parser.parse(reset=True)
+    # These evaluate values, so that no path may be an expression any more.
+    _warn_of_temperature(run.parser, own)
     _check_one_network(run.parser, run.config_files[0])
 
 
@@ -134,7 +135,7 @@ def _warn_of_temperature(parser: ConfigParser, own: Mapping[str, Any]) -> None:
     if "temperature" not in own or "terms" not in parser:
         return
     names = list(parser.get_parsed_content("weights"))
-    if not any("@temperature" in str(parser.get(f"terms#{name}")) for name in names):
+    if not any("temperature" in str(parser.get(f"terms#{name}")) for name in names):
         logger.warning(
             "--temperature: NOT used, since no loss term of this recipe (%s) refers to it. A term with a temperature "
             "of its own gets another one in a file that is laid over the config, by terms#NAME#temperature.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from monai.bundle import ConfigParser
@@ -11,6 +11,7 @@ from monai.bundle.utils import EXPR_KEY, ID_REF_KEY
 
 from ..config import definition_of
 from ..config.definition import TARGET, plain_values
+from ..io.places import PLACES
 from ..transforms import checked_normalization
 from .workflow import running
 
@@ -19,8 +20,13 @@ __all__ = ["choose", "definition", "described", "given_data", "normalization", "
 TRAINING_DATA = "train#dataset#data"
 # Of a training, what a config may replace and the losses depend on.
 _OF_TRAINING = ("augmentation", "optimizer", "lr_scheduler")
-# What may change when a run is resumed.
-_LONGER = ("epochs", "train#trainer#max_epochs")
+# What may change when a run is resumed, or describes the computer: references to these stay as they are written.
+_FREE = frozenset(
+    {
+        *("epochs", "train#trainer#max_epochs", "val_interval", "resume", "workers", "threads", "device", "rank"),
+        *("bundle_root", "output_dir", "data_dir", "cache_dir", *PLACES),
+    }
+)
 
 
 def root() -> str:
@@ -120,10 +126,10 @@ def choose(name: str, options: Mapping[str, Any], what: str) -> Any:
 def recorded(weights: Iterable[str] = ()) -> dict[str, Any]:
     """What the running config builds a training from, as it stands there, for ``settings.json``.
 
-    ``augmentation``, ``optimizer``, ``lr_scheduler``, and of ``terms`` those of the recipe. References to plain values
-    are followed, but for the number of epochs, which a resumed run may change; expressions, and references to what is
-    built, stay as they are written. Of objects that take the place of text, such as transforms that a student gives to
-    its teacher, there is the name of the class.
+    ``augmentation``, ``optimizer``, ``lr_scheduler``, and of ``terms`` those of the recipe. References to values and
+    definitions are followed, but for those that a resumed run may change, and of the last two to definitions, which
+    have the network; expressions stay as they are written, and of an absolute path there is the last name. Of objects
+    that take the place of text, such as transforms that a student gives to its teacher, there is the name of the class.
 
     Args:
         weights: names of the loss terms that have a weight.
@@ -132,28 +138,25 @@ def recorded(weights: Iterable[str] = ()) -> dict[str, Any]:
         RuntimeError: no config is running.
     """
     parser = _parser("definitions")
-    found = {id: _written(parser.get(id), parser) for id in _OF_TRAINING}
-    terms = {name: _written(parser.get(f"terms#{name}"), parser) for name in weights}
+    found = {id: _written(parser.get(id), parser, id == "augmentation") for id in _OF_TRAINING}
+    terms = {name: _written(parser.get(f"terms#{name}"), parser, True) for name in weights}
     return {**found, **({"terms": terms} if terms else {})}
 
 
-def _written(value: Any, parser: ConfigParser) -> Any:
+def _written(value: Any, parser: ConfigParser, built: bool, within: frozenset[str] = frozenset()) -> Any:
+    """A value of a config with references in it followed; ``built``: also those to definitions."""
     if isinstance(value, Mapping):
-        return {name: _written(each, parser) for name, each in value.items()}
+        return {name: _written(each, parser, built, within) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_written(each, parser) for each in value]
+        return [_written(each, parser, built, within) for each in value]
     if isinstance(value, str) and value.startswith(ID_REF_KEY):
         id = value[1:].replace("::", "#")
-        referred = None if id in _LONGER else parser.get(id)
-        followed = _written(referred, parser) if _is_plain(referred) else None
-        return value if followed is None else followed
-    return value if value is None or isinstance(value, (bool, int, float, str)) else type(value).__name__
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether nothing is built of it, but for references, which are followed in turn."""
-    if isinstance(value, Mapping):
-        return TARGET not in value and all(map(_is_plain, value.values()))
-    if isinstance(value, (list, tuple)):
-        return all(map(_is_plain, value))
-    return isinstance(value, (bool, int, float)) or (isinstance(value, str) and not value.startswith(EXPR_KEY))
+        referred = None if id in _FREE | within else parser.get(id)
+        if referred is None or (isinstance(referred, str) and referred.startswith(EXPR_KEY)):
+            return value
+        if not built and isinstance(referred, Mapping) and TARGET in referred:
+            return value
+        return _written(referred, parser, built, within | {id})
+    if isinstance(value, str):
+        return PurePath(value).name if PurePath(value).is_absolute() else value
+    return value if value is None or isinstance(value, (bool, int, float)) else type(value).__name__

@@ -14,13 +14,13 @@ from ..config.definition import build_component
 from ..io.checkpoints import check_checkpoint
 from ..io.checksum import file_sha256
 from ..io.trained import HASH, read_trained
-from .trained import BEFORE, VALID, of_segmentation, trained_settings
+from .trained import BEFORE, NORMALIZATION, VALID, of_segmentation, trained_settings
+from .workflow import running
 
 __all__ = ["NORMALIZATION", "described_settings", "evaluated_settings", "normalization_of", "normalization_steps"]
 
 logger = logging.getLogger(__name__)
 
-NORMALIZATION = "normalization"
 # What a teacher's outputs mean, by which it is compared with the student.
 _MEANING = ("mask_names", "activation", "class_names")
 _KNOWN = (
@@ -57,6 +57,8 @@ def described_settings(checkpoint: str | Path, described: Mapping[str, Any]) -> 
     given = {**described, **({"mean": None, "std": None} if scaled else {})}
     if read_trained(path) is not None:
         return {**trained_settings(path), **given}
+    if described.get("volumes") and any(described.get(name) is not None for name in ("mean", "std")):
+        raise ValueError("teacher_settings#mean and std are of slices: volumes have volumes#normalization.")
     if described.get("volumes"):
         # Their values are set as the student's are, by the normalization of volumes.
         given = {"mean": None, "std": None, **given}
@@ -95,6 +97,9 @@ def evaluated_settings(checkpoint: str | Path, bundle_root: str | Path, describe
     needed = ("mask_names", "activation") if of_masks else ("class_names",)
     if lacking := [name for name in needed if not settings.get(name)]:
         raise ValueError(f"teacher_settings lacks {', '.join(lacking)}: what is evaluated, {checkpoint}, is not known.")
+    parser = running().parser
+    if settings.get("volumes") and parser is not None and "volumes" not in parser:
+        raise ValueError("teacher_settings describes a network of volumes: add volumes_evaluate.json to the configs.")
     known = {name: BEFORE[name] for name in (*_MEANING, "volumes")}
     multiclass = {"multiclass": settings["activation"] == "softmax"} if of_masks else {}
     return {**known, **settings, **multiclass}

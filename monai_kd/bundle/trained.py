@@ -15,7 +15,7 @@ from torch import nn
 
 from ..config import build_network, literal
 from ..config.checks import is_axes
-from ..data import NO_TUMOUR
+from ..data import NO_TUMOUR, region_values
 from ..io.checkpoints import check_checkpoint, load_weights
 from ..io.trained import read_trained
 from ..metrics import PresenceRule
@@ -38,6 +38,8 @@ BEFORE = {
     **{"multiclass": False, "activation": "sigmoid", "mask_names": ["tumour"], "class_names": [], "volumes": None},
     **{"operating_point": None, "mirror": [], "labelled_share": 1},
 }
+# A transform of any class, of `teacher_settings`.
+NORMALIZATION = "normalization"
 # Settings that are read from a bundle's train.json where there is no settings.json.
 _USED = (
     *("network_def", "image_size", "in_channels", "spatial_dims", "mean", "std"),
@@ -141,7 +143,8 @@ def trained_settings(checkpoint: str | Path, bundle_root: str | Path | None = No
             _check_task(saved, path, Path(bundle_root))
         if "network_def" not in saved:
             saved = {**saved, **_of_before(saved, file)}
-    settings = {**BEFORE, **saved}
+    # What only a config may describe is not taken from a file.
+    settings = {**BEFORE, **{name: value for name, value in saved.items() if name != NORMALIZATION}}
     for name, valid in VALID.items():
         if not valid(settings.get(name)):
             raise ValueError(
@@ -187,8 +190,12 @@ def black_images(settings: Mapping[str, Any]) -> torch.Tensor:
     return torch.zeros(2, settings["in_channels"], *sides)
 
 
-def volume_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+def volume_settings(settings: Mapping[str, Any], dataset_dir: str | Path | None = None) -> dict[str, Any]:
     """The part of `trained_settings` that describes the input of a network of volumes.
+
+    Args:
+        settings: of the weights.
+        dataset_dir: whose regions are taken where there are none, as of a network that a config describes.
 
     Returns:
         ``modalities`` (names of the channels), ``orientation``, ``spacing`` and ``normalization``, see
@@ -199,15 +206,23 @@ def volume_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     volumes = settings.get("volumes")
     if volumes is None:
-        raise ValueError("checkpoint: it was trained on slices, not on volumes: leave out the config of volumes.")
+        raise ValueError(
+            "checkpoint: it was trained on slices, not on volumes: leave out the config of volumes; or, of a network "
+            "that teacher_settings describes, give its volumes there."
+        )
+    if "regions" not in volumes and dataset_dir is not None:
+        volumes = {**volumes, "regions": region_values(dataset_dir)}
     if lacking := [name for name in ("modalities", "orientation", "spacing", "regions") if name not in volumes]:
-        raise ValueError(f"settings.json: volumes has no {lacking[0]}: restore the file, or train again.")
+        raise ValueError(
+            f"volumes, of settings.json or teacher_settings, has no {lacking[0]}: restore the file and train again, or "
+            "describe it."
+        )
     # Earlier versions had this one alone.
     normalization = volumes.get("normalization", NORMALIZATION_OF_VOLUMES)
     try:
         return {**volumes, "normalization": checked_normalization(normalization)}
     except ValueError as error:
-        raise ValueError(f"settings.json: volumes: {error}") from None
+        raise ValueError(f"volumes, of settings.json or teacher_settings: {error}") from None
 
 
 def task_of(saved: Mapping[str, Any]) -> str | None:

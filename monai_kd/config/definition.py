@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import sys
+import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,11 +22,11 @@ TRUSTED = ("monai.networks.nets.", "monai_kd.networks.")
 # Environment variable with the modules, separated by commas, whose networks such a file may name too.
 OWN_NETWORKS = "MONAI_KD_NETWORKS"
 # Arguments that matter only at the beginning of training. Where a checkpoint is loaded, the weights files that they
-# name may be missing. The last four are those of torchvision's, SAM's and timm's networks, and of those of
+# name may be missing. The second line has those of torchvision's, SAM's and timm's networks and of those of
 # segmentation_models_pytorch.
 _OF_TRAINING = {
     **{"pretrained": False, "pretrained_url": None, "freeze": False},
-    **{"weights": None, "checkpoint": None, "checkpoint_path": "", "encoder_weights": None},
+    **{"weights": None, "checkpoint": None, "checkpoint_path": "", "encoder_weights": None, "weights_backbone": None},
 }
 # What fetches a file, whatever its arguments are; the last one, for some names of torchvision's networks.
 _FETCHING = ("Transchex", "get_pretrained_resnet_medicalnet", "TorchVisionFCModel")
@@ -40,7 +42,7 @@ def own_networks() -> tuple[str, ...]:
     """Modules that the user trusts, whose networks a file may name too, from the environment.
 
     ``MONAI_KD_NETWORKS`` holds their dotted paths, separated by commas, such as ``my_networks,my_package.nets``; each
-    stands for the modules within it, too.
+    stands for the modules within it that it imports, too.
 
     Raises:
         ValueError: one of them is no dotted path of a module.
@@ -204,21 +206,34 @@ def _trusted(target: Any) -> Callable[..., Any]:
     package = max((each for each in trusted if full.startswith(each)), key=len, default=None)
     if package is None or not name.isidentifier() or name.startswith("_") or name in _FETCHING:
         raise _untrusted(target)
-    found: Any = optional_import(module, name=name)[0] if package in TRUSTED else _own(module, name)
+    found: Any = optional_import(module, name=name)[0] if package in TRUSTED else _own(package[:-1], module, name)
     if inspect.isclass(found):
         allowed = issubclass(found, nn.Module)
     else:
         # Of functions, those that the package offers: others load weights from a place that is given to them.
         allowed = inspect.isfunction(found) and optional_import(package[:-1], name=name)[0] is found
-    if not allowed or not f"{found.__module__}.".startswith(trusted):
+        # Of one's own module, those that say so: others in it may do anything.
+        allowed = allowed and (package in TRUSTED or _returns_network(found))
+    if not allowed or not f"{found.__module__}.".startswith(trusted) or found.__name__ in _FETCHING:
         raise _untrusted(target)
     return found
 
 
-def _own(module: str, name: str) -> Any:
-    """What a module of `own_networks` has by this name."""
+def _returns_network(function: Callable[..., Any]) -> bool:
     try:
-        return getattr(importlib.import_module(module), name)
+        returned = typing.get_type_hints(function).get("return")
+    except (NameError, TypeError):
+        return False
+    return inspect.isclass(returned) and issubclass(returned, nn.Module)
+
+
+def _own(named: str, module: str, name: str) -> Any:
+    """What a module within one of `own_networks` has by this name. Only that one is imported, with what it imports."""
+    try:
+        importlib.import_module(named)
+        if module not in sys.modules:
+            raise ImportError(f"{named} does not import {module}, and a file may have no module imported: name it too")
+        return getattr(sys.modules[module], name)
     # Whatever a module of somebody else raises while it is imported.
     except Exception as error:
         raise ValueError(

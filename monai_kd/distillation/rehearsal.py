@@ -102,8 +102,12 @@ def ends_in_probabilities(network: nn.Module, image: torch.Tensor) -> str | None
         >>> ends_in_probabilities(nn.Sequential(nn.Conv2d(1, 2, 1), nn.Softmax(1)), torch.zeros(1, 1, 4, 4))
         'softmax'
     """
-    copied, example = copy.deepcopy(network).cpu().eval(), image.cpu().clone().requires_grad_()
-    with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+    copied = copy.deepcopy(network).cpu().eval()
+    # Nothing goes backward, so that no activation is kept; the image is no leaf, which may not be changed in place.
+    nothing = torch.empty(0)
+    keep_nothing = torch.autograd.graph.saved_tensors_hooks(lambda _: nothing, lambda _: nothing)
+    with torch.enable_grad(), keep_nothing, torch.random.fork_rng(devices=[]):
+        example = image.cpu().clone().requires_grad_() * 1
         made_by = main_logits(copied(example), copied, example.ndim).grad_fn
     return None if made_by is None else _PROBABILITIES.get(made_by.name())
 

@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 # evaluation, is removed first.
 WRITTEN = (
     *("metrics.json", "slices.csv", "volumes.csv", "patients.csv", "dice.png", "overlays.png", "temperature.json"),
+    # Of volumes, by earlier versions.
+    *("dice_raw.csv", "dice_summary.csv"),
     *("roc.png", "froc.png", "operating_point.json"),
     *("confusion.csv", "confusion.png", "reliability.png"),
     *("confusion_patients.csv", "confusion_patients.png", "reliability_patients.png"),
@@ -57,8 +59,8 @@ class EvaluationReport(ABC):
         OSError: when the run starts: the folder is not writable.
     """
 
-    # What a row is of.
-    of = "slices"
+    # What a row is of, and what helps where images have a single value.
+    of, remedy = "slices", "Take"
 
     def __init__(
         self,
@@ -104,7 +106,7 @@ class EvaluationReport(ABC):
                 raise ValueError(f"the loader returns more {self.of} than the {len(self.data)} of the data list.")
             entry = self.data[len(self.rows)]
             self.rows.append({**self._columns(entry), **self.measure(output, entry)})
-            # Scaling, resizing and normalising leave a constant image constant.
+            # Scaling, resizing and normalising leave a constant image constant; windows make others so.
             if Keys.IMAGE in output and bool(((flat := output[Keys.IMAGE].flatten(1)) == flat[:, :1]).all()):
                 self._constant.append(self.rows[-1]["image"])
 
@@ -139,8 +141,9 @@ class EvaluationReport(ABC):
             more = ", …" if len(self._constant) > SHOWN else ""
             logger.warning(
                 "the image of %d of %d %s has a single value, so that their metrics say nothing about the network: "
-                "%s%s. Take them out of the data list, or convert them again.",
-                *(len(self._constant), len(self.rows), self.of, printable(", ".join(self._constant[:SHOWN])), more),
+                "%s%s. %s them out of the data list, or convert them again.",
+                *(len(self._constant), len(self.rows), self.of, printable(", ".join(self._constant[:SHOWN]))),
+                *(more, self.remedy),
             )
         found, table, files = self.write()
         # Last, so that it marks a complete evaluation.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from monai.transforms import LoadImaged
 from monai.utils.enums import CommonKeys as Keys
 
+from ..data import in_plane_spacing
 from ..io import VolumeReader
 from ..metrics import masks_metrics
 from .mask_report import MaskReport
@@ -35,6 +36,7 @@ class VolumeReport(MaskReport):
     """
 
     of = "volumes"
+    remedy = "Correct the normalization that they were trained with, where the files have more than one value; or take"
 
     def __init__(self, *args: Any, channels: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -48,13 +50,16 @@ class VolumeReport(MaskReport):
     def measure(self, output: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
         prediction, truth = output[Keys.PRED], output[Keys.LABEL]
         predicted, true = self.separate(prediction, truth)
-        axes = predicted.ndim - 1
         # The slice with most of the tumour, or, where there is none, most of what is marked.
         most = np.asarray((true if true.any() else predicted).any(0).reshape(*true.shape[1:3], -1).sum((0, 1)).cpu())
         place = int(most.argmax())
         self.keep(*(each.reshape(*each.shape[:3], -1)[..., place] for each in (predicted, true)))
         self._shown.append(place)
-        spacing = [float(length) for length in prediction.pixdim][:axes]
+        if predicted.ndim == 3:
+            first = entry[Keys.IMAGE][0] if isinstance(entry[Keys.IMAGE], list) else entry[Keys.IMAGE]
+            spacing: Sequence[float] = in_plane_spacing(prediction, first, self.listed_spacing)
+        else:
+            spacing = [float(length) for length in prediction.pixdim]
         return masks_metrics(predicted, true, spacing, self.mask_names)
 
     def picture(self, number: int) -> np.ndarray:

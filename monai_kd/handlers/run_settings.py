@@ -25,6 +25,7 @@ from ..io.trained import (
     read_settings,
     read_trained,
 )
+from ..transforms import NORMALIZATION_OF_VOLUMES
 
 __all__ = ["RunSettings"]
 
@@ -46,7 +47,7 @@ DATA = "datalist_sha256"
 # Settings that are compared value by value.
 _NESTED = ("teacher", "definitions", "terms", "volumes")
 # Settings that earlier versions did not have, which ran as with these values.
-_BEFORE = {"labelled_share": 1}
+_BEFORE = {"labelled_share": 1, "normalization": NORMALIZATION_OF_VOLUMES}
 # Settings of the weights that a run starts from, which its own settings repeat.
 _START = (
     "weights_sha256",
@@ -102,6 +103,15 @@ def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any], free: froze
         elif before != value:
             found.append(f"{name} was {before!r} and is {value!r}")
     return found
+
+
+def _as_before(settings: Mapping[str, Any], earlier: Mapping[str, Any]) -> Mapping[str, Any]:
+    """With the names of the transforms of the augmentation, of which earlier versions had these alone."""
+    transforms = (settings.get("definitions") or {}).get("augmentation")
+    if "augmentation" not in earlier or not isinstance(transforms, list):
+        return settings
+    named = [each.get("_target_") if isinstance(each, Mapping) else each for each in transforms]
+    return {**settings, "augmentation": [str(name).rpartition(".")[2] for name in named]}
 
 
 class RunSettings:
@@ -167,7 +177,8 @@ class RunSettings:
     def _check_same(self) -> None:
         if not self.path.is_file():
             return
-        changed = _differences(read_settings(self.path), self.settings)
+        earlier = read_settings(self.path)
+        changed = _differences(earlier, _as_before(self.settings, earlier))
         if changed:
             raise ValueError(
                 f"resume: the run in {self.output_dir} has other settings: {'; '.join(changed)}. Restore these, or "

@@ -280,6 +280,7 @@ def test_a_network_of_ones_own(tmp_path, monkeypatch, capsys):
         paths.append(save(tmp_path / str(draw), state, image_size=32, network_def=definition))
     assert main(["ensemble", *map(str, paths), str(tmp_path / "all")]) == 2
     (error,) = capsys.readouterr().err.splitlines()
+    assert f"{paths[0]}: my_networks_of_an_ensemble.Own is no network of" in error
     assert "name its module in the environment variable MONAI_KD_NETWORKS" in error
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("MONAI_KD_NETWORKS", "my_networks_of_an_ensemble")

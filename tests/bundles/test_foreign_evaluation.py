@@ -13,9 +13,10 @@ import pytest
 import torch
 from documented import run
 from monai.bundle import create_workflow
-from tiny import BUNDLES, NETWORKS, cause, config
+from tiny import BUNDLES, NETWORKS, cause, config, infer, untrained
 from volumes import MODALITIES, REGIONS, write_volumes
 
+from monai_kd.bundle import Teacher, trained_settings
 from monai_kd.config import build_network
 
 NORMALIZE = {"_target_": "NormalizeIntensity", "channel_wise": True}
@@ -147,7 +148,8 @@ def test_volumes(tmp_path):
     again = {"_target_": "ScaleIntensityRange", "a_min": 0.0, "a_max": 1.0, "b_min": 0.0, "b_max": 0.5}
     described = {"network_def": network, "image_size": [16, 16, 16], "in_channels": 4, "spatial_dims": 3}
     described |= {"normalization": again, "mask_names": list(REGIONS), "activation": "sigmoid"}
-    described["volumes"] = {"modalities": MODALITIES, "regions": REGIONS, "orientation": "RAS", "spacing": None}
+    # The regions are those of the data list.
+    described["volumes"] = {"modalities": MODALITIES, "orientation": "RAS", "spacing": None}
     (tmp_path / "described.json").write_text(json.dumps({"teacher_settings": described}))
     values = {"dataset_dir": str(dataset), "checkpoint": str(tmp_path / "foreign.pt"), "device": "cpu"}
     files = [*config("seg_student", "evaluate", "volumes_evaluate"), str(tmp_path / "described.json")]
@@ -169,3 +171,58 @@ def test_volumes(tmp_path):
             dice = 2 * (truth & found).sum() / (truth.sum() + found.sum())
             assert float(row[f"dice_{name}"]) == pytest.approx(dice, abs=1e-6)
             assert 0 < dice < 1
+
+
+VOLUMES = {"modalities": ["t1"], "orientation": "RAS", "spacing": None, "regions": {"t": [1]}}
+
+
+@pytest.mark.parametrize(
+    ("more", "files", "said"),
+    [
+        ({"volumes": VOLUMES}, [], "teacher_settings describes a network of volumes: add volumes_evaluate.json"),
+        ({"volumes": VOLUMES, "mean": [0.0], "std": [1.0]}, ["volumes_evaluate"], "mean and std are of slices"),
+        ({}, ["volumes_evaluate"], "of a network that teacher_settings describes, give its volumes there"),
+        (
+            {"volumes": {**VOLUMES, "normalization": {"_target_": "LoadImage"}}},
+            ["volumes_evaluate"],
+            "volumes, of settings.json or teacher_settings: normalization has {'_target_': 'LoadImage'}",
+        ),
+        (
+            {"volumes": {"modalities": ["t1"], "orientation": "RAS"}},
+            ["volumes_evaluate"],
+            "volumes, of settings.json or teacher_settings, has no spacing",
+        ),
+    ],
+)
+def test_volumes_and_slices_are_told_apart(more, files, said, tmp_path):
+    dataset = write_volumes(tmp_path / "set", count=2)
+    described = {**{name: value for name, value in DESCRIBED.items() if name != "normalization"}, **OF_MASKS, **more}
+    if "volumes" not in more:
+        described["normalization"] = NORMALIZE
+    (tmp_path / "described.json").write_text(json.dumps({"teacher_settings": described}))
+    values = {"dataset_dir": str(dataset), "checkpoint": str(weights(tmp_path)), "output_dir": str(tmp_path / "out")}
+    names = [*config("seg_student", "evaluate", *files), str(tmp_path / "described.json")]
+    given = {"workflow_type": "infer", "device": "cpu", "logging_file": False, "part": "all", **values}
+    with pytest.raises((RuntimeError, ValueError)) as caught:
+        create_workflow(config_file=names, **given).run()
+    assert said in cause(caught.value)
+
+
+@pytest.mark.parametrize("bundle", ["seg_student", "cls_student"])
+def test_a_settings_file_names_no_transform(bundle, disc_dataset, tmp_path):
+    """Only a config may: a settings.json may come from a stranger."""
+    marker = tmp_path / "marker"
+    hostile = {"_target_": "pathlib.Path.touch", "self": f"$__import__('pathlib').Path({str(marker)!r})"}
+    system = {"_target_": "os.system", "command": f"touch {marker}"}
+    for number, normalization in enumerate((hostile, system)):
+        checkpoint = untrained(bundle, tmp_path / str(number), normalization=normalization)
+        assert "normalization" not in trained_settings(checkpoint)
+        given = {"dataset_dir": str(disc_dataset), "checkpoint": str(checkpoint), "bootstrap": 0}
+        infer(bundle, "evaluate", output_dir=str(tmp_path / "out"), **given)
+        assert not marker.exists()
+    checkpoint = untrained("seg_teacher", tmp_path / "teacher", normalization=system)
+    described = {"taps": {"d1": "unet.upcat_1"}}
+    for settings in ({}, described):
+        run = {"dataset_dir": None, "fold": 0, "leave_out": []}
+        teacher = Teacher(str(checkpoint), BUNDLES / "seg_teacher", "out", run, settings=settings)
+        assert "normalization" not in teacher.trained

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -281,3 +282,16 @@ class TestFromTheShell:
         assert (out / "B_mask.nii.gz").is_file()
         assert "A.nii.gz" not in (out / "findings.csv").read_text()
         assert {path.name for path in tmp_path.iterdir()} == {"1e3", "home", "pat", "pat#2"}
+
+
+def test_no_path_is_evaluated_where_another_value_is_looked_at(tmp_path, monkeypatch):
+    """`--temperature` looks up the recipe, which depends on whether there is a teacher."""
+    monkeypatch.chdir(tmp_path)
+    typed = "$__import__('pathlib').Path('marker').touch()"
+    values = {"teacher_checkpoint": typed, "temperature": 4.0, "device": "cpu", "dataset_dir": "data"}
+    line = [f"--{name}={value}" for name, value in values.items()]
+    monkeypatch.setattr(sys, "argv", ["-m", "run", "training", *line])
+    (file,) = config("seg_student", "train")
+    with contextlib.suppress(Exception):
+        create_workflow(config_file=file, workflow_type="train", logging_file=False, **values).initialize()
+    assert not (tmp_path / "marker").exists()

@@ -25,6 +25,7 @@ MODULE = """
 from pathlib import Path
 
 from monai.networks.nets import BasicUNet
+from monai.networks.nets import Transchex as Renamed
 from torch import nn
 from torch.nn import Conv2d
 
@@ -44,7 +45,7 @@ class Holds(nn.Sequential):
         super().__init__(inner)
 
 
-def built(width=1):
+def built(width=1) -> nn.Module:
     return nn.Conv2d(3, width, 1)
 
 
@@ -65,14 +66,17 @@ def mine(tmp_path, monkeypatch) -> Path:
     (tmp_path / "ours").mkdir()
     (tmp_path / "ours" / "__init__.py").write_text("from .nets import offered\n")
     (tmp_path / "ours" / "nets.py").write_text(
-        f"{MODULE}\n\ndef offered():\n    return built(2)\n\n\ndef _hidden():\n    return built(3)\n"
+        f"{MODULE}\n\ndef offered() -> nn.Module:\n    return built(2)\n"
+        "\n\ndef _hidden() -> nn.Module:\n    return built(3)\n"
     )
+    for name in ("alone", "__main__"):
+        (tmp_path / "ours" / f"{name}.py").write_text(f"from pathlib import Path\n\nPath('ran').touch()\n{MODULE}")
     (tmp_path / "broken.py").write_text("import no_such_package_of_anybody\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
     importlib.invalidate_caches()
     yield tmp_path
-    for name in ("mine", "ours", "ours.nets", "my_networks"):
+    for name in ("mine", "ours", "ours.nets", "ours.alone", "my_networks"):
         sys.modules.pop(name, None)
 
 
@@ -96,6 +100,7 @@ def test_a_file_may_not_name_them_before(mine, monkeypatch):
         ("ours", "ours.nets.Small"),
         ("ours", "ours.nets.offered"),
         ("ours.nets", "ours.nets.built"),
+        ("ours.alone", "ours.alone.Small"),
         ("ours,ours.nets", "ours.nets.built"),
         ("torchvision.models", "torchvision.models.resnet18"),
         # What a module of one's own has from MONAI is MONAI's.
@@ -119,6 +124,14 @@ def test_networks_that_a_file_may_name(mine, monkeypatch, named, target):
         # Defined within the package, but not what it offers.
         ("ours", "ours.nets.built"),
         ("mine", "mine2.Small"),
+        # It does not say that it returns a network.
+        ("mine", "mine.touch"),
+        # Nothing imports them.
+        ("ours", "ours.alone.Small"),
+        ("ours", "ours.__main__.Small"),
+        ("ours", "ours.nowhere.Small"),
+        # Under another name, what fetches a file whatever its arguments are.
+        ("ours", "ours.nets.Renamed"),
         ("mine.Small", "mine.Small"),
         ("", "mine.Small"),
     ],
@@ -126,7 +139,18 @@ def test_networks_that_a_file_may_name(mine, monkeypatch, named, target):
 def test_what_it_may_not_name(mine, monkeypatch, named, target):
     monkeypatch.setenv(VARIABLE, named)
     with pytest.raises((UntrustedNetwork, ValueError), match=r"because a file names it|can't be imported"):
-        build_network({"_target_": target}, trusted=False)
+        build_network({"_target_": target, **({"path": "ran"} if target.endswith("touch") else {})}, trusted=False)
+    assert not (mine / "ran").exists()
+
+
+@pytest.mark.parametrize("target", ["resnet18", "segmentation.fcn_resnet50", "detection.fcos_resnet50_fpn"])
+def test_backbones_of_torchvision_are_not_fetched(mine, monkeypatch, target):
+    def fetch(*args, **kwargs):
+        pytest.fail("asks the internet for weights")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fetch)
+    monkeypatch.setenv(VARIABLE, f"torchvision.models.{target}".rpartition(".")[0])
+    assert isinstance(build_network({"_target_": f"torchvision.models.{target}"}, trusted=False), torch.nn.Module)
 
 
 def test_components_in_their_arguments_are_networks_too(mine, monkeypatch):
@@ -142,6 +166,11 @@ def test_components_in_their_arguments_are_networks_too(mine, monkeypatch):
         ("broken", "broken.Net", r"broken\.Net, whose module MONAI_KD_NETWORKS names, can't be imported: No module"),
         ("nowhere", "nowhere.Net", "add its folder to PYTHONPATH"),
         ("mine", "mine.Nothing", "has no attribute 'Nothing'"),
+        (
+            "ours",
+            "ours.alone.Small",
+            "ours does not import ours.alone, and a file may have no module imported: name it",
+        ),
         ("mine;ours", "mine.Small", "names 'mine;ours', which is no module: give dotted paths, separated by commas"),
         ("mine.", "mine.Small", "names 'mine.', which is no module"),
     ],
@@ -197,6 +226,6 @@ def test_the_lines_of_the_page(lines, mine, disc_dataset, tmp_path, monkeypatch)
     assert network.outer.in_channels == 16
     run(evaluation, tmp_path, monkeypatch, device="cpu", amp=False)
     metrics = json.loads((own / "evaluation" / "metrics.json").read_text())
-    assert 0 <= metrics["over_slices"]["tumour"]["dice"]["mean"] <= 1 if "over_slices" in metrics else metrics
+    assert 0 <= metrics["overall"]["metrics"]["dice"]["over_slices"]["mean"] <= 1
     run(export, tmp_path, monkeypatch)
     assert (tmp_path / "own_package" / "predict.py").is_file()

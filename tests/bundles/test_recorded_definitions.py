@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -31,7 +33,9 @@ def test_what_is_written_in_the_config(monkeypatch):
         "augmentation": [{"_target_": "Net", "keys": "@names", "mode": "$['a'] * 2"}, print, None, "@objects"],
         "optimizer": {"_target_": "SGD", "params": "$@network.parameters()", "lr": "@rate", "of": "@network"},
         "lr_scheduler": {"epochs": "@train#trainer#max_epochs", "also": "@train::trainer::max_epochs", "n": "@epochs"},
-        "terms": {"a": {"weight": "@base", "deep": {"deeper": ["@one"]}}, "b": {"weight": 1}},
+        "terms": {"a": {"weight": "@base", "deep": {"deeper": ["@one"]}, "loss": "@loss"}, "b": {"weight": 1}},
+        # A definition by itself, and one that refers to itself.
+        **{"loss": {"_target_": "Loss", "smooth": "@base", "of": "@loop"}, "loop": "@loop"},
     }
     monkeypatch.setattr("monai_kd.bundle.running.running", lambda: Running(ConfigParser(config)))
     found = recorded(["a"])
@@ -47,8 +51,38 @@ def test_what_is_written_in_the_config(monkeypatch):
     }
     # A resumed run may have more epochs.
     assert found["lr_scheduler"] == config["lr_scheduler"]
-    assert found["terms"] == {"a": {"weight": 0.5, "deep": {"deeper": ["first"]}}}
+    assert found["terms"] == {
+        "a": {"weight": 0.5, "deep": {"deeper": ["first"]}, "loss": {"_target_": "Loss", "smooth": 0.5, "of": "@loop"}}
+    }
     assert "terms" not in recorded()
+
+
+def test_nothing_tells_about_the_computer(monkeypatch):
+    """Nor is it compared, so that a run may go on elsewhere."""
+    names = ("dataset_dir", "workers", "device", "output_dir", "cache_dir")
+    free = {name: f"@{name}" for name in names}
+    config = {
+        **{"dataset_dir": "/home/someone/data", "workers": 3, "device": "cuda:1", "output_dir": "/scratch/run"},
+        **{"cache_dir": "/scratch/cache", "augmentation": [{**free, "weights": "/home/someone/vgg.pth"}]},
+        **{"optimizer": {}, "lr_scheduler": {}},
+    }
+    monkeypatch.setattr("monai_kd.bundle.running.running", lambda: Running(ConfigParser(config)))
+    assert recorded()["augmentation"] == [{**free, "weights": "vgg.pth"}]
+
+
+@pytest.mark.parametrize("given", [[NOISE], []])
+def test_a_run_of_an_earlier_version_has_the_names_of_its_augmentation(run, given, disc_dataset, tmp_path):
+    copied = Path(shutil.copytree(run, tmp_path / "run"))
+    settings = settings_of(copied)
+    del settings["definitions"]
+    (copied / "settings.json").write_text(json.dumps({**settings, "augmentation": ["RandGaussianNoised"]}))
+    values = {**RUN, "augmentation": given, "resume": True, "epochs": 2}
+    if given:
+        train("seg_student", disc_dataset, copied, **values)
+        return
+    with pytest.raises(RuntimeError) as caught:
+        train("seg_student", disc_dataset, copied, **values)
+    assert "augmentation was ['RandGaussianNoised'] and is []" in cause(caught.value)
 
 
 @pytest.mark.parametrize(

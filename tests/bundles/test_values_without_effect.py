@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,7 @@ class Both(nn.Module):
         (lambda z: z.sigmoid() * z, None),
         (lambda z: [z, z.softmax(1)], None),
         (lambda z: z.detach(), None),
+        (lambda z: z.sigmoid_(), "sigmoid"),
     ],
 )
 def test_what_ends_in_probabilities(after, expected):
@@ -160,6 +162,46 @@ def test_what_ends_in_probabilities(after, expected):
     assert network.training
     assert network.layer.weight.grad is None
     assert not image.requires_grad
+
+
+class Shifted(Both):
+    """Changes its image in place."""
+
+    def forward(self, image: torch.Tensor) -> Any:
+        image -= 0.5
+        return super().forward(image)
+
+
+def test_an_image_may_be_changed_in_place():
+    image = torch.rand(1, 3, 4, 4)
+    before = image.clone()
+    assert ends_in_probabilities(Shifted(torch.sigmoid), image) == "sigmoid"
+    assert torch.equal(image, before)
+
+
+def test_no_activations_are_kept():
+    kept = []
+
+    class Watched(torch.autograd.Function):
+        @staticmethod
+        def forward(context, value):
+            context.save_for_backward(value)
+            kept.append(weakref.ref(value))
+            return value * 2
+
+        @staticmethod
+        def backward(context, gradient):
+            return gradient
+
+    alive = []
+
+    def after(value):
+        value = Watched.apply(value * 3)
+        alive.append(kept[0]() is not None)
+        return value.sigmoid()
+
+    assert ends_in_probabilities(Both(after), torch.rand(1, 3, 4, 4)) == "sigmoid"
+    assert alive == [False]
 
 
 def test_an_ensemble_returns_logits():

@@ -28,6 +28,7 @@ from volumes import AFFINE, MODALITIES, REGIONS, SMALL_TRAINING, SPACING, nested
 
 from monai_kd.__main__ import main
 from monai_kd.bundle import Workflow, trained_network, trained_settings, volume_settings
+from monai_kd.bundle.fingerprint import fingerprint
 from monai_kd.engines import LogitsInferer
 from monai_kd.handlers import EpochSeed
 from monai_kd.io import load_weights
@@ -309,7 +310,7 @@ def test_settings_of_a_stranger_name_no_other_normalization(run, dataset, tmp_pa
     more = {"checkpoint": str(tmp_path / "model.pt"), "output_dir": str(tmp_path / "out"), "dataset_dir": str(dataset)}
     with pytest.raises((RuntimeError, ValueError)) as caught:
         Workflow(files, workflow_type="infer", logging_file=False, device="cpu", **more).value("preprocessing")
-    assert "settings.json: volumes: " in cause(caught.value)
+    assert "volumes, of settings.json or teacher_settings: " in cause(caught.value)
     assert not (tmp_path / "marker").exists()
 
 
@@ -320,13 +321,23 @@ def test_settings_of_an_earlier_version_have_the_one_that_it_had(run, dataset, t
     # Its teacher teaches, and its run goes on.
     copied = Path(shutil.copytree(run, tmp_path / "run"))
     teacher = next(copied.glob("teacher-*"))
-    for folder in (copied, teacher):
-        kept = json.loads((folder / "settings.json").read_text())
-        del kept["volumes"]["normalization"]
-        (folder / "settings.json").write_text(json.dumps(kept))
+    for folder in (teacher, copied):
+        kept_of_run = json.loads((folder / "settings.json").read_text())
+        del kept_of_run["volumes"]["normalization"]
+        (folder / "settings.json").write_text(json.dumps(kept_of_run))
     given = {"teacher_checkpoint": str(teacher / "model.pt"), "recipe": "kd"}
     prepared(dataset, tmp_path / "other", **given).value("distiller")
+    # The folder of the teacher has no normalisation in its name, by which it is known.
+    run_of_teacher = {"dataset_dir": str(dataset), "fold": 0}
+    known = fingerprint(run_of_teacher)
+    assert fingerprint({**run_of_teacher, "normalization": NORMALIZATION_OF_VOLUMES}) == known
+    assert fingerprint({**run_of_teacher, "normalization": [WINDOW]}) != known
     trained(dataset, copied, resume=True, epochs=3)
+    assert len(list(copied.glob("teacher-*"))) == 1
+    (copied / "settings.json").write_text(json.dumps(kept_of_run))
+    with pytest.raises((RuntimeError, ValueError)) as caught:
+        trained(dataset, copied, resume=True, epochs=4, normalization={"_target_": "ScaleIntensity"})
+    assert "volumes normalization was [{'_target_': 'NormalizeIntensity'" in cause(caught.value)
 
 
 def test_masks_of_other_values_are_said(run, tmp_path, caplog):
