@@ -13,6 +13,7 @@ import pytest
 import torch
 from documented import run
 from monai.bundle import create_workflow
+from PIL import Image
 from tiny import BUNDLES, NETWORKS, cause, config, infer, untrained
 from volumes import MODALITIES, REGIONS, write_volumes
 
@@ -226,3 +227,38 @@ def test_a_settings_file_names_no_transform(bundle, disc_dataset, tmp_path):
         run = {"dataset_dir": None, "fold": 0, "leave_out": []}
         teacher = Teacher(str(checkpoint), BUNDLES / "seg_teacher", "out", run, settings=settings)
         assert "normalization" not in teacher.trained
+
+
+def test_areas_of_slices_in_another_plane(tmp_path):
+    """By the configs of volumes: sagittal, with pixels of 1 × 3 mm, and a PNG, whose pixels the data list knows."""
+    affine = np.array([[0, 0, 5.0, 0], [1, 0, 0, 0], [0, 3, 0, 0], [0, 0, 0, 1]])
+    label = np.zeros((32, 40), np.uint8)
+    label[8:16, 10:18] = 1
+    image = (np.random.default_rng(0).normal(100, 5, label.shape) + 100 * label).astype(np.uint8)
+    for name, pixels_of in (("image", image), ("label", label)):
+        nib.save(nib.Nifti1Image(pixels_of[..., None], affine), tmp_path / f"{name}.nii.gz")
+        Image.fromarray(pixels_of.T).save(tmp_path / f"{name}.png")
+    entries = [
+        {
+            "image": f"image.{end}",
+            "label": f"label.{end}",
+            "patient": end,
+            "group": end,
+            "class": 0,
+            "fold": 0,
+            "source": end,
+        }
+        for end in ("nii.gz", "png")
+    ]
+    more = {"modality": {"0": "t1"}, "regions": {"t": [1]}, "labels": {"1": "glioma"}, "spacing": [0.5, 0.5, 6.0]}
+    (tmp_path / "datalist.json").write_text(json.dumps({"name": "planes", **more, "training": entries}))
+    described = {**DESCRIBED, **OF_MASKS, "spatial_dims": 2, "image_size": [32, 32], "mask_names": ["t"]}
+    described["volumes"] = {"modalities": ["t1"], "orientation": "RAS", "spacing": None}
+    del described["normalization"]
+    (tmp_path / "described.json").write_text(json.dumps({"teacher_settings": described}))
+    values = {"dataset_dir": str(tmp_path), "checkpoint": str(weights(tmp_path)), "output_dir": str(tmp_path / "out")}
+    names = [*config("seg_student", "evaluate", "volumes_evaluate"), str(tmp_path / "described.json")]
+    create_workflow(config_file=names, workflow_type="infer", device="cpu", logging_file=False, **values).run()
+    with (tmp_path / "out" / "volumes.csv").open(encoding="utf-8") as file:
+        areas = [float(row["truth_area_mm2"]) for row in csv.DictReader(file)]
+    assert areas == pytest.approx([64 * 3.0, 64 * 0.25])
