@@ -18,7 +18,7 @@ from ..distillation import Distiller
 from ..io.plain import plain_tensor
 from ..networks.mode import set_mode
 from ..networks.outputs import student_outputs
-from .depthwise import Float32DepthwiseGradients
+from .float32_gradients import Float32Gradients
 from .precision import autocast, autocast_dtype
 
 __all__ = ["LABELLED", "DistillationTrainer"]
@@ -136,7 +136,7 @@ class DistillationTrainer(SupervisedTrainer):
     def gradients(self) -> AbstractContextManager:
         """What the forward pass runs in, so that the backward pass is quick on this device."""
         quick = self.autocast and torch.device(self.state.device).type == "cpu" and not self.compiled
-        return Float32DepthwiseGradients() if quick else nullcontext()
+        return Float32Gradients() if quick else nullcontext()
 
     @staticmethod
     def _accumulation(engine: SupervisedTrainer) -> tuple[bool, bool, float]:
