@@ -15,10 +15,11 @@ from .released import checkpoint_of, training_folder
 from .running import choose, definition, described, given_data, normalization, recorded, root
 from .set_up import set_up
 from .teacher import Teacher
-from .teacher_settings import evaluated_settings, normalization_steps
+from .teacher_settings import evaluated_network, evaluated_settings, normalization_steps
 from .temperature import temperature_of
 from .tracking import loss_of, tracked
-from .trained import trained_network, trained_settings, volume_settings
+from .trained import trained_network, trained_settings
+from .volumes import volume_settings
 from .workflow import Workflow
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "describe_evaluation",
     "described",
     "distributed",
+    "evaluated_network",
     "evaluated_settings",
     "familiarity_of",
     "find_bundle",

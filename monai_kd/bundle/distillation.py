@@ -15,10 +15,10 @@ from torch import nn
 
 from ..distillation import AdaptInput, Distiller, Rehearsal, TeacherStore, ends_in_probabilities, rehearse
 from ..losses import DistillationLoss, Projections
-from ..transforms import NORMALIZATION_OF_VOLUMES, checked_normalization
 from .teacher import Teacher
 from .teacher_settings import NORMALIZATION, normalization_of
 from .trained import black_images
+from .volumes import check_same_voxels
 
 __all__ = ["Distillation", "learns_unlabelled", "needs_teacher", "recipe_title"]
 
@@ -28,8 +28,6 @@ _HALF = 2  # bytes of a number in half precision
 
 # Normalisation that changes nothing.
 _NO_SCALING = {"mean": 0.0, "std": 1.0}
-# Settings of the preprocessing of volumes, which must be equal for student and teacher.
-_OF_VOLUMES = ("modalities", "orientation", "spacing", "normalization")
 
 
 def needs_teacher(terms: Mapping[str, Callable[[], nn.Module]], weights: Mapping[str, float]) -> bool:
@@ -130,8 +128,9 @@ class Distillation:
         except (AssertionError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(
                 f"image_size is {self.settings['image_size']}, and the network, {type(self.student).__name__}, fails "
-                f"on an image of this size: {error}. Networks that halve the image n times take multiples of 2ⁿ."
-            ) from error
+                f"on an image of this size: {error}. Networks that halve the image n times take multiples of 2ⁿ, and "
+                "with instance normalisation more than one pixel has to be left."
+            ) from None
         _check_logits(self.student, image, "network")
         if "mask_names" not in self.settings:
             return
@@ -149,7 +148,7 @@ class Distillation:
     def _teacher_input(self) -> AdaptInput:
         """Turns the student's input into the input that the teacher was trained with."""
         student, teacher = self.settings, self.teacher.trained
-        _check_same_voxels(student, teacher)
+        check_same_voxels(student, teacher)
         channels = None
         if student["in_channels"] != teacher["in_channels"]:
             if 1 not in (student["in_channels"], teacher["in_channels"]):
@@ -180,9 +179,12 @@ class Distillation:
             return
         student, teacher = (f"{', '.join(each['mask_names'])} ({each['activation']})" for each in both)
         if student != teacher:
+            same_names = both[0]["mask_names"] == both[1]["mask_names"]
+            softmax = both[1]["activation"] == "softmax"
+            remedy = f"train the student with --multiclass {softmax}, or " if same_names else ""
             raise ValueError(
-                f"the student segments {student} and the teacher {teacher}: take a teacher that was trained for the "
-                "same masks, with the same `multiclass`."
+                f"the student segments {student} and the teacher {teacher}: {remedy}take a teacher that was trained "
+                "for the same masks, with the same `multiclass`. The background is no name of a mask."
             )
 
     def _rehearse(self, taps: Mapping[str, str]) -> tuple[Rehearsal, dict[str, str]]:
@@ -195,7 +197,14 @@ class Distillation:
         if self.teacher.is_described:
             # Others were trained with losses that take logits.
             _check_logits(untrained, teacher_image, "teacher")
-        found = rehearse(self.student, untrained, taps, teacher_taps, image=image, teacher_image=teacher_image)
+        try:
+            found = rehearse(self.student, untrained, taps, teacher_taps, image=image, teacher_image=teacher_image)
+        except RuntimeError as error:
+            sizes = " × ".join(map(str, teacher_image.shape[2:]))
+            raise ValueError(
+                f"the teacher, {type(untrained).__name__}, fails on an image of {sizes}, which follows from image_size "
+                f"{self.settings['image_size']}: {error}. Networks that halve the image n times take multiples of 2ⁿ."
+            ) from None
         return found, teacher_taps
 
     def _projections(self) -> Projections:
@@ -252,37 +261,6 @@ def _check_logits(network: nn.Module, image: torch.Tensor, what: str) -> None:
             f"the {what}, {type(network).__name__}, ends in a {activation}, and the loss terms take logits, of which "
             f"they compute the {activation} themselves: return its input in forward, or leave it out of network_def."
         )
-
-
-def _check_same_voxels(student: Mapping[str, Any], teacher: Mapping[str, Any]) -> None:
-    """Refuse a teacher that was trained on other voxels: it would load without an error."""
-    if "volumes" not in teacher:
-        # It was described without them.
-        return
-    volumes, teacher_volumes = (_with_normalization(each.get("volumes")) for each in (student, teacher))
-    pairs = [(name, (volumes or {}).get(name), (teacher_volumes or {}).get(name)) for name in _OF_VOLUMES]
-    if bool(volumes) != bool(teacher_volumes):
-        pairs.insert(0, ("volumes", volumes, teacher_volumes))
-    for name, value, teacher_value in pairs:
-        if value != teacher_value:
-            raise ValueError(
-                f"the student is trained with {name} {value}, and the teacher was trained with {teacher_value}: both "
-                "must have the same input. Take a teacher of the same task, or set the value to the teacher's."
-            )
-    regions, of_teacher = ((each or {}).get("regions") for each in (volumes, teacher_volumes))
-    if regions != of_teacher:
-        logger.warning(
-            "The masks of the student are %s, by the values in its labels, and those of the teacher %s: if these are "
-            "not the same tissues, stored by other values, the teacher teaches other masks than the labels do.",
-            *(regions, of_teacher),
-        )
-
-
-def _with_normalization(volumes: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Earlier versions had one normalisation alone, and so has a teacher that is described without."""
-    if not volumes:
-        return None
-    return {**volumes, "normalization": checked_normalization(volumes.get("normalization", NORMALIZATION_OF_VOLUMES))}
 
 
 def _existing(folder: Path) -> Path:

@@ -14,13 +14,31 @@ from ..config.definition import build_component
 from ..io.checkpoints import check_checkpoint
 from ..io.checksum import file_sha256
 from ..io.trained import HASH, read_trained
-from .trained import BEFORE, NORMALIZATION, VALID, of_segmentation, trained_settings
+from ..networks.outputs import main_logits
+from .trained import (
+    BEFORE,
+    NORMALIZATION,
+    VALID,
+    black_images,
+    of_segmentation,
+    task_of,
+    trained_network,
+    trained_settings,
+)
 from .workflow import running
 
-__all__ = ["NORMALIZATION", "described_settings", "evaluated_settings", "normalization_of", "normalization_steps"]
+__all__ = [
+    "NORMALIZATION",
+    "described_settings",
+    "evaluated_network",
+    "evaluated_settings",
+    "normalization_of",
+    "normalization_steps",
+]
 
 logger = logging.getLogger(__name__)
 
+_IN_VOLUMES = ("modalities", "orientation", "spacing", NORMALIZATION)
 # What a teacher's outputs mean, by which it is compared with the student.
 _MEANING = ("mask_names", "activation", "class_names")
 _KNOWN = (
@@ -57,12 +75,12 @@ def described_settings(checkpoint: str | Path, described: Mapping[str, Any]) -> 
     given = {**described, **({"mean": None, "std": None} if scaled else {})}
     if read_trained(path) is not None:
         return {**trained_settings(path), **given}
+    given = _of_volumes(given) if given.get("volumes") else given
     if described.get("volumes") and any(described.get(name) is not None for name in ("mean", "std")):
         raise ValueError("teacher_settings#mean and std are of slices: volumes have volumes#normalization.")
-    if described.get("volumes"):
-        # Their values are set as the student's are, by the normalization of volumes.
-        given = {"mean": None, "std": None, **given}
     needed = ["network_def", "image_size", "in_channels", *(() if scaled else ("mean", "std"))]
+    if "volumes" not in given and (given.get("spatial_dims") == 3 or isinstance(given.get("image_size"), list)):
+        raise ValueError(f"teacher_settings lacks volumes, with {', '.join(_IN_VOLUMES)}, see docs/volumes.md.")
     if lacking := [name for name in needed if name not in given]:
         raise ValueError(
             f"teacher_settings lacks {', '.join(lacking)}, which no settings.json beside {path} tells; in place of "
@@ -76,6 +94,56 @@ def described_settings(checkpoint: str | Path, described: Mapping[str, Any]) -> 
         )
     before = {name: value for name, value in BEFORE.items() if name not in (*_MEANING, "volumes")}
     return {**before, **given, HASH: file_sha256(path)}
+
+
+def _of_volumes(described: Mapping[str, Any]) -> dict[str, Any]:
+    """With what follows for a network of volumes, whose values are set as the student's are.
+
+    Raises:
+        ValueError: what says how volumes are read is missing, or stands where that of slices does.
+    """
+    if described.get(NORMALIZATION) is not None:
+        raise ValueError(
+            f"teacher_settings#{NORMALIZATION} is of slices: give that of volumes, which the student has too, as "
+            f"teacher_settings#volumes#{NORMALIZATION}."
+        )
+    if lacking := [name for name in _IN_VOLUMES if name not in described["volumes"]]:
+        raise ValueError(
+            f"teacher_settings#volumes lacks {', '.join(lacking)}: give those of the teacher's own preprocessing, see "
+            "docs/volumes.md."
+        )
+    size = described.get("image_size")
+    axes = {"spatial_dims": len(size)} if isinstance(size, list) else {}
+    return {"mean": None, "std": None, **axes, **described}
+
+
+def evaluated_network(
+    settings: Mapping[str, Any], checkpoint: str | Path, described: Mapping[str, Any]
+) -> torch.nn.Module:
+    """The network of `evaluated_settings` with its weights.
+
+    Raises:
+        ValueError: as `trained_network`; or it is described, and its outputs are not those that are described.
+    """
+    network = trained_network(settings, checkpoint, trusted="network_def" in described)
+    if described and Path(checkpoint).expanduser().is_file():
+        names = settings["class_names"] if task_of(described) == "classification" else settings["mask_names"]
+        wanted = len(names) + bool(settings["multiclass"])
+        image = black_images(settings)
+        try:
+            with torch.inference_mode():
+                found = main_logits(network.eval()(image), network, image.ndim).shape[1]
+        except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"teacher_settings: {type(network).__name__} fails on an image with in_channels and image_size, "
+                f"{settings['in_channels']} and {settings['image_size']}: {error}"
+            ) from None
+        if found != wanted:
+            raise ValueError(
+                f"teacher_settings: {type(network).__name__} has {found} outputs, and {wanted} are described: one for "
+                f"each of {', '.join(names)}, and one for the background where activation is softmax."
+            )
+    return network
 
 
 def evaluated_settings(checkpoint: str | Path, bundle_root: str | Path, described: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,19 +15,13 @@ from torch import nn
 
 from ..config import build_network, literal
 from ..config.checks import is_axes
-from ..data import NO_TUMOUR, region_values
+from ..data import NO_TUMOUR
 from ..io.checkpoints import check_checkpoint, load_weights
 from ..io.trained import read_trained
 from ..metrics import PresenceRule
-from ..transforms import (
-    ACTIVATIONS,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    NORMALIZATION_OF_VOLUMES,
-    checked_normalization,
-)
+from ..transforms import ACTIVATIONS, IMAGENET_MEAN, IMAGENET_STD
 
-__all__ = ["black_images", "task_of", "trained_network", "trained_settings", "volume_settings"]
+__all__ = ["black_images", "task_of", "trained_network", "trained_settings"]
 
 logger = logging.getLogger(__name__)
 
@@ -188,41 +182,6 @@ def black_images(settings: Mapping[str, Any]) -> torch.Tensor:
     size = settings["image_size"]
     sides = size if isinstance(size, (list, tuple)) else [size] * settings["spatial_dims"]
     return torch.zeros(2, settings["in_channels"], *sides)
-
-
-def volume_settings(settings: Mapping[str, Any], dataset_dir: str | Path | None = None) -> dict[str, Any]:
-    """The part of `trained_settings` that describes the input of a network of volumes.
-
-    Args:
-        settings: of the weights.
-        dataset_dir: whose regions are taken where there are none, as of a network that a config describes.
-
-    Returns:
-        ``modalities`` (names of the channels), ``orientation``, ``spacing`` and ``normalization``, see
-        `monai_kd.transforms.volume_preprocessing`, and ``regions``, see `monai_kd.transforms.RegionMasks`.
-
-    Raises:
-        ValueError: the network was trained on slices, a value is missing, or the normalisation is none.
-    """
-    volumes = settings.get("volumes")
-    if volumes is None:
-        raise ValueError(
-            "checkpoint: it was trained on slices, not on volumes: leave out the config of volumes; or, of a network "
-            "that teacher_settings describes, give its volumes there."
-        )
-    if "regions" not in volumes and dataset_dir is not None:
-        volumes = {**volumes, "regions": region_values(dataset_dir)}
-    if lacking := [name for name in ("modalities", "orientation", "spacing", "regions") if name not in volumes]:
-        raise ValueError(
-            f"volumes, of settings.json or teacher_settings, has no {lacking[0]}: restore the file and train again, or "
-            "describe it."
-        )
-    # Earlier versions had this one alone.
-    normalization = volumes.get("normalization", NORMALIZATION_OF_VOLUMES)
-    try:
-        return {**volumes, "normalization": checked_normalization(normalization)}
-    except ValueError as error:
-        raise ValueError(f"volumes, of settings.json or teacher_settings: {error}") from None
 
 
 def task_of(saved: Mapping[str, Any]) -> str | None:

@@ -5,7 +5,7 @@ convolution of 672 channels, 16 × 16 pixels, batch 8, take 100 ms in bfloat16 a
 EfficientNet-Lite0 with a U-Net decoder they were 57 % of the time. The forward pass is as quick in bfloat16 as it
 should be.
 
-With the same versions, and also on a CPU without AMX, bfloat16 gradients of the weights of a convolution are memory that
+With the same versions, on a CPU with AVX-512 BF16, bfloat16 gradients of the weights of a convolution are memory that
 was never written where the kernel is longer than the image along one axis, such as 3 × 3 × 3 on 2 × 2 × 2 voxels, as at
 the bridge of a U-Net with patches of 32 voxels: a training then ends with a loss that is not finite, or goes on with
 arbitrary values.

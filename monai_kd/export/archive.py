@@ -22,7 +22,8 @@ from ..bundle.familiarity import familiarity_of
 from ..bundle.folder import bundle_folder, copy_bundle
 from ..bundle.metadata import described, measured
 from ..bundle.temperature import find_temperature, read_temperature
-from ..bundle.trained import black_images, trained_network, trained_settings, volume_settings
+from ..bundle.trained import black_images, trained_network, trained_settings
+from ..bundle.volumes import volume_settings
 from ..inference import BundlePredictor
 from ..io import places
 from ..io.atomic import atomic_folder, atomic_write, check_new_folder, write_json

@@ -56,7 +56,12 @@ class InputVolumes(InputFiles):
             logger.warning("%d files are no channel of an image, %s …: left out.", len(left_out), left_out[0])
         images = [InputImage((file,), self._relative(file)) for file in others if file.parent not in folders]
         for (folder, rest), found in groups.items():
-            # Of an image that lacks one, reading will say so.
+            if lacking := [name for name in self.modalities if name not in found]:
+                logger.warning(
+                    "%s has no file whose name ends with %s, which the network needs beside %s.",
+                    *(self._relative(folder / rest if rest else folder), " or ".join(lacking), ", ".join(found)),
+                )
+            # Reading says of it that it can't be used.
             paths = tuple(found[name] for name in self.modalities if name in found)
             images.append(InputImage(paths, self._relative(folder / rest if rest else folder)))
         return images

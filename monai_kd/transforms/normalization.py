@@ -62,7 +62,8 @@ def _built(steps: Sequence[Mapping[str, Any]]) -> Compose:
         try:
             built.append(getattr(monai.transforms, step[TARGET])(**arguments))
         except (TypeError, ValueError) as error:
-            raise ValueError(f"normalization, {step[TARGET]}, does not take {arguments}: {error}") from error
+            keys = " It sets the values of an array: leave keys out." if "keys" in arguments else ""
+            raise ValueError(f"normalization, {step[TARGET]}, does not take {arguments}: {error}.{keys}") from error
     return Compose(built)
 
 

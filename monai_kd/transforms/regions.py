@@ -48,7 +48,8 @@ class RegionMasks(Transform):
         if not chosen or (unknown := [name for name in chosen if name not in regions]):
             known = ", ".join(regions) or "none"
             raise ValueError(
-                f"there are no regions {', '.join(unknown) if chosen else 'to return'}; known are: {known}."
+                f"mask_names: there are no regions {', '.join(unknown) if chosen else 'to return'}; known are: "
+                f"{known}. The background is none of them."
             )
         self.declared = sorted({0, *(value for values in regions.values() for value in values)})
         self.values = [list(regions[name]) for name in chosen]
@@ -66,8 +67,8 @@ class RegionMasks(Transform):
         plain = torch.as_tensor(img)
         if not torch.isin(plain, plain.new_tensor(self.declared)).all():
             raise ValueError(
-                f"{file_of(img, 'a label')}: the label holds {held_values(img)}, but 'regions' of the data "
-                f"list declare {', '.join(map(str, self.declared))}: correct one of them."
+                f"{file_of(img, 'a label')}: the label holds {held_values(img)}, but 'regions', of the data list or "
+                f"of the settings of the network, declare {', '.join(map(str, self.declared))}: correct one of them."
             )
         masks = torch.cat([torch.isin(plain, plain.new_tensor(values)) for values in self.values]).to(torch.uint8)
         if self.exclusive:

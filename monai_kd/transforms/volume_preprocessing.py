@@ -88,7 +88,7 @@ def volume_preprocessing(
     """
     if spatial_dims not in (2, 3):
         raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
-    for name, lengths in (("spacing", spacing), ("patch_size", patch_size)):
+    for name, lengths in (("spacing", spacing), ("patch_size, the image_size of a config,", patch_size)):
         if lengths is not None and (isinstance(lengths, (int, float)) or len(lengths) != spatial_dims):
             raise ValueError(f"{name} must be {spatial_dims} numbers, one for each axis, got {lengths}.")
     label = regions is not None

@@ -19,6 +19,7 @@ from volumes import MODALITIES, REGIONS, write_volumes
 
 from monai_kd.bundle import Teacher, trained_settings
 from monai_kd.config import build_network
+from monai_kd.transforms import NORMALIZATION_OF_VOLUMES
 
 NORMALIZE = {"_target_": "NormalizeIntensity", "channel_wise": True}
 # Foreground where the z-score is above that of half of the pixels of a disc.
@@ -117,6 +118,13 @@ def test_classes(constants, disc_dataset, tmp_path):
     [
         ("seg_student", DESCRIBED, "teacher_settings lacks mask_names, activation: what is evaluated, "),
         ("cls_student", {**DESCRIBED, **OF_MASKS}, "teacher_settings lacks class_names"),
+        ("seg_student", {**DESCRIBED, **OF_MASKS, "activation": "softmax"}, "has 1 outputs, and 2 are described: one"),
+        ("seg_student", {**DESCRIBED, **OF_MASKS, "mask_names": ["a", "b"]}, "has 1 outputs, and 2 are described: one"),
+        (
+            "seg_student",
+            {**DESCRIBED, **OF_MASKS, "in_channels": 3},
+            "fails on an image with in_channels and image_",
+        ),
         ("seg_student", {**OF_MASKS, "network_def": BRIGHTER}, "teacher_settings lacks image_size, in_channels, mean"),
         ("seg_student", {**DESCRIBED, **OF_MASKS, "size": 3}, "teacher_settings has size"),
     ],
@@ -145,12 +153,12 @@ def test_volumes(tmp_path):
     state = {"weight": torch.zeros(3, 4, 1, 1, 1), "bias": torch.full((3,), -50.0)}
     state["weight"][:, 0] = 50
     torch.save(state, tmp_path / "foreign.pt")
-    # Twice: what the pipeline did to the values of the head is done again to all of the image.
-    again = {"_target_": "ScaleIntensityRange", "a_min": 0.0, "a_max": 1.0, "b_min": 0.0, "b_max": 0.5}
-    described = {"network_def": network, "image_size": [16, 16, 16], "in_channels": 4, "spatial_dims": 3}
-    described |= {"normalization": again, "mask_names": list(REGIONS), "activation": "sigmoid"}
+    halved = {"_target_": "ScaleIntensityRange", "a_min": 0.0, "a_max": 1.0, "b_min": 0.0, "b_max": 0.5}
+    described = {"network_def": network, "image_size": [16, 16, 16], "in_channels": 4}
+    described |= {"mask_names": list(REGIONS), "activation": "sigmoid"}
     # The regions are those of the data list.
     described["volumes"] = {"modalities": MODALITIES, "orientation": "RAS", "spacing": None}
+    described["volumes"]["normalization"] = [*NORMALIZATION_OF_VOLUMES, halved]
     (tmp_path / "described.json").write_text(json.dumps({"teacher_settings": described}))
     values = {"dataset_dir": str(dataset), "checkpoint": str(tmp_path / "foreign.pt"), "device": "cpu"}
     files = [*config("seg_student", "evaluate", "volumes_evaluate"), str(tmp_path / "described.json")]
@@ -174,7 +182,8 @@ def test_volumes(tmp_path):
             assert 0 < dice < 1
 
 
-VOLUMES = {"modalities": ["t1"], "orientation": "RAS", "spacing": None, "regions": {"t": [1]}}
+VOLUMES: dict[str, Any] = {"modalities": ["t1"], "orientation": "RAS", "spacing": None, "regions": {"t": [1]}}
+VOLUMES["normalization"] = NORMALIZATION_OF_VOLUMES
 
 
 @pytest.mark.parametrize(
@@ -183,6 +192,17 @@ VOLUMES = {"modalities": ["t1"], "orientation": "RAS", "spacing": None, "regions
         ({"volumes": VOLUMES}, [], "teacher_settings describes a network of volumes: add volumes_evaluate.json"),
         ({"volumes": VOLUMES, "mean": [0.0], "std": [1.0]}, ["volumes_evaluate"], "mean and std are of slices"),
         ({}, ["volumes_evaluate"], "of a network that teacher_settings describes, give its volumes there"),
+        ({"image_size": [32, 32, 32]}, ["volumes_evaluate"], "teacher_settings lacks volumes, with modalities, orient"),
+        (
+            {"spatial_dims": 3},
+            ["volumes_evaluate"],
+            "teacher_settings lacks volumes, with modalities, orient",
+        ),
+        (
+            {"volumes": VOLUMES, "normalization": NORMALIZE},
+            ["volumes_evaluate"],
+            "teacher_settings#normalization is of slices: give that of volumes",
+        ),
         (
             {"volumes": {**VOLUMES, "normalization": {"_target_": "LoadImage"}}},
             ["volumes_evaluate"],
@@ -191,14 +211,14 @@ VOLUMES = {"modalities": ["t1"], "orientation": "RAS", "spacing": None, "regions
         (
             {"volumes": {"modalities": ["t1"], "orientation": "RAS"}},
             ["volumes_evaluate"],
-            "volumes, of settings.json or teacher_settings, has no spacing",
+            "teacher_settings#volumes lacks spacing, normalization: give those of the teacher's own preprocessing",
         ),
     ],
 )
 def test_volumes_and_slices_are_told_apart(more, files, said, tmp_path):
     dataset = write_volumes(tmp_path / "set", count=2)
     described = {**{name: value for name, value in DESCRIBED.items() if name != "normalization"}, **OF_MASKS, **more}
-    if "volumes" not in more:
+    if not more:
         described["normalization"] = NORMALIZE
     (tmp_path / "described.json").write_text(json.dumps({"teacher_settings": described}))
     values = {"dataset_dir": str(dataset), "checkpoint": str(weights(tmp_path)), "output_dir": str(tmp_path / "out")}
@@ -253,7 +273,7 @@ def test_areas_of_slices_in_another_plane(tmp_path):
     more = {"modality": {"0": "t1"}, "regions": {"t": [1]}, "labels": {"1": "glioma"}, "spacing": [0.5, 0.5, 6.0]}
     (tmp_path / "datalist.json").write_text(json.dumps({"name": "planes", **more, "training": entries}))
     described = {**DESCRIBED, **OF_MASKS, "spatial_dims": 2, "image_size": [32, 32], "mask_names": ["t"]}
-    described["volumes"] = {"modalities": ["t1"], "orientation": "RAS", "spacing": None}
+    described["volumes"] = VOLUMES
     del described["normalization"]
     (tmp_path / "described.json").write_text(json.dumps({"teacher_settings": described}))
     values = {"dataset_dir": str(tmp_path), "checkpoint": str(weights(tmp_path)), "output_dir": str(tmp_path / "out")}

@@ -340,6 +340,53 @@ def test_settings_of_an_earlier_version_have_the_one_that_it_had(run, dataset, t
     assert "volumes normalization was [{'_target_': 'NormalizeIntensity'" in cause(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (MODALITIES[::-1], "bring modality and the images of the data list into the order of the network"),
+        (["flair", "t1", "t1c", "t2"], None),
+        ([name.upper() for name in MODALITIES], ""),
+    ],
+)
+def test_channels_of_the_data_list_are_those_of_the_network(run, names, said, tmp_path, caplog):
+    folder = write_volumes(tmp_path / "set")
+    datalist = json.loads((folder / "datalist.json").read_text())
+    modality = {str(number): name for number, name in enumerate(names)}
+    (folder / "datalist.json").write_text(json.dumps({**datalist, "modality": modality}))
+    given = {"checkpoint": str(run / "model.pt"), "output_dir": str(tmp_path / "out"), "dataset_dir": str(folder)}
+    files = config("seg_student", "evaluate", "volumes_evaluate")
+    workflow = Workflow(files, workflow_type="infer", device="cpu", logging_file=False, **given)
+    if said:
+        with pytest.raises((RuntimeError, ValueError)) as caught:
+            workflow.value("volumes")
+        assert said in cause(caught.value)
+        return
+    workflow.value("volumes")
+    assert ("if these are not the same, in this order, the masks mean nothing" in caplog.text) == (said is None)
+
+
+def test_a_teacher_that_is_described_without_volumes_is_refused(run, dataset, tmp_path):
+    teacher = next(run.glob("teacher-*")) / "model.pt"
+    alone = Path(shutil.copy(teacher, tmp_path / "teacher.pt"))
+    definition = json.loads(teacher.with_name("settings.json").read_text())["network_def"]
+    described = {"network_def": definition, "image_size": 16, "in_channels": 4, "mean": None, "std": None}
+    with pytest.raises((RuntimeError, ValueError)) as caught:
+        trained(dataset, tmp_path / "out", recipe="kd", teacher_checkpoint=str(alone), teacher_settings=described)
+    assert "teacher_settings lacks volumes" in cause(caught.value)
+
+
+def test_a_patch_that_the_teacher_does_not_take(run, dataset, tmp_path):
+    """SegResNet halves it three times, and the student here not at all."""
+    student = {"_target_": "torch.nn.Conv3d", "in_channels": 4, "out_channels": 3, "kernel_size": 1}
+    given = {"teacher_checkpoint": str(next(run.glob("teacher-*")) / "model.pt"), "recipe": "kd", "taps": {}}
+    with pytest.raises((RuntimeError, ValueError)) as caught:
+        trained(dataset, tmp_path / "out", network_def=student, image_size=[18, 18, 18], **given)
+    found = cause(caught.value)
+    assert (
+        "the teacher, SegResNet, fails on an image of 18 × 18 × 18, which follows from image_size [18, 18, 18]" in found
+    )
+
+
 def test_masks_of_other_values_are_said(run, tmp_path, caplog):
     folder = write_volumes(tmp_path / "set")
     datalist = json.loads((folder / "datalist.json").read_text())

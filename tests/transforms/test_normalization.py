@@ -66,6 +66,11 @@ def test_nothing_else_is_built(definition: Any):
         checked_normalization([Z, definition])
 
 
+def test_keys_are_left_out():
+    with pytest.raises(ValueError, match=r"'keys'.* It sets the values of an array: leave keys out\."):
+        checked_normalization({**WINDOW, "keys": "image"})
+
+
 @pytest.mark.parametrize("more", [{"a_min": 0}, {"nothing": 1}])
 def test_arguments_that_do_not_fit(more):
     with pytest.raises(ValueError, match="normalization, ScaleIntensityRange, does not take"):
