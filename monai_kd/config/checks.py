@@ -107,7 +107,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "overlap": (lambda v: is_number(v) and v < 1, "a number from 0, below 1"),
     "learning_rate": (lambda v: is_number(v) and v > 0, "a positive number"),
     "augmentation": (lambda v: isinstance(v, (list, tuple)), "a list of transforms, such as [] or [{'_target_': …}]"),
-    "orientation": (_is_orientation, "None or three letters, one of each of LR, PA and IS, such as 'RAS'"),
+    "orientation": (_is_orientation, "three letters, one of each of LR, PA and IS, such as 'RAS', or null in a file"),
     "modalities": (lambda v: v is None or _are_texts(v), "None or a list of names, one for each channel"),
     "features": (
         lambda v: len(v) == 6 and all(type(n) is int and n >= 1 for n in v),

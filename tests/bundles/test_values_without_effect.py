@@ -55,7 +55,7 @@ def test_it_is_refused(values, said, files, disc_dataset, tmp_path):
 
 @pytest.mark.parametrize("value", ["RA", "RAX", "RLS", "RAAS", 5, ["R", "A", "S"]])
 def test_an_orientation_has_one_letter_for_each_axis(value, disc_dataset, tmp_path):
-    with pytest.raises(ValueError, match="orientation must be None or three letters"):
+    with pytest.raises(ValueError, match="orientation must be three letters, one of each of"):
         check_settings({"orientation": value})
     for fine in ("RAS", "LPS", "SAR", None):
         check_settings({"orientation": fine})
