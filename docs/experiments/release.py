@@ -82,7 +82,8 @@ def release(name: str, checkpoint: str, given: dict[str, str]) -> None:
     for key in described:
         if f'    "{key}"' not in text:
             text = text.replace('    "eval_metrics"', f'    "{key}": null,\n    "eval_metrics"', 1)
-    metadata = {**metadata, **described}
+    # What the bundle says of its weights in words is written by hand.
+    metadata = {**metadata, **described, "description": json.loads(text)["description"]}
     for key, value in {**described, "value_range": image["value_range"]}.items():
         # The first of this name, on one line; the file keeps its layout.
         text = re.sub(rf'(?m)^(\s*"{key}": ).*?(,?)$', lambda m, v=value: m[1] + json.dumps(v) + m[2], text, count=1)
