@@ -79,7 +79,9 @@ def accept_overrides() -> None:
     known.read_config(list(run.config_files))
     own = {name: value for name, value in run.overrides.items() if name not in of_tracking}
     check_overrides(own, known, run.config_files[0])
-    check_settings({name: value for name, value in run.overrides.items() if name in CHECKED and not _evaluated(value)})
+    # Also those of files; what is evaluated is checked with the settings.
+    written = {name: run.parser.get(name) for name in CHECKED if name in run.parser}
+    check_settings({name: value for name, value in written.items() if not _evaluated(value)})
     if isinstance(device := run.overrides.get("device"), str) and not _evaluated(device):
         checked_device(device)
     _warn_of_unused(run.parser, own)
@@ -145,6 +147,8 @@ def _warn_of_temperature(parser: ConfigParser, own: Mapping[str, Any]) -> None:
 
 def _evaluated(value: Any) -> bool:
     """Whether the config evaluates a value, so that it is checked with the other settings later."""
+    if isinstance(value, (list, tuple)):
+        return any(map(_evaluated, value))
     return isinstance(value, str) and value.startswith(("$", "@"))
 
 

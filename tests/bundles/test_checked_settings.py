@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny import CLASSIFICATION, OVERRIDES, config, prepare
+from monai.bundle import create_workflow
+from tiny import CLASSIFICATION, OVERRIDES, cause, config, prepare
 
 from monai_kd.config.checks import _CHECKS
 
@@ -15,8 +16,32 @@ from monai_kd.config.checks import _CHECKS
 @pytest.mark.parametrize("name", ["train", "evaluate", "inference"])
 def test_configs_have_checked_what_can_be_checked(bundle, name):
     content = json.loads(Path(config(bundle, name)[0]).read_text())
-    # Which folds there are is known to the data list alone; features are looked up in the network's definition.
-    assert set(content) & set(_CHECKS) - {"fold", "features"} <= set(content["settings"])
+    # Which folds there are is known to the data list alone; features are looked up in the network's definition; the
+    # others are checked where they are written, see below.
+    apart = {"fold", "features", "cache_rate", "teacher_store_limit", "augmentation"}
+    assert set(content) & set(_CHECKS) - apart <= set(content["settings"])
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"cache_rate": 3}, "cache_rate must be a number from 0 to 1, got 3"),
+        ({"teacher_store_limit": "lots"}, "teacher_store_limit must be a number from 0, got 'lots'"),
+        ({"augmentation": {"_target_": "RandFlipd"}}, "augmentation must be a list of transforms"),
+        ({"cache_rate": "$0.5", "augmentation": "$[]", "std": ["$1", 1, 1]}, None),
+    ],
+)
+def test_values_of_a_file_are_checked_too(values, said, class_dataset, tmp_path):
+    (tmp_path / "more.json").write_text(json.dumps(values))
+    files = [*config("seg_student", "train"), str(tmp_path / "more.json")]
+    given = {"dataset_dir": str(class_dataset), "recipe": "none", "device": "cpu", "logging_file": False}
+    given |= {"config_file": files, "workflow_type": "train", "output_dir": str(tmp_path / "run")}
+    if said is None:
+        assert create_workflow(**given).parser.get_parsed_content("cache_rate") == 0.5
+        return
+    with pytest.raises((RuntimeError, ValueError)) as caught:
+        create_workflow(**given)
+    assert said in cause(caught.value)
 
 
 @pytest.mark.parametrize("bundle", CLASSIFICATION)

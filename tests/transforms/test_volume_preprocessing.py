@@ -151,7 +151,7 @@ def test_a_label_as_in_its_file_is_of_one_slice_too(shape, tmp_path):
     [
         ({"spatial_dims": 4}, "spatial_dims must be 2 or 3, got 4"),
         ({"spacing": [1.0, 1.0]}, "spacing must be 3 numbers, one for each axis"),
-        ({"patch_size": 8, "regions": REGIONS}, "patch_size must be 3 numbers, one for each axis, got 8"),
+        ({"patch_size": 8, "regions": REGIONS}, "image_size of a config, must be 3 numbers, one for each axis, got 8"),
         ({"patch_size": [8, 8, 8]}, "give regions"),
     ],
 )
