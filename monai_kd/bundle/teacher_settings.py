@@ -74,7 +74,8 @@ def described_settings(checkpoint: str | Path, described: Mapping[str, Any]) -> 
     # A transform takes the place of the constants.
     given = {**described, **({"mean": None, "std": None} if scaled else {})}
     if read_trained(path) is not None:
-        return {**trained_settings(path), **given}
+        settings = {**trained_settings(path), **given}
+        return _of_volumes(settings) if settings["volumes"] else settings
     given = _of_volumes(given) if given.get("volumes") else given
     if described.get("volumes") and any(described.get(name) is not None for name in ("mean", "std")):
         raise ValueError("teacher_settings#mean and std are of slices: volumes have volumes#normalization.")
@@ -107,7 +108,9 @@ def _of_volumes(described: Mapping[str, Any]) -> dict[str, Any]:
             f"teacher_settings#{NORMALIZATION} is of slices: give that of volumes, which the student has too, as "
             f"teacher_settings#volumes#{NORMALIZATION}."
         )
-    if lacking := [name for name in _IN_VOLUMES if name not in described["volumes"]]:
+    # Of a run of an earlier version, that has the one that it had.
+    known = () if described.get(HASH) else _IN_VOLUMES
+    if lacking := [name for name in known if name not in described["volumes"]]:
         raise ValueError(
             f"teacher_settings#volumes lacks {', '.join(lacking)}: give those of the teacher's own preprocessing, see "
             "docs/volumes.md."
@@ -126,8 +129,9 @@ def evaluated_network(
         ValueError: as `trained_network`; or it is described, and its outputs are not those that are described.
     """
     network = trained_network(settings, checkpoint, trusted="network_def" in described)
-    if described and Path(checkpoint).expanduser().is_file():
-        names = settings["class_names"] if task_of(described) == "classification" else settings["mask_names"]
+    if "network_def" in described and Path(checkpoint).expanduser().is_file():
+        task = task_of({**(read_trained(checkpoint) or {}), **described})
+        names = settings["class_names"] if task == "classification" else settings["mask_names"]
         wanted = len(names) + bool(settings["multiclass"])
         image = black_images(settings)
         try:

@@ -18,6 +18,7 @@ from tiny import BUNDLES, NETWORKS, cause, config, infer, untrained
 from volumes import MODALITIES, REGIONS, write_volumes
 
 from monai_kd.bundle import Teacher, trained_settings
+from monai_kd.bundle.teacher_settings import described_settings
 from monai_kd.config import build_network
 from monai_kd.transforms import NORMALIZATION_OF_VOLUMES
 
@@ -282,3 +283,17 @@ def test_areas_of_slices_in_another_plane(tmp_path):
     with (tmp_path / "out" / "volumes.csv").open(encoding="utf-8") as file:
         areas = [float(row["truth_area_mm2"]) for row in csv.DictReader(file)]
     assert areas == pytest.approx([64 * 3.0, 64 * 0.25])
+
+
+def test_single_values_in_the_place_of_those_of_a_run(disc_dataset, tmp_path):
+    """Of a classifier, whose settings.json has the classes, and of a network of volumes."""
+    names = ["meningioma", "glioma", "pituitary"]
+    checkpoint = untrained("cls_student", tmp_path / "run", class_names=names)
+    described = {"network_def": NETWORKS["cls_student"], "mean": [0.1] * 3, "std": [0.2] * 3}
+    assert len(table(evaluate("cls_student", disc_dataset, tmp_path, checkpoint, described))) > 2
+    network = {"_target_": "BasicUNet", "spatial_dims": 3, "in_channels": 1, "features": [4] * 6}
+    of_run = {"network_def": network, "volumes": VOLUMES, "image_size": [32] * 3, "in_channels": 1, "spatial_dims": 3}
+    checkpoint = untrained("seg_student", tmp_path / "volumes", mean=None, std=None, mask_names=["t"], **of_run)
+    assert described_settings(checkpoint, {"taps": {"d1": "upcat_1"}})["volumes"] == VOLUMES
+    with pytest.raises(ValueError, match="teacher_settings#normalization is of slices"):
+        described_settings(checkpoint, {"normalization": NORMALIZE})
