@@ -84,7 +84,7 @@ def check_same_voxels(student: Mapping[str, Any], teacher: Mapping[str, Any]) ->
                 "must have the same input. Take a teacher of the same task, or set the value to the teacher's."
             )
     regions, of_teacher = ((each or {}).get("regions") for each in (volumes, teacher_volumes))
-    if regions != of_teacher:
+    if of_teacher is not None and regions != of_teacher:
         logger.warning(
             "The masks of the student are %s, by the values in its labels, and those of the teacher %s: if these are "
             "not the same tissues, stored by other values, the teacher teaches other masks than the labels do.",
