@@ -48,10 +48,8 @@ def volume_settings(settings: Mapping[str, Any], dataset_dir: str | Path | None 
             f"volumes, of settings.json or teacher_settings, has no {lacking[0]}: restore the file and train again, or "
             "describe it."
         )
-    # Earlier versions had this one alone.
-    normalization = volumes.get("normalization", NORMALIZATION_OF_VOLUMES)
     try:
-        return {**volumes, "normalization": checked_normalization(normalization)}
+        return _with_normalization(volumes)
     except ValueError as error:
         raise ValueError(f"volumes, of settings.json or teacher_settings: {error}") from None
 
@@ -73,7 +71,9 @@ def check_same_voxels(student: Mapping[str, Any], teacher: Mapping[str, Any]) ->
         if student.get("volumes"):
             raise ValueError("teacher_settings lacks volumes, which says how the teacher's volumes are read.")
         return
-    volumes, teacher_volumes = (_with_normalization(each.get("volumes")) for each in (student, teacher))
+    volumes, teacher_volumes = (
+        _with_normalization(read) if (read := each.get("volumes")) else None for each in (student, teacher)
+    )
     pairs = [(name, (volumes or {}).get(name), (teacher_volumes or {}).get(name)) for name in _READ]
     if bool(volumes) != bool(teacher_volumes):
         pairs.insert(0, ("volumes", volumes, teacher_volumes))
@@ -92,8 +92,6 @@ def check_same_voxels(student: Mapping[str, Any], teacher: Mapping[str, Any]) ->
         )
 
 
-def _with_normalization(volumes: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Earlier versions had one normalisation alone, and so has a teacher that is described without."""
-    if not volumes:
-        return None
+def _with_normalization(volumes: Mapping[str, Any]) -> dict[str, Any]:
+    """Earlier versions had one normalisation alone, and so have settings without."""
     return {**volumes, "normalization": checked_normalization(volumes.get("normalization", NORMALIZATION_OF_VOLUMES))}

@@ -164,13 +164,18 @@ def _choose_configs(configs: Path, settings: Mapping[str, Any]) -> None:
     Raises:
         ValueError: the network is of volumes, and the bundle has no configs for these.
     """
-    for name in ("train", "evaluate", "inference"):
-        file, over = configs / f"{name}.json", configs / (f"volumes_{name}.json" if name != "train" else "volumes.json")
-        if settings.get("volumes") is not None:
-            if not over.is_file():
-                raise ValueError(f"the network is of volumes, and {configs.parent.name} has no {over.name}.")
-            write_json(ConfigParser.load_config_files([str(file), str(over)]), file)
-            over.unlink()
+    if settings.get("volumes") is None:
+        return
+    for name, of_volumes in (
+        ("train", "volumes"),
+        ("evaluate", "volumes_evaluate"),
+        ("inference", "volumes_inference"),
+    ):
+        file, over = configs / f"{name}.json", configs / f"{of_volumes}.json"
+        if not over.is_file():
+            raise ValueError(f"the network is of volumes, and {configs.parent.name} has no {over.name}.")
+        write_json(ConfigParser.load_config_files([str(file), str(over)]), file)
+        over.unlink()
 
 
 def _try(packed: Path) -> None:
