@@ -93,11 +93,16 @@ OWN: dict[str, list[tuple[str, str]]] = {
         ("docs/volumes.md", "python -m monai_kd pack"),
     ],
     "tests/test_documented_lines.py::test_page_of_exports": [
-        ("docs/export.md", "python -m monai_kd export"),
+        ("docs/export.md", "python -m monai_kd export seg_student runs/seg_student/model.pt package"),
+        ("docs/export.md", "python -m monai_kd export cls_student"),
         ("docs/export.md", "python package/predict.py"),
         ("docs/export.md", "python -m monai_kd pack"),
         ("docs/export.md", "unzip"),
         ("docs/export.md", f"{RUN} inferring"),
+    ],
+    "tests/export/test_volume_package.py::test_lines_of_the_page": [
+        ("docs/export.md", "python -m monai_kd export seg_student runs/student/model.pt package_volumes"),
+        ("docs/export.md", "python package_volumes/predict.py"),
     ],
     "tests/test_documented_lines.py::test_page_of_integers": [
         ("docs/export.md", "python -m monai_kd export seg_student runs/seg_student/model.pt package --int8"),

@@ -543,7 +543,7 @@ def test_uploads(suffix, blob, mend):
 )
 def test_exported_program(suffix, blob, mend, tmp_path, monkeypatch, capsys):
     pytest.importorskip("onnxruntime", reason="needs monai_kd[export]")
-    from monai_kd.export import predict
+    from monai_kd.export import network_file, predict
 
     values = {"task": "segmentation", "upright": True, "image_size": 16, "mean": [0] * 3, "std": [1] * 3}
     values |= {"precision": "float32", "activation": "sigmoid", "threshold": 0.5}
@@ -552,7 +552,7 @@ def test_exported_program(suffix, blob, mend, tmp_path, monkeypatch, capsys):
     values["presence_context"] = 1
     (tmp_path / "settings.json").write_text(json.dumps(values))
     monkeypatch.setattr(predict, "HERE", tmp_path)
-    monkeypatch.setattr(predict, "open_network", lambda *_args: lambda image: [image[:, :1]])
+    monkeypatch.setattr(network_file, "open_network", lambda *_args: lambda image: [image[:, :1]])
     path = tmp_path / f"slice{suffix}"
     monkeypatch.setattr(sys, "argv", ["predict.py", str(path), "--output_dir", str(tmp_path / "out"), "--overwrite"])
 

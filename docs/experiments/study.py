@@ -176,6 +176,9 @@ class Run:
                 raise ValueError("start is for students of seg alone.")
             values |= {"init_checkpoint": self.values["start"], "warmup_epochs": "1"}
         if self.task == "seg":
+            if self.network == "hybrid" and self.values["size"] != DEFAULTS["seg"]["size"]:
+                # The transformer sees the slice in seven eighths of its size, as 224 are of 256: patches of 14 pixels.
+                values["network_def#vit_image_size"] = str(int(self.values["size"]) * 7 // 8)
             values["batch_dice"] = str(self.values["batch_dice"] == "1")
         elif self.values["batch_dice"] != "0":
             raise ValueError("batch_dice is of seg.")

@@ -15,8 +15,8 @@ from torch import nn
 
 from ..engines import autocast
 from ..export.int8 import quantise
+from ..export.network_file import openvino_core
 from ..export.onnx_file import write_onnx
-from ..export.predict import openvino_core
 from .compiled import compiles
 from .options import Options
 from .row import Row
@@ -80,7 +80,7 @@ def _exported_ways(network: nn.Module, inputs: Sequence[np.ndarray], folder: Pat
         return {}
     exact, small = folder / "model.onnx", folder / "model_int8.onnx"
     with torch.inference_mode(False):
-        write_onnx(network, inputs[0].shape[-1], exact)
+        write_onnx(network, inputs[0].shape[1:], exact)
     if "nncf" not in absent:
         quantise(exact, small, inputs)
     ways: dict[str, Callable[[], object]] = {}

@@ -12,9 +12,19 @@ from typing import Any
 
 from ..metrics.masks import SIZES
 
-__all__ = ["described", "eval_metrics", "measured", "of_weights"]
+__all__ = ["classifies", "described", "eval_metrics", "measured", "of_weights", "read_metadata", "training_of"]
 
 DIGITS = 4
+
+
+def read_metadata(bundle: Path) -> dict[str, Any]:
+    """``metadata.json`` of the folder of a bundle."""
+    return json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
+
+
+def classifies(metadata: Mapping[str, Any]) -> bool:
+    """Whether a bundle is of a classification and not of a segmentation, by its metadata."""
+    return metadata["network_data_format"]["outputs"]["pred"]["format"] != "segmentation"
 
 
 def of_weights(metadata: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,7 +59,7 @@ def of_weights(metadata: Mapping[str, Any], settings: Mapping[str, Any]) -> dict
         named = len(names) == channels
         image["channel_def"] = {str(i): names[i] if named else f"channel {i}" for i in range(channels)}
         image["num_channels"] = channels
-    if pred["format"] == "segmentation":
+    if not classifies(metadata):
         names = list(settings["mask_names"])
         pred["spatial_shape"] = list(image["spatial_shape"])
         pred["num_channels"] = len(names) + bool(settings["multiclass"])
@@ -81,12 +91,12 @@ def described(
     result = {**of_weights(metadata, settings), "eval_metrics": dict(metrics)}
     if result.get("weights_sha256") != sha256:
         result.pop("weights_sha256", None)
-        said = f" The weights: {_training(settings)}."
+        said = f" The weights: {training_of(settings)}."
         result["description"] = re.sub(r" The weights: [^.]*\.|$", said, result["description"], count=1)
     return result
 
 
-def _training(settings: Mapping[str, Any]) -> str:
+def training_of(settings: Mapping[str, Any]) -> str:
     """What a network is and how it was trained, as far as its settings tell."""
     network = str(settings["network_def"]["_target_"]).rpartition(".")[2]
     taught = ["distilled" if settings.get("teacher") else "trained without a teacher"]

@@ -17,10 +17,11 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
+from ..bundle.card import card_of
 from ..bundle.checkpoint import describe_checkpoint
 from ..bundle.familiarity import familiarity_of
 from ..bundle.folder import bundle_folder, copy_bundle
-from ..bundle.metadata import described, measured
+from ..bundle.metadata import classifies, described, measured, read_metadata
 from ..bundle.temperature import find_temperature, read_temperature
 from ..bundle.trained import black_images, trained_network, trained_settings
 from ..bundle.volumes import volume_settings
@@ -75,7 +76,7 @@ def pack_bundle(
     name = bundle.name if name is None else name
     if not NAME.fullmatch(name):
         raise ValueError(f"--name {name!r}: give lower-case letters, digits and single underscores.")
-    metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    metadata = read_metadata(bundle)
     archive, folder = output_dir / f"{name}_v{metadata['version']}.zip", output_dir / name
     if archive.exists():
         raise FileExistsError(
@@ -142,7 +143,7 @@ def _fill(
     weights = packed / "models" / "model.pt"
     weights.parent.mkdir()
     shutil.copyfile(checkpoint, weights)
-    if metadata["network_data_format"]["outputs"]["pred"]["format"] != "segmentation":
+    if classifies(metadata):
         settings.pop("mask_names", None)  # by which checkpoints of segmentations are told apart
     sha256 = file_sha256(weights)
     own = {"weights_sha256": sha256, "synthetic": describe_checkpoint(checkpoint).synthetic}
@@ -154,6 +155,8 @@ def _fill(
     if (familiarity := familiarity_of(checkpoint)) is not None:
         familiarity.save(weights.with_name(FAMILIARITY_FILE), sha256)
     write_json(described(metadata, settings, sha256, found), packed / "configs" / "metadata.json")
+    card = card_of(bundle, metadata, settings, sha256, found)
+    (packed / "docs" / "README.md").write_text(card, encoding="utf-8")
 
 
 def _choose_configs(configs: Path, settings: Mapping[str, Any]) -> None:

@@ -34,20 +34,21 @@ class _Exported(nn.Module):
 
 
 def write_onnx(
-    network: nn.Module, image_size: int, path: Path, mirror: Sequence[int] = (), layers: Sequence[str] = ()
+    network: nn.Module, shape: Sequence[int], path: Path, mirror: Sequence[int] = (), layers: Sequence[str] = ()
 ) -> None:
-    """Write a network of three-channel images as ONNX, ``image`` (1, 3, image_size, image_size) to ``logits``.
+    """Write a network as ONNX, ``image`` (1, *shape) to ``logits``.
 
-    The network has channels last again afterwards.
+    A network of slices has channels last again afterwards.
 
     Args:
+        shape: of an image, (channels, columns, rows), or (channels, X, Y, Z) of the patches of volumes.
         mirror: axes of the slice along which the file averages over mirror images, see `monai_kd.engines.mirrored`.
         layers: modules whose outputs, averaged over the slice, become a second output, ``features`` (1, channels of all
             layers), see `monai_kd.networks.encoder_features.pooled_features`.
     """
     features: list[torch.Tensor] = []
     whole = _Exported(network, mirror, features).eval()
-    image = torch.zeros(1, 3, image_size, image_size)
+    image = torch.zeros(1, *shape)
     log = logging.getLogger("torch.onnx")
     before = log.level
     try:
@@ -67,4 +68,5 @@ def write_onnx(
             )
     finally:
         log.setLevel(before)
-        network.to(memory_format=torch.channels_last)
+        if len(shape) == 3:
+            network.to(memory_format=torch.channels_last)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shlex
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +14,9 @@ from monai.transforms import EnsureChannelFirstd, EnsureTyped, NormalizeIntensit
 
 from data_prep.text import printable
 
-from ..bundle.checkpoint import describe_checkpoint
 from ..bundle.familiarity import familiarity_of
 from ..bundle.folder import bundle_folder
+from ..bundle.metadata import classifies, read_metadata
 from ..bundle.released import checkpoint_or_own
 from ..extras import require_extra
 from ..inference import BundlePredictor
@@ -27,13 +25,16 @@ from ..inference.familiarity import Familiarity
 from ..inference.input_kind import UNFAMILIAR
 from ..io.atomic import atomic_folder, check_new_folder
 from ..io.network_name import network_name
-from ..io.trained import FAMILIARITY_FILE
+from ..io.trained import FAMILIARITY_FILE, read_trained
 from ..metrics import PresenceRule
 from ..transforms import ResizeInPlaned, ScaleSliceIntensityd, UprightInPlaned
 from . import predict as script
+from .contents import checked_difference, origin_of, write_contents
 from .int8 import Network, agreement, largest_loss, quantise
+from .network_file import open_network
 from .onnx_file import write_onnx
 from .slices import network_inputs
+from .volume_package import export_volume_package
 
 __all__ = ["export_package", "run_export"]
 
@@ -41,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 Reference = dict[str, Any]  # values of a FeatureReference
 
-SCRIPTS = ("predict.py", "slice_files.py")
+SCRIPTS = {name: name for name in ("predict.py", "network_file.py", "slice_files.py")}
 # That bundle and package are compared on; it is not stored upright.
 NOISE = np.random.default_rng(0).normal(size=(75, 60, 2)).astype(np.float32)
 AFFINE = np.diag([0.9, 0.8, 5.0, 1.0])
@@ -51,7 +52,6 @@ KNOWN = [
     *(RepeatChanneld, NormalizeIntensityd, EnsureTyped),
 ]
 KNOWN_SCORES = ("max", "top_k_mean")  # in predict.py
-TOLERANCE = 1e-3
 CALIBRATION_SLICES = 300  # as NNCF recommends; as many again check the result
 MAX_DICE_LOSS = 0.005
 MOST_JUDGED_OTHERWISE = 0.01  # of the slices that check int8
@@ -67,9 +67,10 @@ def export_package(
     """Write the network of a bundle as ONNX, with the settings of its preprocessing and a script that runs it.
 
     The folder has ``model.onnx``, ``settings.json`` (size, normalisation, rules, classes, origin), ``predict.py`` with
-    ``slice_files.py`` (which need numpy, and onnxruntime or OpenVINO), ``requirements.txt``, ``MODEL_CARD.md``,
-    ``LICENSE`` and ``data_license.txt``; and of weights with ``familiarity.safetensors``, by which images unlike the
-    training slices are recognised, ``familiarity.npz``.
+    ``network_file.py`` and ``slice_files.py`` (which need numpy, and onnxruntime or OpenVINO), ``requirements.txt``,
+    ``MODEL_CARD.md``, ``LICENSE`` and ``data_license.txt``; and of weights with ``familiarity.safetensors``, by which
+    images unlike the training slices are recognised, ``familiarity.npz``. For a network of volumes see
+    `export_volume_package`.
     It is written atomically, after its probabilities and the distance of its features were compared with those of the
     bundle on a noise image.
 
@@ -93,10 +94,14 @@ def export_package(
             too much.
     """
     require_extra("export", ["onnx", "onnxscript", "onnxruntime"], "export")
+    if int8 is not None and _of_volumes(checkpoint):
+        raise ValueError("--int8 is for networks of slices, and these weights are of volumes: leave it out.")
     if int8 is not None:
         require_extra("openvino", ["nncf", "openvino"], "export --int8")
     bundle, output_dir = Path(bundle).expanduser().resolve(), Path(output_dir).expanduser().resolve()
     check_new_folder(output_dir)
+    if _of_volumes(checkpoint):
+        return export_volume_package(bundle, checkpoint, output_dir)
     predictor = BundlePredictor(bundle, checkpoint, device="cpu", amp=False)
     settings = _settings(predictor, bundle, checkpoint)
     with atomic_folder(output_dir) as folder:
@@ -104,7 +109,8 @@ def export_package(
         # A bundle of one's own may judge every image.
         familiarity = None if _distance(output) is None else familiarity_of(checkpoint, predictor.network)
         layers = () if familiarity is None else familiarity.layers
-        write_onnx(predictor.network, settings["image_size"], folder / "model.onnx", predictor.value("mirror"), layers)
+        shape = (3, settings["image_size"], settings["image_size"])
+        write_onnx(predictor.network, shape, folder / "model.onnx", predictor.value("mirror"), layers)
         reference = None if familiarity is None else _reference(familiarity)
         if reference is not None:
             settings["unfamiliar_from"] = UNFAMILIAR
@@ -112,16 +118,7 @@ def export_package(
         if int8 is not None:
             found = _add_int8(predictor, folder, settings, Path(int8), max_dice_loss, reference)
             settings |= {"precision": "int8", "int8": found}
-        (folder / "settings.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        runtime = "onnxruntime" if int8 is None else "openvino"
-        (folder / "requirements.txt").write_text(f"numpy\n{runtime}\n", encoding="utf-8")
-        for source, name in (
-            *((Path(__file__).with_name(name), name) for name in SCRIPTS),
-            (bundle / "docs" / "README.md", "MODEL_CARD.md"),
-            (bundle / "docs" / "data_license.txt", "data_license.txt"),
-            (bundle / "LICENSE", "LICENSE"),
-        ):
-            shutil.copyfile(source, folder / name)
+        write_contents(folder, bundle, checkpoint, predictor.value("trained"), settings, SCRIPTS)
         return _check(output, folder, settings, reference)
 
 
@@ -154,8 +151,13 @@ def run_export(
         return 2
     print(f"{output_dir}: probabilities of model.onnx and of the bundle agree to {difference:.1g}. To use it:")
     requirements, program = (shlex.quote(f"{output_dir}/{name}") for name in ("requirements.txt", "predict.py"))
-    print(f"  pip install -r {requirements}\n  python {program} SLICE.nii.gz")
+    image = "VOLUME.nii.gz" if _of_volumes(checkpoint) else "SLICE.nii.gz"
+    print(f"  pip install -r {requirements}\n  python {program} {image}")
     return 0
+
+
+def _of_volumes(checkpoint: str | Path) -> bool:
+    return (read_trained(checkpoint) or {}).get("volumes") is not None
 
 
 def _add_int8(
@@ -179,8 +181,8 @@ def _add_int8(
             *(slices, len(calibration), CALIBRATION_SLICES, len(check), 2 * CALIBRATION_SLICES),
         )
     quantise(folder / "model.onnx", folder / "model_int8.onnx", calibration)
-    exact, unlike_exact = _watched(script.open_network(folder, "float32"), reference)
-    integers, unlike_integers = _watched(script.open_network(folder, "int8", "openvino"), reference)
+    exact, unlike_exact = _watched(open_network(folder, "float32"), reference)
+    integers, unlike_integers = _watched(open_network(folder, "int8", "openvino"), reference)
     found = agreement(exact, integers, check, settings)
     name, loss = largest_loss(found)
     logger.info("int8 and float32 agree on %d slices: %s", len(check), found)
@@ -224,10 +226,9 @@ def _settings(predictor: BundlePredictor, bundle: Path, checkpoint: str | Path) 
             f"{', '.join(kind.__name__ for kind in KNOWN)} in this order only, and would give other results."
         )
     normalizer = prepared[kinds.index(NormalizeIntensityd)].normalizer
-    facts, trained = describe_checkpoint(checkpoint), predictor.value("trained")
-    metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    classifies = metadata["network_data_format"]["outputs"]["pred"]["format"] != "segmentation"
-    if classifies:
+    trained = predictor.value("trained")
+    of_classes = classifies(read_metadata(bundle))
+    if of_classes:
         output = {"class_names": predictor.value("class_names"), "temperature": predictor.value("temperature")}
     else:
         names = ["background", *predictor.mask_names]
@@ -242,7 +243,7 @@ def _settings(predictor: BundlePredictor, bundle: Path, checkpoint: str | Path) 
         output |= {"presence_score": rule.score, "presence_threshold": rule.threshold}
         output |= {name: predictor.value(name) for name in ("presence_context", "smallest_extent_mm")}
     return {
-        "task": "classification" if classifies else "segmentation",
+        "task": "classification" if of_classes else "segmentation",
         "image_size": trained["image_size"],
         "upright": upright,
         "mean": [float(value) for value in normalizer.subtrahend],
@@ -252,9 +253,7 @@ def _settings(predictor: BundlePredictor, bundle: Path, checkpoint: str | Path) 
         "precision": "float32",
         "input": "image: float32 (1, 3, columns, rows), a slice scaled to 0 … 1, resized, repeated, (x - mean) / std",
         "output": "logits, averaged over mirror images along the axes of `mirrored`",
-        "bundle": {"name": bundle.name, "version": metadata["version"]},
-        "checkpoint": {"file": facts.file, "sha256": facts.sha256, "trained_on_synthetic_slices": facts.synthetic},
-        "intended_use": metadata["intended_use"],
+        **origin_of(bundle, checkpoint),
     }
 
 
@@ -262,18 +261,13 @@ def _check(output: dict[str, Any], folder: Path, settings: dict[str, Any], refer
     """The largest difference between the probabilities of bundle and package, for `NOISE`.
 
     Raises:
-        ValueError: it is larger than `TOLERANCE`, or the distances of the features differ by more than 1 %.
+        ValueError: it is larger than allowed, or the distances of the features differ by more than 1 %.
     """
-    network = script.open_network(folder, runtime="onnxruntime")
+    network = open_network(folder, runtime="onnxruntime")
     found, distance = script.predict(NOISE, AFFINE[:3, :3], network, settings, reference)
     expected = np.asarray(output["pred"].T if settings["task"] == "classification" else output["probability"])
     expected = expected[0] if found.ndim < expected.ndim else expected
-    difference = float(np.abs(expected.astype(float) - found).max())
-    if not difference <= TOLERANCE:
-        raise ValueError(
-            f"the probabilities of the exported network differ by {difference:.2g} from those of the bundle, more "
-            f"than {TOLERANCE:g}: nothing was written."
-        )
+    difference = checked_difference(float(np.abs(expected.astype(float) - found).max()))
     own = _distance(output)
     if own is not None and not np.isclose(np.nan if distance is None else distance, own, rtol=0.01, atol=0.01):
         raise ValueError(

@@ -4,20 +4,17 @@ A SLICE is NIfTI (a slice or a volume), an upright .npy array (rows, columns), o
 """
 
 import argparse
-import functools
-import importlib.util
 import json
-import os
 import sys
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 if __package__:
-    from .slice_files import NIFTI, read, write
+    from . import network_file, slice_files
 else:
-    from slice_files import NIFTI, read, write  # type: ignore[import-not-found, no-redef]
+    import network_file  # type: ignore[import-not-found, no-redef]
+    import slice_files  # type: ignore[import-not-found, no-redef]
 
 HERE = Path(__file__).resolve().parent
 MOST_SLICES = 9  # of the middle half of a volume, whose features are looked at
@@ -47,48 +44,14 @@ def bilinear(old, new):
     return unit[low] * (1 - part) + unit[np.minimum(low + 1, old - 1)] * part
 
 
-@functools.cache
-def openvino_core():
-    """OpenVINO, once for this process. Each core gives the thread a signal stack, and when it is freed restores the one
-    before, which may be of a core that is freed already: then the next signal, as of a child that ends, is fatal."""
-    import openvino
-
-    return openvino.Core()
-
-
-def open_network(folder, precision="float32", runtime=None):
-    """A function from (1, 3, columns, rows) to logits, and features where the network gives them, on the CPU; of
-    several runtimes the one for the precision."""
-    model = folder / ("model_int8.onnx" if precision == "int8" else "model.onnx")
-    if not model.is_file():
-        raise ValueError(f"there is no {model.name} here: export it with --int8")
-    order = ["onnxruntime", "openvino"] if precision == "float32" else ["openvino", "onnxruntime"]
-    runtime = runtime or next((name for name in order if importlib.util.find_spec(name)), None)
-    if runtime is None or not importlib.util.find_spec(runtime):
-        raise ValueError(f"{runtime or 'a runtime'} is not installed: pip install onnxruntime, or openvino")
-    if runtime == "openvino":
-        hint = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"}
-        compiled = openvino_core().compile_model(model, "CPU", hint)
-        return lambda image: compiled(image).to_tuple()
-    if precision == "bfloat16":
-        raise ValueError("onnxruntime has no bfloat16 on a CPU: pip install openvino")
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
-    return lambda image: session.run(None, {"image": image})
-
-
 @np.errstate(over="ignore", invalid="ignore")
 def predict(image, affine, network, settings, familiarity=None):
     """Probabilities: of tumour, with the shape of the image; for several channels, (channels, *shape of the image); for
     a classification, (slices, classes). And the distance of the features, see `feature_distance`."""
-    exact = image.astype(float) if image.size and image.dtype.kind in "buif" else np.zeros(1)
-    rounded = exact.astype(np.float32)
     if image.ndim not in (2, 3) or min(image.shape[:2]) < 2 or np.linalg.matrix_rank(affine) < 3:
         raise ValueError("it is not a grey slice or volume, or its affine is singular")
-    if not 0 < np.ptp(rounded) < np.inf or np.abs(exact - rounded).max() > np.ptp(exact) / 512:
-        raise ValueError("it is constant, or has NaN, or values that 32 bits can't represent")
-    slices = np.moveaxis(image[..., None] if image.ndim == 2 else image, 2, 0).astype(np.float32)
+    values = slice_files.grey_values(image)
+    slices = np.moveaxis(values[..., None] if image.ndim == 2 else values, 2, 0)
     low, high = slices.min((1, 2), keepdims=True), slices.max((1, 2), keepdims=True)
     slices = (slices - low) / np.where(high > low, high - low, 1)
     swap, flips = turn(affine) if settings["upright"] else (False, ())
@@ -101,8 +64,8 @@ def predict(image, affine, network, settings, familiarity=None):
     logits, *features = (np.concatenate(each).astype(float) for each in outputs)
     distance = None if familiarity is None else feature_distance(features[0], familiarity)
     if settings["task"] == "classification":
-        return softmax(logits, settings["temperature"]), distance
-    found = softmax(logits) if settings["activation"] == "softmax" else 1 / (1 + np.exp(-logits))
+        return network_file.softmax(logits, settings["temperature"]), distance
+    found = network_file.softmax(logits) if settings["activation"] == "softmax" else 1 / (1 + np.exp(-logits))
     found = np.moveaxis(bilinear(side, slices.shape[1]) @ found @ bilinear(side, slices.shape[2]).T, 0, 1)
     found = np.flip(found, tuple(axis + 1 for axis in flips))
     found = np.moveaxis(found.swapaxes(2, 3) if swap else found, 1, 3).reshape(-1, *image.shape)
@@ -117,11 +80,6 @@ def feature_distance(features, familiarity):
     away = features[middle] - familiarity["mean"]
     squared = np.einsum("ni,ij,nj->n", away, familiarity["precision"], away)
     return round(float(np.median(np.sqrt(squared.clip(0)))) / float(familiarity["usual"]), 2)
-
-
-def softmax(logits, temperature=1.0):
-    odds = np.exp((logits - logits.max(axis=1, keepdims=True)) / temperature)
-    return odds / odds.sum(axis=1, keepdims=True)
 
 
 def judge(mask, found, shape, affine, settings):
@@ -140,7 +98,8 @@ def judge(mask, found, shape, affine, settings):
         passed, row["presence_threshold"] = scores >= settings["presence_threshold"], settings["presence_threshold"]
         mask = mask * (passed if len(shape) > 2 else passed[0])
     if settings["smallest_extent_mm"] > 0 and shape[2:] > (1,):
-        thin = thin_marks(mask.reshape(-1, *shape).any(axis=0), settings["smallest_extent_mm"] / step - 1e-3)
+        fewest = settings["smallest_extent_mm"] / step - 1e-3
+        thin = network_file.thin_marks(mask.reshape(-1, *shape).any(axis=0), fewest)
         mask, row["dropped_marks"] = mask * ~(thin > 0), len(np.unique(thin[thin > 0]))
     return mask.astype(np.uint8), row
 
@@ -156,54 +115,10 @@ def in_context(scores, step, weight):
     return np.where(best < scores, 1 / (1 + np.exp(-np.average(odds, 0, [1, weight]))), scores)
 
 
-def thin_marks(mask, fewest):
-    """Numbers of the connected areas (corners included) on fewer slices than that, 0 elsewhere."""
-    thin = np.zeros(mask.shape, int)
-    if not mask.any():
-        return thin
-    box = tuple(slice(axis.min(), axis.max() + 1) for axis in np.nonzero(mask))
-    part = mask[box]
-    own, changed = np.where(part, np.arange(part.size).reshape(part.shape) + 1, 0), True
-    while changed:
-        highest = own
-        for axis in range(3):
-            padded = np.pad(highest, [(int(axis == other),) * 2 for other in range(3)])
-            highest = np.maximum.reduce([padded.take(range(i, i + own.shape[axis]), axis) for i in range(3)])
-        higher, parents = part & (highest > own), np.arange(part.size + 1)
-        changed = higher.any()
-        # An area that touches one of a higher number takes that number, and what became of it.
-        np.maximum.at(parents, own[higher], highest[higher])
-        while (parents[parents] != parents).any():
-            parents = parents[parents]
-        own = parents[own]
-    each, slices = np.unique(np.concatenate([np.unique(own[..., z]) for z in range(own.shape[2])]), return_counts=True)
-    thin[box] = np.where(np.isin(own, each[slices < fewest]), own, 0)
-    return thin
-
-
-def expanded(text):
-    """A path with ~ expanded, which a shell leaves in --output_dir=~/masks."""
-    return Path(os.path.expanduser(text))
-
-
-def mask_name(name):
-    return name.removesuffix(".gz").rsplit(".", 1)[0] + ("_mask.nii.gz" if name.endswith(NIFTI) else "_mask.npy")
-
-
-def check_masks(paths, overwrite):
-    for path, count in Counter(paths).items():
-        if count > 1:
-            raise ValueError(f"{count} files would get the mask {path}: run them with different --output_dir")
-        if path.exists() and not overwrite:
-            raise ValueError(f"{path} is there already: choose another --output_dir, or replace it by --overwrite")
-
-
 def main():
     settings = json.loads((HERE / "settings.json").read_text(encoding="utf-8"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("slices", type=expanded, nargs="+", metavar="SLICE")
-    parser.add_argument("--output_dir", type=expanded, default=Path(), help="for masks (default: working directory)")
-    parser.add_argument("--overwrite", action="store_true", help="replace masks that are there already")
+    slice_files.add_files(parser, "slices", "SLICE")
     for name, text in NUMBERS.items():
         parser.add_argument(f"--{name}", type=float, default=settings.get(name), help=text)
     parser.add_argument("--judge_unfit", action="store_true", help="judge images unlike the training slices, too")
@@ -216,19 +131,19 @@ def main():
         settings[name], end = getattr(given, name), np.inf if name == "smallest_extent_mm" else 1
         if settings[name] is not None and not 0 <= settings[name] <= end:
             parser.error(f"--{name} must lie between 0 and {end}, got {settings[name]}")
-    masks = [given.output_dir / mask_name(path.name) for path in given.slices]
+    masks = [given.output_dir / slice_files.mask_name(path.name) for path in given.slices]
     try:
         familiarity = dict(np.load(HERE / "familiarity.npz")) if "unfamiliar_from" in settings else None
-        network = open_network(HERE, given.precision, given.runtime)
+        network = network_file.open_network(HERE, given.precision, given.runtime)
         if settings["task"] == "segmentation":
-            check_masks(masks, given.overwrite)
+            slice_files.check_masks(masks, given.overwrite)
             given.output_dir.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     failed = 0
     for path, written in zip(given.slices, masks, strict=True):
         try:
-            image, affine, header = read(path)
+            image, affine, header = slice_files.read(path)
             found, distance = predict(image, affine, network, settings, familiarity)
         except Exception as error:  # damaged files raise many types of errors, large ones MemoryError
             print(f"{path.name}: left out: {type(error).__name__}, {error}", file=sys.stderr)
@@ -249,7 +164,7 @@ def main():
         mask, judged = judge(mask, found, image.shape, affine, settings)
         mask = mask * (not unlike)
         try:
-            write(written, mask, header, overlapping)
+            slice_files.write(written, mask, header, overlapping)
         except OSError as error:
             parser.error(f"{written} can't be written: {error.strerror}")
         classes = list(settings["labels"].values())[1:]

@@ -2,6 +2,8 @@
 
 import gzip
 import os
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 
@@ -17,8 +19,9 @@ def check_size(shape):
         raise ValueError(f"it has the size {shape}, more than {MAX_PIXELS} pixels")
 
 
-def read_nifti(path):
-    """The image, (X, Y) or (X, Y, Z); the 3 × 3 part of its affine, indices to RAS+; and a header for `write`."""
+def read_nifti(path, channels=False):
+    """The image, (X, Y) or (X, Y, Z), with ``channels`` also (X, Y, Z, C); the 3 × 3 part of its affine, indices to
+    RAS+; and a header for `write`."""
     with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
         raw = file.read(352)
         order = "<" if raw[:4] == (348).to_bytes(4, "little") else ">"
@@ -30,7 +33,7 @@ def read_nifti(path):
 
         dimensions, kind = get("i2", 40, 8), int(get("i2", 70)[0])
         shape = tuple(int(n) for n in dimensions[1 : 1 + dimensions[0]])
-        if len(shape) not in (2, 3) or min(shape) < 1 or kind not in NIFTI_TYPES:
+        if not 2 <= len(shape) <= 3 + channels or min(shape) < 1 or kind not in NIFTI_TYPES:
             raise ValueError(f"it has axes {shape} and data type {kind}; a slice or a volume of numbers is expected")
         check_size(shape)
         offset = max(float(get("f4", 108)[0]), 352)  # nifti1.h: less than 352 is equivalent to 352
@@ -47,19 +50,31 @@ def read_nifti(path):
     size = get("f4", 76, 4).astype(float)
     spacing = np.where(size[1:] == 0, 1, np.abs(size[1:]))
     if get("i2", 254)[0] > 0:
-        affine = get("f4", 280, 12).astype(float).reshape(3, 4)[:, :3]
+        rows = get("f4", 280, 12).astype(float).reshape(3, 4)
+        affine, origin = rows[:, :3], rows[:, 3]
     elif get("i2", 252)[0] > 0:
         v, unit = get("f4", 256, 3).astype(float), np.eye(3)
         a = np.sqrt(max(0.0, 1 - v @ v))
         rotation = (2 * a * a - 1) * unit + 2 * np.outer(v, v) + 2 * a * np.cross(v, unit).T
-        affine = rotation * spacing * [1, 1, -1 if size[0] < 0 else 1]
+        affine, origin = rotation * spacing * [1, 1, -1 if size[0] < 0 else 1], get("f4", 268, 3).astype(float)
     else:
-        affine = np.diag(np.where(np.arange(3) < len(shape), spacing, 1) * [-1, 1, 1])
-    affine = affine * {1: 1000.0, 3: 0.001}.get(raw[123] & 7, 1.0)  # metres, microns
+        affine, origin = np.diag(np.where(np.arange(3) < len(shape), spacing, 1) * [-1, 1, 1]), np.zeros(3)
+    millimetres = {1: 1000.0, 3: 0.001}.get(raw[123] & 7, 1.0)  # of metres, microns
+    affine, origin = affine * millimetres, origin * millimetres
     # The slices are along the last axis, except for a single slice that was cropped along another axis.
-    axis = shape.index(1) if shape[2:] > (1,) and 1 in shape[:2] and max(shape[:2]) > 1 else len(shape) - 1
-    affine = affine[:, [*sorted({0, 1, 2} - {axis}), axis]] if axis < 2 and len(shape) == 3 else affine
-    return np.moveaxis(image, axis, -1), affine, (raw, order, axis)
+    last = min(len(shape), 3) - 1
+    axis = shape.index(1) if shape[2:3] > (1,) and 1 in shape[:2] and max(shape[:2]) > 1 else last
+    affine = affine[:, [*sorted({0, 1, 2} - {axis}), axis]] if axis < last == 2 else affine
+    return np.moveaxis(image, axis, last), affine, (raw, order, axis, origin)
+
+
+def grey_values(image):
+    """The image in float32."""
+    exact = image.astype(float) if image.size and image.dtype.kind in "buif" else np.zeros(1)
+    rounded = exact.astype(np.float32)
+    if not 0 < np.ptp(rounded) < np.inf or np.abs(exact - rounded).max() > np.ptp(exact) / 512:
+        raise ValueError("it is constant, or has NaN, or values that 32 bits can't represent")
+    return rounded
 
 
 def write(path, mask, header, overlapping=False):
@@ -77,25 +92,25 @@ def write(path, mask, header, overlapping=False):
 
 def nifti(mask, header, overlapping):
     """The bytes of a mask in the geometry of the file of ``header``; overlapping masks are along a fourth axis."""
-    original, order, axis = header
+    original, order, axis, _ = header
     raw = bytearray(original)
     if overlapping:
         mask = np.stack([np.moveaxis(each, -1, axis) for each in mask], axis=-1)
         mask = mask.reshape(*mask.shape[:2], -1, mask.shape[-1])
-        raw[40:56] = np.array([4, *mask.shape, 1, 1, 1], order + "i2").tobytes()
     else:
         mask = np.moveaxis(mask, -1, axis)
+    raw[40:56] = np.array([mask.ndim, *mask.shape, *[1] * (7 - mask.ndim)], order + "i2").tobytes()
     for start, kind, values in ((70, "i2", [2, 8]), (108, "f4", [352, 1, 0]), (124, "f4", [1, 0])):
         raw[start : start + len(values) * int(kind[1])] = np.array(values, order + kind).tobytes()
     raw[348:352] = bytes(4)  # no extensions
     return bytes(raw) + mask.tobytes(order="F")
 
 
-def read(path):
+def read(path, channels=False):
     if not path.is_file():
         raise ValueError("it does not exist, or is not a regular file")
     if path.name.endswith(NIFTI):
-        return read_nifti(path)
+        return read_nifti(path, channels)
     if path.suffix == ".npy":
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         check_size(array.shape)
@@ -110,3 +125,27 @@ def read(path):
     if picture.mode not in ("L", "I", "F") and not picture.mode.startswith("I;16"):
         picture = picture.convert("RGB").convert("L")
     return np.asarray(picture).T, PICTURE_AFFINE, None
+
+
+def add_files(parser, name, shown):
+    """The arguments for files and their masks."""
+    parser.add_argument(name, type=expanded, nargs="+", metavar=shown)
+    parser.add_argument("--output_dir", type=expanded, default=Path(), help="for masks (default: working directory)")
+    parser.add_argument("--overwrite", action="store_true", help="replace masks that are there already")
+
+
+def expanded(text):
+    """A path with ~ expanded, which a shell leaves in --output_dir=~/masks."""
+    return Path(os.path.expanduser(text))
+
+
+def mask_name(name):
+    return name.removesuffix(".gz").rsplit(".", 1)[0] + ("_mask.nii.gz" if name.endswith(NIFTI) else "_mask.npy")
+
+
+def check_masks(paths, overwrite):
+    for path, count in Counter(paths).items():
+        if count > 1:
+            raise ValueError(f"{count} files would get the mask {path}: run them with different --output_dir")
+        if path.exists() and not overwrite:
+            raise ValueError(f"{path} is there already: choose another --output_dir, or replace it by --overwrite")

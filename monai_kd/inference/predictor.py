@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,15 @@ __all__ = ["BundlePredictor"]
 
 
 class BundlePredictor:
-    """The pipeline of ``<bundle>/configs/inference.json`` on images that were read by `read_image`; nothing is written.
+    """The pipeline of ``<bundle>/configs/inference.json`` on images that were read before; nothing is written.
 
     Transforms, network and inferer are those of the config, so the results are those of ``monai.bundle run inferring``.
 
     Args:
         bundle: folder that holds ``configs/``.
         checkpoint: weights of the bundle's network, loaded strictly; ``settings.json`` beside it gives widths and size.
+        over: names of other configs of the bundle, which are laid over it, such as ``["volumes_inference.json"]`` for
+            networks of volumes.
         overrides: other values of the config by their ids: ``threshold=0.3``, ``device="cpu"``. Unlike those of the
             command line they are values, never expressions, references or components: ``"@x"`` is a text of two
             characters, see `monai_kd.config.literal`.
@@ -37,8 +39,9 @@ class BundlePredictor:
     Raises:
         FileNotFoundError: there is no such config or checkpoint.
         TypeError: an override holds an object that is no value of a config.
-        ValueError: the checkpoint does not fit the network, an override names nothing in the config or has a value
-            that is not allowed, the device is not here, or the config does not begin with loading the image.
+        ValueError: the checkpoint does not fit the network, or is of volumes where the configs are of slices, an
+            override names nothing in the config or has a value that is not allowed, the device is not here, or the
+            config does not begin with loading the image.
 
     Example::
 
@@ -46,21 +49,21 @@ class BundlePredictor:
         mask = segment(*read_image("slice.dcm"))["pred"]
     """
 
-    def __init__(self, bundle: str | Path, checkpoint: str | Path, **overrides: Any) -> None:
+    def __init__(self, bundle: str | Path, checkpoint: str | Path, over: Sequence[str] = (), **overrides: Any) -> None:
         self.bundle, self.checkpoint = Path(bundle).expanduser().resolve(), Path(checkpoint).expanduser()
-        config_file = self.bundle / "configs" / "inference.json"
-        if not config_file.is_file():
-            raise FileNotFoundError(f"bundle: there is no {config_file}.")
+        config_file, *more = (self.bundle / "configs" / name for name in ("inference.json", *over))
+        if absent := [file for file in (config_file, *more) if not file.is_file()]:
+            raise FileNotFoundError(f"bundle: there is no {absent[0]}.")
         # Before the config warns that the weights are random.
         check_checkpoint(self.checkpoint)
         self._parser = ConfigParser()
-        self._parser.read_config(str(config_file))
+        self._parser.read_config([str(file) for file in (config_file, *more)])
         check_overrides(overrides, self._parser, config_file)
         if "device" in overrides:
             overrides["device"] = checked_device(overrides["device"])
         given = {"bundle_root": self.bundle, "checkpoint": self.checkpoint, **overrides}
         self._parser.update({name: literal(value) for name, value in given.items()})
-        if "trained" in self._parser:
+        if "trained" in self._parser and "volumes" not in self._parser:
             check_of_slices(self.value("trained"), self.checkpoint)
         check_settings(self.value("settings"))
         self.network = load_weights(self.value("network"), self.checkpoint).eval().requires_grad_(False)
@@ -109,7 +112,8 @@ class BundlePredictor:
         """Predict one slice or volume.
 
         Args:
-            image: (X, Y) or (X, Y, slices), as `read_image` gives it; it is not changed.
+            image: (X, Y) or (X, Y, slices), as `read_image` gives it, or (C, X, Y, Z) of `read_volume`, for a network
+                of volumes; it is not changed.
             meta: its metadata.
 
         Returns:

@@ -136,8 +136,8 @@ def check_of_slices(settings: Mapping[str, Any], checkpoint: str | Path) -> None
     """
     if settings.get("volumes") is not None:
         raise ValueError(
-            f"{checkpoint} is of a network of volumes, which can be evaluated, used for inference and packed as "
-            "docs/volumes.md says: give a network of slices."
+            f"{checkpoint} is of a network of volumes, which can be evaluated, used for inference, packed and "
+            "exported as docs/volumes.md says: give a network of slices."
         )
 
 

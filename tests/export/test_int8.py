@@ -14,7 +14,7 @@ import torch
 from monai.networks.nets import BasicUNet
 from PIL import Image
 
-from monai_kd.export import export_package, predict
+from monai_kd.export import export_package, network_file
 from monai_kd.export.int8 import agreement, largest_loss
 from monai_kd.export.onnx_file import write_onnx
 from monai_kd.export.slices import network_inputs
@@ -120,9 +120,9 @@ def test_int8_is_written_checked_and_run(slices, student, tmp_path, caplog):
     assert (settings["int8"]["calibration_slices"], settings["int8"]["checked_slices"]) == (6, 6)
     assert (package / "requirements.txt").read_text() == "numpy\nopenvino\n"
     image = network_inputs(BundlePredictor(BUNDLE, student, device="cpu"), slices / "3.png", 1)[0]
-    exact = predict.open_network(package, "float32", "onnxruntime")(image)[0]
+    exact = network_file.open_network(package, "float32", "onnxruntime")(image)[0]
     ways = [("float32", "openvino"), ("bfloat16", "openvino"), ("int8", "openvino"), ("int8", "onnxruntime")]
-    found = {way: predict.open_network(package, *way)(image)[0] for way in ways}
+    found = {way: network_file.open_network(package, *way)(image)[0] for way in ways}
     np.testing.assert_allclose(found["float32", "openvino"], exact, atol=1e-3)
     for way in ways[1:]:
         assert np.mean((found[way] > 0) == (exact > 0)) > 0.97, way
@@ -152,7 +152,7 @@ def test_a_runtime_that_is_absent_is_named(installed, precision, runtime, messag
     (tmp_path / "model.onnx").write_bytes(b"")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name in installed else None)
     with pytest.raises(ValueError, match=message):
-        predict.open_network(tmp_path, precision, runtime)
+        network_file.open_network(tmp_path, precision, runtime)
 
 
 def test_openvino_runs_once_for_all_outputs(tmp_path, monkeypatch):
@@ -168,8 +168,8 @@ def test_openvino_runs_once_for_all_outputs(tmp_path, monkeypatch):
         runs.append(image)
         return Results(logits=image + 1, features=image + 2)
 
-    monkeypatch.setattr(predict, "openvino_core", lambda: SimpleNamespace(compile_model=lambda *_: compiled))
-    assert tuple(predict.open_network(tmp_path, "float32", "openvino")(1)) == (2, 3)
+    monkeypatch.setattr(network_file, "openvino_core", lambda: SimpleNamespace(compile_model=lambda *_: compiled))
+    assert tuple(network_file.open_network(tmp_path, "float32", "openvino")(1)) == (2, 3)
     assert runs == [1]
 
 
@@ -190,7 +190,7 @@ print("alive")
 def test_a_child_that_ends_does_not_end_a_process_that_had_networks_of_openvino(tmp_path):
     pytest.importorskip("openvino")
     pytest.importorskip("onnxscript")
-    write_onnx(torch.nn.Conv2d(3, 1, 1), 32, tmp_path / "model.onnx")
+    write_onnx(torch.nn.Conv2d(3, 1, 1), (3, 32, 32), tmp_path / "model.onnx")
     command = [sys.executable, "-c", OPENED_AND_FREED, str(tmp_path)]
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == "alive"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import gzip
 import json
 import os
@@ -19,10 +18,11 @@ import numpy as np
 import pytest
 import torch
 from monai.networks.nets import BasicUNet
+from package_alone import alone, lines_and_imports
 from PIL import Image
 
 from monai_kd.__main__ import main
-from monai_kd.export import export_package, predict, slice_files
+from monai_kd.export import export_package, network_file, predict, slice_files
 from monai_kd.export.package import KNOWN_SCORES
 from monai_kd.inference import BundlePredictor, read_image
 from monai_kd.io.checkpoints import save_checkpoint
@@ -32,16 +32,6 @@ from monai_kd.networks import create_backbone
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 FEATURES = [4, 4, 8, 8, 8, 4]
 CLASSES = ["oval", "round", "square"]
-
-# As on a machine where none of these is installed.
-ALONE = """
-import runpy, sys
-for name in ("torch", "monai", "nibabel", "scipy", "skimage", "monai_kd", "timm", "pydicom", "PIL"):
-    sys.modules[name] = None
-sys.argv = sys.argv[1:]
-sys.path.insert(0, sys.argv[0].rpartition("/")[0])  # as Python does for a program
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
 
 
 @pytest.fixture(scope="module")
@@ -86,11 +76,6 @@ def blobs(*shape: int) -> np.ndarray:
     for axis in range(2):
         image = sum(np.roll(image, shift, axis) for shift in range(9))
     return image
-
-
-def alone(package: Path, *arguments: str | Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-c", ALONE, package / "predict.py", *arguments]
-    return subprocess.run([str(each) for each in command], capture_output=True, text=True)
 
 
 SAGITTAL = np.array([[0, 0, 6, 0], [-0.5, 0, 0, 0], [0, -0.5, 0, 0], [0, 0, 0, 1.0]])
@@ -152,7 +137,7 @@ def test_thin_marks_are_those_of_the_bundle(density):
     mask = np.random.default_rng(0).random((30, 25, 9)) < density
     lesions = label_lesions(mask, np.full(8, True))
     few = np.array([0, *(len(np.unique(np.nonzero(lesions == n)[2])) < 3 for n in range(1, lesions.max() + 1))], bool)
-    thin = predict.thin_marks(mask, 3)
+    thin = network_file.thin_marks(mask, 3)
     np.testing.assert_array_equal(thin > 0, few[lesions])
     assert len(np.unique(thin[thin > 0])) == few.sum()
 
@@ -164,7 +149,7 @@ def test_winding_marks_take_no_time():
     for row in range(0, 156, 8):
         mask[row : row + 5, -1] = mask[row + 4 : row + 9, 0] = True
     began = time.monotonic()
-    assert not predict.thin_marks(mask, 3).any()
+    assert not network_file.thin_marks(mask, 3).any()
     assert time.monotonic() - began < 10
 
 
@@ -381,21 +366,15 @@ def test_a_mask_that_can_not_be_written_is_named(package, tmp_path):
 
 
 def test_script_is_short_and_imports_little():
-    texts = [Path(module.__file__).read_text() for module in (predict, slice_files)]
-    assert sum(len(text.splitlines()) for text in texts) <= 380
-    imported = set()
-    for node in (node for text in texts for node in ast.walk(ast.parse(text))):
-        if isinstance(node, ast.Import):
-            imported |= {name.name.split(".")[0] for name in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            imported.add(node.module.split(".")[0])
-    assert imported - set(sys.stdlib_module_names) == {"numpy", "onnxruntime", "openvino", "PIL", "slice_files"}
+    lines, imported = lines_and_imports(predict, network_file, slice_files)
+    assert lines <= 400
+    assert imported == {"numpy", "onnxruntime", "openvino", "PIL", "network_file", "slice_files"}
 
 
 def test_folder_says_what_it_is(package, segmenter):
     assert {path.name for path in package.iterdir()} == {
-        *("model.onnx", "settings.json", "predict.py", "slice_files.py", "requirements.txt"),
-        *("MODEL_CARD.md", "LICENSE", "data_license.txt"),
+        *("model.onnx", "settings.json", "predict.py", "network_file.py", "slice_files.py"),
+        *("requirements.txt", "MODEL_CARD.md", "LICENSE", "data_license.txt"),
     }
     settings = json.loads((package / "settings.json").read_text())
     assert settings["task"] == "segmentation"
@@ -411,7 +390,6 @@ def test_nothing_is_overwritten_or_half_written(segmenter, classifier, tmp_path,
         export_package(BUNDLES / "seg_student", segmenter, tmp_path)
     with pytest.raises(ValueError, match="does not fit"):
         export_package(BUNDLES / "seg_student", classifier, tmp_path / "package")
-    monkeypatch.setattr(predict, "softmax", None)
     monkeypatch.setattr(predict, "predict", lambda image, *_: (np.full(image.shape, np.nan), None))
     with pytest.raises(ValueError, match="nothing was written"):
         export_package(BUNDLES / "seg_student", segmenter, tmp_path / "package")

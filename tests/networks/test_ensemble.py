@@ -101,7 +101,7 @@ def test_onnx_of_certain_networks_is_finite(tmp_path):
         for network in networks:
             network.weight.fill_(20)
     ensemble, image = Ensemble(networks).eval(), torch.linspace(-1, 1, 3 * 16 * 16).reshape(1, 3, 16, 16)
-    write_onnx(ensemble, 16, tmp_path / "model.onnx")
+    write_onnx(ensemble, (3, 16, 16), tmp_path / "model.onnx")
     session = runtime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
     found = session.run(None, {"image": image.numpy()})[0]
     np.testing.assert_allclose(found, ensemble(image).detach().numpy(), rtol=1e-4, atol=1e-4)

@@ -1,0 +1,67 @@
+"""Run an exported network with onnxruntime or OpenVINO, and clean its masks. Part of predict.py."""
+
+import functools
+import importlib.util
+
+import numpy as np
+
+
+@functools.cache
+def openvino_core():
+    """OpenVINO, once for this process. Each core gives the thread a signal stack, and when it is freed restores the one
+    before, which may be of a core that is freed already: then the next signal, as of a child that ends, is fatal."""
+    import openvino
+
+    return openvino.Core()
+
+
+def open_network(folder, precision="float32", runtime=None):
+    """A function from (1, 3, columns, rows) to logits, and features where the network gives them, on the CPU; of
+    several runtimes the one for the precision."""
+    model = folder / ("model_int8.onnx" if precision == "int8" else "model.onnx")
+    if not model.is_file():
+        raise ValueError(f"there is no {model.name} here: export it with --int8")
+    order = ["onnxruntime", "openvino"] if precision == "float32" else ["openvino", "onnxruntime"]
+    runtime = runtime or next((name for name in order if importlib.util.find_spec(name)), None)
+    if runtime is None or not importlib.util.find_spec(runtime):
+        raise ValueError(f"{runtime or 'a runtime'} is not installed: pip install onnxruntime, or openvino")
+    if runtime == "openvino":
+        hint = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"}
+        compiled = openvino_core().compile_model(model, "CPU", hint)
+        return lambda image: compiled(image).to_tuple()
+    if precision == "bfloat16":
+        raise ValueError("onnxruntime has no bfloat16 on a CPU: pip install openvino")
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    return lambda image: session.run(None, {"image": image})
+
+
+def softmax(logits, temperature=1.0):
+    odds = np.exp((logits - logits.max(axis=1, keepdims=True)) / temperature)
+    return odds / odds.sum(axis=1, keepdims=True)
+
+
+def thin_marks(mask, fewest):
+    """Numbers of the connected areas (corners included) on fewer slices than that, 0 elsewhere."""
+    thin = np.zeros(mask.shape, int)
+    if not mask.any():
+        return thin
+    box = tuple(slice(axis.min(), axis.max() + 1) for axis in np.nonzero(mask))
+    part = mask[box]
+    own, changed = np.where(part, np.arange(part.size).reshape(part.shape) + 1, 0), True
+    while changed:
+        highest = own
+        for axis in range(3):
+            padded = np.pad(highest, [(int(axis == other),) * 2 for other in range(3)])
+            highest = np.maximum.reduce([padded.take(range(i, i + own.shape[axis]), axis) for i in range(3)])
+        higher, parents = part & (highest > own), np.arange(part.size + 1)
+        changed = higher.any()
+        # An area that touches one of a higher number takes that number, and what became of it.
+        np.maximum.at(parents, own[higher], highest[higher])
+        while (parents[parents] != parents).any():
+            parents = parents[parents]
+        own = parents[own]
+    each, slices = np.unique(np.concatenate([np.unique(own[..., z]) for z in range(own.shape[2])]), return_counts=True)
+    thin[box] = np.where(np.isin(own, each[slices < fewest]), own, 0)
+    return thin
