@@ -21,6 +21,7 @@ import torch
 import torch.multiprocessing as mp
 from ignite.engine import Events
 from monai.bundle import create_workflow
+from PIL import Image, ImageColor
 from scipy import ndimage
 from students import segmentation_student
 from tiny import cause, config, interrupted, rows
@@ -31,6 +32,7 @@ from monai_kd.bundle import Workflow, trained_network, trained_settings, volume_
 from monai_kd.bundle.fingerprint import fingerprint
 from monai_kd.engines import LogitsInferer
 from monai_kd.handlers import EpochSeed
+from monai_kd.inference.overlay import outline_colours
 from monai_kd.io import load_weights
 from monai_kd.io.checksum import file_sha256
 from monai_kd.losses import DeepSupervision, DiceCE
@@ -584,6 +586,31 @@ def test_masks_of_files_named_after_channels(run, tmp_path):
     for other in outputs.values():
         assert torch.equal(first["pred"], other["pred"])
     assert 0 < float(first["pred"].float().mean()) < 1
+
+
+def test_overlays_show_the_regions_on_the_first_channel(run, tmp_path):
+    image, _ = nested((20, 20, 14), 9)
+    # Unlike the others, half of it is bright.
+    image[0, :, :10], image[0, :, 10:] = 1000, 10
+    (tmp_path / "in").mkdir()
+    for name, channel in zip(MODALITIES, image, strict=True):
+        nib.save(nib.Nifti1Image(channel, AFFINE), tmp_path / "in" / f"P_{name}.nii.gz")
+    given = {"checkpoint": str(run / "model.pt"), "output_dir": str(tmp_path / "out"), "input": str(tmp_path / "in")}
+    files = config("seg_student", "inference", "volumes_inference")
+    workflow = Workflow(files, workflow_type="infer", device="cpu", logging_file=False, smallest_extent_mm=0, **given)
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+    masks = nib.load(tmp_path / "out" / "P_mask.nii.gz").get_fdata()
+    assert masks.any()
+    picture = np.asarray(Image.open(tmp_path / "out" / "P_overlay.png").convert("RGB"))
+    for name, mask in zip(outline_colours(len(REGIONS)), np.moveaxis(masks, 3, 0), strict=True):
+        # Above the names of the regions, which have their colours, too.
+        outlined = (picture[:-30] == ImageColor.getrgb(name)).all(axis=2).any()
+        assert outlined == mask.any()
+    # The second axis runs to the back, so that its begin is above; of the slice at the upper left.
+    rows_of_first = picture[60:-40, :200].min(axis=2).mean(axis=1)[:300]
+    assert rows_of_first[:100].mean() > rows_of_first[-100:].mean() + 150
 
 
 def _one_of_two(rank: int, port: int, dataset: Path, output_dir: Path, given: dict) -> None:
