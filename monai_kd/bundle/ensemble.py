@@ -18,9 +18,8 @@ from ..io.atomic import check_new_folder
 from ..io.checksum import file_sha256
 from ..io.trained import HASH, read_trained, save_trained
 from ..networks import Ensemble
-from ..networks.outputs import main_logits
 from .checkpoint import is_synthetic
-from .trained import black_images, task_of, trained_network, trained_settings
+from .trained import task_of, trained_network, trained_settings, tried
 
 __all__ = ["make_ensemble", "run_ensemble"]
 
@@ -74,16 +73,16 @@ def make_ensemble(checkpoints: Sequence[str | Path], output_dir: str | Path) -> 
             raise ValueError(f"{paths[first]} and {paths[number]} are the same weights: give each network once.")
     networks = [_network(each, path) for each, path in zip(members, paths, strict=True)]
     ensemble = Ensemble(networks, _activation(members[0], tasks[0])).eval()
-    image, names = black_images(members[0]), "mask_names" if tasks[0] == "segmentation" else "class_names"
+    names = "mask_names" if tasks[0] == "segmentation" else "class_names"
     channels = len(members[0][names]) + (tasks[0] == "segmentation" and members[0]["multiclass"])
     # Before anything is written.
     for path, network in zip(paths, ensemble.networks, strict=True):
-        if (found := _tried(network, image, str(path)).shape[1]) != channels:
+        if (found := tried(network, members[0], str(path)).shape[1]) != channels:
             raise ValueError(
                 f"{path} has {found} output channels, but {channels} by {names} in settings.json beside it, "
                 f"{members[0][names]}: correct {names} there."
             )
-    _tried(ensemble, image, "the ensemble")
+    tried(ensemble, members[0], "the ensemble")
     settings = _settings([{**each, HASH: sha256} for each, sha256 in zip(members, hashes, strict=True)], tasks[0])
     folder.mkdir(parents=True, exist_ok=True)
     save_trained(ensemble.state_dict(), folder / "model.pt", settings)
@@ -95,14 +94,6 @@ def _network(settings: Mapping[str, Any], path: Path) -> torch.nn.Module:
         return trained_network(settings, path)
     except UntrustedNetwork as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def _tried(network: torch.nn.Module, image: torch.Tensor, what: str) -> torch.Tensor:
-    try:
-        with torch.inference_mode():
-            return main_logits(network(image), network, image.ndim)
-    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"{what} fails on a black image of the size in its settings.json: {error}") from error
 
 
 def _settings(members: Sequence[Mapping[str, Any]], task: str) -> dict[str, Any]:

@@ -14,16 +14,15 @@ from ..config.definition import build_component
 from ..io.checkpoints import check_checkpoint
 from ..io.checksum import file_sha256
 from ..io.trained import HASH, read_trained
-from ..networks.outputs import main_logits
 from .trained import (
     BEFORE,
     NORMALIZATION,
     VALID,
-    black_images,
     of_segmentation,
     task_of,
     trained_network,
     trained_settings,
+    tried,
 )
 from .workflow import running
 
@@ -133,15 +132,7 @@ def evaluated_network(
         task = task_of({**(read_trained(checkpoint) or {}), **described})
         names = settings["class_names"] if task == "classification" else settings["mask_names"]
         wanted = len(names) + bool(settings["multiclass"])
-        image = black_images(settings)
-        try:
-            with torch.inference_mode():
-                found = main_logits(network.eval()(image), network, image.ndim).shape[1]
-        except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"teacher_settings: {type(network).__name__} fails on an image with in_channels and image_size, "
-                f"{settings['in_channels']} and {settings['image_size']}: {error}"
-            ) from None
+        found = tried(network, settings, f"teacher_settings: {type(network).__name__}").shape[1]
         if found != wanted:
             raise ValueError(
                 f"teacher_settings: {type(network).__name__} has {found} outputs, and {wanted} are described: one for "

@@ -19,9 +19,11 @@ from ..data import NO_TUMOUR
 from ..io.checkpoints import check_checkpoint, load_weights
 from ..io.trained import read_trained
 from ..metrics import PresenceRule
+from ..networks.outputs import main_logits
 from ..transforms import ACTIVATIONS, IMAGENET_MEAN, IMAGENET_STD
+from .metadata import classifies, read_metadata
 
-__all__ = ["black_images", "task_of", "trained_network", "trained_settings"]
+__all__ = ["black_images", "task_of", "trained_network", "trained_settings", "tried"]
 
 logger = logging.getLogger(__name__)
 
@@ -184,6 +186,26 @@ def black_images(settings: Mapping[str, Any]) -> torch.Tensor:
     return torch.zeros(2, settings["in_channels"], *sides)
 
 
+def tried(network: nn.Module, settings: Mapping[str, Any], what: str) -> torch.Tensor:
+    """The main logits of a network for `black_images`; afterwards it is in evaluation mode.
+
+    Args:
+        what: the network, for the error.
+
+    Raises:
+        ValueError: it does not take them, or its output has no logits.
+    """
+    image = black_images(settings)
+    try:
+        with torch.inference_mode():
+            return main_logits(network.eval()(image), network, image.ndim)
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{what} fails on a black image with in_channels {settings['in_channels']} and image_size "
+            f"{settings['image_size']}, as its settings have them: {error}"
+        ) from None
+
+
 def task_of(saved: Mapping[str, Any]) -> str | None:
     """``"segmentation"`` or ``"classification"``, by what stands in a ``settings.json``; ``None`` if nothing tells."""
     # Version 0.1 had no mask_names, and features for the networks of segmentation alone.
@@ -204,12 +226,7 @@ def _check_task(saved: Mapping[str, Any], checkpoint: Path, bundle_root: Path) -
 
 def of_segmentation(bundle_root: Path) -> bool:
     """Whether a bundle is of masks; otherwise it is of classes."""
-    return bool(_pred(bundle_root)["format"] == "segmentation")
-
-
-def _pred(bundle_root: Path) -> dict[str, Any]:
-    metadata = json.loads((bundle_root / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    return metadata["network_data_format"]["outputs"]["pred"]
+    return not classifies(read_metadata(bundle_root))
 
 
 def _of_bundle(bundle_root: Path) -> dict[str, Any]:
@@ -217,9 +234,9 @@ def _of_bundle(bundle_root: Path) -> dict[str, Any]:
     configs = bundle_root / "configs"
     parser = ConfigParser()
     parser.read_config(str(configs / "train.json"))
-    pred = _pred(bundle_root)
+    metadata = read_metadata(bundle_root)
     # The channels of a classifier are its classes; "no tumour" is one only of networks that were trained for it.
-    channels = {} if of_segmentation(bundle_root) else pred["channel_def"]
+    channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"] if classifies(metadata) else {}
     names = [channels[number] for number in sorted(channels, key=int) if channels[number] != NO_TUMOUR]
     values = {"bundle_root": literal(str(bundle_root)), "preset": "full", "class_names": names}
     parser.update({**values, **({"given_data": False} if "given_data" in parser else {})})

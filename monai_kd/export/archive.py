@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from monai.bundle import ConfigParser
 
 from ..bundle.card import card_of
@@ -23,7 +22,7 @@ from ..bundle.familiarity import familiarity_of
 from ..bundle.folder import bundle_folder, copy_bundle
 from ..bundle.metadata import classifies, described, measured, read_metadata
 from ..bundle.temperature import find_temperature, read_temperature
-from ..bundle.trained import black_images, trained_network, trained_settings
+from ..bundle.trained import trained_network, trained_settings, tried
 from ..bundle.volumes import volume_settings
 from ..inference import BundlePredictor
 from ..io import places
@@ -193,13 +192,7 @@ def _try(packed: Path) -> None:
         BundlePredictor(packed, weights, device="cpu")
         return
     volume_settings(settings)
-    network = trained_network(settings, weights).eval()
-    try:
-        with torch.inference_mode():
-            network(black_images(settings))
-    except (RuntimeError, TypeError) as error:
-        size = settings["image_size"]
-        raise ValueError(f"the network fails on black patches of image_size {size}: {error}") from error
+    tried(trained_network(settings, weights), settings, "the network")
 
 
 def _without_places(settings: Mapping[str, Any]) -> dict[str, Any]:

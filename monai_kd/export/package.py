@@ -16,8 +16,8 @@ from data_prep.text import printable
 
 from ..bundle.familiarity import familiarity_of
 from ..bundle.folder import bundle_folder
-from ..bundle.metadata import classifies, read_metadata
 from ..bundle.released import checkpoint_or_own
+from ..bundle.trained import of_segmentation
 from ..extras import require_extra
 from ..inference import BundlePredictor
 from ..inference.examination import EXAMINATION
@@ -227,7 +227,7 @@ def _settings(predictor: BundlePredictor, bundle: Path, checkpoint: str | Path) 
         )
     normalizer = prepared[kinds.index(NormalizeIntensityd)].normalizer
     trained = predictor.value("trained")
-    of_classes = classifies(read_metadata(bundle))
+    of_classes = not of_segmentation(bundle)
     if of_classes:
         output = {"class_names": predictor.value("class_names"), "temperature": predictor.value("temperature")}
     else:

@@ -245,7 +245,8 @@ def test_one_clear_error(tmp_path, capsys):
     assert "an ensemble has two checkpoints or more" in error_of(segments, tmp_path / "all")
     assert "the last argument is a new folder" in error_of(segments, segments)
     grey = untrained("seg_student", tmp_path / "grey", 0, network_def={**NETWORKS["seg_student"], "in_channels": 1})
-    assert f"{grey} fails on a black image of the size in its" in error_of(segments, grey, tmp_path / "all")
+    said = error_of(segments, grey, tmp_path / "all")
+    assert f"{grey} fails on a black image with in_channels 3 and image_size" in said
     assert "there is no checkpoint" in error_of(segments, tmp_path / "absent.pt", tmp_path / "all")
     assert "is not empty" in error_of(segments, segments, tmp_path / "cls")
     assert not (tmp_path / "all").exists()

@@ -124,7 +124,7 @@ def test_classes(constants, disc_dataset, tmp_path):
         (
             "seg_student",
             {**DESCRIBED, **OF_MASKS, "in_channels": 3},
-            "fails on an image with in_channels and image_",
+            "fails on a black image with in_channels 3",
         ),
         ("seg_student", {**OF_MASKS, "network_def": BRIGHTER}, "teacher_settings lacks image_size, in_channels, mean"),
         ("seg_student", {**DESCRIBED, **OF_MASKS, "size": 3}, "teacher_settings has size"),
