@@ -117,6 +117,19 @@ def test_negatives_are_those_of_the_teacher_and_have_an_evaluation_of_their_own(
 POINT = {"score": "max", "threshold": 0.1, "specificity": 0.9, "sensitivity": 0.8, "measured_on": "fold 3"}
 
 
+def test_transformer_of_smaller_slices_sees_smaller_ones(tmp_path):
+    """As 224 are of 256, in whole patches of 14; without it, smaller slices cost the teacher as much as large ones."""
+    given = {"data": "DATA", "runs": str(tmp_path), "show": "1"}
+    side = "network_def#vit_image_size"
+    assert side not in parts(study.Run("seg", "hybrid", "alone", given).training())[1]
+    assert side not in parts(study.Run("seg", "lite0", "alone", {**given, "size": "128"}).training())[1]
+    files, values = parts(study.Run("seg", "hybrid", "alone", {**given, "size": "128"}).training())
+    assert values[side] == "112"
+    parser = ConfigParser()
+    parser.read_config(files)
+    refuse_unknown(values, parser, files[0])
+
+
 @pytest.fixture
 def bundle(tmp_path, monkeypatch) -> Path:
     """A copy of a bundle without weights, in which weights are released."""
