@@ -29,6 +29,7 @@ __all__ = ["Findings", "write_lesions"]
 logger = logging.getLogger(__name__)
 
 LESIONS, OVERLAY, DICOM_SEG = "lesions.csv", "_overlay.png", "_seg.dcm"
+TUMOUR = "tumour"
 NO_SPACING = "spacing not known: no mm"
 
 
@@ -46,6 +47,7 @@ class Findings(FileReport):
         dicom_seg: write ``<name>_seg.dcm`` for DICOM files with a tumour, see `write_dicom_seg`.
         algorithm: name of the network, for it.
         mask_names: of the classes that are segmented, see `finding_columns`.
+        several: what lines of text call the masks of several classes together; that of one class has its own name.
 
     Raises:
         ImportError: ``dicom_seg`` is asked for, and highdicom is not installed.
@@ -60,9 +62,11 @@ class Findings(FileReport):
         dicom_seg: bool = False,
         algorithm: str = "monai_kd",
         mask_names: Sequence[str] = ("tumour",),
+        several: str = TUMOUR,
     ) -> None:
         super().__init__(inputs)
         self.mask_names, self.lesions = list(mask_names), dict[str, list[dict[str, Any]]]()
+        self.finds = several if len(self.mask_names) > 1 else self.mask_names[0]
         self.overlays, self.dicom_seg, self.algorithm = bool(overlays), bool(dicom_seg), algorithm
         if self.dicom_seg:
             require_highdicom()
@@ -130,10 +134,11 @@ class Findings(FileReport):
         return [mask_path(self.inputs, image.label), self.output(image, OVERLAY), self.output(image, DICOM_SEG)]
 
     def summary_line(self, rows: Sequence[Mapping[str, Any]]) -> str:
-        return _summary_line(rows[0], self.mask_names)
+        return _summary_line(rows[0], self.mask_names, self.finds)
 
     def summary(self) -> str:
-        return f", {sum(row.get('tumour') == 'yes' for row in self.rows)} with a tumour"
+        with_any = sum(row.get("tumour") == "yes" for row in self.rows)
+        return f", {with_any} with {'a ' if self.finds == TUMOUR else ''}{self.finds}"
 
 
 def write_lesions(
@@ -144,13 +149,13 @@ def write_lesions(
     write_table(rows, ["file", *lesion_columns(mask_names)], path)
 
 
-def _summary_line(row: Mapping[str, Any], mask_names: Sequence[str]) -> str:
+def _summary_line(row: Mapping[str, Any], mask_names: Sequence[str], finds: str) -> str:
     if row["tumour"] != "yes":
-        return told_absence(row)
+        return told_absence(row, finds)
     size = told_size(row)
     if row["slices"] > 1:
-        size += f" in slice {row['largest_slice'] + 1} of {row['slices']}, {row['slices_with_tumour']} with tumour"
+        size += f" in slice {row['largest_slice'] + 1} of {row['slices']}, {row['slices_with_tumour']} with {finds}"
     size += told_lesions(row)
     if len(mask_names) > 1:
         size += f" ({', '.join(f'{name} {own}' for name, own in told_classes(row, mask_names).items())})"
-    return f"tumour, {size}, mean probability {row['mean_probability']:.2f}"
+    return f"{finds}, {size}, mean probability {row['mean_probability']:.2f}"

@@ -29,7 +29,8 @@ class JudgeInputd(MapTransform):
 
     ``unfit`` in the metadata marks them, see `SourceImage`; it is then also added under ``examination``. Of every
     image, the shape is looked at (`is_head_shaped`), of a volume on slices of its middle half, of which most must be
-    doubtful: then a sentence is added under ``examination`` as ``warnings``, and the mask stays.
+    doubtful: then a sentence is added under ``examination`` as ``warnings``, and the mask stays. The shape of images
+    that were not read as those of a head is not looked at, see `SourceImage`.
 
     With what training slices look like to the network, images whose features are `UNFAMILIAR` times as far from them as
     is usual are marked and warned of too; of a volume, the median of the same slices counts. ``feature_distance`` is
@@ -98,7 +99,7 @@ def _looked_at(image: torch.Tensor, familiarity: Familiarity | None) -> dict[str
     """What the pixels say: ``feature_distance`` and ``warnings``."""
     judged, warnings = dict[str, Any](), list[str]()
     slices = _middle(plain_tensor(image))
-    if not _shaped(convert_to_numpy(slices)):
+    if "of_head" not in getattr(image, "meta", {}) and not _shaped(convert_to_numpy(slices)):
         warnings.append(NO_HEAD)
     if familiarity is not None:
         judged["feature_distance"] = round(float(np.median(familiarity.distances(slices))), 2)

@@ -208,14 +208,14 @@ def told_lesions(row: Mapping[str, Any]) -> str:
     return f", {row['lesion_count']} lesions" if row.get("lesion_count", 1) > 1 else ""
 
 
-def told_absence(row: Mapping[str, Any]) -> str:
-    """That no tumour was found, with the score that decides, where there is a threshold; or why none was looked for."""
+def told_absence(row: Mapping[str, Any], finds: str = "tumour") -> str:
+    """That nothing was found, with the score that decides, where there is a threshold; or why it was not looked for."""
     if row["tumour"] == NOT_JUDGED:
         return f"{NOT_JUDGED}: {row['warning']}"
     if "presence_threshold" not in row:
-        return f"no tumour found (highest probability {row['highest_probability']:.2f})"
+        return f"no {finds} found (highest probability {row['highest_probability']:.2f})"
     score, threshold = row["presence_score"], row["presence_threshold"]
-    return f"no tumour found (presence score {score:.2f}, threshold {threshold:.2f})"
+    return f"no {finds} found (presence score {score:.2f}, threshold {threshold:.2f})"
 
 
 def told_size(row: Mapping[str, Any], ending: str = "") -> str:

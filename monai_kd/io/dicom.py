@@ -70,7 +70,7 @@ def read_slices(slices: Sequence[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return np.stack(decoded, axis=-1), *geometry(slices)
 
 
-def dicom_slices(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS) -> list[Any]:
+def dicom_slices(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS, any_modality: bool = False) -> list[Any]:
     """The data sets of one series, checked and in the order of their positions; each file is opened once.
 
     A file that has the bytes and the SOPInstanceUID of another one, with which it is compared, is left out; the first
@@ -80,18 +80,19 @@ def dicom_slices(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS) -> l
         paths: files of one series, in any order; one folder that holds one series, whose headers are read before; or a
             volume of an enhanced object, see `file_and_volume`.
         max_pixels: how many there may be in all slices together, by their headers.
+        any_modality: whether other images than those of magnetic resonance are taken, too.
 
     Raises:
-        UnreadableImage: a file is damaged, no image, of another modality than MR, in colour, a mosaic, or multi-frame
-            without the positions of its frames; it holds several volumes, and none is named; or the slices do not make
-            one volume of one patient. Pixels are not decoded.
+        UnreadableImage: a file is damaged, no image, of another modality than MR (unless ``any_modality``), in colour,
+            a mosaic, or multi-frame without the positions of its frames; it holds several volumes, and none is named;
+            or the slices do not make one volume of one patient. Pixels are not decoded.
         TooLarge: there are more pixels.
     """
     slices, pixels, size, copies = [], 0, 0, 0
     read: dict[str, Path] = {}
     for path in _files(paths):
         file, volume = file_and_volume(path)
-        data = _checked(file, max_pixels)
+        data = _checked(file, max_pixels, any_modality)
         same = read.setdefault(str(data.get("SOPInstanceUID")), file)
         if same != file and filecmp.cmp(same, file, shallow=False):
             copies += 1
@@ -119,7 +120,7 @@ def _files(paths: Sequence[str | Path]) -> list[Path]:
     return files
 
 
-def _checked(file: Path, max_pixels: int) -> Any:
+def _checked(file: Path, max_pixels: int, any_modality: bool) -> Any:
     try:
         with quietly(), opened_dicom(file, max_pixels) as (stream, size):
             data = pydicom.dcmread(stream)
@@ -152,7 +153,7 @@ def _checked(file: Path, max_pixels: int) -> Any:
         )
     if modality == "SEG":
         raise UnreadableImage(f"{file.name} is a segmentation, not an image")
-    if modality not in MODALITIES:
+    if modality not in MODALITIES and not any_modality:
         raise UnreadableImage(f"{file.name} is of modality {modality}; the networks are trained on MR only")
     if colours != 1 or not photometric.startswith("MONOCHROME"):
         raise UnreadableImage(f"{file.name} is a colour image ({photometric}); grey slices are expected")

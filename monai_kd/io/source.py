@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ class SourceImage:
         positions: (slices,), mm along the normal of unevenly spaced slices; else ``None``.
         warnings: reasons against using the image, as sentences without header values.
         unfit: whether its header says that it is no T1-weighted image of a head, see `other_kind`.
+        of_head: whether it was read as one of a head; otherwise neither its header nor its shape is doubted.
     """
 
     pixels: np.ndarray = field(repr=False)
@@ -64,6 +65,7 @@ class SourceImage:
     positions: np.ndarray | None = field(default=None, repr=False)
     warnings: tuple[str, ...] = ()
     unfit: bool = False
+    of_head: bool = True
 
     @property
     def first_channel(self) -> np.ndarray:
@@ -102,6 +104,8 @@ class SourceImage:
             meta["slice_positions"] = self.positions.copy()
         if self.unfit:
             meta["unfit"] = np.ones(1)
+        if not self.of_head:
+            meta["of_head"] = np.zeros(1)
         if self.nifti_header is not None:
             meta["nifti_header"] = header_bytes(self.nifti_header)
         return meta
@@ -112,6 +116,7 @@ def read_source(
     constant: bool = False,
     max_pixels: int = MAX_PIXELS,
     channels: bool = False,
+    of_head: bool = True,
 ) -> SourceImage:
     """Read a slice or a volume, with its geometry and header; each file is opened once.
 
@@ -125,13 +130,15 @@ def read_source(
         max_pixels: how many there may be, in all slices together; sizes are read from headers, before pixels, and
             counted where files are packed.
         channels: whether a NIfTI file may have a fourth axis, of channels.
+        of_head: whether it is to be a T1-weighted image of a head. Otherwise DICOM files may be of any modality, and
+            their sequence, contrast agent and part of the body are not looked at.
 
     Raises:
         UnreadableImage: the file can't be used; the message says why.
     """
     files = tuple(Path(path) for path in ensure_tuple(paths))
     try:
-        source = _read(files, max_pixels, channels)
+        source = replace(_read(files, max_pixels, channels, of_head), of_head=of_head)
         fault = fault_of(source.pixels, constant)
     except TooLarge as error:
         raise UnreadableImage(str(error)) from None
@@ -144,7 +151,7 @@ def read_source(
     return source
 
 
-def _read(paths: tuple[Path, ...], max_pixels: int, channels: bool) -> SourceImage:
+def _read(paths: tuple[Path, ...], max_pixels: int, channels: bool, of_head: bool) -> SourceImage:
     kind = kind_of(paths[0])
     for path, _ in map(file_and_volume, paths):
         if not (kind == "dicom" and path.is_dir()):
@@ -166,9 +173,10 @@ def _read(paths: tuple[Path, ...], max_pixels: int, channels: bool) -> SourceIma
         geometry = np.diag([-1.0, -1.0, 1.0, 1.0]), np.full(3, np.nan)
         return SourceImage(read_picture(paths[0], max_pixels), *geometry, paths, kind)
     if kind == "dicom":
-        slices = dicom_slices(paths, max_pixels)
+        slices = dicom_slices(paths, max_pixels, any_modality=not of_head)
         image, affine, spacing = read_slices(slices)
-        positions, other = uneven_positions(slices), other_kind(slices[0])
+        positions, other = uneven_positions(slices), other_kind(slices[0]) if of_head else ""
+        doubts = kind_doubts(slices[0]) if of_head else ()
         gaps = "" if positions is None else _uneven(positions)
         copies = f"{slices[0].copies} files are copies of others and left out" if slices[0].copies else ""
         return SourceImage(
@@ -176,7 +184,7 @@ def _read(paths: tuple[Path, ...], max_pixels: int, channels: bool) -> SourceIma
             datasets=tuple(slices),
             assumed=_assumed(unplaced(slices)),
             positions=positions,
-            warnings=tuple(filter(None, (other, *kind_doubts(slices[0]), gaps, copies))),
+            warnings=tuple(filter(None, (other, *doubts, gaps, copies))),
             unfit=bool(other),
         )
     if kind == "mat":

@@ -27,7 +27,7 @@ _WAY_OUT = "resample all channels of a patient onto one grid"
 def read_volume(
     paths: Paths, channels: int | None = None, constant: bool = False, max_pixels: int = MAX_PIXELS
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Read an image of one or more channels, with its geometry.
+    """Read an image of one or more channels, with its geometry, of any modality and part of the body.
 
     Args:
         paths: a file for each channel, in any format of `read_image`; one file, which may be a NIfTI file with a fourth
@@ -80,7 +80,7 @@ class VolumeReader(SourceReader):
         count, several = len(files), len(files) > 1
         if self.channels == 1 and several and all(kind_of(file) == "dicom" for file in files):
             try:
-                series = _even(read_source(files, self.constant, self.max_pixels))
+                series = _even(read_source(files, self.constant, self.max_pixels, of_head=False))
             except UnreadableImage as error:
                 raise UnreadableImage(error.reason, str(files[0])) from None
             return series, [series.pixels]
@@ -88,7 +88,8 @@ class VolumeReader(SourceReader):
         read: list[np.ndarray] = []
         for number, file in enumerate(files, 1):
             try:
-                image = _even(read_source(file, self.constant, self.max_pixels // count, channels=not several))
+                most = self.max_pixels // count
+                image = _even(read_source(file, self.constant, most, channels=not several, of_head=False))
                 if first is None:
                     first = image
                 elif fault := _apart(image, first):

@@ -23,6 +23,7 @@ from ignite.engine import Events
 from monai.bundle import create_workflow
 from PIL import Image, ImageColor
 from scipy import ndimage
+from slices import write_dicom
 from students import segmentation_student
 from tiny import cause, config, interrupted, rows
 from volumes import AFFINE, MODALITIES, REGIONS, SMALL_TRAINING, SPACING, nested, write_volumes
@@ -30,11 +31,13 @@ from volumes import AFFINE, MODALITIES, REGIONS, SMALL_TRAINING, SPACING, nested
 from monai_kd.__main__ import main
 from monai_kd.bundle import Workflow, trained_network, trained_settings, volume_settings
 from monai_kd.bundle.fingerprint import fingerprint
+from monai_kd.config import build_network
 from monai_kd.engines import LogitsInferer
 from monai_kd.handlers import EpochSeed
 from monai_kd.inference.overlay import outline_colours
 from monai_kd.io import load_weights
 from monai_kd.io.checksum import file_sha256
+from monai_kd.io.trained import save_trained
 from monai_kd.losses import DeepSupervision, DiceCE
 from monai_kd.transforms import NORMALIZATION_OF_VOLUMES
 
@@ -611,6 +614,47 @@ def test_overlays_show_the_regions_on_the_first_channel(run, tmp_path):
     # The second axis runs to the back, so that its begin is above; of the slice at the upper left.
     rows_of_first = picture[60:-40, :200].min(axis=2).mean(axis=1)[:300]
     assert rows_of_first[:100].mean() > rows_of_first[-100:].mean() + 150
+
+
+@pytest.mark.parametrize("names", [["spleen"], ["liver", "spleen"]])
+def test_a_series_of_another_modality_and_part_of_the_body(names, tmp_path, caplog):
+    """Neither judged as a head, nor called a tumour."""
+    network = {"_target_": "SegResNet", "in_channels": 1, "out_channels": len(names), "init_filters": 8}
+    torch.manual_seed(0)
+    settings = {
+        **{"network_def": network, "image_size": [16, 16, 8], "in_channels": 1, "spatial_dims": 3, "mean": None},
+        **{"std": None, "multiclass": False, "activation": "sigmoid", "mask_names": names, "volumes": CT},
+    }
+    save_trained(build_network(network).state_dict(), tmp_path / "model.pt", settings)
+    (tmp_path / "in").mkdir()
+    random = np.random.default_rng(0)
+    for number in range(6):
+        write_dicom(
+            *(tmp_path / "in" / f"{number}.dcm", random.integers(0, 900, (24, 24)).astype(np.int16)),
+            position=(0, 0, 3.0 * number),
+            **{"Modality": "CT", "BodyPartExamined": "ABDOMEN", "SeriesDescription": "ABDOMEN VEN"},
+        )
+    given = {"checkpoint": str(tmp_path / "model.pt"), "output_dir": str(tmp_path / "out"), "device": "cpu"}
+    files = config("seg_student", "inference", "volumes_inference")
+    workflow = Workflow(files, workflow_type="infer", logging_file=False, input=str(tmp_path / "in"), **given)
+    workflow.initialize()
+    with caplog.at_level(logging.INFO):
+        workflow.run()
+    workflow.finalize()
+    with (tmp_path / "out" / "findings.csv").open(encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["status"], row["warning"]) == ("ok", "")
+    assert row["tumour"] == "yes"
+    (line,) = (message for message in caplog.messages if message.startswith("[1/1]"))
+    assert f": {names[0] if len(names) == 1 else 'regions'}, " in line
+    assert "tumour" not in line
+    assert "tumour" not in caplog.messages[-1]
+
+
+CT = {
+    **{"modalities": ["CT"], "regions": {"spleen": [1], "liver": [2]}, "orientation": "RAS", "spacing": None},
+    "normalization": [{"_target_": "ScaleIntensityRange", "a_min": 0, "a_max": 900, "b_min": -1.0, "b_max": 1.0}],
+}
 
 
 def _one_of_two(rank: int, port: int, dataset: Path, output_dir: Path, given: dict) -> None:

@@ -4,7 +4,7 @@ import pytest
 from pydicom import Dataset
 from slices import PATIENT, grey, pattern, write_dicom
 
-from monai_kd.io import read_source
+from monai_kd.io import UnreadableImage, VolumeReader, read_source
 from monai_kd.io.dicom_kind import kind_doubts, other_kind
 
 # Description, other header values, what is said of the sequence, whether a contrast agent is missed.
@@ -66,3 +66,23 @@ def test_a_header_that_says_nothing_raises_no_doubt(tmp_path):
     source = read_source(write_dicom(tmp_path / "a.dcm", grey(pattern())))
     assert (source.unfit, source.warnings) == (False, ())
     assert "unfit" not in source.meta()
+
+
+def test_networks_of_volumes_take_any_modality_and_part_of_the_body(tmp_path):
+    for number in range(3):
+        write_dicom(
+            *(tmp_path / f"{number}.dcm", grey(pattern())),
+            position=(0, 0, 3.0 * number),
+            **{"Modality": "CT", "BodyPartExamined": "ABDOMEN", "SeriesDescription": "T2 of the liver"},
+        )
+    with pytest.raises(UnreadableImage, match="the networks are trained on MR only"):
+        read_source(tmp_path)
+    source = VolumeReader(channels=1).source([tmp_path])
+    assert source.pixels.shape == (1, 64, 64, 3)
+    assert (source.unfit, source.warnings) == (False, ())
+    # Also as files, which inference lists one by one.
+    assert VolumeReader(channels=1).source(sorted(tmp_path.iterdir())).warnings == ()
+    (tmp_path / "other").mkdir()
+    write_dicom(tmp_path / "other" / "a.dcm", grey(pattern()), Modality="SEG")
+    with pytest.raises(UnreadableImage, match="is a segmentation"):
+        VolumeReader(channels=1).source([tmp_path / "other" / "a.dcm"])
