@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -74,9 +76,12 @@ def run_archive(
         # What lies beside it decides too: the operating point, the temperature, what is unlike the training.
         beside = [settings_path(checkpoint), *files_of_weights(checkpoint).values()]
         settings["beside_sha256"] = {path.name: file_sha256(path) for path in beside if path.is_file()}
+        settings["configs_sha256"] = [file_sha256(Path(path)) for path in configs]
         with only_writer(output_dir, "output_dir"):
             plan = make_plan(Path(input).expanduser(), output_dir, settings, shard_size)
-            left = _run(plan, _executor(output_dir, cluster, workers, slurm), workers)
+            # Jobs on one computer share its cores; one of Slurm has its own.
+            sharing = workers if cluster == "local" else 1
+            left = _run(plan, _executor(output_dir, cluster, workers, slurm), workers, sharing)
             if left:
                 numbers = ", ".join(map(str, left[:10]))
                 print(
@@ -102,20 +107,26 @@ def _executor(output_dir: Path, cluster: str, workers: int, slurm: Sequence[str]
     executor.update_parameters(name="monai_kd_archive")
     if cluster == "local":
         executor.update_parameters(timeout_min=A_YEAR)
+        # Without GPUs that are asked for, submitit hides all from its local jobs.
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+        setup = "unset CUDA_VISIBLE_DEVICES" if seen is None else f"export CUDA_VISIBLE_DEVICES={shlex.quote(seen)}"
+        executor.update_parameters(local_setup=[setup])
     else:
         executor.update_parameters(slurm_array_parallelism=workers, **{f"slurm_{k}": v for k, v in options.items()})
     return executor
 
 
-def _run(plan: Plan, executor: Any, workers: int) -> list[int]:
-    """Run what is not done; the shards that are not done afterwards."""
+def _run(plan: Plan, executor: Any, workers: int, sharing: int) -> list[int]:
+    """Run what is not done, by jobs of which some share the cores; the shards that are not done afterwards."""
     left = [number for number in range(plan.shards) if not is_done(plan, number)]
     for attempt in range(ATTEMPTS):
         if not left:
             break
         logger.info("%d of %d shards are left, attempt %d", len(left), plan.shards, attempt + 1)
         parts = [left[first::workers] for first in range(min(workers, len(left)))]
-        jobs = executor.map_array(run_shards, [str(plan.output_dir)] * len(parts), parts)
+        several = len(parts)
+        same = [str(plan.output_dir)] * several, [sharing] * several
+        jobs = executor.map_array(run_shards, same[0], parts, range(several), same[1])
         # Only when all have ended is what they left given to others: no shard is in two hands.
         for job in jobs:
             job.wait()

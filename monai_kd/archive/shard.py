@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from monai.bundle import create_workflow
 
-from ..config import literal
+from data_prep.pool import available_cores
+
+from ..config import choose_threads, literal
 from ..inference import InputFiles
 from ..inference.inputs import InputImage
 from ..inference.results import TABLES, UNFINISHED
@@ -57,8 +61,12 @@ def is_done(plan: Plan, number: int) -> bool:
     }
 
 
-def run_shard(plan: Plan, number: int) -> None:
+def run_shard(plan: Plan, number: int, device: str | None = None) -> None:
     """Run the inference of the plan's bundle on one shard, unless it is done.
+
+    Args:
+        plan, number: the shard.
+        device: of the network, where the plan has none.
 
     Raises:
         Exception: whatever ends the run before every image has a row, such as a full disk.
@@ -72,8 +80,8 @@ def run_shard(plan: Plan, number: int) -> None:
     }
     values: dict[str, Any] = {"checkpoint": literal(settings["checkpoint"]), "output_dir": literal(str(folder))}
     values |= {"input": literal(settings["input"]), "inputs": inputs, "logging_file": False}
-    if settings["device"] is not None:
-        values["device"] = settings["device"]
+    if (device := settings["device"] or device) is not None:
+        values["device"] = device
     workflow = create_workflow(config_file=settings["configs"], workflow_type="infer", **values)
     try:
         workflow.run()
@@ -85,9 +93,31 @@ def run_shard(plan: Plan, number: int) -> None:
         workflow.finalize()
 
 
-def run_shards(output_dir: str, numbers: list[int]) -> None:
-    """`run_shard` of several shards, one after the other: the work of one job."""
+def run_shards(output_dir: str, numbers: list[int], place: int = 0, sharing: int = 1) -> None:
+    """`run_shard` of several shards, one after the other: the work of one job.
+
+    Args:
+        output_dir: of the plan.
+        numbers: of the shards.
+        place: number of this job among those that share this computer, from 0: of several GPUs, each takes another.
+        sharing: how many share it. Each takes its part of the cores, unless ``OMP_NUM_THREADS`` is set.
+
+    Raises:
+        Exception: the first error that ended a shard, after all others were tried.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        choose_threads(max(1, available_cores() // sharing))
     plan = read_plan(Path(output_dir))
+    gpus = torch.cuda.device_count() if sharing > 1 else 1
+    device = f"cuda:{place % gpus}" if gpus > 1 else None
+    errors: list[Exception] = []
     for number in numbers:
-        run_shard(plan, number)
-        logger.info("shard %d of %d is done", number, plan.shards)
+        try:
+            run_shard(plan, number, device)
+        except Exception as error:
+            logger.exception("shard %d of %d ended early", number, plan.shards)
+            errors.append(error)
+        else:
+            logger.info("shard %d of %d is done", number, plan.shards)
+    if errors:
+        raise errors[0]

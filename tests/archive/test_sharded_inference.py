@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from students import segmentation_student
 
 from monai_kd.__main__ import main
-from monai_kd.archive import is_done, make_plan, read_plan
+from monai_kd.archive import command, is_done, make_plan, read_plan, shard
 from monai_kd.io.table import write_table
 
 
@@ -76,9 +78,9 @@ def test_every_image_once_though_a_worker_is_killed(archive, student, tmp_path, 
     config = {"dataset": {**dying, "at": "8.png", "mark": str(tmp_path / "mark")}, "overlays": False}
     (tmp_path / "more.json").write_text(json.dumps(config))
     out = tmp_path / "out"
-    command = ["archive", "seg_student", student, archive, out, "--shard_size", 4, "--device", "cpu"]
-    command += ["--config", tmp_path / "more.json"]
-    assert main([str(each) for each in command]) == 0
+    line = ["archive", "seg_student", student, archive, out, "--shard_size", 4, "--device", "cpu"]
+    line += ["--config", tmp_path / "more.json"]
+    assert main([str(each) for each in line]) == 0
     assert (tmp_path / "mark").exists()
     assert "ended early" in caplog.text
     table = rows(out / "findings.csv")
@@ -95,11 +97,65 @@ def test_every_image_once_though_a_worker_is_killed(archive, student, tmp_path, 
     # Once more, nothing is left to do; with another network, it is refused.
     written = {mask: (out / mask).stat().st_mtime_ns for mask in masks}
     jobs = len(list((out / "jobs").iterdir()))
-    assert main([str(each) for each in command]) == 0
+    assert main([str(each) for each in line]) == 0
     assert {mask: (out / mask).stat().st_mtime_ns for mask in masks} == written
     assert len(list((out / "jobs").iterdir())) == jobs
-    assert main([str(each) for each in command[:-2]]) == 2
+    assert main([str(each) for each in line[:-2]]) == 2
     assert "begun with another configs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("visible", [None, "0,2", ""])
+def test_local_jobs_see_the_gpus_that_the_command_sees(visible, tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    job = command._executor(tmp_path, "local", 1, ()).submit(os.environ.get, "CUDA_VISIBLE_DEVICES")
+    assert job.result() == visible
+
+
+def test_a_shard_that_fails_holds_no_other_up(archive, student, tmp_path, monkeypatch):
+    plan = make_plan(archive, tmp_path, {"device": None}, 4)
+    tried: list[tuple[int, str | None]] = []
+
+    def run(_, number: int, device: str | None) -> None:
+        tried.append((number, device))
+        if number < 2:
+            raise OSError(f"shard {number}")
+
+    monkeypatch.setattr(shard, "run_shard", run)
+    with pytest.raises(OSError, match="shard 0"):
+        shard.run_shards(str(tmp_path), list(range(plan.shards)))
+    assert tried == [(number, None) for number in range(plan.shards)]
+
+
+def test_jobs_of_one_computer_share_its_cores_and_gpus(archive, tmp_path, monkeypatch):
+    make_plan(archive, tmp_path, {"device": None}, 4)
+    threads, devices = [], []
+    monkeypatch.setattr(shard, "run_shard", lambda _plan, _number, device: devices.append(device))
+    monkeypatch.setattr(shard, "choose_threads", threads.append)
+    monkeypatch.setattr(shard, "available_cores", lambda: 7)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for place in range(3):
+        shard.run_shards(str(tmp_path), [0], place, sharing=3)
+    shard.run_shards(str(tmp_path), [0], 5, sharing=1)
+    assert threads == [2, 2, 2, 7]
+    assert devices == ["cuda:0", "cuda:1", "cuda:0", None]
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    shard.run_shards(str(tmp_path), [0], 0, sharing=9)
+    assert threads == [2, 2, 2, 7]
+
+
+def test_a_config_with_another_content_is_another_archive(archive, student, tmp_path, capsys):
+    pytest.importorskip("submitit")
+    (tmp_path / "more.json").write_text('{"overlays": false}')
+    line = ["archive", "seg_student", student, archive, tmp_path / "out", "--config", tmp_path / "more.json"]
+    line = [str(each) for each in [*line, "--workers", 1, "--device", "cpu"]]
+    assert main(line) == 0
+    (tmp_path / "more.json").write_text('{"overlays": false, "threshold": 0.9}')
+    assert main(line) == 2
+    assert "begun with another configs_sha256" in capsys.readouterr().err
 
 
 def test_submitit_is_named_where_it_is_absent(archive, student, tmp_path, monkeypatch, capsys):
