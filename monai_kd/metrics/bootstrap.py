@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["bootstrap_interval", "drawn_patients", "percentile_interval", "resampled_interval"]
+__all__ = ["bootstrap_interval", "drawn_patients", "percentile_interval", "resampled_interval", "resampled_intervals"]
 
 # Bounds the memory for the drawn patient numbers, whatever the number of resamples.
 _DRAWN_AT_ONCE = 2_000_000
@@ -115,10 +115,23 @@ def resampled_interval(
     Returns:
         Lower and upper end; ``None`` without resamples, and for fewer than two patients.
     """
+    return resampled_intervals(patients, resamples, seed, lambda times: statistic(times)[:, None])[0]
+
+
+def resampled_intervals(
+    patients: int, resamples: int, seed: int, statistics: Callable[[np.ndarray], np.ndarray], count: int = 1
+) -> list[tuple[float, float] | None]:
+    """`resampled_interval` of several statistics of the same resamples.
+
+    Args:
+        patients, resamples, seed: as for `resampled_interval`.
+        statistics: (B, patients) to (B, ``count``).
+        count: number of statistics.
+    """
     if resamples < 1 or patients < 2:
-        return None
+        return [None] * count
     found = []
     for drawn in drawn_patients(patients, resamples, seed, _COUNTED_AT_ONCE):
         times = np.apply_along_axis(np.bincount, 1, drawn, minlength=patients).astype(float)
-        found.append(statistic(times))
-    return percentile_interval(np.concatenate(found))
+        found.append(statistics(times))
+    return [percentile_interval(each) for each in np.concatenate(found).T]

@@ -10,6 +10,7 @@ import numpy as np
 from .auc import auc_of_resamples
 from .bootstrap import resampled_interval
 from .patients import grouped
+from .presence_shares import sensitivity_of_resamples, specificity_of_resamples
 
 __all__ = ["PREFIX", "SHOWS_TUMOUR", "TRUTH", "paired_presence"]
 
@@ -17,27 +18,7 @@ PREFIX = "presence_"  # of the columns of ``slices.csv`` with the scores
 TRUTH = "truth_area_mm2"
 SHOWS_TUMOUR = "shows_tumour"  # in place of TRUTH, of slices without masks
 SPECIFICITIES = (0.85, 0.9, 0.95)
-
-
-def _sensitivity_at(
-    specificity: float, scores: np.ndarray, present: np.ndarray, members: Sequence[np.ndarray]
-) -> Callable[[np.ndarray], np.ndarray]:
-    """The same of the sensitivity at the lowest threshold with a specificity, which is chosen anew in each resample."""
-    owner = np.empty(len(scores), dtype=int)
-    for number, own in enumerate(members):
-        owner[own] = number
-    order = np.argsort(-scores[~present], kind="stable")
-    falling, free_owner, ill_owner = scores[~present][order], owner[~present][order], owner[present]
-
-    def sensitivity(times: np.ndarray) -> float:
-        free, ill = times[free_owner], times[ill_owner]
-        if not free.sum() or not ill.sum():
-            return np.nan
-        # The highest score of a slice without a tumour that must not be marked.
-        first = int(np.argmax(np.cumsum(free) / free.sum() > 1 - specificity + 1e-12))
-        return float(ill[scores[present] > falling[first]].sum() / ill.sum())
-
-    return lambda times: np.array([sensitivity(each) for each in times])
+SENSITIVITIES = (0.9,)
 
 
 def _shows_tumour(row: Mapping[str, Any]) -> bool | None:
@@ -49,10 +30,10 @@ def _shows_tumour(row: Mapping[str, Any]) -> bool | None:
 def paired_presence(
     first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]], resamples: int = 2000, seed: int = 0
 ) -> dict[str, dict[str, Any]]:
-    """Differences of AUC, and of sensitivity at equal specificity, of two evaluations of the same slices.
+    """Differences of AUC, of sensitivity at equal specificity and the reverse, of two evaluations of the same slices.
 
-    Each network has the threshold that gives the specificity on these slices. Intervals are by the bootstrap over
-    patients, the same of both networks, with thresholds chosen anew.
+    Each network has the threshold that gives the specificity, or the sensitivity, on these slices. Intervals are by the
+    bootstrap over patients, the same of both networks, with thresholds chosen anew.
 
     Args:
         first, second: slices of two evaluations, as returned by `read_slices`, with ``presence_<score>``, and
@@ -60,8 +41,9 @@ def paired_presence(
         resamples, seed: as for `bootstrap_interval`.
 
     Returns:
-        For each score that both have, ``auc <score>`` and ``sensitivity at <specificity>, <score>``: ``slices``,
-        ``first``, ``second``, ``difference`` and ``interval_95`` (or ``None``); ``p_value`` and ``better`` are
+        For each score that both have, ``auc <score>``, ``sensitivity at <specificity>, <score>`` and ``specificity at
+        sensitivity <sensitivity>, <score>``: ``slices``, ``first``, ``second``, ``difference`` and ``interval_95`` (or
+        ``None``); ``p_value`` and ``better`` are
         ``None``. Nothing without tumour-free slices or without slices with a tumour.
 
     Example:
@@ -87,7 +69,11 @@ def paired_presence(
         statistics = {f"auc {kind}": [auc_of_resamples(each, present, members) for each in scores]}
         for specificity in SPECIFICITIES:
             statistics[f"sensitivity at {specificity:g}, {kind}"] = [
-                _sensitivity_at(specificity, each, present, members) for each in scores
+                sensitivity_of_resamples(specificity, each, present, members) for each in scores
+            ]
+        for sensitivity in SENSITIVITIES:
+            statistics[f"specificity at sensitivity {sensitivity:g}, {kind}"] = [
+                specificity_of_resamples(sensitivity, each, present, members) for each in scores
             ]
         for name, (one, two) in statistics.items():
             found[name] = {"slices": len(pairs), **_difference(one, two, len(members), resamples, seed)}

@@ -10,16 +10,22 @@ import torch
 from monai.metrics import compute_froc_curve_data, compute_froc_score, compute_roc_auc
 
 from .auc import auc_of_resamples
-from .bootstrap import bootstrap_interval, resampled_interval
+from .bootstrap import bootstrap_interval, resampled_interval, resampled_intervals
 from .marks import SliceMarks
 from .patients import grouped
 from .presence_rule import PresenceRule
+from .presence_shares import specificity_of_resamples
 from .tables import text_table
 
 __all__ = ["FROC_RATES", "froc_curve", "presence_table", "summarise_class_presence", "summarise_presence"]
 
 FROC_RATES = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0)
 """False marks a slice at which the FROC score takes the sensitivity by lesion."""
+
+SENSITIVITY = 0.9
+"""By slice, at which the specificity of each presence score is given."""
+
+AT_SENSITIVITY = f"specificity_at_sensitivity_{SENSITIVITY:g}"
 
 Row = Mapping[str, Any]
 
@@ -50,8 +56,9 @@ def summarise_presence(
         ``None`` if all slices have a tumour. Otherwise ``slices_with_tumour`` and ``tumour_free_slices``;
         ``sensitivity`` and ``specificity``, each ``by_slice`` and ``by_examination``; with a rule,
         ``at_operating_point``: its ``score`` and ``threshold``, and the same of the masks that it leaves;
-        ``false_marks`` and ``false_area_mm2``, means over the ``tumour_free_slices`` and over ``all_slices``; ``auc``,
-        by score, of slices; and ``froc``: ``score``, the mean sensitivity by lesion at `FROC_RATES`, and
+        ``false_marks`` and ``false_area_mm2``, means over the ``tumour_free_slices`` and over ``all_slices``; ``auc``
+        and ``specificity_at_sensitivity_0.9``, by score, of slices; and ``froc``: ``score``, the mean sensitivity by
+        lesion at `FROC_RATES`, and
         ``sensitivity_at`` each rate. A value has ``value``, ``interval_95`` (both may be ``None``) and ``of``, the
         number of slices, examinations or lesions.
     """
@@ -91,7 +98,7 @@ def summarise_class_presence(rows: Sequence[Row], no_tumour: str, resamples: int
 
     Returns:
         ``None`` if all slices have a tumour. Otherwise ``slices_with_tumour``, ``tumour_free_slices``, ``sensitivity``,
-        ``specificity`` and ``auc``.
+        ``specificity``, ``auc`` and ``specificity_at_sensitivity_0.9``.
     """
     present = np.array([row["class_name"] != no_tumour for row in rows])
     if present.all():
@@ -119,6 +126,7 @@ class _Slices:
             "tumour_free_slices": int((~self.present).sum()),
             **self.rates(marked),
             "auc": {name: self._auc(values) for name, values in scores.items()},
+            AT_SENSITIVITY: {name: self._specificity(values) for name, values in scores.items()},
         }
 
     def rates(self, marked: np.ndarray) -> dict[str, Any]:
@@ -150,6 +158,14 @@ class _Slices:
         area = compute_roc_auc(torch.as_tensor(scores), torch.as_tensor(self.present).int())
         interval = resampled_interval(len(self.members), self.resamples, self.seed, statistic)
         return _value(float(np.asarray(area)), interval, len(scores))
+
+    def _specificity(self, scores: np.ndarray) -> dict[str, Any]:
+        if not self.present.any():
+            return _value(None, None, 0)
+        statistic = specificity_of_resamples(SENSITIVITY, scores, self.present, self.members)
+        value = float(statistic(np.ones((1, len(self.members))))[0])
+        interval = resampled_interval(len(self.members), self.resamples, self.seed, statistic)
+        return _value(value, interval, int((~self.present).sum()))
 
 
 def _value(value: float | None, interval: tuple[float, float] | None, of: int) -> dict[str, Any]:
@@ -187,18 +203,25 @@ def _froc(marks: Sequence[SliceMarks], members: list[np.ndarray], resamples: int
     lesions = np.array([sum(len(marks[index].lesions) for index in own) for own in members])
     slices = np.array([len(own) for own in members])
 
-    def statistic(times: np.ndarray) -> np.ndarray:
+    def sensitivities(times: np.ndarray) -> np.ndarray:
+        """At each rate, (B, rates)."""
         shares = (times @ hits) / np.maximum(times @ lesions, 1)[:, None]
         per_slice = (times @ false) / (times @ slices)[:, None]
         curves = zip(per_slice, shares, strict=True)
-        values = [np.interp(FROC_RATES, [0, *rate], [0, *share]).mean() for rate, share in curves]
-        return np.where(times @ lesions > 0, values, np.nan)
+        values = np.array([np.interp(FROC_RATES, [0, *rate], [0, *share]) for rate, share in curves])
+        return np.where((times @ lesions > 0)[:, None], values, np.nan)
 
-    interval = resampled_interval(len(members), resamples, seed, statistic)
-    return {
-        "score": _value(float(compute_froc_score(rates[::-1], found[::-1], FROC_RATES)), interval, count),
-        "sensitivity_at": {f"{rate:g}": float(np.interp(rate, rates, found)) for rate in FROC_RATES},
+    def with_mean(times: np.ndarray) -> np.ndarray:
+        each = sensitivities(times)
+        return np.column_stack([each.mean(axis=1), each])
+
+    interval, *own = resampled_intervals(len(members), resamples, seed, with_mean, 1 + len(FROC_RATES))
+    at = {
+        f"{rate:g}": _value(float(np.interp(rate, rates, found)), each, count)
+        for rate, each in zip(FROC_RATES, own, strict=True)
     }
+    score = float(compute_froc_score(rates[::-1], found[::-1], FROC_RATES))
+    return {"score": _value(score, interval, count), "sensitivity_at": at}
 
 
 def presence_table(summary: Mapping[str, Any]) -> str:
@@ -215,6 +238,8 @@ def presence_table(summary: Mapping[str, Any]) -> str:
         named["false marks on a tumour-free slice"] = summary["false_marks"]["tumour_free_slices"]
         named["false area on a tumour-free slice, mm²"] = summary["false_area_mm2"]["tumour_free_slices"]
     named |= {f"AUC of {name}": value for name, value in summary["auc"].items()}
+    at = summary.get(AT_SENSITIVITY, {})
+    named |= {f"specificity at a sensitivity of {SENSITIVITY:g}, {name}": value for name, value in at.items()}
     if "froc" in summary:
         named["FROC score by lesion"] = summary["froc"]["score"]
     for name, entry in named.items():

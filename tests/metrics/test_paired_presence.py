@@ -37,6 +37,11 @@ def test_values_are_those_of_each_network_alone():
         for specificity in (0.85, 0.9, 0.95):
             point = choose_operating_point(scores, truth, specificity, "max", "")
             assert found[f"sensitivity at {specificity:g}, max"][which] == pytest.approx(point["sensitivity"])
+        # By the curve: the most specific of all thresholds that mark 90 % of the slices with a tumour.
+        free, ill = ([s for s, t in zip(scores, truth, strict=True) if t == kind] for kind in (False, True))
+        enough = [t for t in scores if sum(score >= t for score in ill) >= 0.9 * len(ill)]
+        best = max(sum(score < t for score in free) / len(free) for t in enough)
+        assert found["specificity at sensitivity 0.9, max"][which] == pytest.approx(best)
     assert found["auc max"]["difference"] == pytest.approx(found["auc max"]["second"] - found["auc max"]["first"])
     low, high = found["auc max"]["interval_95"]
     assert 0 < low < found["auc max"]["difference"] < high

@@ -49,6 +49,9 @@ def test_counted_by_hand():
         assert found[name][over]["of"] == of
     # Pairs of a slice with (0.9, 0.4, 0.3) and one without (0.6, 0.1, 0.7, 0.2, 0.2, 0.1): 6 + 4 + 4 of 18 in order.
     assert found["auc"]["max"]["value"] == pytest.approx(14 / 18)
+    # All three slices with a tumour must be marked for 90 %: from 0.3 on, which two of six without reach.
+    at = found["specificity_at_sensitivity_0.9"]["max"]
+    assert (at["value"], at["of"]) == (pytest.approx(4 / 6), 6)
     # One of three lesions at any rate, with the threshold above both false marks.
     assert found["froc"]["score"] == {
         "value": pytest.approx(1 / 3),
@@ -69,6 +72,8 @@ def test_a_class_for_no_tumour_is_measured_as_masks_are():
     assert of_classes is not None
     area = of_classes.pop("auc")["p_tumour"]
     assert area == of_masks["auc"]["max"]
+    at = of_classes.pop("specificity_at_sensitivity_0.9")["p_tumour"]
+    assert at == of_masks["specificity_at_sensitivity_0.9"]["max"]
     assert of_classes == {name: of_masks[name] for name in of_classes}
     assert set(of_classes) == {"slices_with_tumour", "tumour_free_slices", "sensitivity", "specificity"}
     assert "specificity by examination" in presence_table({**of_classes, "auc": {"p_tumour": area}})
@@ -87,7 +92,7 @@ def test_intervals_are_those_of_resampled_patients():
     found = summary(resamples)
     groups = {name: [i for i, each in enumerate(ROWS) if each["group"] == name] for name in "ABCD"}
     generator = np.random.default_rng(0)
-    aucs, frocs = [], []
+    aucs, frocs, at_rates, specificities = [], [], [], []
     for drawn in generator.integers(4, size=(resamples, 4)):
         chosen = [(f"{place}", i) for place, index in enumerate(drawn) for i in list(groups.values())[index]]
         again = summarise_presence(
@@ -96,7 +101,14 @@ def test_intervals_are_those_of_resampled_patients():
         if again is not None and again["slices_with_tumour"]:
             aucs.append(again["auc"]["max"]["value"])
             frocs.append(again["froc"]["score"]["value"])
-    for values, interval in ((aucs, found["auc"]["max"]), (frocs, found["froc"]["score"])):
+            at_rates.append(again["froc"]["sensitivity_at"]["0.25"]["value"])
+            specificities.append(again["specificity_at_sensitivity_0.9"]["max"]["value"])
+    for values, interval in (
+        (aucs, found["auc"]["max"]),
+        (frocs, found["froc"]["score"]),
+        (at_rates, found["froc"]["sensitivity_at"]["0.25"]),
+        (specificities, found["specificity_at_sensitivity_0.9"]["max"]),
+    ):
         assert interval["interval_95"] == pytest.approx(np.quantile(values, [0.025, 0.975]).tolist(), abs=0.02)
 
 
