@@ -19,12 +19,13 @@ from ..metrics import (
     cross_fitted_temperatures,
     fit_temperature,
     presence_table,
+    roc_curve,
     rows_of_kinds,
     summarise_class_presence,
     summarise_classes,
     write_rows,
 )
-from ..plots import plot_confusion, plot_reliability
+from ..plots import plot_confusion, plot_reliability, plot_roc
 from .report import EvaluationReport
 
 __all__ = ["ClassReport"]
@@ -39,7 +40,7 @@ class ClassReport(EvaluationReport):
 
     Of a network that knows the class "no tumour", ``metrics.json`` also has ``kinds``, the same metrics of the slices
     with a tumour among the other classes, see `monai_kd.metrics.rows_of_kinds`, and, where slices without a tumour are
-    evaluated, ``presence``, see `monai_kd.metrics.summarise_class_presence`.
+    evaluated, ``presence``, see `monai_kd.metrics.summarise_class_presence`, with its curve in ``roc.png``.
 
     Output files: ``slices.csv``, ``patients.csv`` (mean probabilities over the slices of a patient), ``confusion.csv``
     (rows are true classes), ``confusion.png``, ``reliability.png``, the last three also for patients with ``_patients``
@@ -121,21 +122,31 @@ class ClassReport(EvaluationReport):
             found["calibrated"] = self._calibrated(files)
         tables = [class_summary_table(summary)]
         if NO_TUMOUR in self.class_names:
-            tables += self._presence_and_kinds(found)
+            tables += self._presence_and_kinds(found, files)
         return found, "\n\n".join(tables), files
 
-    def _presence_and_kinds(self, found: dict[str, Any]) -> list[str]:
-        """Add both to the content of ``metrics.json``; their tables."""
+    def _presence_and_kinds(self, found: dict[str, Any], files: list[str]) -> list[str]:
+        """Add both to the content of ``metrics.json``, and the picture to the files; their tables."""
         tables = []
         presence = summarise_class_presence(self.rows, NO_TUMOUR, self.bootstrap, self.seed)
         if presence is not None:
             found["presence"] = presence
             tables.append(presence_table(presence))
+            if presence["slices_with_tumour"]:
+                files.append(self._draw_presence(presence))
         kinds = [name for name in self.class_names if name != NO_TUMOUR]
         if len(kinds) > 1 and (rows := rows_of_kinds(self.rows, NO_TUMOUR)):
             found["kinds"] = summarise_classes(rows, kinds, self.bootstrap, self.seed)
             tables.append(f"kinds of the tumours, of the slices with one\n{class_summary_table(found['kinds'])}")
         return tables
+
+    def _draw_presence(self, presence: Mapping[str, Any]) -> str:
+        truth = [row["class_name"] != NO_TUMOUR for row in self.rows]
+        curve = roc_curve([1 - row[f"p_{NO_TUMOUR}"] for row in self.rows], truth)[:2]
+        specificity, sensitivity = (presence[name]["by_slice"]["value"] for name in ("specificity", "sensitivity"))
+        points = {"most probable class": (1 - specificity, sensitivity)}
+        plot_roc({f"1 − P({NO_TUMOUR})": curve}, self.output_dir / "roc.png", self.title, points)
+        return "roc.png"
 
     def _confusion_and_reliability(
         self, rows: Sequence[Mapping[str, Any]], counted: str, confusion: Sequence[Sequence[int]], ending: str = ""

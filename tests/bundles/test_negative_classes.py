@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from heads_folder import write_heads
+from scipy.integrate import trapezoid
 from tiny import CLASSIFICATION, NAMES, cause, infer, prepare, rows, settings_of, train
 
 FOUR = [*NAMES, "no tumour"]
@@ -83,7 +84,7 @@ def test_a_teacher_that_is_trained_first_learns_the_class_too(class_dataset, tmp
     assert settings_of(folder)["class_names"] == FOUR
 
 
-def test_evaluation_with_and_without_negatives(class_dataset, student, tmp_path):
+def test_evaluation_with_and_without_negatives(class_dataset, student, tmp_path, figures):
     values = {"dataset_dir": str(class_dataset), "checkpoint": str(student), "bootstrap": 20}
     infer("cls_student", "evaluate", **values, output_dir=str(tmp_path / "as_listed"))
     infer("cls_student", "evaluate", **values, output_dir=str(tmp_path / "half"), negative_share=0.5)
@@ -97,6 +98,14 @@ def test_evaluation_with_and_without_negatives(class_dataset, student, tmp_path)
     with open(tmp_path / "half" / "slices.csv", newline="") as file:
         table = list(csv.DictReader(file))
     assert sum(row["class_name"] == "no tumour" for row in table) == free
+    assert not (tmp_path / "as_listed" / "roc.png").exists()
+    assert (tmp_path / "half" / "roc.png").is_file()
+    (axes,) = (each for figure in figures for each in figure.axes if "that are marked" in each.get_xlabel())
+    curve, point = axes.lines[:2]
+    # A staircase without ties has the area of the curve.
+    assert trapezoid(*curve.get_data()[::-1]) == pytest.approx(half["presence"]["auc"]["p_tumour"]["value"])
+    shares = [half["presence"][name]["by_slice"]["value"] for name in ("specificity", "sensitivity")]
+    assert [*point.get_xdata(), *point.get_ydata()] == pytest.approx([1 - shares[0], shares[1]])
     right = np.mean([row["class_name"] == row["predicted_name"] for row in table])
     assert half["over_slices"]["metrics"]["accuracy"]["value"] == pytest.approx(right)
 
