@@ -8,7 +8,7 @@ from typing import Any
 
 from .metadata import classifies, training_of
 
-__all__ = ["card_of"]
+__all__ = ["card_of", "data_license_of"]
 
 
 def card_of(
@@ -53,6 +53,17 @@ nothing that is said of those holds here.
 {metadata["intended_use"]} Images of another kind than those that it was trained on, by sequence, scanner, part of the
 body or age, give masks and classes that mean nothing, without a warning. Measure it on images of your own first.
 """
+
+
+def data_license_of(bundle: Path, metadata: Mapping[str, Any], sha256: str) -> str:
+    """``data_license.txt`` for weights: that of the bundle for its own; of others it is not known what it is worth."""
+    own = (bundle / "docs" / "data_license.txt").read_text(encoding="utf-8")
+    if metadata.get("weights_sha256") == sha256:
+        return own
+    return f"""On which data these weights were trained, and under which licence, is not recorded.
+Of the data that the bundle {bundle.name} was made for it says:
+
+{own}"""
 
 
 def _table(values: Mapping[str, Any]) -> str:

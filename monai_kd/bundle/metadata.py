@@ -93,7 +93,24 @@ def described(
         result.pop("weights_sha256", None)
         said = f" The weights: {training_of(settings)}."
         result["description"] = re.sub(r" The weights: [^.]*\.|$", said, result["description"], count=1)
+        if settings.get("volumes"):
+            _say_of_volumes(result, settings)
     return result
+
+
+def _say_of_volumes(metadata: dict[str, Any], settings: Mapping[str, Any]) -> None:
+    """In the place of what the bundle says of slices of the head and of the data that it was made for."""
+    regions, channels = ", ".join(settings["mask_names"]), settings["volumes"]["modalities"]
+    metadata |= {
+        "name": f"Segmentation of volumes: {regions}",
+        "task": f"Segmentation of {regions} on volumes with the channels {', '.join(channels)}",
+        "description": f"A network of volumes. The weights: {training_of(settings)}.",
+        "data_source": "not recorded",
+        "image_classes": f"volumes with the channels {', '.join(channels)}, normalised as models/settings.json says",
+        "references": [],
+    }
+    modality = channels[0] if len(channels) == 1 and re.fullmatch("[A-Z]{2}", channels[0]) else "n/a"
+    metadata["network_data_format"]["inputs"]["image"]["modality"] = modality
 
 
 def training_of(settings: Mapping[str, Any]) -> str:

@@ -51,11 +51,12 @@ def modalities(dataset_dir: str | Path) -> list[str]:
 
     Raises:
         FileNotFoundError, ValueError: as for `read_datalist`.
-        ValueError: ``modality`` is missing or has another format, or two channels have the same name.
+        ValueError: ``modality`` is missing or has another format, or two channels have the same name but for the case.
     """
     named = read_datalist(dataset_dir, allow_outside=True).get("modality")  # no file is read
     names: list[Any] = [named.get(str(number)) for number in range(len(named))] if isinstance(named, dict) else []
-    if not names or not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
+    texts = [name.lower() for name in names if isinstance(name, str) and name]
+    if not names or len(set(texts)) < len(names):
         raise ValueError(
             f"{datalist_path(dataset_dir)}: 'modality' must name the channels of an image from \"0\" without gaps, "
             f'such as {{"0": "FLAIR", "1": "T1w"}}; got {named!r}.'

@@ -16,7 +16,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from ..bundle.card import card_of
+from ..bundle.card import card_of, data_license_of
 from ..bundle.checkpoint import describe_checkpoint
 from ..bundle.familiarity import familiarity_of
 from ..bundle.folder import bundle_folder, copy_bundle
@@ -154,8 +154,9 @@ def _fill(
     if (familiarity := familiarity_of(checkpoint)) is not None:
         familiarity.save(weights.with_name(FAMILIARITY_FILE), sha256)
     write_json(described(metadata, settings, sha256, found), packed / "configs" / "metadata.json")
-    card = card_of(bundle, metadata, settings, sha256, found)
+    card, data_license = card_of(bundle, metadata, settings, sha256, found), data_license_of(bundle, metadata, sha256)
     (packed / "docs" / "README.md").write_text(card, encoding="utf-8")
+    (packed / "docs" / "data_license.txt").write_text(data_license, encoding="utf-8")
 
 
 def _choose_configs(configs: Path, settings: Mapping[str, Any]) -> None:

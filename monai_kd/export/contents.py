@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..bundle.card import card_of
+from ..bundle.card import card_of, data_license_of
 from ..bundle.checkpoint import describe_checkpoint
 from ..bundle.metadata import read_metadata
 from ..io.checksum import file_sha256
@@ -47,14 +47,12 @@ def write_contents(
     (folder / "settings.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     runtime = "openvino" if settings["precision"] == "int8" else "onnxruntime"
     (folder / "requirements.txt").write_text(f"numpy\n{runtime}\n", encoding="utf-8")
-    card = card_of(bundle, read_metadata(bundle), trained, file_sha256(Path(checkpoint).expanduser()), {})
-    (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
-    for source, name in (
-        *((Path(__file__).with_name(script), name) for script, name in scripts.items()),
-        (bundle / "docs" / "data_license.txt", "data_license.txt"),
-        (bundle / "LICENSE", "LICENSE"),
-    ):
-        shutil.copyfile(source, folder / name)
+    metadata, sha256 = read_metadata(bundle), file_sha256(Path(checkpoint).expanduser())
+    (folder / "MODEL_CARD.md").write_text(card_of(bundle, metadata, trained, sha256, {}), encoding="utf-8")
+    (folder / "data_license.txt").write_text(data_license_of(bundle, metadata, sha256), encoding="utf-8")
+    shutil.copyfile(bundle / "LICENSE", folder / "LICENSE")
+    for script, name in scripts.items():
+        shutil.copyfile(Path(__file__).with_name(script), folder / name)
 
 
 def checked_difference(difference: float) -> float:

@@ -151,7 +151,10 @@ def run_export(
         return 2
     print(f"{output_dir}: probabilities of model.onnx and of the bundle agree to {difference:.1g}. To use it:")
     requirements, program = (shlex.quote(f"{output_dir}/{name}") for name in ("requirements.txt", "predict.py"))
-    image = "VOLUME.nii.gz" if _of_volumes(checkpoint) else "SLICE.nii.gz"
+    image = "SLICE.nii.gz"
+    if (volumes := (read_trained(checkpoint) or {}).get("volumes")) is not None:
+        names = volumes["modalities"]
+        image = " ".join(f"P1_{name}.nii.gz" for name in names) if len(names) > 1 else "VOLUME.nii.gz"
     print(f"  pip install -r {requirements}\n  python {program} {image}")
     return 0
 

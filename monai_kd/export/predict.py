@@ -137,7 +137,7 @@ def main():
         network = network_file.open_network(HERE, given.precision, given.runtime)
         if settings["task"] == "segmentation":
             slice_files.check_masks(masks, given.overwrite)
-            given.output_dir.mkdir(parents=True, exist_ok=True)
+            slice_files.make_room(given.output_dir, masks)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     failed = 0

@@ -35,9 +35,10 @@ def turn(affine, orientation):
     left, _, right = np.linalg.svd(affine / np.linalg.norm(affine, axis=0))
     nearest = left @ right
     along = {}
-    for axis in range(3):
+    # The axis first that lies nearest to one of the patient's, as nibabel takes them.
+    for axis in np.argsort(-(nearest**2).max(axis=0), kind="stable"):
         world = int(np.abs(nearest[:, axis]).argmax())
-        along[world] = axis, nearest[world, axis] > 0
+        along[world] = int(axis), nearest[world, axis] > 0
         nearest[world] = 0
     wanted = [along[["LR", "PA", "IS"].index(pair)] for pair in map(_pair, orientation)]
     flips = [
@@ -111,7 +112,13 @@ def predict(image, affine, network, settings):
     channels = settings["channels"]
     if image.ndim != 4 or len(image) != len(channels) or np.linalg.matrix_rank(affine) < 3:
         raise ValueError(f"it is not a volume with the channels {', '.join(channels)}, or its affine is singular")
-    turned, back = on_grid(np.stack([slice_files.grey_values(channel) for channel in image]), affine, settings)
+    values = []
+    for name, channel in zip(channels, image, strict=True):
+        try:
+            values.append(slice_files.grey_values(channel))
+        except ValueError as error:
+            raise ValueError(f"channel {name}: {error}") from None
+    turned, back = on_grid(np.stack(values), affine, settings)
     ready = volume_values.normalised(turned, settings["normalization"])
     logits = windows(ready, network, settings["image_size"], settings["overlap"])
     found = network_file.softmax(logits[None])[0] if settings["activation"] == "softmax" else 1 / (1 + np.exp(-logits))
@@ -207,7 +214,7 @@ def main():
         masks = [given.output_dir / f"{image.name}_mask.nii.gz" for image in images]
         network = network_file.open_network(HERE, given.precision, given.runtime)
         slice_files.check_masks(masks, given.overwrite)
-        given.output_dir.mkdir(parents=True, exist_ok=True)
+        slice_files.make_room(given.output_dir, masks)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     failed = 0
@@ -216,7 +223,8 @@ def main():
             image, affine, header = read_image(files, settings["channels"])
             mask, dropped = masks_of(predict(image, affine, network, settings), affine, settings)
         except Exception as error:  # damaged files raise many types of errors, large ones MemoryError
-            print(f"{path.name}: left out: {type(error).__name__}, {error}", file=sys.stderr)
+            kind = "" if type(error) is ValueError else f"{type(error).__name__}, "
+            print(f"{path.name}: left out: {kind}{error}", file=sys.stderr)
             failed += 1
             continue
         try:

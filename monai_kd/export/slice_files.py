@@ -54,6 +54,8 @@ def read_nifti(path, channels=False):
         affine, origin = rows[:, :3], rows[:, 3]
     elif get("i2", 252)[0] > 0:
         v, unit = get("f4", 256, 3).astype(float), np.eye(3)
+        if not v @ v < 1 + 1e-5:
+            raise ValueError("its orientation (qform) is no rotation")
         a = np.sqrt(max(0.0, 1 - v @ v))
         rotation = (2 * a * a - 1) * unit + 2 * np.outer(v, v) + 2 * a * np.cross(v, unit).T
         affine, origin = rotation * spacing * [1, 1, -1 if size[0] < 0 else 1], get("f4", 268, 3).astype(float)
@@ -93,7 +95,10 @@ def write(path, mask, header, overlapping=False):
 def nifti(mask, header, overlapping):
     """The bytes of a mask in the geometry of the file of ``header``; overlapping masks are along a fourth axis."""
     original, order, axis, _ = header
-    raw = bytearray(original)
+    raw = bytearray(352)
+    # Its geometry alone: texts of a header may name the patient.
+    for start, end in ((0, 4), (76, 108), (123, 124), (252, 328), (344, 348)):
+        raw[start:end] = original[start:end]
     if overlapping:
         mask = np.stack([np.moveaxis(each, -1, axis) for each in mask], axis=-1)
         mask = mask.reshape(*mask.shape[:2], -1, mask.shape[-1])
@@ -102,7 +107,6 @@ def nifti(mask, header, overlapping):
     raw[40:56] = np.array([mask.ndim, *mask.shape, *[1] * (7 - mask.ndim)], order + "i2").tobytes()
     for start, kind, values in ((70, "i2", [2, 8]), (108, "f4", [352, 1, 0]), (124, "f4", [1, 0])):
         raw[start : start + len(values) * int(kind[1])] = np.array(values, order + kind).tobytes()
-    raw[348:352] = bytes(4)  # no extensions
     return bytes(raw) + mask.tobytes(order="F")
 
 
@@ -141,6 +145,16 @@ def expanded(text):
 
 def mask_name(name):
     return name.removesuffix(".gz").rsplit(".", 1)[0] + ("_mask.nii.gz" if name.endswith(NIFTI) else "_mask.npy")
+
+
+def make_room(folder, masks):
+    """Make the folder, and remove masks of earlier runs, which would be taken for those of files that are left out."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--output_dir {folder} is no folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in masks:
+        if path.is_file():
+            path.unlink()
 
 
 def check_masks(paths, overwrite):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,19 +12,23 @@ from typing import Any
 import monai.transforms
 import nibabel as nib
 import numpy as np
+import torch
 from monai.transforms import EnsureChannelFirstd, EnsureTyped, Orientationd, Spacingd
 
 from ..engines import LogitsInferer
 from ..inference import BundlePredictor
 from ..io import read_volume
 from ..io.atomic import atomic_folder
+from ..networks.outputs import main_logits
 from ..transforms import NormalizeByd
 from . import predict_volumes as script
-from .contents import checked_difference, origin_of, write_contents
+from .contents import TOLERANCE, checked_difference, origin_of, write_contents
 from .network_file import open_network
 from .onnx_file import write_onnx
 
 __all__ = ["export_volume_package"]
+
+logger = logging.getLogger(__name__)
 
 OVER = "volumes_inference.json"  # laid over inference.json, in which an archive of `pack_bundle` has it already
 SCRIPTS = {name: name for name in ("network_file.py", "slice_files.py", "volume_values.py")}
@@ -43,6 +48,9 @@ TURNED = np.array([[0.0, -1.0, 0.0], [0.0, 0.0, 1.0], [-1.0, 0.0, 0.0]]) @ np.ar
 
 def export_volume_package(bundle: Path, checkpoint: str | Path, output_dir: Path) -> float:
     """`export_package` for a network of volumes, which its ``predict.py`` moves over each volume in windows.
+
+    A warning is logged where windows without any contrast, as of air, have other probabilities in both: instance
+    normalisation divides by a standard deviation that is only rounding there.
 
     The network in ``model.onnx`` takes one window. Before the folder appears, its probabilities are compared with those
     of the bundle on a volume of noise, oblique and with other voxels than the network's, which has to be turned,
@@ -65,7 +73,15 @@ def export_volume_package(bundle: Path, checkpoint: str | Path, output_dir: Path
     with atomic_folder(output_dir) as folder:
         write_onnx(predictor.network, shape, folder / "model.onnx", predictor.value("mirror"))
         write_contents(folder, bundle, checkpoint, predictor.value("trained"), settings, SCRIPTS)
-        return checked_difference(_difference(predictor, folder, settings))
+        found = checked_difference(_difference(predictor, folder, settings))
+        if (empty := _difference_without_contrast(predictor, folder, shape)) > TOLERANCE:
+            logger.warning(
+                "in windows without any contrast, such as air, bundle and package differ by %.2g in probability, and "
+                "so may any two computers: the network amplifies rounding there, as instance normalisation does. Masks "
+                "of such places mean nothing; train with --norm batch, or another network, where they matter.",
+                empty,
+            )
+        return found
 
 
 def _settings(predictor: BundlePredictor) -> dict[str, Any]:
@@ -126,6 +142,15 @@ def _difference(predictor: BundlePredictor, folder: Path, settings: Mapping[str,
         image, affine, _ = script.read_image({"": path}, settings["channels"])
         found = script.predict(image, affine, open_network(folder, runtime="onnxruntime"), settings)
     return float(np.abs(np.asarray(expected, dtype=float) - found).max())
+
+
+def _difference_without_contrast(predictor: BundlePredictor, folder: Path, shape: Sequence[int]) -> float:
+    """The largest difference between the sigmoids of bundle and package, for a window of zeros."""
+    window = np.zeros((1, *shape), np.float32)
+    with torch.inference_mode():
+        own = main_logits(predictor.network(torch.as_tensor(window)), predictor.network, window.ndim).numpy()
+    found = open_network(folder, runtime="onnxruntime")(window)[0]
+    return float(np.abs(1 / (1 + np.exp(-own)) - 1 / (1 + np.exp(-found))).max())
 
 
 def _noise(path: Path, channels: Sequence[str], size: Sequence[int], spacing: Sequence[float] | None) -> Path:

@@ -52,11 +52,19 @@ class VolumeReader(SourceReader):
 
     Args:
         channels, constant, max_pixels: as for `read_volume`.
+        spatial_dims: 3 refuses single slices, as of a picture, which a network of volumes can't take.
     """
 
-    def __init__(self, channels: int | None = None, constant: bool = False, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(
+        self,
+        channels: int | None = None,
+        constant: bool = False,
+        max_pixels: int = MAX_PIXELS,
+        spatial_dims: int | None = None,
+    ) -> None:
         super().__init__()
         self.channels, self.constant, self.max_pixels = channels, bool(constant), int(max_pixels)
+        self.spatial_dims = spatial_dims
 
     def source(self, paths: Paths) -> SourceImage:
         """The channels, (C, X, Y) or (C, X, Y, Z), with geometry and header of the first.
@@ -69,6 +77,8 @@ class VolumeReader(SourceReader):
         if self.channels is not None and len(read) != self.channels:
             held = "1 channel" if len(read) == 1 else f"{len(read)} channels"
             raise UnreadableImage(f"the image has {held}, and {self.channels} are needed", str(files[0]))
+        if self.spatial_dims == 3 and read[0].ndim < 3:
+            raise UnreadableImage("it is a single slice, and the network is of volumes", str(files[0]))
         for number, image in enumerate(read if len(read) > len(files) else [], 1):
             # Of one file with several channels, the whole need not be constant where one of them is.
             if fault := fault_of(image, self.constant):

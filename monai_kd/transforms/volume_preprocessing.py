@@ -98,9 +98,8 @@ def volume_preprocessing(
             "leave label_as_in_file at False."
         )
     keys = ["image", "label"] if label else ["image"]
-    steps: list[Callable] = [
-        LoadImaged("image", VolumeReader, channels=channels, constant=constant, max_pixels=max_pixels)
-    ]
+    limits: dict[str, Any] = {"constant": constant, "max_pixels": max_pixels, "spatial_dims": spatial_dims}
+    steps: list[Callable] = [LoadImaged("image", VolumeReader, channels=channels, **limits)]
     if regions is not None:
         steps.append(LoadImaged("label", VolumeReader, channels=1, constant=True, max_pixels=max_pixels))
     steps.append(EnsureChannelFirstd(keys))

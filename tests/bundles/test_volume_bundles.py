@@ -419,6 +419,14 @@ def test_an_archive_is_of_volumes(run, dataset, tmp_path, monkeypatch):
     names = {path.name for path in (tmp_path / "brats" / "configs").iterdir()}
     assert not [name for name in names if name.startswith("volumes")]
     metadata = json.loads((tmp_path / "brats" / "configs" / "metadata.json").read_text())
+    said = json.dumps({name: value for name, value in metadata.items() if name not in ("authors", "copyright")})
+    for of_slices in ("T1-weighted", "Figshare", "Cheng", "Lite0", "Transformer"):
+        assert of_slices not in said
+    assert (
+        "tumour core, whole tumour, enhancing tumour on volumes with the channels flair, t1, t1ce, t2"
+        in metadata["task"]
+    )
+    assert metadata["network_data_format"]["inputs"]["image"]["modality"] == "n/a"
     image, pred = (metadata["network_data_format"][end][key] for end, key in (("inputs", "image"), ("outputs", "pred")))
     assert (image["spatial_shape"], image["is_patch_data"], image["num_channels"]) == ([16, 16, 16], True, 4)
     assert list(image["channel_def"].values()) == MODALITIES
@@ -455,12 +463,11 @@ def test_an_archive_is_of_volumes(run, dataset, tmp_path, monkeypatch):
     np.testing.assert_array_equal(*masks)
 
 
-@pytest.mark.parametrize("command", [["export", "seg_student"], ["label_app"], ["report", "{data}", "--output_dir"]])
+@pytest.mark.parametrize("command", [["label_app"], ["report", "{data}", "--output_dir"]])
 def test_programs_for_slices_refuse_it_in_one_line(command, run, dataset, tmp_path, capsys):
     name, *rest = (word.format(data=dataset) for word in command)
     model, out = str(run / "model.pt"), str(tmp_path / "out")
-    given = [*rest, model, out] if name == "export" else [*rest, out, "--segmentation", model]
-    assert main([name, *given]) == 2
+    assert main([name, *rest, out, "--segmentation", model]) == 2
     assert f"{model} is of a network of volumes" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -614,6 +621,31 @@ def test_overlays_show_the_regions_on_the_first_channel(run, tmp_path):
     # The second axis runs to the back, so that its begin is above; of the slice at the upper left.
     rows_of_first = picture[60:-40, :200].min(axis=2).mean(axis=1)[:300]
     assert rows_of_first[:100].mean() > rows_of_first[-100:].mean() + 150
+
+
+def test_a_picture_among_volumes_is_a_failed_row(tmp_path):
+    """It ended the run, and the volume behind it was not segmented."""
+    network = {"_target_": "SegResNet", "in_channels": 1, "out_channels": 1, "init_filters": 8}
+    settings = {
+        **{"network_def": network, "image_size": [16, 16, 8], "in_channels": 1, "spatial_dims": 3, "mean": None},
+        **{"std": None, "multiclass": False, "activation": "sigmoid", "mask_names": ["spleen"], "volumes": CT},
+    }
+    save_trained(build_network(network).state_dict(), tmp_path / "model.pt", settings)
+    (tmp_path / "in").mkdir()
+    random = np.random.default_rng(0)
+    Image.fromarray(random.integers(0, 255, (20, 20), np.uint8)).save(tmp_path / "in" / "a.png")
+    nib.save(nib.Nifti1Image(random.integers(0, 900, (20, 18)).astype(np.int16), AFFINE), tmp_path / "in" / "b.nii.gz")
+    nib.save(nib.Nifti1Image(random.integers(0, 900, (20, 18, 9)).astype(np.int16), AFFINE), tmp_path / "in" / "c.nii")
+    given = {"checkpoint": str(tmp_path / "model.pt"), "output_dir": str(tmp_path / "out"), "device": "cpu"}
+    files = config("seg_student", "inference", "volumes_inference")
+    workflow = Workflow(files, workflow_type="infer", logging_file=False, input=str(tmp_path / "in"), **given)
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+    with (tmp_path / "out" / "findings.csv").open(encoding="utf-8") as file:
+        found = {row["file"]: row for row in csv.DictReader(file)}
+    assert [found[name]["status"] for name in ("a.png", "b.nii.gz", "c.nii")] == ["failed", "failed", "ok"]
+    assert "it is a single slice, and the network is of volumes" in found["a.png"]["reason"]
 
 
 @pytest.mark.parametrize("names", [["spleen"], ["liver", "spleen"]])

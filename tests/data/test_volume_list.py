@@ -66,7 +66,7 @@ def test_channels_and_regions(folder):
     assert region_values(folder) == REGIONS
 
 
-@pytest.mark.parametrize("named", [None, {}, {"1": "t1"}, {"0": "t1", "2": "t2"}, {"0": "t1", "1": "t1"}, ["t1"]])
+@pytest.mark.parametrize("named", [None, {}, {"1": "t1"}, {"0": "t1", "2": "t2"}, {"0": "t1", "1": "T1"}, ["t1"]])
 def test_channels_without_names(folder, named):
     with pytest.raises(ValueError, match=r"datalist\.json: 'modality' must name the channels"):
         modalities(changed(folder, modality=named))

@@ -44,11 +44,13 @@ def saved(folder: Path, channels=tuple(MODALITIES), **more: Any) -> Path:
     }
     volumes = {"modalities": list(channels), "regions": REGIONS, "orientation": "RAS", "spacing": None}
     volumes |= {"normalization": MEAN_AND_STD, **more.pop("volumes", {})}
+    changed = more.pop("network_def", {})
     settings |= {"volumes": volumes, **more}
     settings["network_def"] = {
         **{"_target_": "BasicUNet", "spatial_dims": settings["spatial_dims"], "in_channels": len(channels)},
         **{"out_channels": len(settings["mask_names"]) + settings["multiclass"], "features": [8, 8, 8, 8, 8, 8]},
         "norm": ["group", {"num_groups": 4}],
+        **changed,
     }
     torch.manual_seed(0)
     network: Any = build_network(settings["network_def"])
@@ -195,10 +197,31 @@ def test_bad_files_are_named_and_the_rest_done(package, tmp_path):
     assert "t2 is not on the grid of flair" in said["moved"]
     assert "not a volume with the channels flair, t1, t1ce, t2" in said["flat"]
     assert "not a volume with the channels" in said["single"]
-    assert "it is constant" in said["constant"]
+    assert "channel flair: it is constant" in said["constant"]
     assert "does not exist" in said["absent"]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good_mask.nii.gz"]
     assert alone(package, broken, "--output_dir", tmp_path / "none").returncode == 1
+
+
+def test_masks_of_an_earlier_run_do_not_stay(package, tmp_path):
+    image = volume(tmp_path / "P1_t1.nii.gz", (20, 18, 16), SHIFTED)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "P1_mask.nii.gz").write_text("of another run")
+    assert alone(package, image, "--output_dir", tmp_path / "out").returncode == 2
+    assert (tmp_path / "out" / "P1_mask.nii.gz").is_file()
+    assert alone(package, image, "--output_dir", tmp_path / "out", "--overwrite").returncode == 1
+    assert not (tmp_path / "out" / "P1_mask.nii.gz").exists()
+    done = alone(package, image, "--output_dir", image)
+    assert f"--output_dir {image} is no folder" in done.stderr
+
+
+def test_windows_without_contrast_are_warned_of(tmp_path, caplog):
+    """Instance normalisation of four levels; without a normalisation of the image, nothing is amplified."""
+    steady = saved(tmp_path / "steady", network_def={"norm": "batch"})
+    export_package(BUNDLE, steady, tmp_path / "first")
+    assert "without any contrast" not in caplog.text
+    export_package(BUNDLE, saved(tmp_path / "run", network_def={"norm": "instance"}), tmp_path / "second")
+    assert "in windows without any contrast, such as air" in caplog.text
 
 
 def test_wrong_calls_end_before_anything_is_written(package, tmp_path):
@@ -235,6 +258,17 @@ def test_grid_is_that_of_monai(affine, orientation, spacing):
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
     if steps:
         np.testing.assert_allclose(back(found), transform.inverse(expected).numpy(), atol=1e-5)
+
+
+@pytest.mark.skipif(tuple(map(int, nib.__version__.split(".")[:2])) < (5, 4), reason="nibabel took axes in their order")
+def test_axes_of_steep_volumes_are_those_of_nibabel():
+    random = np.random.default_rng(0)
+    for _ in range(500):
+        rotation = np.linalg.qr(random.normal(size=(3, 3)))[0]
+        order, flips = predict_volumes.turn(rotation * random.uniform(0.5, 3, 3), "RAS")
+        expected = nib.io_orientation(nib.affines.from_matvec(rotation))
+        assert [int(expected[axis, 0]) for axis in order] == [0, 1, 2]
+        assert flips == [place for place, axis in enumerate(order) if expected[axis, 1] < 0]
 
 
 def test_sheared_axes_can_not_be_resampled():
@@ -350,7 +384,7 @@ def test_command_and_what_the_folder_says(tmp_path, capsys):
     assert main([*command, "--int8", str(tmp_path)]) == 2
     assert "--int8 is for networks of slices" in capsys.readouterr().err
     assert main(command) == 0
-    assert "package/predict.py VOLUME.nii.gz" in capsys.readouterr().out
+    assert "package/predict.py P1_flair.nii.gz P1_t1.nii.gz P1_t1ce.nii.gz P1_t2.nii.gz" in capsys.readouterr().out
     card = (tmp_path / "package" / "MODEL_CARD.md").read_text()
     assert "volumes with the channels flair, t1, t1ce, t2, in windows of 16 × 16 × 16 voxels" in card
     assert "tumour core, whole tumour, enhancing tumour" in card
@@ -358,6 +392,9 @@ def test_command_and_what_the_folder_says(tmp_path, capsys):
     # Nothing of the released student of slices.
     assert "Lite0" not in card
     assert "0.786" not in card
+    assert (
+        (tmp_path / "package" / "data_license.txt").read_text().startswith("On which data these weights were trained")
+    )
 
 
 def test_script_is_short_and_imports_little():
