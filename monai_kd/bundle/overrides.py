@@ -19,6 +19,7 @@ from ..config import (
     definition_of,
     install_short_errors,
     literal,
+    unused_ids,
     without_pretrained,
 )
 from .loaded import NETWORK, loaded_network
@@ -79,6 +80,8 @@ def accept_overrides() -> None:
     known.read_config(list(run.config_files))
     own = {name: value for name, value in run.overrides.items() if name not in of_tracking}
     check_overrides(own, known, run.config_files[0])
+    for unused in unused_ids(run.config_files, known):
+        logger.warning("%s", unused)
     # Also those of files; what is evaluated is checked with the settings.
     written = {name: run.parser.get(name) for name in CHECKED if name in run.parser}
     check_settings({name: value for name, value in written.items() if not _evaluated(value)})

@@ -1,4 +1,4 @@
-from .checks import CHECKED, check_overrides, check_settings, refuse_unknown
+from .checks import CHECKED, check_overrides, check_settings, refuse_unknown, unused_ids
 from .definition import UntrustedNetwork, build_network, definition_of, without_pretrained
 from .device import available_devices, checked_device, default_device
 from .errors import cause_of, install_short_errors
@@ -20,5 +20,6 @@ __all__ = [
     "install_short_errors",
     "literal",
     "refuse_unknown",
+    "unused_ids",
     "without_pretrained",
 ]

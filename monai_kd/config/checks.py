@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from monai.bundle import ConfigParser
 
-__all__ = ["CHECKED", "check_overrides", "check_settings", "is_axes", "is_number", "refuse_unknown"]
+__all__ = ["CHECKED", "check_overrides", "check_settings", "is_axes", "is_number", "refuse_unknown", "unused_ids"]
 
 
 def refuse_unknown(names: Iterable[str], known: ConfigParser, config_file: Any) -> None:
@@ -38,6 +39,30 @@ def check_overrides(overrides: Mapping[str, Any], known: ConfigParser, config_fi
                 f"--{name}: {value!r} can't take the place of the {known[name]['_target_']} of {config_file}: give an "
                 f"expression that begins with $, a reference that begins with @, or a definition{_near(name, known)}."
             )
+
+
+def unused_ids(config_files: Sequence[str], known: ConfigParser) -> list[str]:
+    """Ids of files that are laid over a config which have no effect: no earlier file has them, and none refers to them.
+
+    Args:
+        config_files: of which later ones override earlier ones.
+        known: parser of all of them.
+
+    Returns:
+        For each a sentence, with the nearest known ids.
+    """
+    contents = [ConfigParser.load_config_file(file) for file in config_files]
+    referred = " ".join(map(str, contents))
+    before, found = set[str](), list[str]()
+    for file, content in zip(config_files, contents, strict=True):
+        names = {str(key).lstrip("+").partition("#")[0] for key in content}
+        for name in sorted(names - before) if before else ():
+            # A list of expressions is a run of one's own, which the command line may name.
+            runs = isinstance(value := content.get(name), list) and any(str(each).startswith("$") for each in value)
+            if not (name.startswith("_") or runs or re.search(rf"[@%:.'\"]{re.escape(name)}\b(?!': )", referred)):
+                found.append(f"{name} in {file} has NO effect: nothing refers to it{_near(name, known)}.")
+        before |= names
+    return found
 
 
 def _is_plain(value: Any) -> bool:
