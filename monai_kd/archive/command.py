@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,9 +125,8 @@ def _run(plan: Plan, executor: Any, workers: int, sharing: int) -> list[int]:
             break
         logger.info("%d of %d shards are left, attempt %d", len(left), plan.shards, attempt + 1)
         parts = [left[first::workers] for first in range(min(workers, len(left)))]
-        several = len(parts)
-        same = [str(plan.output_dir)] * several, [sharing] * several
-        jobs = executor.map_array(run_shards, same[0], parts, range(several), same[1])
+        job_of = partial(run_shards, str(plan.output_dir), sharing=sharing)
+        jobs = executor.map_array(job_of, parts, range(len(parts)))
         # Only when all have ended is what they left given to others: no shard is in two hands.
         for job in jobs:
             job.wait()

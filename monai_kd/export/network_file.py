@@ -42,6 +42,17 @@ def softmax(logits, temperature=1.0):
     return odds / odds.sum(axis=1, keepdims=True)
 
 
+def slice_step(affine):
+    """From slice to slice along their normal, in mm."""
+    return abs(np.linalg.det(affine)) / np.linalg.norm(np.cross(affine[:, 0], affine[:, 1]))
+
+
+def without_thin(mask, shape, affine, smallest_extent_mm):
+    """A mask, or several, of a volume without the marks that reach over too few slices; and how many these were."""
+    thin = thin_marks(mask.reshape(-1, *shape).any(axis=0), smallest_extent_mm / slice_step(affine) - 1e-3)
+    return mask * (thin == 0), len(np.unique(thin[thin > 0]))
+
+
 def thin_marks(mask, fewest):
     """Numbers of the connected areas (corners included) on fewer slices than that, 0 elsewhere."""
     thin = np.zeros(mask.shape, int)

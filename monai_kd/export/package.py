@@ -94,13 +94,14 @@ def export_package(
             too much.
     """
     require_extra("export", ["onnx", "onnxscript", "onnxruntime"], "export")
-    if int8 is not None and _of_volumes(checkpoint):
+    of_volumes = _volumes_of(checkpoint) is not None
+    if int8 is not None and of_volumes:
         raise ValueError("--int8 is for networks of slices, and these weights are of volumes: leave it out.")
     if int8 is not None:
         require_extra("openvino", ["nncf", "openvino"], "export --int8")
     bundle, output_dir = Path(bundle).expanduser().resolve(), Path(output_dir).expanduser().resolve()
     check_new_folder(output_dir)
-    if _of_volumes(checkpoint):
+    if of_volumes:
         return export_volume_package(bundle, checkpoint, output_dir)
     predictor = BundlePredictor(bundle, checkpoint, device="cpu", amp=False)
     settings = _settings(predictor, bundle, checkpoint)
@@ -152,15 +153,16 @@ def run_export(
     print(f"{output_dir}: probabilities of model.onnx and of the bundle agree to {difference:.1g}. To use it:")
     requirements, program = (shlex.quote(f"{output_dir}/{name}") for name in ("requirements.txt", "predict.py"))
     image = "SLICE.nii.gz"
-    if (volumes := (read_trained(checkpoint) or {}).get("volumes")) is not None:
+    if (volumes := _volumes_of(checkpoint)) is not None:
         names = volumes["modalities"]
         image = " ".join(f"P1_{name}.nii.gz" for name in names) if len(names) > 1 else "VOLUME.nii.gz"
     print(f"  pip install -r {requirements}\n  python {program} {image}")
     return 0
 
 
-def _of_volumes(checkpoint: str | Path) -> bool:
-    return (read_trained(checkpoint) or {}).get("volumes") is not None
+def _volumes_of(checkpoint: str | Path) -> dict[str, Any] | None:
+    """How a network of volumes reads them; ``None`` of a network of slices."""
+    return (read_trained(checkpoint) or {}).get("volumes")
 
 
 def _add_int8(

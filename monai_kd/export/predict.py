@@ -91,16 +91,13 @@ def judge(mask, found, shape, affine, settings):
     pixels = several.max(axis=0).reshape(shape[0] * shape[1], -1)
     count = 1 if settings["presence_score"] == "max" else max(1, round(25 / 256**2 * len(pixels)))
     scores = np.partition(pixels, -count, axis=0)[-count:].mean(axis=0)
-    step = abs(np.linalg.det(affine)) / np.linalg.norm(np.cross(affine[:, 0], affine[:, 1]))
-    scores = in_context(scores, step, settings["presence_context"])
+    scores = in_context(scores, network_file.slice_step(affine), settings["presence_context"])
     row = {"presence_score": round(float(scores.max()), 4)}
     if settings["presence_threshold"] is not None:
         passed, row["presence_threshold"] = scores >= settings["presence_threshold"], settings["presence_threshold"]
         mask = mask * (passed if len(shape) > 2 else passed[0])
     if settings["smallest_extent_mm"] > 0 and shape[2:] > (1,):
-        fewest = settings["smallest_extent_mm"] / step - 1e-3
-        thin = network_file.thin_marks(mask.reshape(-1, *shape).any(axis=0), fewest)
-        mask, row["dropped_marks"] = mask * ~(thin > 0), len(np.unique(thin[thin > 0]))
+        mask, row["dropped_marks"] = network_file.without_thin(mask, shape, affine, settings["smallest_extent_mm"])
     return mask.astype(np.uint8), row
 
 

@@ -148,10 +148,8 @@ def masks_of(found, affine, settings):
     mask = found.argmax(axis=0) if settings["activation"] == "softmax" else found >= settings["threshold"]
     mask, dropped = mask[0] if len(mask) == 1 and mask.ndim == 4 else mask, 0
     if settings["smallest_extent_mm"] > 0 and mask.shape[-1] > 1:
-        step = abs(np.linalg.det(affine)) / np.linalg.norm(np.cross(affine[:, 0], affine[:, 1]))
-        marks = mask.reshape(-1, *mask.shape[-3:]).any(axis=0)
-        thin = network_file.thin_marks(marks, settings["smallest_extent_mm"] / step - 1e-3)
-        mask, dropped = mask * ~(thin > 0), len(np.unique(thin[thin > 0]))
+        least = settings["smallest_extent_mm"]
+        mask, dropped = network_file.without_thin(mask, mask.shape[-3:], affine, least)
     return mask.astype(np.uint8), dropped
 
 

@@ -23,6 +23,7 @@ from ..networks.outputs import main_logits
 from ..transforms import NormalizeByd
 from . import predict_volumes as script
 from .contents import TOLERANCE, checked_difference, origin_of, write_contents
+from .int8 import Network
 from .network_file import open_network
 from .onnx_file import write_onnx
 
@@ -73,8 +74,9 @@ def export_volume_package(bundle: Path, checkpoint: str | Path, output_dir: Path
     with atomic_folder(output_dir) as folder:
         write_onnx(predictor.network, shape, folder / "model.onnx", predictor.value("mirror"))
         write_contents(folder, bundle, checkpoint, predictor.value("trained"), settings, SCRIPTS)
-        found = checked_difference(_difference(predictor, folder, settings))
-        if (empty := _difference_without_contrast(predictor, folder, shape)) > TOLERANCE:
+        exported = open_network(folder, runtime="onnxruntime")
+        found = checked_difference(_difference(predictor, exported, settings))
+        if (empty := _difference_without_contrast(predictor, exported, shape)) > TOLERANCE:
             logger.warning(
                 "in windows without any contrast, such as air, bundle and package differ by %.2g in probability, and "
                 "so may any two computers: the network amplifies rounding there, as instance normalisation does. Masks "
@@ -134,22 +136,22 @@ def _explicit(step: Mapping[str, Any]) -> dict[str, Any]:
     return {"_target_": name, **{key: value for key, value in bound.arguments.items() if key not in ONLY}}
 
 
-def _difference(predictor: BundlePredictor, folder: Path, settings: Mapping[str, Any]) -> float:
+def _difference(predictor: BundlePredictor, exported: Network, settings: Mapping[str, Any]) -> float:
     """The largest difference between the probabilities of bundle and package, for a file of noise."""
     with tempfile.TemporaryDirectory(prefix="monai_kd-export-") as temporary:
         path = _noise(Path(temporary) / "noise.nii", settings["channels"], settings["image_size"], settings["spacing"])
         expected = predictor(*read_volume(path, len(settings["channels"])))["probability"]
         image, affine, _ = script.read_image({"": path}, settings["channels"])
-        found = script.predict(image, affine, open_network(folder, runtime="onnxruntime"), settings)
+        found = script.predict(image, affine, exported, settings)
     return float(np.abs(np.asarray(expected, dtype=float) - found).max())
 
 
-def _difference_without_contrast(predictor: BundlePredictor, folder: Path, shape: Sequence[int]) -> float:
+def _difference_without_contrast(predictor: BundlePredictor, exported: Network, shape: Sequence[int]) -> float:
     """The largest difference between the sigmoids of bundle and package, for a window of zeros."""
     window = np.zeros((1, *shape), np.float32)
     with torch.inference_mode():
         own = main_logits(predictor.network(torch.as_tensor(window)), predictor.network, window.ndim).numpy()
-    found = open_network(folder, runtime="onnxruntime")(window)[0]
+    found = exported(window)[0]
     return float(np.abs(1 / (1 + np.exp(-own)) - 1 / (1 + np.exp(-found))).max())
 
 
