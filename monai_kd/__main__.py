@@ -121,7 +121,7 @@ def command_parser() -> argparse.ArgumentParser:
         "--only",
         nargs="+",
         metavar="GROUP",
-        choices=("training", "resources", "inference", "conversion"),
+        choices=("training", "resources", "data", "inference", "conversion"),
         help="training, resources, inference, conversion (default: all)",
     )
     speed.add_argument("--json", dest="json_file", type=path_argument, metavar="FILE", help="write the table as JSON")

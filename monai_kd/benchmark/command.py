@@ -23,7 +23,7 @@ __all__ = ["GROUPS", "run_benchmark"]
 logger = logging.getLogger(__name__)
 
 # Modules of this package, each with ``rows(options)``.
-GROUPS = ("training", "resources", "inference", "conversion")
+GROUPS = ("training", "resources", "data", "inference", "conversion")
 
 
 def run_benchmark(

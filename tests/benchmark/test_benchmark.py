@@ -52,7 +52,7 @@ def test_aims(aim, ratio, expected, tmp_path):
 
 def test_it_runs_at_tiny_size(tmp_path, capsys):
     files = {"--json": tmp_path / "rows.json", "--plot": tmp_path / "rows.png"}
-    command = ["benchmark", "--only", "inference", "conversion", "--tiny", "--repeat", "1"]
+    command = ["benchmark", "--only", "data", "inference", "conversion", "--tiny", "--repeat", "1"]
     assert main([*command, *(str(each) for pair in files.items() for each in pair)]) == 0
     out, said = capsys.readouterr()
     content = json.loads(files["--json"].read_text())
@@ -64,6 +64,8 @@ def test_it_runs_at_tiny_size(tmp_path, capsys):
     assert sum(name.startswith("inference of a folder") for name in names) == 2
     assert sum(name.startswith("student, one slice") for name in names) >= 1
     assert sum(name.startswith("conversion") for name in names) == 1
+    assert sum(name.startswith("store of a slice") for name in names) == 2
+    assert sum(name.startswith(("start of a run", "a slice as a network gets it")) for name in names) == 2
     for row in content["rows"]:
         assert row["name"] in out
         first, second = row["measured"].values()
