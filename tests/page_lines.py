@@ -125,6 +125,9 @@ OWN: dict[str, list[tuple[str, str]]] = {
     "tests/test_documented_lines.py::test_line_of_the_cache": [
         ("docs/performance.md", "python docs/experiments/cache_curve.py"),
     ],
+    "tests/test_store_or_live.py::test_store_and_live_teacher": [
+        ("docs/performance.md", "python docs/experiments/store_or_live.py"),
+    ],
     "tests/test_demo.py::test_line_of_the_readme": [("README.md", "python -m monai_kd demo")],
     "tests/benchmark/test_benchmark.py::test_line_of_the_page": [
         ("docs/performance.md", "python -m monai_kd benchmark")
