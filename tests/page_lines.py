@@ -67,6 +67,13 @@ OWN: dict[str, list[tuple[str, str]]] = {
         ("docs/examinations.md", f"{EVALUATE} --dataset_dir HEADS --fold 0 --checkpoint own"),
         ("docs/examinations.md", f"{RUN} inferring"),
     ],
+    "tests/test_documented_lines.py::test_line_of_a_second_reader": [
+        (
+            "docs/examinations.md",
+            f"{EVALUATE} --dataset_dir DATA --checkpoint RUN/model.pt --output_dir RUN/evaluation --negative_share 0.5 "
+            "--classifier",
+        ),
+    ],
     "tests/test_documented_lines.py::test_lines_of_images_without_a_label": [
         ("docs/training.md", "python - <<"),
         ("docs/training.md", f"{TRAIN} --dataset_dir DATA --labelled_share"),

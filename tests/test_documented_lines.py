@@ -22,6 +22,7 @@ from page_lines import EVALUATE, LINES, TRAININGS, lines_of
 from volumes import SMALL_TRAINING, write_volumes
 
 import monai_kd.bundle.data as phantoms
+from monai_kd.io.checksum import file_sha256
 from monai_kd.io.table import read_table
 
 sys.path.append(str(ROOT / "tests" / "bundles"))
@@ -168,6 +169,21 @@ def test_lines_of_a_threshold_of_ones_own(lines, tmp_path, monkeypatch):
     rows = read_table(tmp_path / "masks" / "findings.csv")
     used = [float(row["presence_threshold"]) for row in rows if row["status"] == "ok"]
     assert used == pytest.approx([chosen["threshold"]] * 18, abs=1e-4)
+
+
+def test_line_of_a_second_reader(lines, made, tmp_path, monkeypatch):
+    """By the networks of the repository, whose own operating point is that of the segmentation alone."""
+    for name, source in (("bundles", ROOT / "bundles"), ("DATA", made / "DATA")):
+        (tmp_path / name).symlink_to(source)
+    for name, bundle in (("RUN", "seg_student"), ("CLASSIFIER", "cls_student")):
+        shutil.copytree(ROOT / "bundles" / bundle / "models", tmp_path / name)
+    (line,) = lines
+    run(line, tmp_path, monkeypatch)
+    point = json.loads((tmp_path / "RUN" / "settings.json").read_text())["operating_point"]
+    assert point["specificity"] >= 0.9
+    assert point["classifier"] == file_sha256(tmp_path / "RUN" / "classifier.safetensors")
+    rows = read_table(tmp_path / "RUN" / "evaluation" / "slices.csv")
+    assert all(0 < float(row["p_tumour"]) < 1 for row in rows)
 
 
 def test_line_of_the_cache(lines, made, monkeypatch, capfd):

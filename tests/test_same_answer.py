@@ -19,11 +19,22 @@ import pytest
 import torch
 from monai.bundle import create_workflow
 from slices import PATIENT, write_dicom
-from students import MEAN, SIZE, STD, UNET, brightness_unet, classification_student, saved
+from students import (
+    MEAN,
+    SIZE,
+    STD,
+    UNET,
+    brightness_unet,
+    classification_student,
+    classifier_without_tumours,
+    saved,
+)
 
 from monai_kd.__main__ import main
 from monai_kd.bundle.students import load_students
+from monai_kd.bundle.trained import trained_network, trained_settings
 from monai_kd.export import export_package
+from monai_kd.inference.second_reader import SecondReader
 from monai_kd.io import read_image
 from monai_kd.io.table import read_table
 
@@ -221,6 +232,41 @@ def test_the_same_answer(
     assert answer["presence_score"] == pytest.approx(HIGHEST, abs=1e-3)
     assert answer["dropped_marks"] == dropped
     assert answer["lesion_count"] == (None if door == "export" else lesions)
+
+
+@pytest.fixture(scope="module")
+def read_by_two(tmp_path_factory: pytest.TempPathFactory) -> Callable[[float], Path]:
+    """A checkpoint whose operating point has a threshold on the score of two networks; the other one sees no tumour."""
+    other = classifier_without_tumours(tmp_path_factory.mktemp("other"))
+    settings, of = trained_settings(other), {"in_channels": 3, "image_size": SIZE, "mean": [MEAN] * 3, "std": [STD] * 3}
+    reader = SecondReader(trained_network(settings, other), settings, of)
+
+    def make(threshold: float) -> Path:
+        folder = tmp_path_factory.mktemp("read")
+        reader.save(folder / "classifier.safetensors")
+        return student(folder, {**point(threshold), "classifier": reader.sha256})
+
+    return make
+
+
+@pytest.mark.parametrize("door", ["inferring", "report", "serve", "label"])
+@pytest.mark.parametrize(("threshold", "slices", "expected"), [(0.3, 0, "yes"), (0.35, 0, "no"), (0.3, 10, "yes")])
+def test_two_networks_judge_presence(door, threshold, slices, expected, classifier, read_by_two, monai_label, tmp_path):
+    image = scan(tmp_path / "scan.nii.gz", slices)
+    (tmp_path / "out").mkdir()
+    answer = DOORS[door](read_by_two(threshold), classifier, image, tmp_path / "out")
+    # The classifier gives its four classes the logits 0, 0, 0 and 4.
+    both = np.log(HIGHEST / (1 - HIGHEST)) / 2 + np.log(3 / np.exp(4)) / 2
+    assert answer["presence_score"] == pytest.approx(1 / (1 + np.exp(-both)), abs=1e-3)
+    assert (answer["tumour"], answer["presence_threshold"]) == (expected, threshold)
+    assert (answer["pixels"] > 0) == (expected == "yes")
+
+
+def test_a_package_has_one_network(read_by_two, tmp_path):
+    pytest.importorskip("onnxruntime", reason="needs monai_kd[export]")
+    with pytest.raises(ValueError, match="chosen together with a classifier, which a package does not hold"):
+        export_package(BUNDLES / "seg_student", read_by_two(0.3), tmp_path / "package")
+    assert not (tmp_path / "package").exists()
 
 
 @pytest.mark.parametrize("door", DOORS)

@@ -13,6 +13,7 @@ from .overrides import accept_overrides
 from .processes import distributed, local_rank, rank, start_processes, stop_processes
 from .released import checkpoint_of, training_folder
 from .running import choose, definition, described, given_data, normalization, recorded, root
+from .second_reader import second_reader
 from .set_up import set_up
 from .teacher import Teacher
 from .teacher_settings import evaluated_network, evaluated_settings, normalization_steps
@@ -58,6 +59,7 @@ __all__ = [
     "recorded",
     "root",
     "run_alone",
+    "second_reader",
     "set_up",
     "start_processes",
     "stop_processes",

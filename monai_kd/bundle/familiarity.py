@@ -28,7 +28,7 @@ from ..data import data_known, load_fold, same_data
 from ..inference.familiarity import Familiarity
 from ..io.checksum import file_sha256
 from ..io.network_name import network_name
-from ..io.trained import FAMILIARITY_FILE, TEMPERATURE_FILE
+from ..io.trained import FAMILIARITY_FILE, READER_FILE, TEMPERATURE_FILE, read_trained
 from ..io.unreadable import reason_of
 from ..transforms import slice_preprocessing
 from .folder import bundle_folder
@@ -76,6 +76,8 @@ def files_of_weights(checkpoint: str | Path) -> dict[str, Path]:
     found = {TEMPERATURE_FILE: find_temperature(checkpoint)}
     if familiarity_of(checkpoint) is not None:
         found[FAMILIARITY_FILE] = Path(checkpoint).expanduser().with_name(FAMILIARITY_FILE)
+    if ((read_trained(checkpoint) or {}).get("operating_point") or {}).get("classifier") is not None:
+        found[READER_FILE] = Path(checkpoint).expanduser().with_name(READER_FILE)
     return {name: path for name, path in found.items() if path is not None}
 
 

@@ -191,7 +191,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} must be {wanted}, got {value!r}.")
     size, axes = settings.get("image_size"), settings.get("spatial_dims")
     # Configs of volumes replace the steps of slices, which would then be left out unnoticed.
-    for name in ("negative_probability", "negatives_dir", "negative_share", "specificity"):
+    for name in ("negative_probability", "negatives_dir", "negative_share", "specificity", "classifier"):
         if isinstance(size, list) and settings.get(name):
             raise ValueError(f"{name} is for networks of slices, and this one takes patches of volumes: leave it out.")
     if settings.get("mixup") and settings.get("labelled_share", 1) != 1:

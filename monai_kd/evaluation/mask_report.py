@@ -29,7 +29,7 @@ from ..metrics import (
 )
 from ..plots import OverlayPanel, plot_overlays, plot_scores
 from ..transforms import SqueezeSliced, foreground_probabilities, separate_masks
-from .presence import PresenceReport
+from .presence import PresenceReport, Reader
 from .report import EvaluationReport
 
 __all__ = ["MaskReport"]
@@ -63,6 +63,7 @@ class MaskReport(EvaluationReport):
         checkpoint: the evaluated weights.
         operating_point: that of the weights; where slices have no tumour, what it gives on these slices is measured,
             unless a new one is chosen.
+        reader: a classifier that is asked about each slice, see `PresenceReport`.
 
     Raises:
         ValueError: while running: a prediction and its label differ in size; or as `EvaluationReport`.
@@ -77,10 +78,13 @@ class MaskReport(EvaluationReport):
         specificity: float | None = None,
         checkpoint: str | Path | None = None,
         operating_point: Mapping[str, Any] | None = None,
+        reader: Reader | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.presence = PresenceReport(presence, specificity, checkpoint, self.bootstrap, self.seed, operating_point)
+        self.presence = PresenceReport(
+            presence, specificity, checkpoint, self.bootstrap, self.seed, operating_point, reader
+        )
         self.panels, self.mask_names = int(panels), list(mask_names)
         self.listed_spacing = read_datalist(self.dataset_dir, allow_outside=True).get("spacing")
         # Compressed prediction and truth of every slice: it is known only at the end which ones are shown.
@@ -104,7 +108,9 @@ class MaskReport(EvaluationReport):
         measured = masks_metrics(predicted, true, spacing, self.mask_names)
         if (probability := output.get("probability")) is not None:
             foreground = foreground_probabilities(plain_tensor(probability), len(self.mask_names)).cpu()
-            measured |= self.presence.measure(foreground, predicted.cpu(), true.cpu(), spacing[0] * spacing[1])
+            area = spacing[0] * spacing[1]
+            seen = output.get(Keys.IMAGE)
+            measured |= self.presence.measure(foreground, predicted.cpu(), true.cpu(), area, seen)
         return measured
 
     def separate(self, *masks: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from data_prep.disk import check_writable
 
 from ..io.atomic import write_json
-from ..io.trained import add_settings, extendable_settings
+from ..io.plain import plain_tensor
+from ..io.trained import READER_FILE, add_settings, extendable_settings
 from ..metrics import (
     FROC_RATES,
     PRESENCE_SCORES,
@@ -20,6 +22,7 @@ from ..metrics import (
     SliceMarks,
     choose_operating_point,
     froc_curve,
+    joined_presence,
     presence_score,
     presence_table,
     roc_curve,
@@ -33,6 +36,17 @@ __all__ = ["PresenceReport"]
 logger = logging.getLogger(__name__)
 
 
+class Reader(Protocol):
+    """A classifier that is asked about slices, such as `monai_kd.inference.second_reader.SecondReader`."""
+
+    @property
+    def sha256(self) -> str: ...
+
+    def __call__(self, images: torch.Tensor) -> np.ndarray: ...
+
+    def save(self, path: str | Path) -> None: ...
+
+
 class PresenceReport:
     """Presence scores and marks of slices while an evaluator runs; curves, and an operating point, when it ends.
 
@@ -41,7 +55,9 @@ class PresenceReport:
         specificity: specificity by slice for which a threshold is chosen; ``None``: none is chosen.
         checkpoint: the weights, whose ``settings.json`` gets the ``operating_point``.
         resamples, seed: of the bootstrap.
-        operating_point: of the weights; it is measured unless another one is chosen.
+        operating_point: of the weights; it is measured unless another one is chosen, or it belongs to another reader.
+        reader: a classifier, whose answers are part of the scores, see `monai_kd.metrics.joined_presence`; it is copied
+            beside the weights with the operating point.
 
     Raises:
         ValueError: the score is unknown; a specificity has no checkpoint; the operating point lacks a value.
@@ -55,6 +71,7 @@ class PresenceReport:
         resamples: int,
         seed: int,
         operating_point: Mapping[str, Any] | None = None,
+        reader: Reader | None = None,
     ) -> None:
         if score not in PRESENCE_SCORES:
             raise ValueError(f"presence must be one of {', '.join(PRESENCE_SCORES)}, got {score!r}.")
@@ -62,7 +79,15 @@ class PresenceReport:
             raise ValueError("specificity: give the checkpoint whose settings get the operating point.")
         self.score, self.specificity, self.checkpoint = score, specificity, Path(checkpoint or "")
         self.resamples, self.seed = resamples, seed
+        self.reader, self.read_by = reader, None if reader is None else reader.sha256
         self.rule = None if operating_point is None or specificity is not None else PresenceRule.of(operating_point)
+        chosen_with = (operating_point or {}).get("classifier")
+        if self.rule is not None and chosen_with != self.read_by:
+            logger.warning(
+                "the operating point of these weights was chosen %s classifier: what it gives is NOT measured.",
+                "without a" if chosen_with is None else "with another",
+            )
+            self.rule = None
         self.marks: list[SliceMarks] = []
 
     def begin(self) -> None:
@@ -78,17 +103,32 @@ class PresenceReport:
             extendable_settings(self.checkpoint)
 
     def measure(
-        self, probability: torch.Tensor, predicted: torch.Tensor, true: torch.Tensor, pixel_mm2: float
+        self,
+        probability: torch.Tensor,
+        predicted: torch.Tensor,
+        true: torch.Tensor,
+        pixel_mm2: float,
+        image: torch.Tensor | None = None,
     ) -> dict[str, Any]:
         """The columns of one slice: presence scores, lesions, lesions found, false marks and their area.
 
+        Args:
+            image: as the network got it, for the reader.
+
         Shape:
-            - all: (C, H, W), without the background
+            - all but the image: (C, H, W), without the background
         """
         marks = slice_marks(probability, predicted, true)
         self.marks.append(marks)
+        scores = {kind: presence_score(probability, kind) for kind in PRESENCE_SCORES}
+        asked = {}
+        if self.reader is not None and image is not None:
+            asked = {"p_tumour": float(self.reader(plain_tensor(image)[None])[0])}
+            joined = joined_presence(np.array(list(scores.values())), np.full(len(scores), asked["p_tumour"]))
+            scores = dict(zip(scores, joined.tolist(), strict=True))
         return {
-            **{f"presence_{kind}": presence_score(probability, kind) for kind in PRESENCE_SCORES},
+            **asked,
+            **{f"presence_{kind}": each for kind, each in scores.items()},
             "lesions": len(marks.lesions),
             "lesions_found": sum(score > 0 for score in marks.lesions),
             "false_marks": len(marks.false),
@@ -138,6 +178,9 @@ class PresenceReport:
         except ValueError as error:
             logger.warning("NO operating point is chosen: %s", error)
             return None
+        if self.reader is not None:
+            self.reader.save(self.checkpoint.with_name(READER_FILE))
+            point["classifier"] = self.read_by
         write_json(point, folder / "operating_point.json")
         add_settings(self.checkpoint, {"operating_point": point})
         logger.info(

@@ -23,6 +23,7 @@ from ..inference import BundlePredictor
 from ..inference.examination import EXAMINATION
 from ..inference.familiarity import Familiarity
 from ..inference.input_kind import UNFAMILIAR
+from ..inference.second_reader import refuse_reader
 from ..io.atomic import atomic_folder, check_new_folder
 from ..io.network_name import network_name
 from ..io.trained import FAMILIARITY_FILE, read_trained
@@ -245,6 +246,7 @@ def _settings(predictor: BundlePredictor, bundle: Path, checkpoint: str | Path) 
                 f"predict.py knows the presence scores {', '.join(KNOWN_SCORES)}, and operating_point in the "
                 f"settings.json of {checkpoint} has {rule.score}: choose an operating point with one of them."
             )
+        refuse_reader(trained["operating_point"], checkpoint)
         output |= {"presence_score": rule.score, "presence_threshold": rule.threshold}
         output |= {name: predictor.value(name) for name in ("presence_context", "smallest_extent_mm")}
     return {

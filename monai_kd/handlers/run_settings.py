@@ -18,6 +18,7 @@ from ..io.first_process import from_first
 from ..io.places import PLACES
 from ..io.trained import (
     FAMILIARITY_FILE,
+    READER_FILE,
     TEMPERATURE_FILE,
     begin_settings,
     copy_settings,
@@ -30,7 +31,7 @@ from ..transforms import NORMALIZATION_OF_VOLUMES
 __all__ = ["RunSettings"]
 
 # Files that training writes beside settings.json, see docs/training.md, and what belongs to its weights.
-_BESIDE = (TEMPERATURE_FILE, FAMILIARITY_FILE)
+_BESIDE = (TEMPERATURE_FILE, FAMILIARITY_FILE, READER_FILE)
 _RUN_FILES = (
     *_BESIDE,
     "model.pt",

@@ -12,9 +12,11 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from ..config.checks import is_number
-from ..metrics import PresenceRule, SliceStack, presence_in_context
+from ..io.plain import plain_tensor
+from ..metrics import PresenceRule, SliceStack, joined_presence, presence_in_context
 from ..transforms import foreground_probabilities
 from .examination import EXAMINATION
+from .second_reader import SecondReader
 
 __all__ = ["JudgePresenced"]
 
@@ -25,7 +27,8 @@ class JudgePresenced(MapTransform):
     The score and the threshold are added under ``examination``: ``presence_score``, the highest of the slices, and
     ``presence_threshold``, where there is one. Without one, masks stay as they are.
 
-    A slice of a volume is judged together with its neighbours, see `monai_kd.metrics.presence_in_context`.
+    With a second reader, the scores are those of both networks together, see `monai_kd.metrics.joined_presence`. A
+    slice of a volume is judged together with its neighbours, see `monai_kd.metrics.presence_in_context`.
 
     Args:
         keys: masks, in the geometry of ``probability``.
@@ -35,6 +38,8 @@ class JudgePresenced(MapTransform):
         probability_key: the probabilities of the classes, see `foreground_probabilities`; of a volume a ``MetaTensor``
             with the metadata of `read_image`, otherwise each of its slices is judged for itself.
         context: weight of the neighbours, from 0 to 1; 0 judges each slice for itself.
+        reader: a classifier that is asked about each slice; ``None``: none.
+        image_key: the slices as the network got them, for the reader.
 
     Shape:
         - masks and probabilities: (C, X, Y) or (C, X, Y, Z)
@@ -51,6 +56,8 @@ class JudgePresenced(MapTransform):
         threshold: float | None = None,
         probability_key: str = "probability",
         context: float = 0.0,
+        reader: SecondReader | None = None,
+        image_key: str = "image",
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -58,6 +65,7 @@ class JudgePresenced(MapTransform):
             raise ValueError(f"presence_context must be a number from 0 to 1, got {context!r}.")
         self.context = float(context)
         self.classes, self.probability_key = classes, probability_key
+        self.reader, self.image_key = reader, image_key
         self.rule = PresenceRule.of(operating_point, threshold)
 
     @property
@@ -66,9 +74,10 @@ class JudgePresenced(MapTransform):
         return bool(self.rule.threshold)
 
     def __str__(self) -> str:
+        joined = " and a classifier" if self.reader is not None else ""
         seen = ", in a volume together with its neighbours," if self.context else ""
         return (
-            f"a slice shows a tumour if its presence score ({self.rule.score}){seen} is at least "
+            f"a slice shows a tumour if its presence score ({self.rule.score}{joined}){seen} is at least "
             f"{self.rule.threshold:.4g}"
         )
 
@@ -76,6 +85,10 @@ class JudgePresenced(MapTransform):
         out = dict(data)
         probability = torch.as_tensor(out[self.probability_key])
         scores = self.rule.scores(foreground_probabilities(probability, self.classes))
+        if self.reader is not None:
+            image = plain_tensor(out[self.image_key])
+            slices = image[None] if image.ndim == 3 else image.movedim(-1, 0)
+            scores = joined_presence(scores, self.reader(slices))
         if len(scores) > 1 and isinstance(probability, MetaTensor):
             positions = SliceStack.of(probability.meta, len(scores)).positions
             scores = presence_in_context(scores, positions, self.context)

@@ -30,6 +30,7 @@ from .places import absolute_places, relative_places
 
 __all__ = [
     "FAMILIARITY_FILE",
+    "READER_FILE",
     "TEMPERATURE_FILE",
     "add_settings",
     "begin_settings",
@@ -46,6 +47,8 @@ __all__ = [
 HASH, PREVIOUS = "weights_sha256", "previous"
 # Files beside weights that hold for these weights alone.
 TEMPERATURE_FILE, FAMILIARITY_FILE = "temperature.json", "familiarity.safetensors"
+# The classifier of an operating point.
+READER_FILE = "classifier.safetensors"
 
 logger = logging.getLogger(__name__)
 

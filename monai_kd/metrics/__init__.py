@@ -17,7 +17,7 @@ from .operating_point import choose_operating_point, roc_curve
 from .paired import check_same_data, paired_differences, paired_table, read_slices
 from .paired_kinds import with_kinds
 from .paired_presence import paired_presence
-from .presence import PRESENCE_SCORES, presence_score
+from .presence import PRESENCE_SCORES, joined_presence, presence_score
 from .presence_context import presence_in_context
 from .presence_rule import PresenceRule
 from .presence_summary import (
@@ -59,6 +59,7 @@ __all__ = [
     "froc_curve",
     "in_plane_diameters",
     "is_head_shaped",
+    "joined_presence",
     "label_lesions",
     "lesion_columns",
     "lesion_extents",

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from scipy.special import expit, logit
 
 from ..io.plain import plain_tensor
 
-__all__ = ["PRESENCE_SCORES", "presence_score"]
+__all__ = ["PRESENCE_SCORES", "joined_presence", "presence_score"]
 
 # 25 pixels of a slice of 256 × 256. As a fraction, so that the score hardly depends on the grid of the map. The
 # smallest tumours of the Figshare data cover 0.1 % of a slice, which is 66 such pixels.
 TOP_FRACTION = 25 / 256**2
+# Scores of 0 and 1 have no logit.
+_LEAST = 1e-6
 
 
 def _top_k_mean(pixels: torch.Tensor) -> torch.Tensor:
@@ -63,3 +67,25 @@ def presence_score(probability: torch.Tensor, kind: str = "top_k_mean") -> float
     if not bool(((pixels >= 0) & (pixels <= 1)).all()):
         raise ValueError("probability must lie between 0 and 1; apply the sigmoid or softmax first.")
     return float(PRESENCE_SCORES[kind](pixels))
+
+
+def joined_presence(scores: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    r"""Presence scores of slices that a classifier was asked about, too.
+
+    .. math:: \operatorname{logit} s' = \tfrac12 (\operatorname{logit} s + \operatorname{logit} p)
+
+    Log-odds of two readers add up where their errors are independent; the half keeps the scale, and changes no order.
+
+    Args:
+        scores: of the segmentation, from 0 to 1, see `presence_score`.
+        probabilities: of a tumour by the classifier, of the same shape.
+
+    Returns:
+        the same shape.
+
+    Example:
+        >>> joined_presence(np.array([0.9, 0.9]), np.array([0.9, 0.1])).round(3)
+        array([0.9, 0.5])
+    """
+    odds = (logit(np.clip(np.asarray(each, dtype=float), _LEAST, 1 - _LEAST)) for each in (scores, probabilities))
+    return expit(sum(odds) / 2)
