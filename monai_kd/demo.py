@@ -10,7 +10,7 @@ from pathlib import Path
 
 from data_prep.phantom import PhantomError, write_phantoms
 
-from .bundle import find_bundle
+from .bundle import checkpoint_of, find_bundle
 from .bundle.data import phantom_folder
 
 __all__ = ["run_demo"]
@@ -19,7 +19,11 @@ NEW_SLICES, NEW_SEED = 12, 1
 
 
 def _bundle(run_id: str, config: Path, **paths: Path) -> None:
-    command = ["-m", "monai.bundle", "run", run_id, "--config_file", str(config)]
+    _python("monai.bundle", "run", run_id, "--config_file", str(config), **paths)
+
+
+def _python(module: str, *words: str, **paths: Path) -> None:
+    command = ["-m", module, *words]
     for name, path in paths.items():
         # As a person types it: configs take paths of the command line literally, see `accept_overrides`.
         command += [f"--{name}", str(path)]
@@ -28,10 +32,19 @@ def _bundle(run_id: str, config: Path, **paths: Path) -> None:
     subprocess.run([sys.executable, "-W", "ignore", *command], check=True)
 
 
+def _carries_weights(bundles: Path | None) -> bool:
+    """Whether there are networks for a report, see `monai_kd.bundle.released`."""
+    try:
+        return all(checkpoint_of(find_bundle(name, bundles) / "models") for name in ("seg_student", "cls_student"))
+    except FileNotFoundError:
+        return False
+
+
 def run_demo(output_dir: Path, bundles: Path | None = None) -> int:
     """Run the commands of the README one after another on generated phantoms, and print a list of the output files.
 
     The bundles and their code are the same as for real slices, but without ``dataset_dir``, so that phantoms are made.
+    Where both students' bundles carry weights, these report on the new slices at the end.
 
     Args:
         output_dir: folder for checkpoints, metrics, masks and pictures.
@@ -56,6 +69,9 @@ def run_demo(output_dir: Path, bundles: Path | None = None) -> int:
         write_phantoms(new, slices=NEW_SLICES, seed=NEW_SEED)
         found = {"checkpoint": checkpoint, "input": new, "output_dir": output_dir / "masks"}
         _bundle("inferring", configs / "inference.json", **found)
+        if reports := _carries_weights(bundles):
+            where = {} if bundles is None else {"bundles": Path(bundles)}
+            _python("monai_kd", "report", str(new), output_dir=output_dir / "report", **where)
     except subprocess.CalledProcessError as error:
         print(f"\nThe command above failed with exit code {error.returncode}.", file=sys.stderr)
         return error.returncode
@@ -69,4 +85,8 @@ All of this is SYNTHETIC: phantoms, from {phantom_folder()}. Done in {(time.mono
   {output_dir}/evaluation/metrics.json, dice.png, overlays.png      evaluation of the student
   {output_dir}/masks/      masks and overlays of {NEW_SLICES} new slices, findings.csv"""
     )
+    if reports:
+        print(
+            f"  {output_dir}/report/report.html      the same slices by the networks of the repository"
+        )
     return 0

@@ -144,6 +144,8 @@ def test_heads_without_a_tumour(lines, checkout, monkeypatch):
 
 def test_comparison_and_robustness(lines, checkout, monkeypatch, capsys):
     runs_of, robustness, *compares = lines
+    (of_two_folds,) = (line for line in compares if "compare_runs.py" in line)
+    compares.remove(of_two_folds)
     names = [f"seg_lite0_{how}_fold4_seed0" for how in ("alone", "distilled")]
     long = "fold4_seed0_epochs10_negatives0.3"
     names += [f"seg_{how}_{long}" for how in ("lite0_alone", "hybrid_alone", "lite0_distilled")]
@@ -152,6 +154,8 @@ def test_comparison_and_robustness(lines, checkout, monkeypatch, capsys):
         f"seg_lite0_{how}_negatives0.3_labels0.1"
         for how in ("alone_fold4_seed0_epochs100", "distilled_fold4_seed0_epochs10")
     ]
+    small = "fold4_seed0_epochs10_size128_negatives0.3"
+    names += [f"seg_lite0_{how}_{small}" for how in ("alone", "distilled")]
     evaluated(checkout, untrained("seg_student", checkout / "runs" / names[0], fold=3), monkeypatch)
     for name in [*names[1:], "both"]:
         shutil.copytree(checkout / "runs" / names[0], checkout / "runs" / name)
@@ -159,8 +163,9 @@ def test_comparison_and_robustness(lines, checkout, monkeypatch, capsys):
         for kind in ("mirrored", "negatives"):
             shutil.copytree(evaluation, evaluation.with_name(f"evaluation_{kind}"))
     capsys.readouterr()
-    run(runs_of, checkout, monkeypatch)
-    assert "| 4 | 0 | 0." in capsys.readouterr().out
+    for line in (runs_of, of_two_folds.replace("fold[12]", "fold4")):
+        run(line, checkout, monkeypatch)
+        assert "| 4 | 0 | 0." in capsys.readouterr().out
     assert len(compares) == 9
     for compare in compares:
         run(compare, checkout, monkeypatch)
@@ -289,5 +294,5 @@ def test_releases(lines, checkout, monkeypatch):
     for line in of_classes:
         run(line, checkout, monkeypatch)
     models = checkout / "bundles" / "cls_student" / "models"
-    assert json.loads((models / "temperature.json").read_text())["fitted_to"].startswith("fold 4")
+    assert json.loads((models / "temperature.json").read_text())["fitted_to"].startswith("fold 3 (counted from 0)")
     assert json.loads((models / "settings.json").read_text())["shifted"] == {"no tumour": 0.9}

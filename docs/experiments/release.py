@@ -103,7 +103,7 @@ def release(name: str, checkpoint: str, given: dict[str, str]) -> None:
     if "temperature" in given:
         content = {
             "temperature": read(given["temperature"], "temperature.json")["temperature"],
-            "fitted_to": f"fold {evaluations['temperature']['dataset']['fold'] + 1}{by('temperature')}",
+            "fitted_to": f"fold {evaluations['temperature']['dataset']['fold']} (counted from 0){by('temperature')}",
             "checkpoint": {"sha256": file_sha256(models / "model.pt")},
         }
         write_json(content, models / "temperature.json")
