@@ -86,7 +86,5 @@ All of this is SYNTHETIC: phantoms, from {phantom_folder()}. Done in {(time.mono
   {output_dir}/masks/      masks and overlays of {NEW_SLICES} new slices, findings.csv"""
     )
     if reports:
-        print(
-            f"  {output_dir}/report/report.html      the same slices by the networks of the repository"
-        )
+        print(f"  {output_dir}/report/report.html      the same slices by the networks of the repository")
     return 0

@@ -53,6 +53,8 @@ def accept_overrides() -> None:
     where a config file has it.
     From Python, a path that begins with ``$`` or ``@`` is an expression, see `monai_kd.config.literal`.
 
+    A plain value that is given as ``None`` becomes it: MONAI's command line drops it.
+
     With ``--tracking mlflow``, the run is tracked with its settings, see `track_settings`.
 
     For ``monai.bundle.load``, which needs the network alone, ``network_def`` becomes the trained network with its
@@ -79,6 +81,11 @@ def accept_overrides() -> None:
     known = ConfigParser()
     known.read_config(list(run.config_files))
     own = {name: value for name, value in run.overrides.items() if name not in of_tracking}
+    # MONAI's command line drops what is None.
+    plain = [name for name, value in known.get().items() if not isinstance(value, (dict, list))]
+    removed = {name for name in plain if name not in run.overrides and _on_command_line(name) == "None"}
+    for name in removed:
+        run.parser[name] = None
     check_overrides(own, known, run.config_files[0])
     for unused in unused_ids(run.config_files, known):
         logger.warning("%s", unused)
@@ -95,7 +102,7 @@ def accept_overrides() -> None:
         for name in PATHS - paths.keys()
         if isinstance(written := run.parser.get(name), str) and written.startswith("~")
     }
-    if changed:
+    if changed or removed:
         for name, value in changed.items():
             run.parser[name] = value
         # Items that were parsed before hold the old values.

@@ -194,6 +194,12 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     for name in ("negative_probability", "negatives_dir", "negative_share", "specificity", "classifier"):
         if isinstance(size, list) and settings.get(name):
             raise ValueError(f"{name} is for networks of slices, and this one takes patches of volumes: leave it out.")
+    epochs, interval = settings.get("epochs"), settings.get("val_interval")
+    if epochs is not None and interval is not None and interval > epochs:
+        raise ValueError(
+            f"val_interval is {interval} and epochs is {epochs}: no epoch would be validated, and no model.pt saved. "
+            "Give a val_interval of at most epochs."
+        )
     if settings.get("mixup") and settings.get("labelled_share", 1) != 1:
         raise ValueError("mixup blends labels, and labelled_share hides some: set one of the two to its default.")
     if isinstance(size, list) and axes is not None and len(size) != axes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..io.kinds import SUFFIXES
 from .unlabelled import is_labelled
 
 __all__ = ["UNCLASSED", "completed", "datalist_path"]
@@ -40,9 +42,9 @@ def completed(datalist: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
     Their entries have an ``image`` and a ``label``, Auto3DSeg's also a ``fold``, and none of ``class``, ``patient``,
     ``group`` and ``source``: lists in which an entry has one of these are returned as they are. Each image is of a
-    patient of its own, named after it. Images without ``fold`` are put into 5 folds at random, always the same, which
-    is logged as a warning. Images without a class can't be classified, see `UNCLASSED`. The background is left out of
-    ``labels``. Images marked as without a label get no fold.
+    patient of its own, named after it, and after its folders where names are shared. Images without ``fold`` are put
+    into 5 folds at random, always the same, which is logged as a warning. Images without a class can't be classified,
+    see `UNCLASSED`. The background is left out of ``labels``. Images marked as without a label get no fold.
 
     Args:
         datalist: with a list ``training``.
@@ -65,12 +67,22 @@ def completed(datalist: Mapping[str, Any], path: Path) -> dict[str, Any]:
     if isinstance(labels, Mapping) and BACKGROUND in labels:
         added["labels"] = {number: name for number, name in labels.items() if number != BACKGROUND}
     added["training"] = []
+    images = {_first(entry["image"]) for entry in entries}
+    names = {image: _without_suffix(PurePosixPath(image).name) for image in images}
+    shared = Counter(names.values())
     for entry, fold in zip(entries, given, strict=True):
         image = _first(entry["image"])
-        patient = PurePosixPath(image).name.partition(".")[0]
+        patient = names[image] if shared[names[image]] == 1 else _without_suffix(image)
         own = {"class": 0, "patient": patient, "group": patient, "source": image}
         added["training"].append({**own, **entry, **({} if fold is None else {"fold": fold})})
     return added
+
+
+def _without_suffix(path: str) -> str:
+    """The path of an image without the suffix of its kind; other dots are of its name."""
+    longest_first = sorted(SUFFIXES, key=len, reverse=True)
+    suffix = next((suffix for suffix in longest_first if path.lower().endswith(suffix)), "")
+    return path[: len(path) - len(suffix)]
 
 
 def _first(image: Any) -> str:

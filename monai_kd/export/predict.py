@@ -133,7 +133,7 @@ def main():
         familiarity = dict(np.load(HERE / "familiarity.npz")) if "unfamiliar_from" in settings else None
         network = network_file.open_network(HERE, given.precision, given.runtime)
         if settings["task"] == "segmentation":
-            slice_files.check_masks(masks, given.overwrite)
+            slice_files.check_masks(masks, given.overwrite, given.slices)
             slice_files.make_room(given.output_dir, masks)
     except (ValueError, OSError) as error:
         parser.error(str(error))

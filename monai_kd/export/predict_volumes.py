@@ -211,7 +211,7 @@ def main():
         images = images_of(given.volumes, settings["channels"])
         masks = [given.output_dir / f"{image.name}_mask.nii.gz" for image in images]
         network = network_file.open_network(HERE, given.precision, given.runtime)
-        slice_files.check_masks(masks, given.overwrite)
+        slice_files.check_masks(masks, given.overwrite, given.volumes)
         slice_files.make_room(given.output_dir, masks)
     except (ValueError, OSError) as error:
         parser.error(str(error))

@@ -157,7 +157,9 @@ def make_room(folder, masks):
             path.unlink()
 
 
-def check_masks(paths, overwrite):
+def check_masks(paths, overwrite, images):
+    if given := {path.resolve() for path in paths} & {path.resolve() for path in images}:
+        raise ValueError(f"{given.pop()} is an image and would be overwritten as a mask: choose another --output_dir")
     for path, count in Counter(paths).items():
         if count > 1:
             raise ValueError(f"{count} files would get the mask {path}: run them with different --output_dir")

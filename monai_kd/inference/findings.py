@@ -119,7 +119,10 @@ class Findings(FileReport):
 
     def write(self) -> None:
         super().write()
-        write_lesions(self.lesions, self.mask_names, self.inputs.output_dir / LESIONS)
+        # Of a file whose mask could not be written, they were measured, and are none of its row.
+        used = {row["file"] for row in self.rows if row["status"] == "ok"}
+        lesions = {file: found for file, found in self.lesions.items() if file in used}
+        write_lesions(lesions, self.mask_names, self.inputs.output_dir / LESIONS)
 
     def _write_dicom_seg(self, masks: np.ndarray, source: SourceImage, image: InputImage, row: dict[str, Any]) -> None:
         path = self.output(image, DICOM_SEG)

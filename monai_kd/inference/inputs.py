@@ -85,7 +85,7 @@ class InputFiles(Sequence):
                 f"input: {self.path} holds no file of a supported kind; supported are {', '.join(SUFFIXES)}, and "
                 "DICOM under any name."
             )
-        return _named(sorted(images, key=lambda image: natural_order(image.label)))
+        return _named(sorted(self._told_apart(images), key=lambda image: natural_order(image.label)))
 
     @cached_property
     def skipped(self) -> list[str]:
@@ -115,6 +115,18 @@ class InputFiles(Sequence):
     @cached_property
     def _by_path(self) -> dict[str, InputImage]:
         return {str(image.paths[0]): image for image in self.images}
+
+    def _told_apart(self, images: list[InputImage]) -> Iterator[InputImage]:
+        """Images of one label, such as a series in ``scan`` and one in ``scan/scan``, get that of their first file."""
+        shared, taken = Counter(image.label for image in images), set[str]()
+        for image in images:
+            label = image.label if shared[image.label] == 1 else self._relative(image.paths[0])
+            own, number = label, 1
+            while own in taken or (own != image.label and own in shared):
+                number += 1
+                own = f"{label} ({number})"
+            taken.add(own)
+            yield InputImage(image.paths, own)
 
     def _relative(self, path: Path) -> str:
         if path == self.path:

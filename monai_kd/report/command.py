@@ -11,7 +11,7 @@ from data_prep.text import printable
 
 from ..bundle.students import Students, load_students
 from ..inference import InputFiles
-from ..inference.earlier import claim_outputs
+from ..inference.earlier import claim_outputs, unfinished_rows
 from ..inference.examine import Examined, examine
 from ..inference.file_report import none_of
 from ..inference.findings import LESIONS, write_lesions
@@ -58,7 +58,9 @@ def _report(inputs: InputFiles, count: int, students: Students) -> int:
     finally:
         # Also after an error, such as a full disk, for the files that are finished.
         if files:
-            write_table(files, names, table, students.segment.mask_names)
+            known = {file.row["file"] for file in files}
+            left = [Examined(dict(row)) for row in unfinished_rows(inputs) if row["file"] not in known]
+            write_table([*files, *left], names, table, students.segment.mask_names)
             write_lesions({file.row["file"]: file.lesions for file in files}, students.segment.mask_names, lesions)
     threshold, temperature = students.segment.threshold, students.classify.value("temperature")
     write_page(files, students.checkpoints, threshold, temperature, page, students.segment.rules)

@@ -96,6 +96,12 @@ class TestCommandLine:
         # what refers to it too, though MONAI has looked at it before
         assert parser.get_parsed_content("deeper") == {"folder": wanted, "text": f"in {wanted}"}
 
+    @pytest.mark.parametrize("words", [["--home", "None"], ["--home=None"]])
+    def test_none_removes_a_default(self, shell, words):
+        """MONAI's command line drops it, and the default would stay."""
+        assert shell().get_parsed_content("home") == "this is no folder"
+        assert shell(*words).get_parsed_content("home") is None
+
     @pytest.mark.parametrize("typed", ["2024_11", "a,b", "exp#2", "~/runs"])
     def test_ids_that_are_made_of_a_path_follow_it(self, shell, typed):
         parser = shell("--output_dir", typed)

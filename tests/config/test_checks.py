@@ -108,3 +108,9 @@ def test_specificity_may_be_none():
     check_settings({"specificity": None})
     with pytest.raises(ValueError, match="specificity must be None or a number from 0 to 1, got 95"):
         check_settings({"specificity": 95})
+
+
+def test_an_epoch_must_be_validated():
+    check_settings({"epochs": 4, "val_interval": 4})
+    with pytest.raises(ValueError, match="val_interval is 2 and epochs is 1: no epoch would be validated"):
+        check_settings({"epochs": 1, "val_interval": 2})

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from monai_kd.data import class_names, load_classes, load_fold, load_volumes, modalities, read_datalist, region_values
+from monai_kd.data.foreign_lists import completed
 
 # Task01 of the Decathlon, with fewer images.
 DECATHLON = {
@@ -83,3 +84,18 @@ def test_our_own_list_comes_first(tmp_path, disc_dataset):
     (tmp_path / "dataset.json").write_text(json.dumps(DECATHLON))
     (tmp_path / "datalist.json").write_text((disc_dataset / "datalist.json").read_text())
     assert read_datalist(tmp_path) == json.loads((disc_dataset / "datalist.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("images", "patients"),
+    [
+        ([f"case_{n}/image.nii.gz" for n in range(3)], [f"case_{n}/image" for n in range(3)]),
+        (["a/case.000.nii.gz", "b/case.001.png"], ["case.000", "case.001"]),
+        (["a/x.nii.gz", "b/x.nii.gz", "b/y.nii"], ["a/x", "b/x", "y"]),
+    ],
+)
+def test_each_image_is_a_patient_whatever_its_folders_and_dots(images, patients, tmp_path):
+    entries = [{"image": image, "label": f"labels/{n}.nii.gz"} for n, image in enumerate(images)]
+    found = completed({"training": entries, "labels": {"0": "background", "1": "liver"}}, tmp_path / "dataset.json")
+    assert [entry["patient"] for entry in found["training"]] == patients
+    assert [entry["group"] for entry in found["training"]] == patients

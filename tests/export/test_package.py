@@ -378,6 +378,15 @@ def test_masks_are_replaced_only_if_asked_for(package, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"a.nii.gz", "a_mask.nii.gz", "b.npy", "b_mask.npy"}
 
 
+def test_an_image_is_not_overwritten_as_the_mask_of_another_one(package, tmp_path):
+    images = [nifti(tmp_path / name, (50, 40, 1), np.eye(4)) for name in ("a.nii.gz", "a_mask.nii.gz")]
+    before = images[1].read_bytes()
+    done = alone(package, *images, "--output_dir", tmp_path, "--overwrite")
+    assert done.returncode == 2
+    assert f"{images[1].resolve()} is an image and would be overwritten as a mask" in done.stderr
+    assert images[1].read_bytes() == before
+
+
 def test_a_mask_that_can_not_be_written_is_named(package, tmp_path):
     path = nifti(tmp_path / "a.nii.gz", (50, 40, 1), np.eye(4))
     (tmp_path / "out" / "a_mask.nii.gz").mkdir(parents=True)
@@ -389,7 +398,7 @@ def test_a_mask_that_can_not_be_written_is_named(package, tmp_path):
 
 def test_script_is_short_and_imports_little():
     lines, imported = lines_and_imports(predict, network_file, slice_files)
-    assert lines <= 420
+    assert lines <= 423
     assert imported == {"numpy", "onnxruntime", "openvino", "PIL", "network_file", "slice_files"}
 
 

@@ -71,3 +71,9 @@ def test_a_file_by_itself(tmp_path):
     (tmp_path / "all.nii.gz").write_bytes(b"x")
     (image,) = InputVolumes(tmp_path / "all.nii.gz", tmp_path / "out", BRATS).images
     assert (image.paths, image.name) == ((tmp_path / "all.nii.gz",), "all")
+
+
+def test_images_of_a_folder_and_of_a_prefix_are_told_apart(tmp_path):
+    names = [f"P1/{name}.nii.gz" for name in BRATS], [f"P1_{name}.nii.gz" for name in BRATS]
+    images = found(tmp_path / "in", *names[0], *names[1])
+    assert images == {"P1/flair.nii.gz": names[0], "P1_flair.nii.gz": names[1]}

@@ -157,3 +157,26 @@ def test_nothing_is_looked_at_without_need(tmp_path):
     assert len(InputFiles(None, tmp_path)) == 0
     InputFiles(tmp_path / "absent", tmp_path)
     assert not np.any([tmp_path.joinpath(name).exists() for name in ("absent", "out")])
+
+
+def test_series_in_folders_of_one_name_are_told_apart(tmp_path):
+    """By the name of the folder alone, both would be ``scan``, and the second mask would replace the first."""
+    root = tmp_path / "scan"
+    for number in range(3):
+        write_dicom(root / f"{number}.dcm", IMAGE, position=(0, 0, number), series="1.1")
+    for number in range(2):
+        write_dicom(root / "scan" / f"{number}.dcm", IMAGE, position=(0, 0, number), series="1.2")
+    inputs = InputFiles(root, tmp_path / "out")
+    assert {image.label: len(image.paths) for image in inputs.images} == {"0.dcm": 3, "scan/0.dcm": 2}
+    assert len({image.name for image in inputs.images}) == 2
+    assert all(inputs.labelled(image.label) is image for image in inputs.images)
+    # From above, folders name them as always.
+    assert {image.label for image in InputFiles(tmp_path, tmp_path / "out").images} == {"scan", "scan/scan"}
+
+
+def test_a_file_of_the_name_of_the_folder_of_a_series(tmp_path):
+    for number in range(3):
+        write_dicom(tmp_path / "DICOM" / f"{number}.dcm", IMAGE, position=(0, 0, number), series="1.1")
+    write_dicom(tmp_path / "DICOM" / "DICOM", IMAGE, series="1.2")
+    images = InputFiles(tmp_path / "DICOM", tmp_path / "out").images
+    assert {image.label: len(image.paths) for image in images} == {"0.dcm": 3, "DICOM": 1}

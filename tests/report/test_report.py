@@ -404,6 +404,26 @@ def test_what_the_system_says_of_one_file_is_its_row(target, what, students, tmp
     assert main(command(tmp_path / "in", tmp_path / "out2", students)) == 2
 
 
+def test_a_report_that_was_interrupted_is_made_again(students, tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    for name in ("a.nii.gz", "b.nii.gz", "c.nii.gz"):
+        save_nifti(tmp_path / "in" / name, square())
+    original = examine.overlay_picture
+
+    def interrupted(pixels, *arguments, **options):
+        if (tmp_path / "out" / "b_mask.nii.gz").is_file():
+            raise KeyboardInterrupt
+        return original(pixels, *arguments, **options)
+
+    monkeypatch.setattr(examine, "overlay_picture", interrupted)
+    assert main(command(tmp_path / "in", tmp_path / "out", students)) == 130
+    rows = {row["file"]: row["status"] for row in read_table(tmp_path / "out" / "report.csv")}
+    assert rows == {"a.nii.gz": "ok", "b.nii.gz": "unfinished", "c.nii.gz": "unfinished"}
+    monkeypatch.setattr(examine, "overlay_picture", original)
+    assert main(command(tmp_path / "in", tmp_path / "out", students)) == 0
+    assert {row["status"] for row in read_table(tmp_path / "out" / "report.csv")} == {"ok"}
+
+
 def test_of_an_earlier_report_no_mask_stays_of_a_file_that_fails_now(students, tmp_path):
     (tmp_path / "in").mkdir()
     for name in ("a.nii.gz", "b.nii.gz"):
