@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+# Of the values that a normalisation makes of an image from 0 to 1. A window of raw values makes a thousandth.
+LEAST_SPREAD = 0.05
 _IN_VOLUMES = ("modalities", "orientation", "spacing", NORMALIZATION)
 # What a teacher's outputs mean, by which it is compared with the student.
 _MEANING = ("mask_names", "activation", "class_names")
@@ -182,11 +185,23 @@ def normalization_of(settings: Mapping[str, Any]) -> Callable[[torch.Tensor], to
     """The transform by which a teacher's own preprocessing sets the values of an image, where settings describe one.
 
     Raises:
-        ValueError: it can't be built, or is no transform.
+        ValueError: it can't be built, is no transform, or makes nearly one value of an image from 0 to 1.
     """
     if settings.get(NORMALIZATION) is None:
         return None
     transform = build_component(settings[NORMALIZATION], f"teacher_settings#{NORMALIZATION}")
     if not callable(transform):
         raise ValueError(f"teacher_settings#{NORMALIZATION} is no transform: it can't be called with an image.")
+    ramp = torch.linspace(0, 1, 64).reshape(1, 8, 8).repeat(settings.get("in_channels") or 1, 1, 1)
+    spread = LEAST_SPREAD
+    # What it says of an image that it does not take, it says of the first one.
+    with suppress(Exception):
+        found = torch.as_tensor(transform(ramp))
+        spread = float(found.max() - found.min())
+    if spread < LEAST_SPREAD:
+        ends = f"{float(found.min()):.4g} to {float(found.max()):.4g}"
+        raise ValueError(
+            f"teacher_settings#{NORMALIZATION} makes values from {ends} of an image from 0 to 1, which is what it gets: a "
+            "transform that takes raw values, such as a window of a CT, can't be used for slices, see docs/training.md."
+        )
     return transform

@@ -28,6 +28,8 @@ NETWORK = {
     "strides": [2],
 }
 NORMALIZE = {"_target_": "NormalizeIntensity", "channel_wise": True}
+# Of raw values, as of a CT.
+WINDOW = {"_target_": "ScaleIntensityRange", "a_min": -57, "a_max": 164, "b_min": 0, "b_max": 1, "clip": True}
 SETTINGS = {"image_size": 64, "in_channels": 1, "normalization": NORMALIZE, "taps": {"d1": "model.0"}}
 RUN = {"dataset_dir": None, "fold": 0, "leave_out": []}
 OF_MASKS = {"mask_names": ["tumour"], "activation": "sigmoid"}
@@ -148,6 +150,10 @@ def test_outputs_that_are_not_described_are_not_checked_and_it_is_said(zoo, capl
         ),
         ({"network_def": NETWORK, **SETTINGS, "normalization": "z"}, "must be a component with '_target_', got 'z'"),
         ({"network_def": NETWORK, **SETTINGS, "normalization": {"_target_": "builtins.dict"}}, "is no transform"),
+        (
+            {"network_def": NETWORK, **SETTINGS, "normalization": WINDOW},
+            "#normalization makes values from 0.2579 to 0.2624 of an image from 0 to 1, which is what it gets",
+        ),
     ],
 )
 def test_what_is_missing_or_wrong(zoo, settings, message):
