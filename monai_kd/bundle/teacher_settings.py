@@ -201,7 +201,8 @@ def normalization_of(settings: Mapping[str, Any]) -> Callable[[torch.Tensor], to
     if spread < LEAST_SPREAD:
         ends = f"{float(found.min()):.4g} to {float(found.max()):.4g}"
         raise ValueError(
-            f"teacher_settings#{NORMALIZATION} makes values from {ends} of an image from 0 to 1, which is what it gets: a "
-            "transform that takes raw values, such as a window of a CT, can't be used for slices, see docs/training.md."
+            f"teacher_settings#{NORMALIZATION} makes values from {ends} of an image from 0 to 1, which is what it "
+            "gets: a transform that takes raw values, such as a window of a CT, can't be used for slices, see "
+            "docs/training.md."
         )
     return transform
