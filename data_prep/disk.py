@@ -30,10 +30,10 @@ def write_error(error: OSError, path: Path, written: int = 0, needed: int | None
         return None
     reason = error.strerror or os.strerror(code)
     if code in FULL:
-        known = f"{size_text(needed)} needed" if needed is not None else f"more than {size_text(written)} needed"
-        text = (
-            f"{path} can't be written: {reason}, {known}, {_free(path, written)}. Make room, or choose another folder."
-        )
+        known = f"{size_text(needed)} needed, " if needed is not None else ""
+        if needed is None and written:
+            known = f"more than {size_text(written)} needed, "
+        text = f"{path} can't be written: {reason}, {known}{_free(path, written)}. Make room, or choose another folder."
     elif code == errno.EFBIG:
         text = f"{path} can't be written: {reason}, of more than {size_text(written)}. Choose another disk."
     elif code in (*FORBIDDEN, *NO_FOLDER) and _is_of(error.filename, path.parent):

@@ -117,6 +117,10 @@ def _of_volumes(described: Mapping[str, Any]) -> dict[str, Any]:
             f"teacher_settings#volumes lacks {', '.join(lacking)}: give those of the teacher's own preprocessing, see "
             "docs/volumes.md."
         )
+    if known and (unknown := sorted(described["volumes"].keys() - {*_IN_VOLUMES, "regions"})):
+        raise ValueError(
+            f"teacher_settings#volumes has {', '.join(unknown)}; it takes {', '.join(_IN_VOLUMES)} and regions."
+        )
     size = described.get("image_size")
     axes = {"spatial_dims": len(size)} if isinstance(size, list) else {}
     return {"mean": None, "std": None, **axes, **described}

@@ -214,6 +214,12 @@ VOLUMES["normalization"] = NORMALIZATION_OF_VOLUMES
             ["volumes_evaluate"],
             "teacher_settings#volumes lacks spacing, normalization: give those of the teacher's own preprocessing",
         ),
+        (
+            {"volumes": {**VOLUMES, "spacings": [1, 1, 1]}},
+            ["volumes_evaluate"],
+            "teacher_settings#volumes has spacings; it takes modalities, orientation, spacing, normalization and "
+            "regions",
+        ),
     ],
 )
 def test_volumes_and_slices_are_told_apart(more, files, said, tmp_path):

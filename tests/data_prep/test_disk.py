@@ -48,6 +48,16 @@ def test_messages(code, name, message, tmp_path, monkeypatch):
     assert str(pickle.loads(pickle.dumps(found))) == str(found)
 
 
+@pytest.mark.parametrize(
+    ("written", "said"), [(0, r"No space left on device, \S+ MB free"), (10**6, r", more than 1\.0 MB needed, ")]
+)
+def test_a_size_that_is_not_known_is_not_said(written, said, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 7 * 10**6))
+    system = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OSError, match=said):
+        raise disk.write_error(system, tmp_path / "a.csv", written=written)
+
+
 @pytest.mark.parametrize("error", [OSError(errno.ENOENT, "no file", "/x/a"), OSError(errno.EACCES, "no", "/x/a")])
 def test_errors_of_other_files_are_left_alone(error, tmp_path):
     assert disk.write_error(error, tmp_path / "a.csv") is None
