@@ -13,7 +13,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..distillation import AdaptInput, Distiller, Rehearsal, TeacherStore, ends_in_probabilities, rehearse
+from ..distillation import (
+    AdaptInput,
+    Distiller,
+    Rehearsal,
+    TeacherStore,
+    ends_in_probabilities,
+    rehearse,
+    scaling_between,
+)
 from ..losses import DistillationLoss, Projections
 from .teacher import Teacher
 from .teacher_settings import NORMALIZATION, normalization_of
@@ -25,9 +33,6 @@ __all__ = ["Distillation", "learns_unlabelled", "needs_teacher", "recipe_title"]
 logger = logging.getLogger(__name__)
 
 _HALF = 2  # bytes of a number in half precision
-
-# Normalisation that changes nothing.
-_NO_SCALING = {"mean": 0.0, "std": 1.0}
 
 
 def needs_teacher(terms: Mapping[str, Callable[[], nn.Module]], weights: Mapping[str, float]) -> bool:
@@ -158,14 +163,10 @@ class Distillation:
                 )
             channels = [0] * teacher["in_channels"]
         same_size = student["image_size"] == teacher["image_size"]
-        scaling = {
-            f"{name}_{end}": default if settings[name] is None else settings[name]
-            for end, settings in (("from", student), ("to", teacher))
-            for name, default in _NO_SCALING.items()
-        }
         # Slices are resized to what a network takes; patches of volumes keep the voxels of the file.
         size = None if same_size or student.get("volumes") else teacher["image_size"]
         transform, told = normalization_of(teacher), str(teacher.get(NORMALIZATION) or "")
+        scaling = scaling_between(student, teacher)
         return AdaptInput(**scaling, channels=channels, size=size, transform=transform, told=told)
 
     def _check_masks(self) -> None:

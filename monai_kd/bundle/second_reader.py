@@ -11,6 +11,7 @@ import torch
 from ..inference.second_reader import SecondReader
 from ..io.checksum import file_sha256
 from ..io.trained import READER_FILE, read_trained
+from ..metrics import classifier_of
 from .trained import task_of, trained_network, trained_settings
 
 __all__ = ["second_reader"]
@@ -43,7 +44,7 @@ def second_reader(
             raise ValueError(f"classifier: {path} is of a segmentation: give one of cls_student or cls_teacher.")
         reader = SecondReader(trained_network(settings, path), settings, trained, amp)
     else:
-        wanted = (trained.get("operating_point") or {}).get("classifier")
+        wanted = classifier_of(trained.get("operating_point"))
         if wanted is None or not Path(checkpoint).expanduser().is_file():
             return None
         path = Path(checkpoint).expanduser().with_name(READER_FILE)

@@ -3,7 +3,7 @@ from .inspect_taps import TapRow, inspect_taps
 from .rehearsal import Rehearsal, ends_in_probabilities, fitted_projections, rehearse
 from .store import TeacherStore
 from .taps import FeatureTaps
-from .teacher_input import AdaptInput, resize_to
+from .teacher_input import AdaptInput, resize_to, scaling_between
 
 __all__ = [
     "AdaptInput",
@@ -17,4 +17,5 @@ __all__ = [
     "inspect_taps",
     "rehearse",
     "resize_to",
+    "scaling_between",
 ]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from monai.utils import convert_to_tensor
 from torch import nn
 
-__all__ = ["AdaptInput", "resize_to"]
+__all__ = ["AdaptInput", "resize_to", "scaling_between"]
 
+# Normalisation that changes nothing.
+_NO_SCALING = {"mean": 0.0, "std": 1.0}
 _MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
@@ -26,6 +29,20 @@ def resize_to(tensor: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     if list(tensor.shape[2:]) == list(size):
         return tensor
     return F.interpolate(tensor, size=list(size), mode=_MODES[len(size)], align_corners=False)
+
+
+def scaling_between(given: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of `AdaptInput`: ``mean`` and ``std`` of the settings of two networks, ``None`` for no normalisation.
+
+    Example:
+        >>> scaling_between({"mean": [0.5], "std": [0.2]}, {"mean": None, "std": None})
+        {'mean_from': [0.5], 'std_from': [0.2], 'mean_to': 0.0, 'std_to': 1.0}
+    """
+    return {
+        f"{name}_{end}": default if settings[name] is None else settings[name]
+        for end, settings in (("from", given), ("to", wanted))
+        for name, default in _NO_SCALING.items()
+    }
 
 
 class AdaptInput(nn.Module):

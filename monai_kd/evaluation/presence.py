@@ -21,6 +21,7 @@ from ..metrics import (
     PresenceRule,
     SliceMarks,
     choose_operating_point,
+    classifier_of,
     froc_curve,
     joined_presence,
     presence_score,
@@ -81,7 +82,7 @@ class PresenceReport:
         self.resamples, self.seed = resamples, seed
         self.reader, self.read_by = reader, None if reader is None else reader.sha256
         self.rule = None if operating_point is None or specificity is not None else PresenceRule.of(operating_point)
-        chosen_with = (operating_point or {}).get("classifier")
+        chosen_with = classifier_of(operating_point)
         if self.rule is not None and chosen_with != self.read_by:
             logger.warning(
                 "the operating point of these weights was chosen %s classifier: what it gives is NOT measured.",

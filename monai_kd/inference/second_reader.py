@@ -16,10 +16,11 @@ from torch import nn
 
 from ..config import build_network
 from ..data import NO_TUMOUR
-from ..distillation import AdaptInput
+from ..distillation import AdaptInput, scaling_between
 from ..engines import PlanarInferer
 from ..io.atomic import atomic_write
 from ..io.trained import READER_FILE
+from ..metrics import classifier_of
 
 __all__ = ["SecondReader", "refuse_reader"]
 
@@ -65,8 +66,7 @@ class SecondReader:
         self.network, self.free = network.eval().requires_grad_(False), names.index(NO_TUMOUR)
         self.settings = {name: settings[name] for name in NEEDED if name in settings}
         self.convert = AdaptInput(
-            **{f"{name}_from": _or(images[name], plain) for name, plain in _PLAIN.items()},
-            **{f"{name}_to": _or(settings[name], plain) for name, plain in _PLAIN.items()},
+            **scaling_between(images, settings),
             channels=None if taken == given else [0] * taken,
             size=settings["image_size"],
         )
@@ -125,15 +125,8 @@ def refuse_reader(operating_point: Mapping[str, Any] | None, checkpoint: str | P
     Raises:
         ValueError: the operating point was chosen together with one.
     """
-    if operating_point is not None and operating_point.get("classifier") is not None:
+    if classifier_of(operating_point) is not None:
         raise ValueError(
             f"the operating point of {checkpoint} was chosen together with a classifier, which a package does not "
             "hold: in a copy of the weights, choose one without it, see docs/export.md."
         )
-
-
-_PLAIN = {"mean": 0.0, "std": 1.0}
-
-
-def _or(value: Any, otherwise: float) -> Any:
-    return otherwise if value is None else value

@@ -19,7 +19,7 @@ from .paired_kinds import with_kinds
 from .paired_presence import paired_presence
 from .presence import PRESENCE_SCORES, joined_presence, presence_score
 from .presence_context import presence_in_context
-from .presence_rule import PresenceRule
+from .presence_rule import PresenceRule, classifier_of
 from .presence_summary import (
     FROC_RATES,
     froc_curve,
@@ -53,6 +53,7 @@ __all__ = [
     "class_metrics",
     "class_patient_rows",
     "class_summary_table",
+    "classifier_of",
     "confusion_matrix",
     "cross_fitted_temperatures",
     "fit_temperature",

@@ -10,7 +10,7 @@ from scipy.special import expit, logit
 
 from ..io.plain import plain_tensor
 
-__all__ = ["PRESENCE_SCORES", "joined_presence", "presence_score"]
+__all__ = ["PRESENCE_SCORES", "joined_presence", "log_odds", "presence_score"]
 
 # 25 pixels of a slice of 256 × 256. As a fraction, so that the score hardly depends on the grid of the map. The
 # smallest tumours of the Figshare data cover 0.1 % of a slice, which is 66 such pixels.
@@ -69,6 +69,16 @@ def presence_score(probability: torch.Tensor, kind: str = "top_k_mean") -> float
     return float(PRESENCE_SCORES[kind](pixels))
 
 
+def log_odds(scores: np.ndarray) -> np.ndarray:
+    """The logit of scores from 0 to 1, of which 0 and 1 themselves would have none.
+
+    Example:
+        >>> log_odds(np.array([0.0, 0.5, 1.0])).round(1)
+        array([-13.8,   0. ,  13.8])
+    """
+    return logit(np.clip(np.asarray(scores, dtype=float), _LEAST, 1 - _LEAST))
+
+
 def joined_presence(scores: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     r"""Presence scores of slices that a classifier was asked about, too.
 
@@ -87,5 +97,4 @@ def joined_presence(scores: np.ndarray, probabilities: np.ndarray) -> np.ndarray
         >>> joined_presence(np.array([0.9, 0.9]), np.array([0.9, 0.1])).round(3)
         array([0.9, 0.5])
     """
-    odds = (logit(np.clip(np.asarray(each, dtype=float), _LEAST, 1 - _LEAST)) for each in (scores, probabilities))
-    return expit(sum(odds) / 2)
+    return expit((log_odds(scores) + log_odds(probabilities)) / 2)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import expit, logit
+from scipy.special import expit
+
+from .presence import log_odds
 
 __all__ = ["presence_in_context"]
 
@@ -14,8 +16,6 @@ EXTENT_MM = 5.0
 WIDEST_MM = 15.0
 # Positions are read from headers and added up: 5 slices of 1 mm need not be 5 mm to the last digit.
 TOLERANCE_MM = 1e-3
-# Scores of 0 and 1 have no logit.
-_LEAST = 1e-6
 
 
 def presence_in_context(scores: np.ndarray, positions: np.ndarray, weight: float = 1.0) -> np.ndarray:
@@ -56,7 +56,7 @@ def presence_in_context(scores: np.ndarray, positions: np.ndarray, weight: float
     for first, last in _shortest_runs(places):
         best[first : last + 1] = np.maximum(best[first : last + 1], own[first : last + 1].min())
     lower = (best >= 0) & (best < own) & (weight > 0)
-    odds, others = (logit(np.clip(each, _LEAST, 1 - _LEAST)) for each in (own, best))
+    odds, others = log_odds(own), log_odds(best)
     return np.where(lower, expit((odds + weight * others) / (1 + weight)), own)
 
 

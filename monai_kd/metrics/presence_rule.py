@@ -12,7 +12,7 @@ import torch
 from ..config.checks import is_number
 from .presence import PRESENCE_SCORES, presence_score
 
-__all__ = ["PresenceRule"]
+__all__ = ["PresenceRule", "classifier_of"]
 
 DEFAULT_SCORE = "top_k_mean"
 
@@ -83,3 +83,13 @@ class PresenceRule:
     def passed(self, scores: np.ndarray) -> np.ndarray:
         """Which slices show a tumour, of the shape of their scores; without a threshold all may."""
         return np.full(scores.shape, True) if self.threshold is None else scores >= self.threshold
+
+
+def classifier_of(operating_point: Mapping[str, Any] | None) -> str | None:
+    """The SHA-256 of the classifier that an ``operating_point`` was chosen together with; ``None`` where it was not.
+
+    Example:
+        >>> classifier_of({"score": "max", "threshold": 0.7}) is classifier_of(None) is None
+        True
+    """
+    return None if operating_point is None else operating_point.get("classifier")
