@@ -16,4 +16,5 @@ from .logit import LogitMSE as LogitMSE
 from .mask_bce import MaskBCE as MaskBCE
 from .projection import Projections as Projections
 from .report import LossReport as LossReport
+from .soft_dice import SoftDice as SoftDice
 from .with_teacher import WithTeacher as WithTeacher

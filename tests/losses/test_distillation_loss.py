@@ -26,6 +26,7 @@ from monai_kd.losses import (
     LogitMSE,
     MultiScaleFusionLoss,
     Projections,
+    SoftDice,
     WithTeacher,
 )
 
@@ -55,6 +56,7 @@ def all_terms() -> dict[str, nn.Module]:
         "edge": EdgeLoss(),
         "channel_wise": ChannelWiseKL(),
         "correlation": CorrelationLoss(),
+        "soft_dice": SoftDice(),
         "boundary": BoundaryKL(),
         "edge_kl": EdgeKL(),
         "body_kl": BodyKL(),
@@ -63,7 +65,7 @@ def all_terms() -> dict[str, nn.Module]:
 
 WEIGHTS = {
     **{"sup": 0.5, "kl": 2.0, "mse": 0.25, "feature": 1.5, "fusion": 3.0, "attention": 0.75, "edge": 0.1},
-    **{"channel_wise": 0.3, "correlation": 1.25, "boundary": 0.6, "edge_kl": 0.4, "body_kl": 0.2},
+    **{"channel_wise": 0.3, "correlation": 1.25, "soft_dice": 0.7, "boundary": 0.6, "edge_kl": 0.4, "body_kl": 0.2},
 }
 
 
@@ -89,6 +91,7 @@ def test_total_is_the_weighted_sum_of_all_terms(spatial):
         "edge": EdgeLoss()(s, label),
         "channel_wise": ChannelWiseKL()(s, t),
         "correlation": CorrelationLoss()(s, t),
+        "soft_dice": SoftDice()(s, t),
         "boundary": BoundaryKL()(s, t, label),
         "edge_kl": EdgeKL()(s, t, label),
         "body_kl": BodyKL()(s, t, label),

@@ -21,6 +21,7 @@ LOGITS = {
     "edge": lambda activation: losses.EdgeLoss(activation=activation),
     "channel": lambda activation: losses.ChannelWiseKL(),
     "dist": lambda activation: losses.CorrelationLoss(activation=activation),
+    "soft_dice": lambda activation: losses.SoftDice(activation=activation),
     "boundary": lambda activation: losses.BoundaryKL(activation=activation),
     "edge_kl": lambda activation: losses.EdgeKL(activation=activation),
     "body_kl": lambda activation: losses.BodyKL(activation=activation),
