@@ -4,6 +4,7 @@ from .. import losses
 from ..config import build_network, check_settings
 from ..evaluation.describe import describe_evaluation
 from ..handlers import not_worse, validation_metrics
+from ..io.trained import is_of_head
 from .alone import run_alone
 from .data import cache_folder, dataset_folder, made_negatives, mask_values, preset
 from .distillation import Distillation, learns_unlabelled, needs_teacher, recipe_title
@@ -43,6 +44,7 @@ __all__ = [
     "familiarity_of",
     "find_bundle",
     "given_data",
+    "is_of_head",
     "learns_unlabelled",
     "local_rank",
     "loss_of",

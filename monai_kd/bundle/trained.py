@@ -17,7 +17,7 @@ from ..config import build_network, literal
 from ..config.checks import is_axes
 from ..data import NO_TUMOUR
 from ..io.checkpoints import check_checkpoint, load_weights
-from ..io.trained import read_trained
+from ..io.trained import BODY_PART, read_trained
 from ..metrics import PresenceRule
 from ..networks.outputs import main_logits
 from ..transforms import ACTIVATIONS, IMAGENET_MEAN, IMAGENET_STD
@@ -32,7 +32,7 @@ BEFORE = {
     **{"dataset_dir": None, "fold": None, "leave_out": [], "teacher": None, "taps": None},
     **{"in_channels": 3, "spatial_dims": 2, "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)},
     **{"multiclass": False, "activation": "sigmoid", "mask_names": ["tumour"], "class_names": [], "volumes": None},
-    **{"operating_point": None, "mirror": [], "labelled_share": 1},
+    **{"operating_point": None, "mirror": [], "labelled_share": 1, BODY_PART: None},
 }
 # A transform of any class, of `teacher_settings`.
 NORMALIZATION = "normalization"
@@ -87,7 +87,7 @@ VALID: dict[str, Callable[[Any], bool]] = {
     "activation": lambda v: v in ACTIVATIONS,
     "fold": _fold,
     "leave_out": lambda v: isinstance(v, list) and all(_fold(each) and each is not None for each in v),
-    **dict.fromkeys(("dataset_dir", "datalist_sha256"), lambda v: v is None or isinstance(v, str)),
+    **dict.fromkeys(("dataset_dir", "datalist_sha256", BODY_PART), lambda v: v is None or isinstance(v, str)),
     "labelled_share": lambda v: type(v) in (int, float) and 0 < v <= 1,
     "operating_point": _operating_point,
     "mirror": is_axes,

@@ -53,10 +53,11 @@ def checked_entries(datalist: Mapping[str, Any], path: Path) -> list[dict]:
 
     Raises:
         ValueError: an entry lacks a key, a value is of another type than it must be, ``"labelled": false`` stands
-            beside ``tumour``, ``labels`` does not name a class, or two entries are of the same slice. The message has
-            the number of the entry, from 0.
+            beside ``tumour``, ``body_part`` is no text, ``labels`` does not name a class, or two entries are of one
+            slice. The message has the number of the entry, from 0.
     """
     found = [_checked(entry, f"{path}: entry {number}") for number, entry in enumerate(datalist["training"])]
+    _check_body_part(datalist, path)
     _check_classes(datalist, found, path)
     _check_once(found, path)
     return found
@@ -85,6 +86,14 @@ def _checked(entry: Any, where: str) -> dict:
         image = f", {entry['image']!r}," if "image" in entry else ""
         raise ValueError(f"{where}{image} has no {', '.join(lacking)}; see docs/data.md for what each entry needs.")
     return entry
+
+
+def _check_body_part(datalist: Mapping[str, Any], path: Path) -> None:
+    part = datalist.get("body_part")
+    if part is not None and not (isinstance(part, str) and part.strip()):
+        raise ValueError(
+            f'{path}: body_part is {part!r}, and must be a text such as "CHEST"; without it, it is "HEAD".'
+        )
 
 
 def _check_classes(datalist: Mapping[str, Any], entries: Sequence[dict], path: Path) -> None:

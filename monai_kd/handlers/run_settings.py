@@ -17,6 +17,7 @@ from ..io.checksum import file_sha256
 from ..io.first_process import from_first
 from ..io.places import PLACES
 from ..io.trained import (
+    BODY_PART,
     FAMILIARITY_FILE,
     READER_FILE,
     TEMPERATURE_FILE,
@@ -67,13 +68,14 @@ logger = logging.getLogger(__name__)
 def _with_origins(settings: dict[str, Any]) -> dict[str, Any]:
     """With what identifies the data and the weights that a run starts from, wherever they are.
 
-    Hashes of the data list and of that of ``negatives_dir``, whether the data are synthetic, and ``started_from``: the
-    hash and some settings of ``init_checkpoint``.
+    Hashes of the data list and of that of ``negatives_dir``, whether the data are synthetic, their ``body_part``, and
+    ``started_from``: the hash and some settings of ``init_checkpoint``.
     """
     found = dict(settings)
     if (data := _listed(settings.get("dataset_dir"))) is not None:
-        synthetic = json.loads(data.read_text(encoding="utf-8")).get("synthetic", False)
-        found |= {DATA: file_sha256(data), "synthetic": bool(synthetic)}
+        listed = json.loads(data.read_text(encoding="utf-8"))
+        found |= {DATA: file_sha256(data), "synthetic": bool(listed.get("synthetic", False))}
+        found |= {BODY_PART: listed[BODY_PART]} if listed.get(BODY_PART) is not None else {}
     if (negatives := _listed(settings.get("negatives_dir"))) is not None:
         found["negatives_sha256"] = file_sha256(negatives)
     start = settings.get("init_checkpoint")

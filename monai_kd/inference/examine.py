@@ -161,7 +161,7 @@ def _examined(
     views: bool,
 ) -> Examined:
     try:
-        source = read_source(image.paths, max_pixels=max_pixels)
+        source = read_source(image.paths, max_pixels=max_pixels, of_head=segment.of_head)
     except OSError as error:
         return _failed(image, error, unread_reason(error, [str(path) for path in image.paths]))
     item, pixels, meta = {"file": image.label, SOURCE: source}, source.pixels, source.meta()

@@ -14,7 +14,7 @@ from monai.utils.enums import CommonKeys as Keys
 
 from ..config import cause_of, check_overrides, check_settings, checked_device, literal
 from ..io.checkpoints import check_checkpoint, load_weights
-from ..io.trained import check_of_slices
+from ..io.trained import check_of_slices, is_of_head
 from .preparation import Preparation
 from .presence import JudgePresenced
 from .thin_marks import DropThinMarksd
@@ -95,6 +95,11 @@ class BundlePredictor:
     def mask_names(self) -> list[str]:
         """Of a segmentation: the names of the classes that its masks are of."""
         return list(self.value("trained")["mask_names"])
+
+    @property
+    def of_head(self) -> bool:
+        """Whether images are read and judged as those of a head, see `monai_kd.inference.read_source`."""
+        return is_of_head(self.value("trained"))
 
     @property
     def threshold(self) -> float | None:

@@ -154,7 +154,10 @@ def _checked(file: Path, max_pixels: int, any_modality: bool) -> Any:
     if modality == "SEG":
         raise UnreadableImage(f"{file.name} is a segmentation, not an image")
     if modality not in MODALITIES and not any_modality:
-        raise UnreadableImage(f"{file.name} is of modality {modality}; the networks are trained on MR only")
+        raise UnreadableImage(
+            f"{file.name} is of modality {modality}, and the network is for MR images of heads; the data list of one "
+            "for others names their body_part, see docs/data.md"
+        )
     if colours != 1 or not photometric.startswith("MONOCHROME"):
         raise UnreadableImage(f"{file.name} is a colour image ({photometric}); grey slices are expected")
     if "MOSAIC" in kinds:

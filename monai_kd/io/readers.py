@@ -81,15 +81,16 @@ class SliceReader(SourceReader):
     Args:
         constant: as for `read_image`; for masks.
         max_pixels: as for `read_image`.
+        of_head: as for `read_source`.
     """
 
-    def __init__(self, constant: bool = False, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(self, constant: bool = False, max_pixels: int = MAX_PIXELS, of_head: bool = True) -> None:
         super().__init__()
-        self.constant, self.max_pixels = bool(constant), int(max_pixels)
+        self.constant, self.max_pixels, self.of_head = bool(constant), int(max_pixels), bool(of_head)
 
     def source(self, paths: Paths) -> SourceImage:
         try:
-            return read_source(paths, self.constant, self.max_pixels)
+            return read_source(paths, self.constant, self.max_pixels, of_head=self.of_head)
         except UnreadableImage as error:
             raise UnreadableImage(error.reason, str(ensure_tuple(paths)[0])) from None
 

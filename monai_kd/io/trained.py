@@ -38,6 +38,7 @@ __all__ = [
     "copy_settings",
     "described_weights",
     "extendable_settings",
+    "is_of_head",
     "read_settings",
     "read_trained",
     "save_trained",
@@ -50,7 +51,21 @@ TEMPERATURE_FILE, FAMILIARITY_FILE = "temperature.json", "familiarity.safetensor
 # The classifier of an operating point.
 READER_FILE = "classifier.safetensors"
 
+# The key of a data list and of settings.json, and its values of images of heads, as DICOM writes them.
+BODY_PART, HEADS = "body_part", ("HEAD", "BRAIN")
+
 logger = logging.getLogger(__name__)
+
+
+def is_of_head(settings: Mapping[str, Any]) -> bool:
+    """Whether a network was trained on images of heads: what ``body_part`` says, which is a head where it is missing.
+
+    Example:
+        >>> is_of_head({}), is_of_head({"body_part": "Brain"}), is_of_head({"body_part": "CHEST"})
+        (True, True, False)
+    """
+    part = settings.get(BODY_PART)
+    return part is None or str(part).strip().upper() in HEADS
 
 
 def settings_path(checkpoint: str | Path) -> Path:

@@ -54,7 +54,7 @@ class _SliceTask(InferTask):
         if not request["image"]:
             raise MONAILabelException(MONAILabelError.INVALID_INPUT, "there is no image of this name in the datastore.")
         try:
-            source = read_source(request["image"])
+            source = read_source(request["image"], of_head=self.bundles[0].predictor(device).of_head)
         except UnreadableImage as error:
             # The name may hold a patient's: who asked knows which file it was.
             raise MONAILabelException(MONAILabelError.INVALID_INPUT, f"the image can't be used: {error}") from error

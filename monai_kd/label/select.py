@@ -48,7 +48,8 @@ class Score:
         """Compute and keep it."""
         device = default_device()
         try:
-            source = read_source(datastore.get_image_uri(image))
+            of_head = self.bundles[0].predictor(device).of_head
+            source = read_source(datastore.get_image_uri(image), of_head=of_head)
             score = self.of(*(_probability(bundle, source, device) for bundle in self.bundles))
         except UnreadableImage as error:
             logger.warning("%s: the image %s is left out: %s.", self.name, image, error)

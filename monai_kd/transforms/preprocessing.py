@@ -45,6 +45,7 @@ def slice_preprocessing(
     constant: bool | None = None,
     track_meta: bool = True,
     max_pixels: int = MAX_PIXELS,
+    of_head: bool = True,
     random: Sequence[Callable] = (),
     negative_share: float = 0.0,
     augment: Sequence[Callable] = (),
@@ -68,6 +69,8 @@ def slice_preprocessing(
         track_meta: whether the result keeps its geometry, which is needed to bring a mask back to the grid of the file.
             Without it, caches keep the slice before its channel is repeated and normalised, see `NetworkInputd`.
         max_pixels: largest number of pixels of one file, see `data_prep.limits`.
+        of_head: whether images must be of a head, see `read_source`. Slices of a data list, with ``single_slices``, are
+            what the list says, and are not checked.
         augment: transforms of the resized slice while it still has one channel with values from 0 to 1: augmentation
             there costs a third, noise is the same in all channels, and 0 is the background.
         random: transforms that are appended, such as augmentation.
@@ -92,7 +95,8 @@ def slice_preprocessing(
     mask = "label" if label else "mask"
     keys = ["image", mask] if label or negative_share else ["image"]
     constant = single_slices if constant is None else constant
-    read = LoadImaged(keys, SliceReader, image_only=True, constant=constant, max_pixels=max_pixels)
+    checks = {"constant": constant, "max_pixels": max_pixels, "of_head": of_head and not single_slices}
+    read = LoadImaged(keys, SliceReader, image_only=True, **checks)
     steps: list[Callable] = [read, EnsureChannelFirstd(keys)]
     if negative_share:
         steps.insert(0, CopyItemsd("label", names=mask))

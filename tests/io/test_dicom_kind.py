@@ -75,7 +75,7 @@ def test_networks_of_volumes_take_any_modality_and_part_of_the_body(tmp_path):
             position=(0, 0, 3.0 * number),
             **{"Modality": "CT", "BodyPartExamined": "ABDOMEN", "SeriesDescription": "T2 of the liver"},
         )
-    with pytest.raises(UnreadableImage, match="the networks are trained on MR only"):
+    with pytest.raises(UnreadableImage, match="the network is for MR images of heads"):
         read_source(tmp_path)
     source = VolumeReader(channels=1).source([tmp_path])
     assert source.pixels.shape == (1, 64, 64, 3)
