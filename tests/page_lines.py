@@ -157,6 +157,9 @@ OWN: dict[str, list[tuple[str, str]]] = {
         ("docs/training.md", f"{EVALUATE} --dataset_dir DATA --checkpoint runs/own"),
         ("docs/training.md", "python -m monai_kd export seg_student runs/own"),
     ],
+    "tests/bundles/test_own_definitions.py::test_the_config_of_the_page": [
+        ("docs/training.md", f"{RUN} training --config_file \"['bundles/seg_student/configs/train.json','own"),
+    ],
     "tests/bundles/test_torchrun.py::test_processes": [("docs/training.md", "torchrun --nproc_per_node")],
     "tests/bundles/test_torchrun.py::test_nodes": [("docs/training.md", "torchrun --nnodes")],
     "tests/bundles/test_cards.py::test_segmentation": [

@@ -62,7 +62,7 @@ def config_files(text: str, page: Path) -> list[Path]:
     files = [folder / name.replace("unpacked/", "bundles/") for name in names]
     assert files[0].is_file(), f"there is no {files[0]}"
     absent = [file.name for file in files if not file.is_file()]
-    assert set(absent) <= {"ct.json", "my_net.json", "student.json", "teacher.json", "deploy.json"}, absent
+    assert set(absent) <= {"ct.json", "my_net.json", "own.json", "student.json", "teacher.json", "deploy.json"}, absent
     return [file for file in files if file.is_file()]
 
 

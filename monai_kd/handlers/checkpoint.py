@@ -137,12 +137,15 @@ class TrainingCheckpoint:
     def _adjust_schedule(self, content: dict[str, Any], epochs: int) -> None:
         """Set the schedule to its state after the completed epochs in a run of ``epochs`` epochs.
 
-        A restored schedule keeps its old length, after which a cosine would rise again.
+        A restored schedule keeps its old length, after which a cosine would rise again; one that follows the loss has
+        none.
         """
         planned = content.get("max_epochs", epochs)
         if planned == epochs or self._fresh_schedule is None:
             return
         schedule, optimizer = self._stateful["lr_scheduler"], self._stateful["optimizer"]
+        if isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            return
         for group, rate in zip(optimizer.param_groups, self._fresh_rates, strict=True):
             group["lr"] = rate
         schedule.load_state_dict(self._fresh_schedule)

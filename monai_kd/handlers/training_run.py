@@ -85,9 +85,16 @@ class TrainingRun:
             average=None if average is None else average.module,
         )
         self.handlers: list[Any] = [EpochSeed(seed, loader, rank)]
-        if lr_scheduler is not None:
+        follows = isinstance(lr_scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+        if lr_scheduler is not None and not follows:
             self.handlers.append(LrScheduleHandler(lr_scheduler, print_lr=False))
         self.handlers.append(self.log)
+        if follows:
+            # Of the log, whose loss is the mean over all processes, so that their rates stay the same.
+            handler = LrScheduleHandler(
+                lr_scheduler, print_lr=False, step_transform=lambda _: self.log.rows[-1]["loss"]
+            )
+            self.handlers.append(handler)
         if init_checkpoint is not None:
             self.handlers.append(LoadWeights(network, init_checkpoint))
         # RunSettings last: nothing on disk changes before all other handlers have started.

@@ -36,6 +36,11 @@ def network(width: int, seed: int) -> nn.Sequential:
     )
 
 
+def plateau(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.ReduceLROnPlateau:
+    """The rate is halved unless the loss is lower by a tenth."""
+    return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0, threshold=0.1)
+
+
 def run(
     folder: Path,
     epochs: int,
@@ -64,6 +69,8 @@ def run(
     optimizer = torch.optim.Adam([*student.parameters(), *loss.parameters()], lr=0.05)
     if schedule == "cosine":
         lr_scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs, eta_min=0.001)
+    elif schedule == "plateau":
+        lr_scheduler = plateau(optimizer)
     else:
         lr_scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5) if schedule else None
     data = Dataset(items(6, 1), RandFlipd(["image", "label"], prob=0.5, spatial_axis=0))

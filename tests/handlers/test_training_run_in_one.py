@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from ignite.engine import Events
-from test_training_run import network, run, table, without_clock
+from test_training_run import network, plateau, run, table, without_clock
 
 from monai_kd.handlers import TrainingRun
 from monai_kd.io import save_checkpoint
@@ -30,11 +30,24 @@ def test_it_trains_as_the_handlers_one_by_one(tmp_path, schedule):
         assert all(torch.equal(value, other[key]) for key, value in one.items())
 
 
-def test_it_goes_on_as_if_it_had_not_stopped(tmp_path):
-    run(tmp_path / "straight", 4, in_one={})
-    run(tmp_path / "parts", 2, in_one={})
-    run(tmp_path / "parts", 4, init=1, resume=True, in_one={})
+@pytest.mark.parametrize("schedule", [True, "plateau"])
+def test_it_goes_on_as_if_it_had_not_stopped(tmp_path, schedule):
+    run(tmp_path / "straight", 4, schedule=schedule, in_one={})
+    run(tmp_path / "parts", 2, schedule=schedule, in_one={})
+    run(tmp_path / "parts", 4, init=1, resume=True, schedule=schedule, in_one={})
     assert without_clock(table(tmp_path / "parts")) == without_clock(table(tmp_path / "straight"))
+
+
+def test_a_rate_that_follows_the_loss_follows_that_of_the_log(tmp_path):
+    run(tmp_path, 8, schedule="plateau", in_one={})
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.05)
+    scheduler, rates = plateau(optimizer), []
+    rows = table(tmp_path)
+    for row in rows:
+        rates.append(optimizer.param_groups[0]["lr"])
+        scheduler.step(float(row["loss"]))
+    assert [float(row["learning_rate"]) for row in rows] == rates
+    assert 1 < len(set(rates)) < len(rates)
 
 
 def test_settings_are_written_with_the_checksum_of_the_weights(tmp_path):
