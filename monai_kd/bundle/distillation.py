@@ -158,8 +158,10 @@ class Distillation:
         if student["in_channels"] != teacher["in_channels"]:
             if 1 not in (student["in_channels"], teacher["in_channels"]):
                 raise ValueError(
-                    f"the student takes {student['in_channels']} channels and the teacher {teacher['in_channels']}: "
-                    "only a single grey channel can be repeated to fit another network."
+                    f"the student takes {student['in_channels']} channels and the teacher {teacher['in_channels']} "
+                    f"({'teacher_settings#in_channels' if self.teacher.is_described else 'its settings.json'}): only "
+                    "a single grey channel can be repeated to fit another network. Set the student's in_channels, mean "
+                    "and std to fit."
                 )
             channels = [0] * teacher["in_channels"]
         same_size = student["image_size"] == teacher["image_size"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,13 @@ def read_checkpoint(path: str | Path, map_location: torch.device | str = "cpu") 
         ) from error
 
 
+def _prefix(own: Mapping[str, Any], state: Mapping[str, Any]) -> str:
+    """What stands before each key of ``own`` in ``state``; empty where that is not the difference."""
+    first, given = (str(next(iter(keys), "")) for keys in (own, state))
+    prefix = given.removesuffix(first)
+    return prefix if prefix != given and {f"{prefix}{key}" for key in own} == set(state) else ""
+
+
 def load_weights(network: nn.Module, path: str | Path, map_location: torch.device | str = "cpu") -> nn.Module:
     """Load a bare state dict strictly into ``network``, and return the network.
 
@@ -75,9 +83,12 @@ def load_weights(network: nn.Module, path: str | Path, map_location: torch.devic
             for what, keys in (("missing", missing), ("unknown", unknown), ("of another shape", misshapen))
             if keys
         ]
-        raise ValueError(
-            f"{path} does not fit {type(network).__name__}: keys {'; '.join(found)}. Give the checkpoint of this "
-            "network, or the widths it was trained with."
-        )
+        remedy = "Give the checkpoint of this network, or the widths it was trained with."
+        if prefix := _prefix(own, state):
+            remedy = (
+                f"It is this network within another one, such as that of DDP or torch.compile: each key begins with "
+                f"'{prefix}'. Save the state dict of the inner one, or take the beginning off."
+            )
+        raise ValueError(f"{path} does not fit {type(network).__name__}: keys {'; '.join(found)}. {remedy}")
     network.load_state_dict(state, strict=True)
     return network

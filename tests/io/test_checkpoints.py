@@ -82,6 +82,11 @@ def test_interruption_is_an_exception_too(tmp_path):
             lambda s: {f"student.{k}": v for k, v in s.items()},
             r"7 missing \(.*, …\); 7 unknown \(student\.0\.weight, .*, …\)",
         ),
+        (
+            lambda s: {f"module.{k}": v for k, v in s.items()},
+            r"7 unknown .* within another one, .* each key begins with 'module\.'\.",
+        ),
+        (lambda s: {**{f"module.{k}": v for k, v in s.items()}, "extra": torch.zeros(1)}, r"Give the checkpoint of"),
         (lambda s: {}, r"keys 7 missing"),
         (lambda s: {**s, 3: torch.zeros(1)}, r"keys 1 unknown \(3\)"),
     ],
