@@ -98,9 +98,9 @@ def test_runs(lines, checkout, monkeypatch):
                 assert (checkout / line.partition(name)[2]).is_file()
         run(line, checkout, monkeypatch)
     kinds = [command[4] for command in begun]
-    assert kinds.count("training") == len(lines) == 44
+    assert kinds.count("training") == len(lines) == 48
     # Plain, mirrored and with tumours taken out, but for those of all folds; the last not for three classifiers.
-    assert kinds.count("evaluating") == 3 * 39 - 3
+    assert kinds.count("evaluating") == 3 * 43 - 3
 
 
 def test_plan(lines, checkout, monkeypatch):
@@ -144,8 +144,8 @@ def test_heads_without_a_tumour(lines, checkout, monkeypatch):
 
 def test_comparison_and_robustness(lines, checkout, monkeypatch, capsys):
     runs_of, robustness, *compares = lines
-    (of_two_folds,) = (line for line in compares if "compare_runs.py" in line)
-    compares.remove(of_two_folds)
+    of_two_folds = [line for line in compares if "compare_runs.py" in line]
+    compares = [line for line in compares if line not in of_two_folds]
     names = [f"seg_lite0_{how}_fold4_seed0" for how in ("alone", "distilled")]
     long = "fold4_seed0_epochs10_negatives0.3"
     names += [f"seg_{how}_{long}" for how in ("lite0_alone", "hybrid_alone", "lite0_distilled")]
@@ -156,6 +156,9 @@ def test_comparison_and_robustness(lines, checkout, monkeypatch, capsys):
     ]
     small = "fold4_seed0_epochs10_size128_negatives0.3"
     names += [f"seg_lite0_{how}_{small}" for how in ("alone", "distilled")]
+    names += [
+        f"seg_lite0_distilled_{small.replace('128', f'128_recipe{recipe}')}" for recipe in ("kd_logit10", "soft_dice")
+    ]
     evaluated(checkout, untrained("seg_student", checkout / "runs" / names[0], fold=3), monkeypatch)
     for name in [*names[1:], "both"]:
         shutil.copytree(checkout / "runs" / names[0], checkout / "runs" / name)
@@ -163,7 +166,7 @@ def test_comparison_and_robustness(lines, checkout, monkeypatch, capsys):
         for kind in ("mirrored", "negatives"):
             shutil.copytree(evaluation, evaluation.with_name(f"evaluation_{kind}"))
     capsys.readouterr()
-    for line in (runs_of, of_two_folds.replace("fold[12]", "fold4")):
+    for line in (runs_of, *(line.replace("fold[12]", "fold4") for line in of_two_folds)):
         run(line, checkout, monkeypatch)
         assert "| 4 | 0 | 0." in capsys.readouterr().out
     assert len(compares) == 9

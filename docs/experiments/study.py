@@ -18,6 +18,7 @@ such as _rate0.0005. A run that was interrupted continues; one that is complete 
     batch         8 (cls 16)
     rate          by network    learning rate
     recipe        by how        recipe of the student's train.json
+    logit         of the recipe   weight of the term `logit` in the recipe
     temperature   of the recipe
     labels        1             share of the training patients whose labels are used (labelled_share)
     negatives     0             share of the training slices whose tumour is taken out (negative_probability)
@@ -66,12 +67,21 @@ DEFAULTS = {
 }
 COMMON = {
     **{"data": "", "runs": "runs", "fold": "4", "seed": "0"},
-    **{"rate": "", "recipe": "", "temperature": "", "teacher": "", "negatives": "0", "batch_dice": "0", "labels": "1"},
+    **{
+        "rate": "",
+        "recipe": "",
+        "logit": "",
+        "temperature": "",
+        "teacher": "",
+        "negatives": "0",
+        "batch_dice": "0",
+        "labels": "1",
+    },
     **{"heads": "", "start": ""},
     **{"threads": "1", "workers": "0", "minutes": "", "evaluate": "1", "device": "", "show": "0"},
 }
 # Values that are part of the name of a run where they differ from the protocol.
-NAMED = ("epochs", "size", "batch", "rate", "recipe", "temperature", "negatives", "batch_dice", "labels")
+NAMED = ("epochs", "size", "batch", "rate", "recipe", "logit", "temperature", "negatives", "batch_dice", "labels")
 # By slice, of the operating point.
 SPECIFICITY = "0.9"
 UNFINISHED = 75
@@ -186,6 +196,8 @@ class Run:
             values["fold"] = str(int(self.values["fold"]) - 1)
         if self.taught:
             values["recipe"] = self.values["recipe"]
+            if self.values["logit"]:
+                values[f"recipes#{self.values['recipe']}#logit"] = self.values["logit"]
             if self.values["temperature"]:
                 values["temperature"] = self.values["temperature"]
             if self.how != "alone":
