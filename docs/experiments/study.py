@@ -67,16 +67,8 @@ DEFAULTS = {
 }
 COMMON = {
     **{"data": "", "runs": "runs", "fold": "4", "seed": "0"},
-    **{
-        "rate": "",
-        "recipe": "",
-        "logit": "",
-        "temperature": "",
-        "teacher": "",
-        "negatives": "0",
-        "batch_dice": "0",
-        "labels": "1",
-    },
+    **{"rate": "", "recipe": "", "logit": "", "temperature": "", "teacher": ""},
+    **{"negatives": "0", "batch_dice": "0", "labels": "1"},
     **{"heads": "", "start": ""},
     **{"threads": "1", "workers": "0", "minutes": "", "evaluate": "1", "device": "", "show": "0"},
 }
