@@ -157,8 +157,8 @@ def images_of(paths, channels):
     """Files of each image, by a path without suffix that names it: those of its channels by name, or one with all."""
     found: dict = {}
     for path in paths:
-        stem = path.name.removesuffix(".gz").removesuffix(".nii")
-        if not path.name.endswith(slice_files.NIFTI):
+        stem = slice_files.mask_name(path.name).removesuffix("_mask.nii.gz")
+        if not path.name.lower().endswith(slice_files.NIFTI):
             raise ValueError(f"{path} is not a .nii or .nii.gz file")
         named = [name for name in channels if len(channels) > 1 and _ends_with(stem, name)]
         channel = max(named, key=len, default="")

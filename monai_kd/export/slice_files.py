@@ -22,7 +22,7 @@ def check_size(shape):
 def read_nifti(path, channels=False):
     """The image, (X, Y) or (X, Y, Z), with ``channels`` also (X, Y, Z, C); the 3 × 3 part of its affine, indices to
     RAS+; and a header for `write`."""
-    with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+    with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as file:
         raw = file.read(352)
         order = "<" if raw[:4] == (348).to_bytes(4, "little") else ">"
         if len(raw) < 352 or raw[344:347] != b"n+1":
@@ -113,9 +113,9 @@ def nifti(mask, header, overlapping):
 def read(path, channels=False):
     if not path.is_file():
         raise ValueError("it does not exist, or is not a regular file")
-    if path.name.endswith(NIFTI):
+    if path.name.lower().endswith(NIFTI):
         return read_nifti(path, channels)
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         check_size(array.shape)
         return np.array(array).T, PICTURE_AFFINE, None
@@ -144,7 +144,8 @@ def expanded(text):
 
 
 def mask_name(name):
-    return name.removesuffix(".gz").rsplit(".", 1)[0] + ("_mask.nii.gz" if name.endswith(NIFTI) else "_mask.npy")
+    stem = (name[:-3] if name.lower().endswith(".gz") else name).rsplit(".", 1)[0]
+    return stem + ("_mask.nii.gz" if name.lower().endswith(NIFTI) else "_mask.npy")
 
 
 def make_room(folder, masks):

@@ -354,6 +354,20 @@ def test_numbers_in_other_units_are_refused(package, tmp_path, option, value, en
     assert f"--{option} must lie between 0 and {end}, got {float(value)}" in done.stderr
 
 
+def test_suffixes_may_be_in_capitals(package, tmp_path):
+    path = nifti(tmp_path / "A.b.nii.gz", (50, 40, 1), np.eye(4))
+    capitals, plain = tmp_path / "A.B.NII.GZ", tmp_path / "C.Nii"
+    capitals.write_bytes(path.read_bytes())
+    plain.write_bytes(gzip.decompress(path.read_bytes()))
+    done = alone(package, path, capitals, plain, "--output_dir", tmp_path / "out")
+    assert done.returncode == 0
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert rows == [{**rows[0], "file": each.name} for each in (path, capitals, plain)]
+    assert {each.name for each in (tmp_path / "out").iterdir()} == {
+        f"{stem}_mask.nii.gz" for stem in ("A.b", "A.B", "C")
+    }
+
+
 def test_two_masks_of_one_name_are_refused(package, tmp_path):
     paths = [nifti(tmp_path / f"a.{suffix}", (50, 40, 1), np.eye(4)) for suffix in ("nii", "nii.gz")]
     done = alone(package, *paths, "--output_dir", tmp_path / "out")
