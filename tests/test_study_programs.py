@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import re
+import runpy
 import shutil
 import signal
 import subprocess
@@ -561,3 +562,18 @@ def test_plan_of_the_folds(tmp_path):
         for how in ("alone", "distilled")
     }
     assert folds == {"alone": set("1234"), "distilled": {*"1234", "all"}}
+
+
+PROGRAMS = sorted(path.name for path in EXPERIMENTS.glob("*.py") if path.name not in ("gpu_files.py", "gpu_plan.py"))
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_each_program_says_how_it_is_called(name, tmp_path, monkeypatch, capsys):
+    """Without doing anything; those that gpu.sh calls are left out."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(EXPERIMENTS / name), "--help"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(EXPERIMENTS / name), run_name="__main__")
+    printed = "".join(capsys.readouterr()) + str(end.value.code)
+    assert f"python docs/experiments/{name}" in printed or f"usage: {name}" in printed
+    assert not list(tmp_path.iterdir())

@@ -89,4 +89,6 @@ def main(data: str, checkpoint: str, *volume: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) not in (3, 5) or sys.argv[1].startswith("-"):
+        sys.exit(__doc__)
     main(*sys.argv[1:])

@@ -84,7 +84,7 @@ def live(network: torch.nn.Module) -> float:
 
 
 def main(words: list[str]) -> int:
-    if len(words) != 1:
+    if len(words) != 1 or words[0].startswith("-"):
         print(__doc__, file=sys.stderr)
         return 2
     folder = Path(words[0]) / "stores"
