@@ -98,9 +98,9 @@ def test_runs(lines, checkout, monkeypatch):
                 assert (checkout / line.partition(name)[2]).is_file()
         run(line, checkout, monkeypatch)
     kinds = [command[4] for command in begun]
-    assert kinds.count("training") == len(lines) == 48
+    assert kinds.count("training") == len(lines) == 51
     # Plain, mirrored and with tumours taken out, but for those of all folds; the last not for three classifiers.
-    assert kinds.count("evaluating") == 3 * 43 - 3
+    assert kinds.count("evaluating") == 3 * 46 - 3
 
 
 def test_plan(lines, checkout, monkeypatch):
@@ -159,6 +159,8 @@ def test_comparison_and_robustness(lines, checkout, monkeypatch, capsys):
     names += [
         f"seg_lite0_distilled_{small.replace('128', f'128_recipe{recipe}')}" for recipe in ("kd_logit10", "soft_dice")
     ]
+    names.append("seg_lite0_alone_fold4_seed0_epochs10_size128")
+    names += [f"seg_lite0_alone_fold1_seed0_epochs10_size128{negatives}" for negatives in ("", "_negatives0.3")]
     evaluated(checkout, untrained("seg_student", checkout / "runs" / names[0], fold=3), monkeypatch)
     for name in [*names[1:], "both"]:
         shutil.copytree(checkout / "runs" / names[0], checkout / "runs" / name)
@@ -166,10 +168,10 @@ def test_comparison_and_robustness(lines, checkout, monkeypatch, capsys):
         for kind in ("mirrored", "negatives"):
             shutil.copytree(evaluation, evaluation.with_name(f"evaluation_{kind}"))
     capsys.readouterr()
-    for line in (runs_of, *(line.replace("fold[12]", "fold4") for line in of_two_folds)):
+    for line in (runs_of, *(re.sub(r"fold\[\d+\]", "fold4", line) for line in of_two_folds)):
         run(line, checkout, monkeypatch)
         assert "| 4 | 0 | 0." in capsys.readouterr().out
-    assert len(compares) == 9
+    assert len(compares) == 10
     for compare in compares:
         run(compare, checkout, monkeypatch)
     monkeypatch.setattr(subprocess, "run", in_this_process)
