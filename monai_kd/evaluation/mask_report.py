@@ -172,7 +172,7 @@ class MaskReport(EvaluationReport):
     def picture(self, number: int) -> np.ndarray:
         """The image of a row, (H, W), on the grid of the kept masks."""
         named = {key: value for key, value in self.data[number].items() if key in (Keys.IMAGE, "slice")}
-        load = LoadImaged(Keys.IMAGE, SliceReader, ensure_channel_first=True, constant=True)
+        load = LoadImaged(Keys.IMAGE, SliceReader, ensure_channel_first=True, constant=True, of_head=False)
         return np.asarray(Compose([load, SqueezeSliced(Keys.IMAGE)])(named)[Keys.IMAGE][0])
 
     def _panel(self, rank: str, number: int) -> OverlayPanel:

@@ -78,6 +78,20 @@ def test_their_slices_are_judged_without_the_rules_of_heads(trained, abdomen, tm
     assert not BundlePredictor(BUNDLES / bundle, run / "model.pt", device="cpu").of_head
 
 
+def test_they_are_evaluated(trained, abdomen, tmp_path):
+    bundle, run = trained
+    data = run / "data" if bundle == "cls_student" else abdomen
+    workflow = create_workflow(
+        config_file=config(bundle, "evaluate"),
+        workflow_type="infer",
+        **{"dataset_dir": str(data), "checkpoint": str(run / "model.pt"), "output_dir": str(tmp_path)},
+        **{"device": "cpu", "logging_file": False},
+    )
+    workflow.run()
+    with open(tmp_path / "slices.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 4
+
+
 def test_a_network_of_heads_refuses_them(trained, abdomen, tmp_path):
     bundle, run = trained
     own = tmp_path / "own"
