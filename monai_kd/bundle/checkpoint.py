@@ -45,7 +45,10 @@ def describe_checkpoint(path: str | Path) -> CheckpointFacts:
 def is_synthetic(settings: Mapping[str, Any]) -> bool:
     """Whether a network was trained on phantoms, by its ``settings.json``."""
     # Of an archive, the data list is elsewhere.
-    if settings.get("preset") == "demo" or settings.get("synthetic") is True:
+    if isinstance(recorded := settings.get("synthetic"), bool):
+        return recorded
+    if settings.get("preset") == "demo":
+        # Not recorded by earlier versions.
         return True
     try:
         return bool(read_datalist(settings["dataset_dir"], allow_outside=True).get("synthetic"))

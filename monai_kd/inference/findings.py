@@ -44,7 +44,7 @@ class Findings(FileReport):
     Args:
         inputs: the images that are being segmented.
         overlays: draw ``<name>_overlay.png``.
-        dicom_seg: write ``<name>_seg.dcm`` for DICOM files with a tumour, see `write_dicom_seg`.
+        dicom_seg: write ``<name>_seg.dcm`` for DICOM files of heads with a tumour, see `write_dicom_seg`.
         algorithm: name of the network, for it.
         mask_names: of the classes that are segmented, see `finding_columns`.
         several: what lines of text call the masks of several classes together; that of one class has its own name.
@@ -127,6 +127,8 @@ class Findings(FileReport):
     def _write_dicom_seg(self, masks: np.ndarray, source: SourceImage, image: InputImage, row: dict[str, Any]) -> None:
         path = self.output(image, DICOM_SEG)
         try:
+            if not source.of_head:
+                raise NoSegmentation("no DICOM SEG: its codes are those of tumours of the brain")
             write_dicom_seg(masks, source.datasets, path, self.algorithm, self.mask_names)
         except NoSegmentation as error:
             row["reason"] = "; ".join(filter(None, [row["reason"], str(error)]))

@@ -54,10 +54,10 @@ def trained(request, abdomen, tmp_path_factory) -> tuple[str, Path]:
     return request.param, run
 
 
-def infer(bundle: str, checkpoint: Path, given: Path, output: Path) -> None:
+def infer(bundle: str, checkpoint: Path, given: Path, output: Path, **more: object) -> None:
     values = {"input": str(given), "output_dir": str(output), "checkpoint": str(checkpoint), "device": "cpu"}
     workflow = create_workflow(
-        config_file=config(bundle, "inference"), workflow_type="infer", logging_file=False, **values
+        config_file=config(bundle, "inference"), workflow_type="infer", logging_file=False, **values, **more
     )
     workflow.run()
 
@@ -76,6 +76,18 @@ def test_their_slices_are_judged_without_the_rules_of_heads(trained, abdomen, tm
     rows = rows_of(bundle, tmp_path)
     assert [(row["status"], row["warning"]) for row in rows] == [("ok", "")] * 8
     assert not BundlePredictor(BUNDLES / bundle, run / "model.pt", device="cpu").of_head
+
+
+def test_no_codes_of_brain_tumours_are_written(trained, abdomen, tmp_path):
+    pytest.importorskip("highdicom")
+    bundle, run = trained
+    if bundle == "cls_student":
+        pytest.skip("classes have no DICOM segmentation")
+    infer(bundle, run / "model.pt", abdomen / "images", tmp_path, dicom_seg=True, threshold=1e-6)
+    assert {row["reason"] for row in rows_of(bundle, tmp_path)} == {
+        "no DICOM SEG: its codes are those of tumours of the brain"
+    }
+    assert not list(tmp_path.glob("*_seg.dcm"))
 
 
 def test_they_are_evaluated(trained, abdomen, tmp_path):
