@@ -479,6 +479,7 @@ def test_checkpoint(folder, content):
 class Stub:
     """Marks the brightest pixels, and gives every slice the same class."""
 
+    of_head = True
     mask_names = ("tumour",)
     bundle = Path("seg_student")
 

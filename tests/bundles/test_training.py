@@ -225,7 +225,10 @@ def test_store_is_refused_when_no_image_comes_twice(class_dataset, class_teacher
         ({"fold": 9}, "9 is none of them"),
         ({"epochs": 0}, "epochs must be a whole number from 1"),
         ({"image_size": 100}, "image_size must be a multiple of 16"),
-        ({"recipe": "dk"}, "recipe must be one of basic, basic_pooled, boundary, .*kd_plus_plus, none, got 'dk'"),
+        (
+            {"recipe": "dk"},
+            "recipe must be one of basic, basic_pooled, boundary, .*kd_plus_plus, none, soft_dice, got 'dk'",
+        ),
         ({"preset": "tiny"}, "preset must be one of demo, full"),
     ],
 )

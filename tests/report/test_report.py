@@ -515,6 +515,7 @@ def test_a_temperature_of_another_checkpoint_is_refused(scans, students, tmp_pat
 
 SYNTHETIC: dict[str, tuple[Callable[[Path], dict | None], str | None]] = {
     "demo": (lambda data: {"preset": "demo"}, "SYNTHETIC"),
+    "demo on real slices": (lambda data: {"preset": "demo", "synthetic": False}, None),
     "phantoms by name": (lambda data: {"preset": "full", "dataset_dir": str(data)}, "SYNTHETIC"),
     "folder is gone": (lambda data: {"preset": "full", "dataset_dir": str(data / "gone")}, None),
     "no settings": (lambda data: None, "network are not known"),
