@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -95,7 +96,7 @@ def slice_preprocessing(
     mask = "label" if label else "mask"
     keys = ["image", mask] if label or negative_share else ["image"]
     constant = single_slices if constant is None else constant
-    checks = {"constant": constant, "max_pixels": max_pixels, "of_head": of_head and not single_slices}
+    checks: dict[str, Any] = {"constant": constant, "max_pixels": max_pixels, "of_head": of_head and not single_slices}
     read = LoadImaged(keys, SliceReader, image_only=True, **checks)
     steps: list[Callable] = [read, EnsureChannelFirstd(keys)]
     if negative_share:
