@@ -18,7 +18,7 @@ from monailabel.transform.writer import Writer
 from monailabel.utils.others.generic import device_list, device_map
 
 from ..config import default_device
-from ..inference import SourceImage, UnreadableImage, rank_classes, read_source
+from ..inference import SourceImage, UnreadableImage, rank_classes
 from ..inference.examination import examined
 from ..inference.masks import mask_suffix, write_mask
 from ..inference.measures import finding_of, telling_slice
@@ -54,7 +54,7 @@ class _SliceTask(InferTask):
         if not request["image"]:
             raise MONAILabelException(MONAILabelError.INVALID_INPUT, "there is no image of this name in the datastore.")
         try:
-            source = read_source(request["image"], of_head=self.bundles[0].predictor(device).of_head)
+            source = self.bundles[0].read(request["image"], device)
         except UnreadableImage as error:
             # The name may hold a patient's: who asked knows which file it was.
             raise MONAILabelException(MONAILabelError.INVALID_INPUT, f"the image can't be used: {error}") from error

@@ -13,7 +13,7 @@ from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 
 from ..config import default_device
-from ..inference import SourceImage, UnreadableImage, read_source
+from ..inference import SourceImage, UnreadableImage
 from ..metrics import slice_disagreement, slice_entropy
 from ..transforms import foreground_probabilities
 from .served import ServedBundle
@@ -48,8 +48,7 @@ class Score:
         """Compute and keep it."""
         device = default_device()
         try:
-            of_head = self.bundles[0].predictor(device).of_head
-            source = read_source(datastore.get_image_uri(image), of_head=of_head)
+            source = self.bundles[0].read(datastore.get_image_uri(image), device)
             score = self.of(*(_probability(bundle, source, device) for bundle in self.bundles))
         except UnreadableImage as error:
             logger.warning("%s: the image %s is left out: %s.", self.name, image, error)

@@ -10,7 +10,7 @@ from monai.bundle import ConfigParser
 
 from ..bundle import trained_settings
 from ..inference import BundlePredictor
-from ..io import SourceImage
+from ..io import SourceImage, read_source
 
 __all__ = ["ServedBundle"]
 
@@ -71,6 +71,14 @@ class ServedBundle:
                 predictor = BundlePredictor(self.folder, self.checkpoint, device=device)
                 self._loaded[device] = when, predictor
             return predictor
+
+    def read(self, file: str, device: str) -> SourceImage:
+        """An image as one of what the network was trained on, see `read_source`.
+
+        Raises:
+            UnreadableImage: it can't be used.
+        """
+        return read_source(file, of_head=self.predictor(device).of_head)
 
     def predict(self, source: SourceImage, device: str) -> dict[str, Any]:
         """The output of `BundlePredictor` for an image."""

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from .probability import activation_of, check_activation, check_temperature, full_precision, same_shape
+from .probability import activated, activation_of, check_activation, check_temperature, full_precision, same_shape
 
 __all__ = ["CorrelationLoss"]
 
@@ -77,11 +77,7 @@ class CorrelationLoss(nn.Module):
     def forward(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
         same_shape(student, teacher)
         activation = activation_of(student, self.activation)
-        s, t = full_precision(student) / self.temperature, full_precision(teacher) / self.temperature
-        if activation == "sigmoid":
-            s, t = s.sigmoid(), t.sigmoid()
-        else:
-            s, t = s.softmax(dim=1), t.softmax(dim=1)
+        s, t = (activated(full_precision(each) / self.temperature, activation) for each in (student, teacher))
         over = 0 if s.ndim == 2 else -1
         loss = self.gamma * _distance(s.flatten(2) if over else s, t.flatten(2) if over else t, over, self.eps)
         if activation == "softmax" and self.beta > 0:

@@ -7,7 +7,15 @@ import math
 import torch
 import torch.nn.functional as F
 
-__all__ = ["activation_of", "check_activation", "check_temperature", "divergence", "full_precision", "same_shape"]
+__all__ = [
+    "activated",
+    "activation_of",
+    "check_activation",
+    "check_temperature",
+    "divergence",
+    "full_precision",
+    "same_shape",
+]
 
 
 def check_activation(activation: str | None) -> str | None:
@@ -60,6 +68,11 @@ def activation_of(logits: torch.Tensor, activation: str | None) -> str:
             "loss term to 'sigmoid', or let the networks return one channel for each class."
         )
     return activation or "sigmoid"
+
+
+def activated(logits: torch.Tensor, activation: str) -> torch.Tensor:
+    """The probabilities of logits (B, C, …), by an activation as `activation_of` returns it."""
+    return logits.sigmoid() if activation == "sigmoid" else logits.softmax(dim=1)
 
 
 def full_precision(x: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ import torch
 from monai.losses import DiceLoss
 from torch import nn
 
-from .probability import activation_of, check_activation, full_precision, same_shape
+from .probability import activated, activation_of, check_activation, full_precision, same_shape
 
 __all__ = ["SoftDice"]
 
@@ -57,7 +57,5 @@ class SoftDice(nn.Module):
 
     def forward(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
         same_shape(student, teacher)
-        student, teacher = full_precision(student), full_precision(teacher)
-        if activation_of(student, self.activation) == "sigmoid":
-            return self.dice(student.sigmoid(), teacher.sigmoid())
-        return self.dice(student.softmax(dim=1), teacher.softmax(dim=1))
+        activation = activation_of(student, self.activation)
+        return self.dice(*(activated(full_precision(each), activation) for each in (student, teacher)))
