@@ -11,8 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "monai_kd"
 # From low to high; those of one line may not import each other.
 FLOORS = [
     ["io"],
-    ["config"],
     ["networks", "losses"],
+    ["config"],
     ["distillation"],
     ["engines"],
     ["data"],

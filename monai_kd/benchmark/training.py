@@ -24,6 +24,7 @@ from ..distillation import Distiller, TeacherStore, fitted_projections
 from ..engines import autocast
 from ..losses import AttentionLoss, DeepSupervision, DiceCE, DistillationLoss, EdgeLoss, FeatureLoss, LogitKL
 from ..networks import HybridUNet
+from ..networks.upcat import pad_where_needed
 from .compiled import compiles
 from .options import Options
 from .row import Row
@@ -92,7 +93,8 @@ class _Setting:
         self.size, self.batch = (32, 2) if tiny else (128, 8)
         student, teacher = ([4] * 6, [4] * 6) if tiny else ((32, 64, 128, 256, 512, 32), (64, 128, 256, 512, 1024, 64))
         vit: dict[str, Any] = {"vit_name": "vit_tiny_patch16_224", "vit_image_size": 32} if tiny else {}
-        self.student = BasicUNet(2, 3, 1, student, act=("relu", {"inplace": True}), norm="batch")
+        unet = BasicUNet(2, 3, 1, student, act=("relu", {"inplace": True}), norm="batch")
+        self.student = pad_where_needed(unet)
         self.teacher = HybridUNet(features=teacher, **vit)
         self.taps = {level: level for level in LEVELS}, {level: f"unet.{level}" for level in LEVELS}
         example = torch.zeros(2, 3, self.size, self.size)

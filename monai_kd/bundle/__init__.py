@@ -1,7 +1,7 @@
 """Functions and classes that the configs of the bundles use under the name ``kd``."""
 
 from .. import losses
-from ..config import build_network, check_settings
+from ..config import build_network, check_settings, keep_freed_memory
 from ..evaluation.describe import describe_evaluation
 from ..handlers import not_worse, validation_metrics
 from ..io.trained import is_of_head
@@ -45,6 +45,7 @@ __all__ = [
     "find_bundle",
     "given_data",
     "is_of_head",
+    "keep_freed_memory",
     "learns_unlabelled",
     "local_rank",
     "loss_of",

@@ -3,6 +3,7 @@ from .definition import UntrustedNetwork, build_network, definition_of, without_
 from .device import available_devices, checked_device, default_device
 from .errors import cause_of, install_short_errors
 from .literal import literal
+from .memory import keep_freed_memory
 from .threads import choose_threads
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "default_device",
     "definition_of",
     "install_short_errors",
+    "keep_freed_memory",
     "literal",
     "refuse_unknown",
     "unused_ids",

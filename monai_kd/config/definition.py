@@ -14,6 +14,8 @@ from monai.bundle import ComponentLocator, ConfigComponent
 from monai.utils import optional_import
 from torch import nn
 
+from ..networks.upcat import pad_where_needed
+
 __all__ = ["UntrustedNetwork", "build_network", "definition_of", "without_pretrained"]
 
 TARGET = "_target_"
@@ -122,6 +124,8 @@ def without_pretrained(definition: Any) -> Any:
 def build_network(definition: Mapping[str, Any], trusted: bool = True) -> nn.Module:
     """Build the network of a definition; its arguments are taken as they are, and never parsed.
 
+    Blocks of MONAI's ``BasicUNet`` and ``FlexibleUNet`` pad only where needed, see `pad_where_needed`.
+
     Args:
         definition: ``_target_``, a dotted path or the short name of a class of MONAI, and arguments.
         trusted: whether the definition comes from a config. One from a file may only name networks of
@@ -149,7 +153,7 @@ def build_network(definition: Mapping[str, Any], trusted: bool = True) -> nn.Mod
         raise ValueError(f"the network {definition[TARGET]} can't be built: {cause}") from error
     if not isinstance(network, nn.Module):
         raise ValueError(f"{definition[TARGET]} is no network, but a {type(network).__name__}.")
-    return network
+    return pad_where_needed(network)
 
 
 def build_component(definition: Any, id: str) -> Any:

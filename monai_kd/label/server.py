@@ -16,6 +16,7 @@ from monailabel.tasks.activelearning.first import First
 from monailabel.tasks.activelearning.random import Random
 
 from .. import __version__
+from ..config import keep_freed_memory
 from .infer import ClassificationTask, SegmentationTask
 from .refusals import BatchWithRefusals, answered
 from .select import Disagreement, Entropy, Score, ScoreUnlabelled, Uncertain
@@ -52,6 +53,7 @@ class SliceApp(MONAILabelApp):
                 f"{models} holds neither seg_student nor cls_student with models/model.pt: make the folder by "
                 "`python -m monai_kd label_app`."
             )
+        keep_freed_memory()
         super().__init__(
             app_dir=app_dir,
             studies=studies,

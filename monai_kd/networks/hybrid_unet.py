@@ -11,6 +11,7 @@ from monai.networks.nets import BasicUNet
 from torch import nn
 
 from .backbone import create_backbone
+from .upcat import pad_where_needed
 
 __all__ = ["HybridUNet"]
 
@@ -57,7 +58,7 @@ class HybridUNet(nn.Module):
         super().__init__()
         if in_channels != 3:
             raise ValueError(f"the Vision Transformer takes three channels, got in_channels={in_channels}.")
-        self.unet = BasicUNet(
+        unet = BasicUNet(
             spatial_dims=2,
             in_channels=in_channels,
             out_channels=out_channels,
@@ -65,6 +66,7 @@ class HybridUNet(nn.Module):
             act=("relu", {"inplace": True}),
             norm=norm,
         )
+        self.unet = cast("BasicUNet", pad_where_needed(unet))
         self.vit = create_backbone(vit_name, pretrained, num_classes=0, image_size=vit_image_size, scriptable=True)
         self.vit_image_size = int(vit_image_size)
         self.projection = nn.Linear(cast("int", self.vit.num_features), features[4])

@@ -21,10 +21,10 @@ from typing import Any
 import timm
 import torch
 import torchvision
-from monai.networks.nets.basic_unet import UpCat
 from torch import nn
 
 from .backbone import create_backbone
+from .upcat import UpCatWhereNeeded
 
 __all__ = ["TimmUNet"]
 
@@ -100,7 +100,7 @@ class TimmUNet(nn.Module):
         below = levels[strides[0]][1]
         for level, width in zip(range(self.depth, 0, -1), features, strict=True):
             skip = levels[2 ** (level - 1)][1] if 2 ** (level - 1) in levels else 0
-            block = _Level(
+            block = UpCatWhereNeeded(
                 spatial_dims=2,
                 in_chns=below,
                 cat_chns=skip,
@@ -139,12 +139,3 @@ class TimmUNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.decode(self.encode(x))
-
-
-class _Level(UpCat):
-    """MONAI's, which asks ``torch.jit.isinstance``: there, ``torch.compile`` would end one graph and begin another."""
-
-    def forward(self, x: torch.Tensor, x_e: torch.Tensor | None) -> torch.Tensor:
-        x = self.upsample(x)
-        found: torch.Tensor = self.convs(x if x_e is None else torch.cat([x_e, x], dim=1))
-        return found
