@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..config import build_network, default_device
+from ..config import build_network, default_device, keep_freed_memory
 from ..engines import autocast
 from .options import Options
 from .row import Row
@@ -111,6 +111,7 @@ def _measured(
 ) -> tuple[float, float]:
     """Median milliseconds, and megabytes, in a process of its own."""
     torch.set_num_threads(threads)
+    keep_freed_memory()
     device = torch.device(default_device())
     before = _resident(device, reset=True)
     network = build_network(definition).to(device).to(memory_format=torch.channels_last)

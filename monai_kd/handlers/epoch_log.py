@@ -35,7 +35,7 @@ class EpochLog:
 
     With ``validate_initial``, the initial weights are validated before the first epoch, as epoch 0 of the log, for a
     training that starts from trained weights. They are never the best epoch. If no epoch is better, a warning is logged
-    at the end.
+    at the end, as it is if the Dice of the best epoch is 0.
 
     Args:
         output_dir: folder of the run.
@@ -75,6 +75,7 @@ class EpochLog:
         if self.validate_initial:
             engine.add_event_handler(Events.EPOCH_STARTED(once=1), self._validate_initial)
             engine.add_event_handler(Events.COMPLETED, self._compare_with_initial)
+        engine.add_event_handler(Events.COMPLETED, self._warn_of_nothing_found)
         engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
@@ -101,6 +102,15 @@ class EpochLog:
             logger.warning(
                 "no epoch was better than the initial weights: val %s was %.4f, and is %.4f in the best epoch.",
                 *(name, before, state.best_metric),
+            )
+
+    def _warn_of_nothing_found(self, _engine: Engine) -> None:
+        best = self.evaluator.state.best_metric_epoch
+        if self.save and any(row["epoch"] == best and row.get("val/dice") == 0 for row in self.rows):
+            logger.warning(
+                "val dice is 0 in epoch %d, the best: its network finds no tumour. Train longer, or with another "
+                "learning rate, and look at overlays.png.",
+                best,
             )
 
     def _metrics(self) -> dict[str, float]:

@@ -389,3 +389,18 @@ def test_process_that_does_not_save(tmp_path):
 def test_error_in_training_comes_out_as_it_is(tmp_path):
     with pytest.raises(RuntimeError, match="power cut"):
         run(tmp_path, 2, before=(Stop(1),))
+
+
+class _MarksNothing:
+    """At the end of each epoch, before the validation, the student is made to mark nothing."""
+
+    def attach(self, engine) -> None:
+        engine.add_event_handler(
+            Events.EPOCH_COMPLETED, lambda engine: engine.network.student[-1].bias.data.fill_(-1e3)
+        )
+
+
+@pytest.mark.parametrize("nothing", [True, False])
+def test_a_best_dice_of_zero_is_told(tmp_path, caplog, nothing) -> None:
+    run(tmp_path, 2, first=(_MarksNothing(),) if nothing else ())
+    assert ("its network finds no tumour" in caplog.text) is nothing
