@@ -15,7 +15,8 @@ class UpCatWhereNeeded(UpCat):
 
     MONAI's pads by replication also where both sizes are equal. On a CPU that copies the largest maps of the network,
     forward and backward: about a tenth of a training step of its ``BasicUNet`` (128 × 128, batch 8, bfloat16, one
-    thread of an AMD EPYC). And it asks ``torch.jit.isinstance``, where ``torch.compile`` ends one graph and begins another.
+    thread of an AMD EPYC). And it asks ``torch.jit.isinstance``, where ``torch.compile`` ends one graph and begins
+    another.
 
     Shape:
         - x: (B, C, spatial axes …), the features to be upsampled
