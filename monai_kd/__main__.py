@@ -122,7 +122,7 @@ def command_parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="GROUP",
         choices=("training", "resources", "data", "inference", "conversion"),
-        help="training, resources, inference, conversion (default: all)",
+        help="what to measure, one or more (default: all)",
     )
     speed.add_argument("--json", dest="json_file", type=path_argument, metavar="FILE", help="write the table as JSON")
     speed.add_argument("--plot", dest="plot_file", type=path_argument, metavar="FILE", help="write a picture of it")
