@@ -98,9 +98,9 @@ def test_runs(lines, checkout, monkeypatch):
                 assert (checkout / line.partition(name)[2]).is_file()
         run(line, checkout, monkeypatch)
     kinds = [command[4] for command in begun]
-    assert kinds.count("training") == len(lines) == 51
+    assert kinds.count("training") == len(lines) == 57
     # Plain, mirrored and with tumours taken out, but for those of all folds; the last not for three classifiers.
-    assert kinds.count("evaluating") == 3 * 46 - 3
+    assert kinds.count("evaluating") == 3 * 52 - 3
 
 
 def test_plan(lines, checkout, monkeypatch):
@@ -152,6 +152,10 @@ def test_comparison_and_robustness(lines, checkout, monkeypatch, capsys):
     names += [f"seg_lite0_alone_fold4_seed0_epochs20{negatives}" for negatives in ("_negatives0.3", "")]
     names += [
         f"seg_lite0_{how}_negatives0.3_labels0.1"
+        for how in ("alone_fold4_seed0_epochs100", "distilled_fold4_seed0_epochs10")
+    ]
+    names += [
+        f"seg_lite0_{how}_size128_negatives0.3_labels0.1"
         for how in ("alone_fold4_seed0_epochs100", "distilled_fold4_seed0_epochs10")
     ]
     small = "fold4_seed0_epochs10_size128_negatives0.3"
