@@ -45,13 +45,14 @@ def test_home_folder_is_expanded_in_configs_of_taps(
     assert json.loads(capsys.readouterr().out)["network"] == "Conv2d"
 
 
+@pytest.mark.parametrize("where", ["monai_kd.report.run_report", "monai_kd.config.keep_freed_memory"])
 def test_an_interrupt_is_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(**_: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("monai_kd.report.run_report", interrupted)
+    monkeypatch.setattr(where, interrupted)
     assert main(["report", str(tmp_path), "--output_dir", str(tmp_path / "out")]) == 130
     said = capsys.readouterr()
     assert (said.out, said.err.strip()) == (

@@ -34,8 +34,8 @@ def keep_freed_memory() -> bool:
     Returns:
         whether it was set.
     """
-    environment = [name for name in os.environ if name.startswith("MALLOC_") and name.endswith("_")]
-    if environment or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
+    by_variable = any(name.startswith("MALLOC_") and name.endswith("_") for name in os.environ)
+    if by_variable or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return False
     try:
         libc = ctypes.CDLL(None)

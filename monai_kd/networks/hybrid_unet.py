@@ -66,7 +66,7 @@ class HybridUNet(nn.Module):
             act=("relu", {"inplace": True}),
             norm=norm,
         )
-        self.unet = cast("BasicUNet", pad_where_needed(unet))
+        self.unet = pad_where_needed(unet)
         self.vit = create_backbone(vit_name, pretrained, num_classes=0, image_size=vit_image_size, scriptable=True)
         self.vit_image_size = int(vit_image_size)
         self.projection = nn.Linear(cast("int", self.vit.num_features), features[4])

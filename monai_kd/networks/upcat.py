@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 import torch.nn.functional as F
 from monai.networks.nets.basic_unet import UpCat
 from torch import nn
 
 __all__ = ["UpCatWhereNeeded", "pad_where_needed"]
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class UpCatWhereNeeded(UpCat):
@@ -37,7 +41,7 @@ class UpCatWhereNeeded(UpCat):
         return found
 
 
-def pad_where_needed(network: nn.Module) -> nn.Module:
+def pad_where_needed(network: Network) -> Network:
     """Let all of MONAI's `UpCat` within a network, which is changed and returned, be `UpCatWhereNeeded`.
 
     Weights and their names stay as they are.

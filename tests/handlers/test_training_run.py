@@ -207,7 +207,8 @@ def test_gradient_scaler_goes_on_where_it_was(tmp_path):
 def test_more_epochs_follow_the_longer_schedule(tmp_path, schedule, caplog):
     whole = run(tmp_path / "whole", 5, schedule=schedule)
     run(tmp_path / "parts", 2, schedule=schedule)
-    assert "epochs was" not in caplog.text
+    # In two epochs, a network may find nothing.
+    assert [record for record in caplog.records if "val dice is 0" not in record.message] == []
     resumed = run(tmp_path / "parts", 5, schedule=schedule, resume=True)
     assert set(resumed.rates) == {3, 4, 5}
     for epoch, rate in resumed.rates.items():
