@@ -96,6 +96,8 @@ class TeacherStore:
         self._shards: dict[str, Shards] = {}
         self._written: dict[str, int] = {}
         self._warned = False
+        # How many images a teacher was shown.
+        self.computed = 0
         # Before any training, not after its first batch.
         check_writable(self.folder)
 
@@ -117,6 +119,7 @@ class TeacherStore:
         absent = [row for row, key in enumerate(keys) if key not in shards]
         if absent:
             logits, features = run(image if len(absent) == len(keys) else image[absent])
+            self.computed += len(absent)
             for place, row in enumerate(absent):
                 outputs = {"": logits, **features}
                 shards.add(keys[row], dict(self._packed(name, value[place]) for name, value in outputs.items()))
@@ -139,6 +142,17 @@ class TeacherStore:
                 logger.info(line, len(shards), of, shards.nbytes / 1e9, shards.folder)
             self._written[name] = len(shards)
         self._warn_of_others()
+
+    @property
+    def complete(self) -> bool:
+        """Whether there are as many outputs as expected of each teacher that was asked; false where none was yet."""
+        expected = self.expected
+        return bool(self._shards) and expected is not None and all(len(e) >= expected for e in self._shards.values())
+
+    def refresh(self) -> None:
+        """Find the outputs that other processes have written since."""
+        for shards in self._shards.values():
+            shards.refresh()
 
     def _of(self, name: str) -> Shards:
         if name not in self._shards:

@@ -8,6 +8,7 @@ from .labelled import LabelledAccuracy, from_labelled
 from .load_weights import LoadWeights
 from .overlay_grid import OverlayGrid
 from .run_settings import RunSettings
+from .teacher_outputs import FillTeacherStore
 from .training_run import TrainingRun
 from .weight_average import WeightAverage
 
@@ -16,6 +17,7 @@ __all__ = [
     "DefinedDice",
     "EpochLog",
     "EpochSeed",
+    "FillTeacherStore",
     "LabelledAccuracy",
     "LoadWeights",
     "OverlayGrid",

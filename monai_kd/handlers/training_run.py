@@ -18,6 +18,7 @@ from .epoch_log import EpochLog
 from .epoch_seed import EpochSeed
 from .load_weights import LoadWeights
 from .run_settings import RunSettings
+from .teacher_outputs import FillTeacherStore
 from .weight_average import WeightAverage
 
 __all__ = ["TrainingRun"]
@@ -26,7 +27,9 @@ logger = logging.getLogger(__name__)
 
 
 class TrainingRun:
-    """`EpochSeed`, MONAI's ``LrScheduleHandler``, `EpochLog`, `TrainingCheckpoint` and `RunSettings` in one.
+    """All handlers of a training in one.
+
+    `EpochSeed`, MONAI's ``LrScheduleHandler``, `EpochLog`, `TrainingCheckpoint`, `RunSettings` and `FillTeacherStore`.
 
     Attach it after the ``ValidationHandler``, whose metrics the log and the checkpoints need.
 
@@ -97,11 +100,12 @@ class TrainingRun:
             self.handlers.append(handler)
         if init_checkpoint is not None:
             self.handlers.append(LoadWeights(network, init_checkpoint))
-        # RunSettings last: nothing on disk changes before all other handlers have started.
+        # RunSettings after them: nothing on disk changes before they have started. Only then is the teacher asked.
         self.handlers.append(self.checkpoint)
         if average is not None:
             self.handlers.append(average)
         self.handlers.append(RunSettings(output_dir, settings, resume, save, serving))
+        self.handlers.append(FillTeacherStore(loader, seed))
 
     def attach(self, engine: Engine) -> None:
         for handler in self.handlers:

@@ -76,7 +76,7 @@ class Shards:
         return key in self._pending or key in self._where
 
     def __len__(self) -> int:
-        return len(self._where.keys() | self._pending.keys())
+        return len(self._where) + sum(key not in self._where for key in self._pending)
 
     @property
     def nbytes(self) -> int:

@@ -80,7 +80,7 @@ def test_order(tmp_path, schedule, init, monkeypatch):
         "EpochLog",
         *(["LoadWeights"] if init else []),
     ]
-    assert attached == [*expected, "TrainingCheckpoint", "RunSettings"]
+    assert attached == [*expected, "TrainingCheckpoint", "RunSettings", "FillTeacherStore"]
 
 
 def test_weights_to_start_from_are_held_against_the_epochs(tmp_path):
