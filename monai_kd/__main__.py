@@ -19,6 +19,7 @@ PROGRAMS = {
     "taps": ("taps", "run_taps"),
     "label_app": ("label", "run_label_app"),
     "compare": ("evaluation.compare", "run_compare"),
+    "precision": ("evaluation.precision", "run_precision"),
     "benchmark": ("benchmark", "run_benchmark"),
     "archive": ("archive", "run_archive"),
     "familiarity": ("bundle.familiarity", "run_familiarity"),
@@ -68,6 +69,14 @@ def command_parser() -> argparse.ArgumentParser:
     compare.add_argument("second", type=path_argument, help="another one, of the same slices")
     compare.add_argument("--resamples", type=int, default=2000, help="of the bootstrap over patients (default: 2000)")
     compare.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    precision = commands.add_parser(
+        "precision", help="record what half precision costs a network, by which inference chooses whether to use it"
+    )
+    precision.add_argument("float32", type=path_argument, help="folder that evaluate.json wrote with --amp False")
+    precision.add_argument("half", type=path_argument, help="another one, of the same weights with --amp True")
+    precision.add_argument(
+        "--checkpoint", type=path_argument, help="whose settings.json it is added to (default: the evaluated one)"
+    )
     taps = commands.add_parser("taps", help="list the modules of a network that can be tapped for a distillation")
     taps.add_argument(
         "configs", nargs="+", metavar="CONFIG", help="JSON or YAML with the network; later ones override earlier ones"

@@ -67,6 +67,10 @@ OWN: dict[str, list[tuple[str, str]]] = {
         ("docs/examinations.md", f"{EVALUATE} --dataset_dir HEADS --fold 0 --checkpoint own"),
         ("docs/examinations.md", f"{RUN} inferring"),
     ],
+    "tests/test_documented_lines.py::test_lines_of_half_precision": [
+        ("docs/evaluation.md", f"{EVALUATE} --dataset_dir DATA --checkpoint RUN/model.pt --output_dir RUN/"),
+        ("docs/evaluation.md", "python -m monai_kd precision"),
+    ],
     "tests/test_documented_lines.py::test_line_of_a_second_reader": [
         (
             "docs/examinations.md",

@@ -18,6 +18,7 @@ COMMANDS = {
     ),
     "serve": (CHECKPOINTS, {"segmentation": "s.pt", "classification": "c.pt", "bundles": "b"}),
     "compare": (["~/a", "~/b"], {"first": "a", "second": "b"}),
+    "precision": (["~/a", "~/b", "--checkpoint=~/m.pt"], {"float32": "a", "half": "b", "checkpoint": "m.pt"}),
     "export": (["~/b", "~/m.pt", "~/out"], {"bundle": "b", "checkpoint": "m.pt", "output_dir": "out"}),
     "label_app": (
         ["~/app", *CHECKPOINTS, "--teacher=~/t.pt"],

@@ -171,6 +171,20 @@ def test_lines_of_a_threshold_of_ones_own(lines, tmp_path, monkeypatch):
     assert used == pytest.approx([chosen["threshold"]] * 18, abs=1e-4)
 
 
+def test_lines_of_half_precision(lines, made, tmp_path, monkeypatch):
+    for name, source in (("bundles", ROOT / "bundles"), ("DATA", made / "DATA")):
+        (tmp_path / name).symlink_to(source)
+    shutil.copytree(made / "RUN", tmp_path / "RUN")
+    for line in lines:
+        run(line, tmp_path, monkeypatch)
+    means = []
+    for name in ("float32", "half"):
+        rows = read_table(tmp_path / "RUN" / name / "slices.csv")
+        means.append(sum(float(row["dice"]) for row in rows) / len(rows))
+    measured = json.loads((tmp_path / "RUN" / "settings.json").read_text())["half_precision"]
+    assert measured["lost"]["all"] == pytest.approx(means[0] - means[1], abs=1e-6)
+
+
 def test_line_of_a_second_reader(lines, made, tmp_path, monkeypatch):
     """By the networks of the repository, whose own operating point is that of the segmentation alone."""
     for name, source in (("bundles", ROOT / "bundles"), ("DATA", made / "DATA")):

@@ -11,6 +11,7 @@ from .distillation import Distillation, learns_unlabelled, needs_teacher, recipe
 from .familiarity import familiarity_of
 from .folder import find_bundle
 from .overrides import accept_overrides
+from .precision import amp_by_default
 from .processes import distributed, local_rank, rank, start_processes, stop_processes
 from .released import checkpoint_of, training_folder
 from .running import choose, definition, described, given_data, normalization, recorded, root
@@ -29,6 +30,7 @@ __all__ = [
     "Teacher",
     "Workflow",
     "accept_overrides",
+    "amp_by_default",
     "build_network",
     "cache_folder",
     "check_settings",

@@ -22,6 +22,7 @@ from ..metrics import PresenceRule
 from ..networks.outputs import main_logits
 from ..transforms import ACTIVATIONS, IMAGENET_MEAN, IMAGENET_STD
 from .metadata import classifies, read_metadata
+from .precision import is_half_precision
 
 __all__ = ["black_images", "task_of", "trained_network", "trained_settings", "tried"]
 
@@ -32,7 +33,7 @@ BEFORE = {
     **{"dataset_dir": None, "fold": None, "leave_out": [], "teacher": None, "taps": None},
     **{"in_channels": 3, "spatial_dims": 2, "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)},
     **{"multiclass": False, "activation": "sigmoid", "mask_names": ["tumour"], "class_names": [], "volumes": None},
-    **{"operating_point": None, "mirror": [], "labelled_share": 1, BODY_PART: None},
+    **{"operating_point": None, "half_precision": None, "mirror": [], "labelled_share": 1, BODY_PART: None},
 }
 # A transform of any class, of `teacher_settings`.
 NORMALIZATION = "normalization"
@@ -90,6 +91,7 @@ VALID: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("dataset_dir", "datalist_sha256", BODY_PART), lambda v: v is None or isinstance(v, str)),
     "labelled_share": lambda v: type(v) in (int, float) and 0 < v <= 1,
     "operating_point": _operating_point,
+    "half_precision": is_half_precision,
     "mirror": is_axes,
     "ensemble_of": _members,
     **dict.fromkeys(("teacher", "taps", "volumes"), lambda v: v is None or isinstance(v, dict)),
@@ -111,8 +113,8 @@ def trained_settings(checkpoint: str | Path, bundle_root: str | Path | None = No
         The settings; among them ``network_def``, see `build_network`, ``image_size``, ``in_channels``,
         ``spatial_dims``, ``mean``, ``std``, ``multiclass``, ``activation``, ``mask_names``, ``class_names``; where
         known, ``dataset_dir``, ``fold``, ``leave_out``, ``teacher`` and ``taps``; for a network of volumes ``volumes``,
-        see `volume_settings`; ``operating_point``, see `PresenceRule`, or ``None``; and ``mirror``, the axes along
-        which inference mirrors by default.
+        see `volume_settings`; ``operating_point``, see `PresenceRule`, and ``half_precision``, see `amp_by_default`, or
+        ``None``; and ``mirror``, the axes along which inference mirrors by default.
 
     Raises:
         FileNotFoundError: there is no such checkpoint, and no bundle was given.

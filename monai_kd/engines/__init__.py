@@ -2,7 +2,7 @@ from ..networks.outputs import all_logits, main_logits
 from .class_batch import ClassBatch
 from .inferer import LogitsInferer, PlanarInferer
 from .label_path import LabelPath
-from .precision import autocast, autocast_dtype
+from .precision import autocast, autocast_dtype, autocast_pays
 from .trainer import DistillationTrainer
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "all_logits",
     "autocast",
     "autocast_dtype",
+    "autocast_pays",
     "main_logits",
 ]
