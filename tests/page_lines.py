@@ -139,6 +139,9 @@ OWN: dict[str, list[tuple[str, str]]] = {
     "tests/test_store_or_live.py::test_store_and_live_teacher": [
         ("docs/performance.md", "python docs/experiments/store_or_live.py"),
     ],
+    "tests/test_augmentation_time.py::test_slice_by_slice_and_in_batches": [
+        ("docs/performance.md", "python docs/experiments/augmentation_time.py"),
+    ],
     "tests/test_demo.py::test_line_of_the_readme": [("README.md", "python -m monai_kd demo")],
     "tests/benchmark/test_benchmark.py::test_line_of_the_page": [
         ("docs/performance.md", "python -m monai_kd benchmark")

@@ -109,10 +109,10 @@ class Distillation:
     ) -> None:
         if store is not None and not images_repeat:
             raise ValueError(
-                "teacher_store keeps the outputs of the teacher for each image, and with `augmentation`, `mixup`, "
-                "negatives or patches of volumes no image occurs twice: leave teacher_store at null, or give `views`, "
-                "the number of random views of an item that repeat (with mixup, no image does), or train with flips "
-                "alone."
+                "teacher_store keeps the outputs of the teacher for each image, and with `augmentation`, "
+                "`batch_augmentation`, `mixup`, negatives or patches of volumes no image occurs twice: leave "
+                "teacher_store at null, or give `views`, the number of random views of an item that repeat (with mixup "
+                "and batch_augmentation, no image does), or train with flips alone."
             )
         self.student, self.teacher, self.terms, self.weights = student, teacher, terms, weights
         self.taps, self.settings, self.projection_side, self.store = dict(taps), settings, projection_side, store

@@ -22,6 +22,8 @@ from ..config import (
     unused_ids,
     without_pretrained,
 )
+from ..extras import require_extra
+from ..transforms import KORNIA
 from .loaded import NETWORK, loaded_network
 from .running import root
 from .tracking import track_settings
@@ -67,6 +69,7 @@ def accept_overrides() -> None:
             in place of an object; it has a value that is refused by `check_settings`, before what depends on it is; the
             device is not available, see `checked_device`; a path is ``~name`` and there is no user of this name; a
             network is given that is not that of ``init_checkpoint``; or as `loaded_network`.
+        ImportError: ``batch_augmentation`` is given, and kornia is not installed.
     """
     install_short_errors()
     run = running()
@@ -92,6 +95,9 @@ def accept_overrides() -> None:
     # Also those of files; what is evaluated is checked with the settings.
     written = {name: run.parser.get(name) for name in CHECKED if name in run.parser}
     check_settings({name: value for name, value in written.items() if not _evaluated(value)})
+    if written.get("batch_augmentation"):
+        # Before MONAI, which would only say that it does not find a class.
+        require_extra(KORNIA, [KORNIA], "batch_augmentation")
     if isinstance(device := run.overrides.get("device"), str) and not _evaluated(device):
         checked_device(device)
     _warn_of_unused(run.parser, own)

@@ -74,7 +74,9 @@ class Teacher:
         self.checkpoint = None if checkpoint is None else Path(checkpoint).expanduser()
         self.bundle, self.output_dir = Path(bundle).expanduser(), Path(output_dir).expanduser()
         self.dataset_dir, self.kept_from = run["dataset_dir"], {run["fold"], *run["leave_out"]}
-        self.run, self._overridden = {**run, **(overrides or {})}, list(overrides or {})
+        # Without what a teacher's bundle of one's own, or of before, need not have.
+        given = {name: value for name, value in run.items() if name != "batch_augmentation" or value}
+        self.run, self._overridden = {**given, **(overrides or {})}, list(overrides or {})
         self._taps, self._configs, self._class_names = taps, list(configs), class_names
         self._described = dict(settings or {})
 
@@ -261,7 +263,7 @@ class Teacher:
             )
         values = {**self.run, "output_dir": str(self._folder), **more}
         # Values of `augmentation` are objects, such as transforms, which can't be written as text.
-        given = {name: value if name == "augmentation" else literal(value) for name, value in values.items()}
+        given = {name: value if name.endswith("augmentation") else literal(value) for name, value in values.items()}
         return Workflow([str(file) for file in files], workflow_type="train", logging_file=False, **given)
 
     def _train(self) -> Path:

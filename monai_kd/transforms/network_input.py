@@ -9,11 +9,30 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from monai.transforms.traits import RandomizableTrait
 
-__all__ = ["NetworkInputd"]
+__all__ = ["NetworkInputd", "network_input"]
+
+
+def network_input(
+    image: torch.Tensor, channels: int, mean: Sequence[float] | None, std: Sequence[float] | None, dim: int = 0
+) -> torch.Tensor:
+    """Repeat the grey channel and normalise it, with the numbers of ``RepeatChanneld`` and ``NormalizeIntensityd``.
+
+    Args:
+        image: with one channel in the dimension ``dim``.
+        channels: of the output.
+        mean, std: one number for each channel; ``None`` for neither.
+        dim: the dimension of the channel, 0 of an image and 1 of a batch.
+    """
+    if channels > 1:
+        image = image.expand(*image.shape[:dim], channels, *image.shape[dim + 1 :])
+    if mean is not None and std is not None:
+        shape = (-1, *[1] * (image.ndim - dim - 1))
+        image = (image - image.new_tensor(mean).reshape(shape)) / image.new_tensor(std).reshape(shape)
+    return image.contiguous()
 
 
 class NetworkInputd(MapTransform, RandomizableTrait):
-    """Repeat the grey channel and normalise it, with the numbers of ``RepeatChanneld`` and ``NormalizeIntensityd``.
+    """`network_input` of an item.
 
     Nothing is random. It has MONAI's trait of random transforms so that caches, MONAI's too, keep the item before this
     step: one channel, with few different values.
@@ -50,11 +69,5 @@ class NetworkInputd(MapTransform, RandomizableTrait):
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         out = dict(data)
         for key in self.key_iterator(out):
-            image = out[key]
-            if self.channels > 1:
-                image = image.expand(self.channels, *image.shape[1:])
-            if self.mean is not None and self.std is not None:
-                shape = (-1, *[1] * (image.ndim - 1))
-                image = (image - image.new_tensor(self.mean).reshape(shape)) / image.new_tensor(self.std).reshape(shape)
-            out[key] = image.contiguous()
+            out[key] = network_input(out[key], self.channels, self.mean, self.std)
         return out

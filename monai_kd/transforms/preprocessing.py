@@ -50,6 +50,7 @@ def slice_preprocessing(
     random: Sequence[Callable] = (),
     negative_share: float = 0.0,
     augment: Sequence[Callable] = (),
+    for_batches: object = False,
 ) -> Compose:
     """The transforms of an item with the paths ``image`` and, if requested, ``label``.
 
@@ -76,9 +77,11 @@ def slice_preprocessing(
             there costs a third, noise is the same in all channels, and 0 is the background.
         random: transforms that are appended, such as augmentation.
         negative_share: share of the slices whose tumours are taken out, see `RemoveTumourd`; without ``label``.
+        for_batches: whether the channel is repeated and normalised later, by `AugmentBatch`; without ``track_meta``.
 
     Shape:
-        - image: (channels, image_size, image_size) or (channels, image_size, image_size, D), float32
+        - image: (channels, image_size, image_size) or (channels, image_size, image_size, D), float32; one channel
+          ``for_batches``
         - label: (1, image_size, image_size), float32
 
     Raises:
@@ -116,7 +119,8 @@ def slice_preprocessing(
     steps += augment
     if not track_meta:
         removal = [RemoveTumourd(("image", mask), negative_share)] if negative_share else []
-        return Compose([*steps, NetworkInputd("image", channels, mean, std), *removal, *random])
+        last = NetworkInputd("image", 1) if for_batches else NetworkInputd("image", channels, mean, std)
+        return Compose([*steps, last, *removal, *random])
     if channels > 1:
         steps.append(RepeatChanneld("image", channels))
     if mean is not None and std is not None:

@@ -18,7 +18,7 @@ def test_configs_have_checked_what_can_be_checked(bundle, name):
     content = json.loads(Path(config(bundle, name)[0]).read_text())
     # Which folds there are is known to the data list alone; features are looked up in the network's definition; the
     # others are checked where they are written, see below.
-    apart = {"fold", "features", "cache_rate", "teacher_store_limit", "augmentation"}
+    apart = {"fold", "features", "cache_rate", "teacher_store_limit", "augmentation", "batch_augmentation"}
     assert set(content) & set(_CHECKS) - apart <= set(content["settings"])
 
 
