@@ -98,9 +98,9 @@ def test_runs(lines, checkout, monkeypatch):
                 assert (checkout / line.partition(name)[2]).is_file()
         run(line, checkout, monkeypatch)
     kinds = [command[4] for command in begun]
-    assert kinds.count("training") == len(lines) == 57
+    assert kinds.count("training") == len(lines) == 58
     # Plain, mirrored and with tumours taken out, but for those of all folds; the last not for three classifiers.
-    assert kinds.count("evaluating") == 3 * 52 - 3
+    assert kinds.count("evaluating") == 3 * 53 - 3
 
 
 def test_plan(lines, checkout, monkeypatch):
@@ -163,6 +163,7 @@ def test_comparison_and_robustness(lines, checkout, monkeypatch, capsys):
     names += [
         f"seg_lite0_distilled_{small.replace('128', f'128_recipe{recipe}')}" for recipe in ("kd_logit10", "soft_dice")
     ]
+    names.append("seg_lite0_distilled_fold4_seed0_epochs10_size128_recipesoft_dice_negatives0.3_labels0.1")
     names.append("seg_lite0_alone_fold4_seed0_epochs10_size128")
     names += [f"seg_lite0_alone_fold1_seed0_epochs10_size128{negatives}" for negatives in ("", "_negatives0.3")]
     evaluated(checkout, untrained("seg_student", checkout / "runs" / names[0], fold=3), monkeypatch)

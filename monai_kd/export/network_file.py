@@ -17,7 +17,7 @@ def openvino_core():
 
 def open_network(folder, precision="float32", runtime=None):
     """A function from (1, 3, columns, rows) to logits, and features where the network gives them, on the CPU; of
-    several runtimes the one for the precision."""
+    several runtimes the one for the precision. What int8 leaves in float, OpenVINO computes as the processor can."""
     model = folder / ("model_int8.onnx" if precision == "int8" else "model.onnx")
     if not model.is_file():
         raise ValueError(f"there is no {model.name} here: export it with --int8")
@@ -26,7 +26,7 @@ def open_network(folder, precision="float32", runtime=None):
     if runtime is None or not importlib.util.find_spec(runtime):
         raise ValueError(f"{runtime or 'a runtime'} is not installed: pip install onnxruntime, or openvino")
     if runtime == "openvino":
-        hint = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"}
+        hint = {} if precision == "int8" else {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"}
         compiled = openvino_core().compile_model(model, "CPU", hint)
         return lambda image: compiled(image).to_tuple()
     if precision == "bfloat16":
