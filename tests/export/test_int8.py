@@ -177,7 +177,7 @@ def test_openvino_runs_once_for_all_outputs(tmp_path, monkeypatch):
 OPENED_AND_FREED = """
 import signal, subprocess, sys
 from pathlib import Path
-from monai_kd.export.predict import open_network
+from monai_kd.export.network_file import open_network
 networks = [open_network(Path(sys.argv[1]), "float32", "openvino") for _ in range(3)]
 while networks:
     del networks[0]
