@@ -52,7 +52,7 @@ def measure(data: str, device: str) -> tuple[float, float, float]:
     """Milliseconds of a slice: one by one; in batches; and the part of the latter on the device."""
     with tempfile.TemporaryDirectory() as folder:
         slices, prepare = prepared(data, folder, device, "nnunet.json")
-        plain, augment = prepared(data, folder, device, "nnunet.json", "nnunet_batch.json")
+        plain, augment = prepared(data, folder, device, "nnunet_batch.json")
     found: list[tuple[float, float, float]] = []
     for _ in range(REPEAT):
         for first in range(0, len(slices) - BATCH + 1, BATCH):

@@ -5,7 +5,6 @@ from ..config import build_network, check_settings, keep_freed_memory
 from ..evaluation.describe import describe_evaluation
 from ..handlers import not_worse, validation_metrics
 from ..io.trained import is_of_head
-from ..transforms import AugmentBatch
 from .alone import run_alone
 from .data import cache_folder, dataset_folder, made_negatives, mask_values, preset
 from .distillation import Distillation, learns_unlabelled, needs_teacher, recipe_title
@@ -27,7 +26,6 @@ from .volumes import volume_settings
 from .workflow import Workflow
 
 __all__ = [
-    "AugmentBatch",
     "Distillation",
     "Teacher",
     "Workflow",

@@ -111,8 +111,8 @@ class Distillation:
             raise ValueError(
                 "teacher_store keeps the outputs of the teacher for each image, and with `augmentation`, "
                 "`batch_augmentation`, `mixup`, negatives or patches of volumes no image occurs twice: leave "
-                "teacher_store at null, or give `views`, the number of random views of an item that repeat (with mixup "
-                "and batch_augmentation, no image does), or train with flips alone."
+                "teacher_store at null, or give `views`, the number of random views of an item that repeat (with "
+                "batch_augmentation and mixup, no image does), or train with flips alone."
             )
         self.student, self.teacher, self.terms, self.weights = student, teacher, terms, weights
         self.taps, self.settings, self.projection_side, self.store = dict(taps), settings, projection_side, store

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..data import datalist_path
 from ..transforms import NORMALIZATION_OF_VOLUMES
 
 __all__ = ["fingerprint"]
 
-_BEFORE = {"labelled_share": 1, "normalization": NORMALIZATION_OF_VOLUMES}
+_BEFORE = {"labelled_share": 1, "batch_augmentation": [], "normalization": NORMALIZATION_OF_VOLUMES}
 
 
 def fingerprint(run: Mapping[str, Any]) -> str:
@@ -32,7 +33,17 @@ def _plain(value: Any) -> Any:
     """An object, such as a transform, as its class and parameters: its ``repr`` has an address that varies by run."""
     if hasattr(value, "__qualname__"):
         return value.__qualname__
+    if isinstance(value, torch.Tensor):
+        return value.tolist()
     if not hasattr(value, "__dict__"):
         return str(value)
-    parameters = {k: v for k, v in vars(value).items() if not isinstance(v, np.random.RandomState)}
+    parameters = {k: _keyed(v) for k, v in vars(value).items() if not isinstance(v, np.random.RandomState)}
     return [type(value).__qualname__, parameters]
+
+
+def _keyed(value: Any) -> Any:
+    """With text in the place of keys that JSON does not take, as sequences of kornia have."""
+    if isinstance(value, Mapping):
+        plain = (str, int, float, bool, type(None))
+        return {key if isinstance(key, plain) else str(key): _keyed(each) for key, each in value.items()}
+    return [_keyed(each) for each in value] if isinstance(value, (list, tuple)) else value

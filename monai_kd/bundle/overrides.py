@@ -22,8 +22,7 @@ from ..config import (
     unused_ids,
     without_pretrained,
 )
-from ..extras import require_extra
-from ..transforms import KORNIA
+from .batch_augmentation import check_batch_augmentation
 from .loaded import NETWORK, loaded_network
 from .running import root
 from .tracking import track_settings
@@ -68,8 +67,8 @@ def accept_overrides() -> None:
         ValueError: an override is not an id of the config, the message lists the most similar ids; it is a plain value
             in place of an object; it has a value that is refused by `check_settings`, before what depends on it is; the
             device is not available, see `checked_device`; a path is ``~name`` and there is no user of this name; a
-            network is given that is not that of ``init_checkpoint``; or as `loaded_network`.
-        ImportError: ``batch_augmentation`` is given, and kornia is not installed.
+            network is given that is not that of ``init_checkpoint``; or as `check_batch_augmentation` and
+            `loaded_network`.
     """
     install_short_errors()
     run = running()
@@ -95,9 +94,6 @@ def accept_overrides() -> None:
     # Also those of files; what is evaluated is checked with the settings.
     written = {name: run.parser.get(name) for name in CHECKED if name in run.parser}
     check_settings({name: value for name, value in written.items() if not _evaluated(value)})
-    if written.get("batch_augmentation"):
-        # Before MONAI, which would only say that it does not find a class.
-        require_extra(KORNIA, [KORNIA], "batch_augmentation")
     if isinstance(device := run.overrides.get("device"), str) and not _evaluated(device):
         checked_device(device)
     _warn_of_unused(run.parser, own)
@@ -116,6 +112,7 @@ def accept_overrides() -> None:
     # These evaluate values, so that no path may be an expression any more.
     _warn_of_temperature(run.parser, own)
     _check_one_network(run.parser, run.config_files[0])
+    check_batch_augmentation(run.parser)
 
 
 def _check_one_network(parser: ConfigParser, config_file: Any) -> None:

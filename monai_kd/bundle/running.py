@@ -20,6 +20,8 @@ __all__ = ["choose", "definition", "described", "given_data", "normalization", "
 TRAINING_DATA = "train#dataset#data"
 # Of a training, what a config may replace and the losses depend on.
 _OF_TRAINING = ("augmentation", "batch_augmentation", "optimizer", "lr_scheduler")
+# References to definitions are followed in these; the others have the network.
+_FOLLOWED = ("augmentation", "batch_augmentation")
 # What may change when a run is resumed, or describes the computer: references to these stay as they are written.
 _FREE = frozenset(
     {
@@ -127,10 +129,10 @@ def recorded(weights: Iterable[str] = ()) -> dict[str, Any]:
     """What the running config builds a training from, as it stands there, for ``settings.json``.
 
     ``augmentation``, ``batch_augmentation``, ``optimizer``, ``lr_scheduler``, and of ``terms`` those of the recipe.
-    References to values and definitions are followed, but for those that a resumed run may change, and of optimiser and
-    schedule to definitions, which have the network; expressions stay as they are written, and of an absolute path there
-    is the last name. Of objects that take the place of text, such as transforms that a student gives to its teacher,
-    there is the name of the class.
+    References to values and definitions are followed, but for those that a resumed run may change, and of the optimizer
+    and the schedule to definitions, which have the network; expressions stay as they are written, and of an absolute
+    path there is the last name. Of objects that take the place of text, such as transforms that a student gives to its
+    teacher, there is the name of the class.
 
     Args:
         weights: names of the loss terms that have a weight.
@@ -139,7 +141,7 @@ def recorded(weights: Iterable[str] = ()) -> dict[str, Any]:
         RuntimeError: no config is running.
     """
     parser = _parser("definitions")
-    found = {id: _written(parser.get(id), parser, id.endswith("augmentation")) for id in _OF_TRAINING if id in parser}
+    found = {id: _written(parser.get(id), parser, id in _FOLLOWED) for id in _OF_TRAINING if id in parser}
     terms = {name: _written(parser.get(f"terms#{name}"), parser, True) for name in weights}
     return {**found, **({"terms": terms} if terms else {})}
 

@@ -74,7 +74,7 @@ class Teacher:
         self.checkpoint = None if checkpoint is None else Path(checkpoint).expanduser()
         self.bundle, self.output_dir = Path(bundle).expanduser(), Path(output_dir).expanduser()
         self.dataset_dir, self.kept_from = run["dataset_dir"], {run["fold"], *run["leave_out"]}
-        # Without what a teacher's bundle of one's own, or of before, need not have.
+        # Without what a teacher's bundle of one's own need not have.
         given = {name: value for name, value in run.items() if name != "batch_augmentation" or value}
         self.run, self._overridden = {**given, **(overrides or {})}, list(overrides or {})
         self._taps, self._configs, self._class_names = taps, list(configs), class_names
@@ -262,8 +262,9 @@ class Teacher:
                 "--teacher_checkpoint FILE, or --teacher_bundle FOLDER."
             )
         values = {**self.run, "output_dir": str(self._folder), **more}
-        # Values of `augmentation` are objects, such as transforms, which can't be written as text.
-        given = {name: value if name.endswith("augmentation") else literal(value) for name, value in values.items()}
+        # Values of these are objects, such as transforms, which can't be written as text.
+        objects = ("augmentation", "batch_augmentation")
+        given = {name: value if name in objects else literal(value) for name, value in values.items()}
         return Workflow([str(file) for file in files], workflow_type="train", logging_file=False, **given)
 
     def _train(self) -> Path:

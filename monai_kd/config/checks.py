@@ -131,10 +131,11 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "image_size": (lambda v: type(v) is int and v >= 32, "a whole number from 32"),
     "overlap": (lambda v: is_number(v) and v < 1, "a number from 0, below 1"),
     "learning_rate": (lambda v: is_number(v) and v > 0, "a positive number"),
-    **{
-        name: (lambda v: isinstance(v, (list, tuple)), "a list of transforms, such as [] or [{'_target_': …}]")
-        for name in ("augmentation", "batch_augmentation")
-    },
+    "augmentation": (lambda v: isinstance(v, (list, tuple)), "a list of transforms, such as [] or [{'_target_': …}]"),
+    "batch_augmentation": (
+        lambda v: isinstance(v, (list, tuple)),
+        "a list of kornia's augmentations, such as [] or [{'_target_': 'kornia.augmentation.RandomAffine', …}]",
+    ),
     "orientation": (_is_orientation, "three letters, one of each of LR, PA and IS, such as 'RAS', or null in a file"),
     "modalities": (lambda v: v is None or _are_texts(v), "None or a list of names, one for each channel"),
     "features": (

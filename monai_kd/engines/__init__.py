@@ -1,4 +1,5 @@
 from ..networks.outputs import all_logits, main_logits
+from .batch_augmentation import BatchAugmentation
 from .class_batch import ClassBatch
 from .inferer import LogitsInferer, PlanarInferer
 from .label_path import LabelPath
@@ -6,6 +7,7 @@ from .precision import autocast, autocast_dtype, autocast_pays
 from .trainer import DistillationTrainer
 
 __all__ = [
+    "BatchAugmentation",
     "ClassBatch",
     "DistillationTrainer",
     "LabelPath",

@@ -66,7 +66,12 @@ class ClassBatch:
             # A batch of MetaTensors, as made by random transforms, can't be indexed by the permutation, an array.
             image = plain_tensor(image)
             # MixUp takes images: classes as images of one pixel.
-            image, mixed = blend(image, F.one_hot(target, self.num_classes).float()[:, :, None, None])
+            classes = F.one_hot(target, self.num_classes).float()[:, :, None, None]
+            blend.randomize()
+            # MONAI draws the weights on the CPU, and the image is where it was augmented.
+            weights, order, places = blend._params
+            blend._params = (weights.to(image.device), order, places)
+            image, mixed = blend(image, classes.to(image.device), randomize=False)
             target = mixed[:, :, 0, 0]
         return (
             image.to(device=device, non_blocking=non_blocking, **kwargs),

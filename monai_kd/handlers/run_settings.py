@@ -49,7 +49,7 @@ DATA = "datalist_sha256"
 # Settings that are compared value by value.
 _NESTED = ("teacher", "definitions", "terms", "volumes")
 # Settings that earlier versions did not have, which ran as with these values.
-_BEFORE = {"labelled_share": 1, "normalization": NORMALIZATION_OF_VOLUMES}
+_BEFORE = {"labelled_share": 1, "batch_augmentation": [], "normalization": NORMALIZATION_OF_VOLUMES}
 # Settings of the weights that a run starts from, which its own settings repeat.
 _START = (
     "weights_sha256",

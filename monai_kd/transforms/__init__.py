@@ -1,4 +1,3 @@
-from .batch_augmentation import KORNIA, AugmentBatch
 from .grid import SameGridd
 from .mask_channels import foreground_probabilities, index_map, separate_masks
 from .masks import ClassOfMaskd, DeclaredMask, DeclaredMaskd, EmptyOwnMaskd
@@ -18,9 +17,7 @@ __all__ = [
     "ACTIVATIONS",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
-    "KORNIA",
     "NORMALIZATION_OF_VOLUMES",
-    "AugmentBatch",
     "ClassOfMaskd",
     "DeclaredMask",
     "DeclaredMaskd",

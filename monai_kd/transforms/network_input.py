@@ -9,30 +9,13 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from monai.transforms.traits import RandomizableTrait
 
-__all__ = ["NetworkInputd", "network_input"]
+from ..networks.network_input import network_input
 
-
-def network_input(
-    image: torch.Tensor, channels: int, mean: Sequence[float] | None, std: Sequence[float] | None, dim: int = 0
-) -> torch.Tensor:
-    """Repeat the grey channel and normalise it, with the numbers of ``RepeatChanneld`` and ``NormalizeIntensityd``.
-
-    Args:
-        image: with one channel in the dimension ``dim``.
-        channels: of the output.
-        mean, std: one number for each channel; ``None`` for neither.
-        dim: the dimension of the channel, 0 of an image and 1 of a batch.
-    """
-    if channels > 1:
-        image = image.expand(*image.shape[:dim], channels, *image.shape[dim + 1 :])
-    if mean is not None and std is not None:
-        shape = (-1, *[1] * (image.ndim - dim - 1))
-        image = (image - image.new_tensor(mean).reshape(shape)) / image.new_tensor(std).reshape(shape)
-    return image.contiguous()
+__all__ = ["NetworkInputd"]
 
 
 class NetworkInputd(MapTransform, RandomizableTrait):
-    """`network_input` of an item.
+    """Repeat the grey channel and normalise it, with the numbers of ``RepeatChanneld`` and ``NormalizeIntensityd``.
 
     Nothing is random. It has MONAI's trait of random transforms so that caches, MONAI's too, keep the item before this
     step: one channel, with few different values.

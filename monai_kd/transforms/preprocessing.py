@@ -50,7 +50,7 @@ def slice_preprocessing(
     random: Sequence[Callable] = (),
     negative_share: float = 0.0,
     augment: Sequence[Callable] = (),
-    for_batches: object = False,
+    network_input: bool = True,
 ) -> Compose:
     """The transforms of an item with the paths ``image`` and, if requested, ``label``.
 
@@ -75,13 +75,14 @@ def slice_preprocessing(
             what the list says, and are not checked.
         augment: transforms of the resized slice while it still has one channel with values from 0 to 1: augmentation
             there costs a third, noise is the same in all channels, and 0 is the background.
+        network_input: whether the channel is repeated and normalised. Without, the image keeps one channel with values
+            from 0 to 1, for `monai_kd.engines.BatchAugmentation`, which does both on the device.
         random: transforms that are appended, such as augmentation.
         negative_share: share of the slices whose tumours are taken out, see `RemoveTumourd`; without ``label``.
-        for_batches: whether the channel is repeated and normalised later, by `AugmentBatch`; without ``track_meta``.
 
     Shape:
-        - image: (channels, image_size, image_size) or (channels, image_size, image_size, D), float32; one channel
-          ``for_batches``
+        - image: (channels, image_size, image_size) or (channels, image_size, image_size, D), float32; without
+          ``network_input`` one channel
         - label: (1, image_size, image_size), float32
 
     Raises:
@@ -96,6 +97,8 @@ def slice_preprocessing(
         raise ValueError(f"mean and std must be {channels} numbers each, one for each channel, got {mean} and {std}.")
     if negative_share and (label or not single_slices):
         raise ValueError("negative_share: tumours are taken out of single slices, whose label remains a path.")
+    if not network_input:
+        channels, mean, std = 1, None, None
     mask = "label" if label else "mask"
     keys = ["image", mask] if label or negative_share else ["image"]
     constant = single_slices if constant is None else constant
@@ -119,8 +122,7 @@ def slice_preprocessing(
     steps += augment
     if not track_meta:
         removal = [RemoveTumourd(("image", mask), negative_share)] if negative_share else []
-        last = NetworkInputd("image", 1) if for_batches else NetworkInputd("image", channels, mean, std)
-        return Compose([*steps, last, *removal, *random])
+        return Compose([*steps, NetworkInputd("image", channels, mean, std), *removal, *random])
     if channels > 1:
         steps.append(RepeatChanneld("image", channels))
     if mean is not None and std is not None:

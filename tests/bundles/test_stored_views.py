@@ -55,7 +55,7 @@ def test_the_number_of_outputs_is_said(disc_dataset, tmp_path, caplog):
     [
         ({"views": 0}, "views must be None or a whole number from 1, got 0"),
         ({"views": 2.5}, "views must be None or a whole number from 1, got 2.5"),
-        ({"views": 2, "mixup": 0.4, "teacher_store": "store"}, "with mixup, no image does"),
+        ({"views": 2, "mixup": 0.4, "teacher_store": "store"}, "and mixup, no image does"),
         ({"views": 2, "augmentation": [ERASING]}, "views: RandTorchVisiond may draw random numbers"),
     ],
 )

@@ -114,6 +114,14 @@ def test_images_go_to_the_asked_layout(mixup):
     assert image.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_images_that_are_on_the_device_are_blended_there():
+    """The classes are still on the CPU, where they are checked."""
+    given = batch()
+    image, target = ClassBatch(3, mixup=0.4)({**given, "image": given["image"].to("meta")}, device="meta")
+    assert (image.device.type, target.device.type) == ("meta", "meta")
+    assert target.shape == (6, 3)
+
+
 @pytest.mark.parametrize("mixup", [0.0, 0.4])
 @pytest.mark.parametrize("wrong", [3, -1])
 def test_other_classes_are_refused(mixup, wrong):
