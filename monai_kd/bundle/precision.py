@@ -10,13 +10,11 @@ from typing import Any
 import torch
 
 from ..engines import autocast_pays
+from ..evaluation.precision import MAX_LOSS
 
-__all__ = ["MAX_LOSS", "amp_by_default", "is_half_precision"]
+__all__ = ["amp_by_default", "is_half_precision"]
 
 logger = logging.getLogger(__name__)
-
-MAX_LOSS = 0.005
-"""Largest loss of Dice, over all and in each class, or of accuracy, with which half precision is the default."""
 
 
 def amp_by_default(trained: Mapping[str, Any], device: str | torch.device) -> bool:

@@ -10,7 +10,10 @@ from typing import Any
 
 from ..io.trained import add_settings
 
-__all__ = ["run_precision"]
+__all__ = ["MAX_LOSS", "run_precision"]
+
+MAX_LOSS = 0.005
+"""Largest loss of Dice, over all and in each class, or of accuracy, with which half precision is the default."""
 
 
 def run_precision(float32: Path, half: Path, checkpoint: Path | None = None) -> int:
@@ -29,14 +32,19 @@ def run_precision(float32: Path, half: Path, checkpoint: Path | None = None) -> 
         The exit code: 0, or 2 if they can't be compared or the settings can't be written, with the reason on stderr.
     """
     try:
-        weights, measured = _measure(Path(float32).expanduser(), Path(half).expanduser())
-        add_settings(weights if checkpoint is None else Path(checkpoint).expanduser(), {"half_precision": measured})
+        evaluated, measured = _measure(Path(float32).expanduser(), Path(half).expanduser())
+        weights = evaluated if checkpoint is None else Path(checkpoint).expanduser()
+        add_settings(weights, {"half_precision": measured})
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for name, lost in measured["lost"].items():
-        print(f"{name}: {lost:+.4f} of the {measured['metric']} are lost")
-    print("added to the settings.json beside the weights")
+        print(f"{name}: {measured['metric']} {abs(lost):.4f} {'lower' if lost > 0 else 'higher'} in half precision")
+    default = max(measured["lost"].values()) <= MAX_LOSS
+    print(
+        f"added to {weights.with_name('settings.json')}. Inference uses half precision by default "
+        f"{'where the processor has it' if default else 'nowhere'}: at most {MAX_LOSS} may be lost."
+    )
     return 0
 
 
@@ -76,7 +84,10 @@ def _read(folder: Path, amp: bool) -> dict[str, Any]:
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{file} was not written by an evaluation ({error!r}); evaluate again.") from error
     if given is not amp:
-        raise ValueError(f"{folder} was evaluated with --amp {given}: give first the one in float32, then the other.")
+        raise ValueError(
+            f"{folder} was evaluated with --amp {given}, and in its place one with --amp {amp} is needed: give first "
+            "the evaluation in float32, then the other."
+        )
     return found
 
 

@@ -70,7 +70,10 @@ def test_what_is_lost_is_the_difference_of_the_means(tmp_path, capsys):
     two = metrics(tmp_path / "16", checkpoint, True, {"all": 0.7490, "glioma": 0.503, "pituitary": None})
     before = json.loads((tmp_path / "settings.json").read_text())
     assert main(["precision", str(one), str(two)]) == 0
-    assert "all: +0.0010 of the Dice are lost" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "all: Dice 0.0010 lower in half precision" in said
+    assert "glioma: Dice 0.0030 higher in half precision" in said
+    assert f"added to {tmp_path / 'settings.json'}. Inference uses half precision by default where the" in said
     after = json.loads((tmp_path / "settings.json").read_text())
     measured = after.pop("half_precision")
     assert after == before
@@ -125,7 +128,7 @@ def _changed_weights(one: Path, two: Path, checkpoint: Path) -> list[Path]:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (_swapped, "was evaluated with --amp True: give first the one in float32"),
+        (_swapped, "was evaluated with --amp True, and in its place one with --amp False is needed: give first"),
         (_other_weights, "are of different weights"),
         (_other_threshold, "also differ in threshold"),
         (_no_folder, "nowhere/metrics.json: give a folder that evaluate.json wrote"),
