@@ -111,7 +111,7 @@ class CheckedDataset(CacheDataset):
         self._shards = None
         if self._cache_dir is None or not isinstance(self.transform, Compose) or self.cache_num == 0:
             return
-        kept = self.transform.flatten().transforms[: self.transform.get_index_of_first(_runs_each_time)]
+        kept = self.transform.flatten().transforms[: self.transform.get_index_of_first(runs_each_time)]
         key = transforms_key(kept)
         if key is None:
             logger.warning("cache_dir is not used: a transform has a parameter that can't be described.")
@@ -211,7 +211,7 @@ class CheckedDataset(CacheDataset):
                 return self._finished(self._restored(self.data[index], cached))
             simple = type(self.transform) is Compose and not self.transform.lazy
             if cached is None and not self.hash_as_key and simple:
-                first = self.transform.get_index_of_first(_runs_each_time)
+                first = self.transform.get_index_of_first(runs_each_time)
                 return self._finished(self.transform(self.data[index], end=first))
             return super()._transform(index)
         except UnusableItems:
@@ -221,7 +221,7 @@ class CheckedDataset(CacheDataset):
 
     def _finished(self, item: Any) -> Any:
         """An item after the transforms that run each time."""
-        first = self.transform.get_index_of_first(_runs_each_time)
+        first = self.transform.get_index_of_first(runs_each_time)
         if first is None:
             return item
         # Tensors without geometry stay so: without tracking it, random transforms take a fifth less time.
@@ -258,6 +258,6 @@ def _files(item: Mapping[str, Any]) -> list[str]:
     return [str(path) for key in ("image", "label") if key in item for path in ensure_tuple(item[key])]
 
 
-def _runs_each_time(transform: Any) -> bool:
-    # As in MONAI's CacheDataset.
+def runs_each_time(transform: Any) -> bool:
+    """Whether a transform is not cached, nor what follows it, as in MONAI's ``CacheDataset``."""
     return isinstance(transform, RandomizableTrait) or not isinstance(transform, Transform)

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch.distributed as dist
 from ignite.engine import Engine, Events
-from monai.transforms import Compose, RandFlipd, Transform
-from monai.transforms.traits import RandomizableTrait
+from monai.transforms import Compose, RandFlipd
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..data import CheckedDataset
+from ..data.checked import runs_each_time
 from ..data.views import Views
 from ..distillation import Distiller, TeacherStore
 from ..engines import autocast
@@ -125,8 +125,7 @@ def _orientations(transforms: Compose) -> list[Pass]:
     random = [
         each
         for each in transforms.flatten().transforms
-        if (isinstance(each, RandomizableTrait) or not isinstance(each, Transform))
-        and not getattr(each, "draws_nothing", False)
+        if runs_each_time(each) and not getattr(each, "draws_nothing", False)
     ]
     flips = [each for each in random if type(each) is RandFlipd]
     if len(flips) < len(random):
