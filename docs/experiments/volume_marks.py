@@ -3,7 +3,7 @@
     python docs/experiments/volume_marks.py CHECKPOINT VOLUME LABEL AREAS.png SLICES.png
 
 draws the area of the tumour, of the marks without the rule and of those with it, slice by slice, and the slices with
-their outlines, and prints the Dice over the volume.
+their outlines, and prints the Dice over the volume and how many slices are marked.
 """
 
 from __future__ import annotations
@@ -43,7 +43,11 @@ def draw_areas(masks: dict[str, np.ndarray], truth: np.ndarray, pixel_mm2: float
     slices = np.arange(truth.shape[2]) + 1
     for axis, (name, mask) in zip(axes, masks.items(), strict=True):
         dice = 2 * np.sum(mask & truth) / (np.sum(mask) + np.sum(truth))
-        print(f"{name}: Dice over the volume {dice:.3f}")
+        has, marked = (each.any((0, 1)) for each in (truth, mask))
+        print(
+            f"{name}: {np.sum(marked & has)} of the {np.sum(has)} slices with the tumour, {np.sum(marked & ~has)} of "
+            f"the {np.sum(~has)} others; Dice over the volume {dice:.3f}"
+        )
         axis.bar(slices, truth.sum((0, 1)) * pixel_mm2, 0.8, color="#b0bec5", label="tumour")
         axis.bar(slices, (mask & truth).sum((0, 1)) * pixel_mm2, 0.4, color="#1b8a4b", label="marked, tumour")
         below = (mask & truth).sum((0, 1)) * pixel_mm2

@@ -15,6 +15,7 @@ from ..config import (
     CHECKED,
     check_overrides,
     check_settings,
+    check_targets,
     checked_device,
     definition_of,
     install_short_errors,
@@ -67,8 +68,8 @@ def accept_overrides() -> None:
         ValueError: an override is not an id of the config, the message lists the most similar ids; it is a plain value
             in place of an object; it has a value that is refused by `check_settings`, before what depends on it is; the
             device is not available, see `checked_device`; a path is ``~name`` and there is no user of this name; a
-            network is given that is not that of ``init_checkpoint``; or as `check_batch_augmentation` and
-            `loaded_network`.
+            network is given that is not that of ``init_checkpoint``; or as `check_batch_augmentation`, `check_targets`
+            and `loaded_network`.
     """
     install_short_errors()
     run = running()
@@ -113,6 +114,7 @@ def accept_overrides() -> None:
     _warn_of_temperature(run.parser, own)
     _check_one_network(run.parser, run.config_files[0])
     check_batch_augmentation(run.parser)
+    check_targets(run.parser.get())
 
 
 def _check_one_network(parser: ConfigParser, config_file: Any) -> None:

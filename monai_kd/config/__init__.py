@@ -4,6 +4,7 @@ from .device import available_devices, checked_device, default_device
 from .errors import cause_of, install_short_errors
 from .literal import literal
 from .memory import keep_freed_memory
+from .targets import check_targets
 from .threads import choose_threads
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "cause_of",
     "check_overrides",
     "check_settings",
+    "check_targets",
     "checked_device",
     "choose_threads",
     "default_device",

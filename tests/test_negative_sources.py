@@ -1,0 +1,91 @@
+"""The programs of docs/experiments that draw slices without a tumour."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from documented import ROOT
+
+from monai_kd.io.checkpoints import load_weights, save_checkpoint
+from monai_kd.networks import TimmHybridUNet
+
+EXPERIMENTS = ROOT / "docs" / "experiments"
+
+
+def run(name: str, monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
+    monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
+    runpy.run_path(str(EXPERIMENTS / name), run_name="__main__")
+
+
+def voxel(affine: np.ndarray, *millimetres: float) -> tuple[int, ...]:
+    return tuple(np.rint(np.linalg.inv(affine) @ [*millimetres, 1])[:3].astype(int))
+
+
+@pytest.mark.parametrize("spacing", [2.0, 3.0])
+def test_contrast_is_drawn_at_places_of_the_space_whatever_the_grid(tmp_path, monkeypatch, spacing):
+    affine = np.array([[spacing, 0, 0, -90], [0, spacing, 0, -126], [0, 0, spacing, -72], [0, 0, 0, 1]])
+    shape = tuple(round(each / spacing) for each in (182, 218, 182))
+    rng = np.random.default_rng(0)
+    head = rng.normal(100, 2, shape).astype(np.float32)
+    nib.save(nib.Nifti1Image(head, affine), tmp_path / "head.nii.gz")
+    for name in ("one", "same"):
+        run("simulated_contrast.py", monkeypatch, tmp_path / "head.nii.gz", tmp_path / f"{name}.nii.gz")
+    run("simulated_contrast.py", monkeypatch, tmp_path / "head.nii.gz", tmp_path / "other.nii.gz", "--seed", 1)
+    drawn, same, other = (nib.load(tmp_path / f"{name}.nii.gz") for name in ("one", "same", "other"))
+    np.testing.assert_array_equal(drawn.affine, affine)
+    change = drawn.get_fdata() - head
+    np.testing.assert_array_equal(drawn.get_fdata(), same.get_fdata())
+    assert (other.get_fdata() != drawn.get_fdata()).any()
+    # Nothing gets darker, most stays as it is, and nothing is brighter than the brightest structure.
+    assert change.min() > -1e-3
+    assert (change < 1).mean() > 0.9
+    assert drawn.get_fdata().max() < 1.95 * 100 + 10
+    # Superior sagittal sinus, both transverse sinuses, the pituitary gland, a plexus.
+    for place in ((0, -5, 78), (40, -79, -24), (-40, -79, -24), (0, 2, -31), (25, -42, 10)):
+        assert change[voxel(affine, *place)] > 15, place
+    # White matter beside the ventricles, and the air in front.
+    for place in ((30, -10, 30), (-30, 20, 20), (0, 85, -60)):
+        assert abs(change[voxel(affine, *place)]) < 1, place
+
+
+def test_phantoms_without_a_tumour_can_be_trained_with(tmp_path, monkeypatch):
+    run("phantom_negatives.py", monkeypatch, tmp_path / "made", "--slices", 6)
+    listed = json.loads((tmp_path / "made" / "datalist.json").read_text())
+    assert listed["synthetic"] is True
+    assert [entry["tumour"] for entry in listed["training"]] == [False] * 6
+    assert len({entry["patient"] for entry in listed["training"]}) == 2
+    images = [nib.load(tmp_path / "made" / entry["image"]).get_fdata().squeeze() for entry in listed["training"]]
+    assert {image.shape for image in images} == {(256, 256)}
+    # Neighbours of one head are alike, and not the same; another head is another one.
+    alike = [np.corrcoef(images[0].ravel(), image.ravel())[0, 1] for image in images[1:]]
+    assert 0.9 < alike[0] < 1
+    assert alike[-1] < alike[0]
+
+
+def test_position_embeddings_keep_their_places_at_another_size(tmp_path, monkeypatch):
+    given = {
+        **{"encoder": "mobilenetv2_050", "features": (32, 16, 16, 8, 8), "vit_strides": (32, 16)},
+        "vit_name": "vit_tiny_patch16_224",
+    }
+    small, large = (TimmHybridUNet(**given, vit_image_size=side) for side in (64, 128))
+    rows = torch.linspace(0, 1, 4)[:, None].expand(4, 4)
+    with torch.no_grad():
+        small.vit.pos_embed[0, 1:, 0] = rows.flatten()
+    save_checkpoint(small.state_dict(), tmp_path / "small.pt")
+    run("resize_vit.py", monkeypatch, tmp_path / "small.pt", 128, tmp_path / "large.pt")
+    load_weights(large, tmp_path / "large.pt")
+    found = large.vit.pos_embed[0, 1:, 0].detach().reshape(8, 8)
+    torch.testing.assert_close(found, found[:, :1].expand(8, 8), atol=1e-5, rtol=0)
+    assert (found[1:, 0] > found[:-1, 0]).all()
+    # The class token and all that does not depend on the size stay.
+    torch.testing.assert_close(large.vit.pos_embed[0, 0], small.vit.pos_embed[0, 0])
+    torch.testing.assert_close(large.unet.state_dict(), small.unet.state_dict())
+    with pytest.raises(SystemExit, match="no multiple of the side of a patch, 16"):
+        run("resize_vit.py", monkeypatch, tmp_path / "small.pt", 100, tmp_path / "none.pt")
+    assert not (tmp_path / "none.pt").exists()
