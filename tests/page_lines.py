@@ -182,6 +182,15 @@ OWN: dict[str, list[tuple[str, str]]] = {
         ("docs/examinations.md", "python docs/experiments/presence_context.py"),
         ("docs/examinations.md", "python docs/experiments/presence_scores.py"),
     ],
+    "tests/test_negative_sources.py::test_lines_of_the_page": [
+        ("docs/examinations.md", "python docs/experiments/simulated_contrast.py"),
+        ("docs/examinations.md", "python docs/experiments/phantom_negatives.py"),
+        ("docs/examinations.md", "python -m data_prep negatives HEADS raw.nii.gz"),
+        ("docs/examinations.md", "python docs/experiments/study.py"),
+    ],
+    "tests/test_beyond_accuracy.py::test_lines_of_the_page": [
+        ("docs/study.md", "python docs/experiments/beyond_accuracy.py"),
+    ],
     "tests/test_documented_study.py::test_marks_of_a_volume": [
         ("docs/examinations.md", "python docs/experiments/volume_marks.py"),
     ],

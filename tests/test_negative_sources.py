@@ -6,14 +6,12 @@ import json
 import runpy
 import sys
 
+import documented
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
-from documented import ROOT
-
-from monai_kd.io.checkpoints import load_weights, save_checkpoint
-from monai_kd.networks import TimmHybridUNet
+from documented import ROOT, copied_checkout
+from heads_folder import write_heads
 
 EXPERIMENTS = ROOT / "docs" / "experiments"
 
@@ -54,6 +52,13 @@ def test_contrast_is_drawn_at_places_of_the_space_whatever_the_grid(tmp_path, mo
         assert abs(change[voxel(affine, *place)]) < 1, place
 
 
+def test_contrast_is_drawn_into_volumes_alone(tmp_path, monkeypatch):
+    nib.save(nib.Nifti1Image(np.ones((4, 4, 4, 2), np.float32), np.eye(4)), tmp_path / "series.nii.gz")
+    with pytest.raises(SystemExit):
+        run("simulated_contrast.py", monkeypatch, tmp_path / "series.nii.gz", tmp_path / "made.nii.gz")
+    assert not (tmp_path / "made.nii.gz").exists()
+
+
 def test_phantoms_without_a_tumour_can_be_trained_with(tmp_path, monkeypatch):
     run("phantom_negatives.py", monkeypatch, tmp_path / "made", "--slices", 6)
     listed = json.loads((tmp_path / "made" / "datalist.json").read_text())
@@ -68,24 +73,17 @@ def test_phantoms_without_a_tumour_can_be_trained_with(tmp_path, monkeypatch):
     assert alike[-1] < alike[0]
 
 
-def test_position_embeddings_keep_their_places_at_another_size(tmp_path, monkeypatch):
-    given = {
-        **{"encoder": "mobilenetv2_050", "features": (32, 16, 16, 8, 8), "vit_strides": (32, 16)},
-        "vit_name": "vit_tiny_patch16_224",
-    }
-    small, large = (TimmHybridUNet(**given, vit_image_size=side) for side in (64, 128))
-    rows = torch.linspace(0, 1, 4)[:, None].expand(4, 4)
-    with torch.no_grad():
-        small.vit.pos_embed[0, 1:, 0] = rows.flatten()
-    save_checkpoint(small.state_dict(), tmp_path / "small.pt")
-    run("resize_vit.py", monkeypatch, tmp_path / "small.pt", 128, tmp_path / "large.pt")
-    load_weights(large, tmp_path / "large.pt")
-    found = large.vit.pos_embed[0, 1:, 0].detach().reshape(8, 8)
-    torch.testing.assert_close(found, found[:, :1].expand(8, 8), atol=1e-5, rtol=0)
-    assert (found[1:, 0] > found[:-1, 0]).all()
-    # The class token and all that does not depend on the size stay.
-    torch.testing.assert_close(large.vit.pos_embed[0, 0], small.vit.pos_embed[0, 0])
-    torch.testing.assert_close(large.unet.state_dict(), small.unet.state_dict())
-    with pytest.raises(SystemExit, match="no multiple of the side of a patch, 16"):
-        run("resize_vit.py", monkeypatch, tmp_path / "small.pt", 100, tmp_path / "none.pt")
-    assert not (tmp_path / "none.pt").exists()
+def test_lines_of_the_page(lines, tmp_path, monkeypatch, capfd):
+    contrast, phantoms, cut, training = lines
+    checkout = copied_checkout(tmp_path)
+    for name in ("raw", "mean_reg2mean", "ch2"):
+        write_heads(checkout / "made" / name)
+        (checkout / f"{name}.nii.gz").symlink_to(checkout / "made" / name / "healthy.nii.gz")
+    documented.run(contrast, checkout, monkeypatch)
+    documented.run(f"{phantoms} --slices 4", checkout, monkeypatch)
+    documented.run(cut, checkout, monkeypatch)
+    for folder, patients in (("PHANTOMS", {"phantom0000"}), ("HEADS", {"raw", "mean_reg2mean", "ch2_contrast"})):
+        listed = json.loads((checkout / folder / "datalist.json").read_text())["training"]
+        assert {entry["patient"] for entry in listed} == patients
+    documented.run(f"{training} show=1", checkout, monkeypatch)
+    assert "--negatives_dir HEADS" in capfd.readouterr().out

@@ -5,9 +5,10 @@
     python docs/experiments/beyond_accuracy.py size PICTURE RUN ...
     python docs/experiments/beyond_accuracy.py int8 PICTURE DATA MASKS ...
 
-RUN is a folder of study.py, with its evaluation; its name says the network, whether it was distilled, the fold and the
-share of the labels. MASKS are folders as mask_dice.py reads them, named `<network>_<precision>`. A point is the mean
-Dice over the slices of the fold, its bar the 95 % interval over patients; runs of one fold share a line.
+RUN is a folder of study.py, with its evaluation; its name says the network, whether it was distilled, and the fold.
+MASKS are folders as mask_dice.py reads them, named `masks_alone_int8` and so on. A point is the mean Dice over the
+slices of the fold. Of several folds, those of one fold share a line; of a single one, a bar is the 95 % interval over
+patients.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from monai_kd.io.atomic import atomic_write
 from monai_kd.io.checkpoints import read_checkpoint
 
 COLOURS = {"alone": "#6b7280", "distilled": "#0f766e", "teacher": "#b45309"}
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 NAME = re.compile(r"seg_(?P<network>[a-z0-9]+)_(?P<how>alone|distilled)_fold(?P<fold>\d)_seed(?P<seed>\d+)")
 
 
@@ -65,8 +67,9 @@ class Run:
         return 100 * settings.get("labelled_share", 1)
 
     def weights(self) -> float:
-        """Number of weights, in millions."""
-        return sum(value.numel() for value in read_checkpoint(self.folder / "model.pt").values()) / 1e6
+        """Number of weights, in millions, without the running statistics of batch normalisation."""
+        state = read_checkpoint(self.folder / "model.pt")
+        return sum(value.numel() for name, value in state.items() if not name.endswith(STATISTICS)) / 1e6
 
     def validated(self) -> list[tuple[int, float]]:
         """Each epoch that was validated during the training, and its Dice."""
@@ -97,7 +100,7 @@ def over(runs: Sequence[Run], value: str, x_label: str) -> tuple[Figure, Axes]:
             # Side by side, so that bars of one place do not hide each other.
             x = x * 1.03 ** (list(COLOURS).index(kind) - 1)
             label = f"{kind}, fold {fold}" if len(folds) > 1 else kind
-            axes.plot(x, dice, "osD^"[number], ls="-:"[number > 0], color=colour, label=label, ms=5)
+            axes.plot(x, dice, "osD^"[number], ls=("-", ":", "--", "-.")[number], color=colour, label=label, ms=5)
             if len(folds) == 1:
                 axes.errorbar(x, dice, [dice - low, high - dice], color=colour, alpha=0.4, ls="none", capsize=2)
     axes.set_xscale("log")
@@ -140,21 +143,26 @@ def epochs(words: Sequence[str]) -> Figure:
 
 
 def int8(words: Sequence[str]) -> Figure:
-    figure, axes = new_axes("")
-    data, names = Path(words[0]), [Path(word).name for word in words[1:]]
-    for place, (word, name) in enumerate(zip(words[1:], names, strict=True)):
-        kind = next((each for each in COLOURS if each in name), "alone")
-        dice = float(np.mean([each for _, each, _ in dice_of(data, Path(word))]))
-        bar = axes.bar(place, dice, 0.6, color=COLOURS[kind], alpha=0.6 if "int8" in name else 1)
-        axes.bar_label(bar, [f"{dice:.3f}"], fontsize=8)
-    axes.set_xticks(range(len(names)), [name.replace("_", ", ") for name in names])
+    figure, axes = new_axes("precision of inference")
+    found: dict[str, dict[str, float]] = defaultdict(dict)
+    for word in words[1:]:
+        kind, _, precision = Path(word).name.rpartition("_")
+        found[kind.removeprefix("masks_")][precision] = float(
+            np.mean([dice for _, dice, _ in dice_of(Path(words[0]), Path(word))])
+        )
+    for kind, values in found.items():
+        axes.plot(list(values), list(values.values()), "o-", color=COLOURS.get(kind, "black"), label=kind)
+        for precision, dice in values.items():
+            axes.annotate(f"{dice:.3f}", (precision, dice), (0, 6), textcoords="offset points", ha="center", fontsize=8)
+    axes.margins(x=0.3, y=0.3)
+    axes.legend(fontsize=8)
     return figure
 
 
 def main(words: Sequence[str]) -> int:
     """Draw a picture; the exit code is 0, or 2 for a wrong call."""
     drawn = {"labels": labels, "epochs": epochs, "size": size, "int8": int8}
-    if len(words) < 3 or words[0] not in drawn:
+    if len(words) < 3 + (words[0] == "int8") or words[0] not in drawn:
         print(__doc__, file=sys.stderr)
         return 2
     figure = drawn[words[0]](words[2:])

@@ -1,8 +1,9 @@
-"""Write slices of drawn heads without a tumour, with vessels and sinuses, as a folder for `negatives_dir`.
+"""Write slices of drawn heads without a tumour as a folder for `negatives_dir`.
 
     python docs/experiments/phantom_negatives.py PHANTOMS [--slices 548] [--seed 0]
 
-The heads are those of `data_prep phantom`, four slices each, 256 × 256, with noise; no tumour is painted into them.
+The heads are those of `data_prep phantom`, with its vessels and sinuses, four slices each, 256 × 256, with noise; no
+tumour is painted into them.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=548)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
+    if given.slices < 1 or given.folder.exists():
+        parser.error(f"give one slice at least, and a new folder; got {given.slices} and {given.folder}.")
     (given.folder / "images").mkdir(parents=True)
     entries: list[dict[str, object]] = []
     for number in range(given.slices):

@@ -23,7 +23,7 @@ such as _rate0.0005. A run that was interrupted continues; one that is complete 
     labels        1             share of the training patients whose labels are used (labelled_share)
     negatives     0             share of the training slices whose tumour is taken out (negative_probability)
     heads         -             folder of slices without a tumour (negatives_dir), see docs/examinations.md
-    start         -             seg: weights to train further from, with one epoch of warm-up
+    start         -             seg students: weights to train further from, with one epoch of warm-up
     batch_dice    0             seg: 1 computes Dice over the batch instead of slice by slice
     teacher       its run       checkpoint; by default of the hybrid with the same fold, epochs, size and batch, seed 0
     threads       1             OMP_NUM_THREADS
@@ -174,11 +174,9 @@ class Run:
         if self.values["heads"]:
             values["negatives_dir"] = self.values["heads"]
         if self.values["start"]:
-            if self.task != "seg":
-                raise ValueError("start is of seg.")
-            # A teacher has no value of this name.
-            name = "init_checkpoint" if self.taught else "train#handlers#2#init_checkpoint"
-            values |= {name: self.values["start"], "warmup_epochs": "1"}
+            if self.bundle != "seg_student":
+                raise ValueError("start is for students of seg alone.")
+            values |= {"init_checkpoint": self.values["start"], "warmup_epochs": "1"}
         if self.task == "seg":
             if self.network == "hybrid" and self.values["size"] != DEFAULTS["seg"]["size"]:
                 # The transformer sees the slice in seven eighths of its size, as 224 are of 256: patches of 14 pixels.

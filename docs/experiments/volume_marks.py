@@ -42,7 +42,8 @@ def draw_areas(masks: dict[str, np.ndarray], truth: np.ndarray, pixel_mm2: float
     axes = figure.subplots(2, sharex=True, sharey=True)
     slices = np.arange(truth.shape[2]) + 1
     for axis, (name, mask) in zip(axes, masks.items(), strict=True):
-        dice = 2 * np.sum(mask & truth) / (np.sum(mask) + np.sum(truth))
+        area = np.sum(mask) + np.sum(truth)
+        dice = 2 * np.sum(mask & truth) / area if area else 1.0
         has, marked = (each.any((0, 1)) for each in (truth, mask))
         print(
             f"{name}: {np.sum(marked & has)} of the {np.sum(has)} slices with the tumour, {np.sum(marked & ~has)} of "

@@ -33,7 +33,7 @@ _OF_TRAINING = {
 # What fetches a file, whatever its arguments are; the last one, for some names of torchvision's networks.
 _FETCHING = ("Transchex", "get_pretrained_resnet_medicalnet", "TorchVisionFCModel")
 
-LOCATOR = ComponentLocator()
+_locator = ComponentLocator()
 
 
 class UntrustedNetwork(ValueError):
@@ -174,7 +174,7 @@ def _instantiated(value: Any, id: str = "") -> Any:
     """The object of a definition, or any value, with all components within it instantiated."""
     if isinstance(value, Mapping):
         inner = {name: _instantiated(each) for name, each in value.items()}
-        return ConfigComponent(inner, id=id, locator=LOCATOR).instantiate() if TARGET in inner else inner
+        return ConfigComponent(inner, id=id, locator=_locator).instantiate() if TARGET in inner else inner
     if isinstance(value, list):
         return [_instantiated(each) for each in value]
     return value
@@ -202,7 +202,7 @@ def _of_stranger(definition: Mapping[str, Any]) -> dict[str, Any]:
 
 def _trusted(target: Any) -> Callable[..., Any]:
     """The class or function that a file names, if it may."""
-    path = LOCATOR.get_component_module_name(target) if isinstance(target, str) else None
+    path = _locator.get_component_module_name(target) if isinstance(target, str) else None
     full = f"{path}.{target}" if isinstance(path, str) else str(target)
     module, _, name = full.rpartition(".")
     trusted = TRUSTED + own_networks()

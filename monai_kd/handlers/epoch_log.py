@@ -108,8 +108,8 @@ class EpochLog:
         best = self.evaluator.state.best_metric_epoch
         if self.save and any(row["epoch"] == best and row.get("val/dice") == 0 for row in self.rows):
             logger.warning(
-                "val dice is 0 in epoch %d, the best: its network finds no tumour. Train longer, or with another "
-                "learning rate, and look at overlays.png.",
+                "val dice is 0 in epoch %d, the best: its network marks nothing that is labelled. Train longer, or "
+                "with another learning rate, and look at overlays.png.",
                 best,
             )
 

@@ -404,4 +404,4 @@ class _MarksNothing:
 @pytest.mark.parametrize("nothing", [True, False])
 def test_a_best_dice_of_zero_is_told(tmp_path, caplog, nothing) -> None:
     run(tmp_path, 2, first=(_MarksNothing(),) if nothing else ())
-    assert ("its network finds no tumour" in caplog.text) is nothing
+    assert ("its network marks nothing that is labelled" in caplog.text) is nothing
