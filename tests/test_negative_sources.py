@@ -13,6 +13,9 @@ import pytest
 from documented import ROOT, copied_checkout
 from heads_folder import write_heads
 
+sys.path.append(str(ROOT / "tests" / "bundles"))
+from tiny import untrained
+
 EXPERIMENTS = ROOT / "docs" / "experiments"
 
 
@@ -87,3 +90,28 @@ def test_lines_of_the_page(lines, tmp_path, monkeypatch, capfd):
         assert {entry["patient"] for entry in listed} == patients
     documented.run(f"{training} show=1", checkout, monkeypatch)
     assert "--negatives_dir HEADS" in capfd.readouterr().out
+
+
+def test_drawn_volumes_have_their_tumour_in_the_middle(monkeypatch):
+    program = runpy.run_path(str(EXPERIMENTS / "phantom_volumes.py"))
+    image, mask = program["volume"](3, seed=1)
+    assert image.shape == mask.shape == (256, 256, 12)
+    assert mask.any((0, 1)).tolist() == [False] * 4 + [True] * 4 + [False] * 4
+    # The same head all along: neighbours are alike, those of another head less.
+    alike = [np.corrcoef(image[..., n].ravel(), image[..., n + 1].ravel())[0, 1] for n in range(11)]
+    other = np.corrcoef(image[..., 0].ravel(), program["volume"](6, seed=1)[0][..., 0].ravel())[0, 1]
+    assert min(alike) > 0.8
+    assert other < min(alike)
+
+
+def test_line_of_drawn_volumes(lines, tmp_path, monkeypatch, capsys):
+    (line,) = lines
+    checkout = copied_checkout(tmp_path)
+    point = {"score": "max", "threshold": 1.0, "specificity": 0.9, "sensitivity": 0.8, "measured_on": "discs"}
+    untrained("seg_student", checkout / "bundles" / "seg_student" / "models", operating_point=point)
+    documented.run(f"{line} --volumes 1", checkout, monkeypatch)
+    without, with_rule = [each for each in capsys.readouterr().out.splitlines() if " the rule: marks on " in each]
+    assert "of the 4 slices with a tumour" in without
+    assert "of the 8 without; 0 of 1 volumes look unlike" in without
+    # No score reaches 1.
+    assert "marks on 0 of the 4 slices with a tumour, and on 0 of the 8 without" in with_rule
