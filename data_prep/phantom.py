@@ -92,12 +92,7 @@ def phantom_slices(patient: int, seed: int = 0, size: int = 256, slices: int = S
 
     Images are int16, (size, size), with an arbitrary gain that differs from slice to slice, as in the real files.
     """
-    # Blocks of three patients have one of each label; views change from block to block.
-    block, place = divmod(patient, 3)
-    label = int(np.random.default_rng([seed, 1, block]).permutation([1, 2, 3])[place])
-    view = VIEWS[(block + label) % len(VIEWS)]
-    rng = np.random.default_rng([seed, 2, patient])
-    head = Head(view, size, rng)
+    head, label, rng = draw_head(patient, seed, size)
     lesion = tumour(label, head.anatomy, rng)
     noise = Noise(rng, size)
     grain, blotch = noise.field(8, 40), noise.field(3, 9)
@@ -117,6 +112,15 @@ def phantom_slices(patient: int, seed: int = 0, size: int = 256, slices: int = S
         name = f"{patient * SLICES_PER_PATIENT + k + 1}.mat"
         found.append(RawSlice(_scanned(image, noise_level, own), mask, border, label, pid, name, synthetic=True))
     return found
+
+
+def draw_head(patient: int, seed: int, size: int) -> tuple[Head, int, np.random.Generator]:
+    """The head of a synthetic patient, the label of its tumour, and the generator that draws what follows."""
+    # Blocks of three patients have one of each label; views change from block to block.
+    block, place = divmod(patient, 3)
+    label = int(np.random.default_rng([seed, 1, block]).permutation([1, 2, 3])[place])
+    rng = np.random.default_rng([seed, 2, patient])
+    return Head(VIEWS[(block + label) % len(VIEWS)], size, rng), label, rng
 
 
 def _scanned(image: np.ndarray, noise_level: float, rng: np.random.Generator) -> np.ndarray:

@@ -21,6 +21,7 @@ EXPERIMENTS = ROOT / "docs" / "experiments"
 
 def run(name: str, monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
     monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
+    monkeypatch.syspath_prepend(EXPERIMENTS)
     runpy.run_path(str(EXPERIMENTS / name), run_name="__main__")
 
 
@@ -93,6 +94,7 @@ def test_lines_of_the_page(lines, tmp_path, monkeypatch, capfd):
 
 
 def test_drawn_volumes_have_their_tumour_in_the_middle(monkeypatch):
+    monkeypatch.syspath_prepend(EXPERIMENTS)
     program = runpy.run_path(str(EXPERIMENTS / "phantom_volumes.py"))
     image, mask = program["volume"](3, seed=1)
     assert image.shape == mask.shape == (256, 256, 12)

@@ -13,16 +13,17 @@ patients.
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from curves import validated
 from mask_dice import dice_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -61,20 +62,17 @@ class Run:
         dice = found["overall"]["metrics"]["dice"]["over_slices"]
         return dice["mean"], *dice["interval_95"]
 
+    @cached_property
     def label_share(self) -> float:
         """Share of the training patients whose labels are used, in per cent."""
         settings = json.loads((self.folder / "settings.json").read_text(encoding="utf-8"))
         return 100 * settings.get("labelled_share", 1)
 
+    @cached_property
     def weights(self) -> float:
         """Number of weights, in millions, without the running statistics of batch normalisation."""
         state = read_checkpoint(self.folder / "model.pt")
         return sum(value.numel() for name, value in state.items() if not name.endswith(STATISTICS)) / 1e6
-
-    def validated(self) -> list[tuple[int, float]]:
-        """Each epoch that was validated during the training, and its Dice."""
-        with open(self.folder / "log.csv", newline="", encoding="utf-8") as file:
-            return [(int(row["epoch"]), float(row["val/dice"])) for row in csv.DictReader(file) if row["val/dice"]]
 
 
 def new_axes(x_label: str) -> tuple[Figure, Axes]:
@@ -93,7 +91,7 @@ def over(runs: Sequence[Run], value: str, x_label: str) -> tuple[Figure, Axes]:
     for kind, colour in COLOURS.items():
         for number, fold in enumerate(folds):
             own = [run for run in runs if (run.kind, run.fold) == (kind, fold)]
-            points = sorted((getattr(run, value)(), *run.dice()) for run in own)
+            points = sorted((getattr(run, value), *run.dice()) for run in own)
             if not points:
                 continue
             x, dice, low, high = np.array(points).T
@@ -111,7 +109,7 @@ def over(runs: Sequence[Run], value: str, x_label: str) -> tuple[Figure, Axes]:
 def labels(words: Sequence[str]) -> Figure:
     runs = [Run.of(word) for word in words]
     figure, axes = over(runs, "label_share", "patients with labels, %")
-    shares = sorted({run.label_share() for run in runs})
+    shares = sorted({run.label_share for run in runs})
     axes.set_xticks(shares, [f"{share:g}" for share in shares])
     axes.legend(fontsize=7)
     return figure
@@ -120,7 +118,7 @@ def labels(words: Sequence[str]) -> Figure:
 def size(words: Sequence[str]) -> Figure:
     runs = [Run.of(word) for word in words]
     figure, axes = over(runs, "weights", "weights, millions")
-    counts = sorted({round(run.weights(), 1) for run in runs})
+    counts = sorted({round(run.weights, 1) for run in runs})
     axes.set_xticks(counts, [f"{count:g}" for count in counts])
     axes.legend(fontsize=7)
     return figure
@@ -130,7 +128,7 @@ def epochs(words: Sequence[str]) -> Figure:
     figure, axes = new_axes("epoch")
     folds: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for run in map(Run.of, words):
-        found = run.validated()
+        found = validated(run.folder, "dice")
         axes.plot(*zip(*found, strict=True), ".-", color=COLOURS[run.kind], alpha=0.35, lw=1)
         for epoch, dice in found:
             folds[run.kind][epoch].append(dice)

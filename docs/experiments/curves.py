@@ -12,6 +12,14 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 
+def validated(run: Path, metric: str) -> list[tuple[int, float]]:
+    """Each epoch of a run that was validated, and the metric."""
+    with open(run / "log.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    # Epochs that were not validated have no value.
+    return [(int(row["epoch"]), float(row[name])) for row in rows if row[name := f"val/{metric}"]]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("metric", help="dice or accuracy")
@@ -21,11 +29,7 @@ def main() -> None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     for run in given.runs:
-        with open(run / "log.csv", newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        # Epochs that were not validated have no value.
-        found = [(int(row["epoch"]), float(row[name])) for row in rows if row[name := f"val/{given.metric}"]]
-        axes.plot(*zip(*found, strict=True), marker=".", label=run.name)
+        axes.plot(*zip(*validated(run, given.metric), strict=True), marker=".", label=run.name)
     axes.set(xlabel="epoch", ylabel=f"{given.metric}, validation")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)

@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from robustness import noise
 
 from data_prep.dataset import DATALIST, write_datalist
 from data_prep.phantom import SLICES_PER_PATIENT
@@ -36,9 +37,8 @@ def main() -> None:
         if k == 0:
             rng = np.random.default_rng([given.seed, patient])
             head = Head(VIEWS[patient % len(VIEWS)], SIZE, rng)
-            noise = rng.uniform(0.008, 0.03)
-        clean = head.slice_at(0.2 * k)
-        image = np.hypot(clean + rng.normal(0, noise, clean.shape), rng.normal(0, noise, clean.shape))
+            strength = rng.uniform(0.008, 0.03)
+        image = noise(head.slice_at(0.2 * k), strength, rng)
         whole = np.rint(image / image.max() * np.iinfo(np.uint16).max).astype(np.uint16)
         source, file = f"phantom_{number:04}", f"images/phantom_{number:04}.nii.gz"
         write_file(given.folder / file, nifti_gz_bytes(whole, spacing=(0.8, 0.8, 5.0)))

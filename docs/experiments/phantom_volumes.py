@@ -15,9 +15,9 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from robustness import noise
 
-from data_prep.phantom import phantom_slices
-from data_prep.phantom_head import VIEWS, Head
+from data_prep.phantom import draw_head, phantom_slices
 from monai_kd.inference import BundlePredictor, finding_of, read_image
 from monai_kd.inference.input_kind import UNFAMILIAR
 
@@ -29,16 +29,12 @@ SPACING = (0.8, 0.8, 6.0)
 def volume(patient: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Image and mask, (X, Y, slices), of one head."""
     drawn = phantom_slices(patient, seed)
-    size = len(drawn[0].image)
-    # As phantom_slices draws the head of this patient.
-    view = VIEWS[(patient // 3 + drawn[0].label) % len(VIEWS)]
-    head, rng = Head(view, size, np.random.default_rng([seed, 2, patient])), np.random.default_rng([seed, patient])
+    head, rng = draw_head(patient, seed, len(drawn[0].image))[0], np.random.default_rng([seed, patient])
     slices = [(each.image / each.image.max(), each.mask > 0) for each in drawn]
     free = []
     for k in [*range(-BESIDE, 0), *range(len(drawn), len(drawn) + BESIDE)]:
-        clean = head.slice_at(0.2 * k)
-        image = np.hypot(clean + rng.normal(0, 0.015, clean.shape), rng.normal(0, 0.015, clean.shape))
-        free.append((image / image.max(), np.zeros(clean.shape, bool)))
+        image = noise(head.slice_at(0.2 * k), 0.015, rng)
+        free.append((image / image.max(), np.zeros(image.shape, bool)))
     slices = [*free[:BESIDE], *slices, *free[BESIDE:]]
     image, mask = (np.stack([pair[n].T for pair in slices], -1) for n in (0, 1))
     return image.astype(np.float32), mask

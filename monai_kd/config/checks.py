@@ -10,7 +10,10 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-__all__ = ["CHECKED", "check_overrides", "check_settings", "is_axes", "is_number", "refuse_unknown", "unused_ids"]
+__all__ = [
+    *("CHECKED", "check_overrides", "check_settings", "is_axes", "is_number", "is_referred_to", "refuse_unknown"),
+    "unused_ids",
+]
 
 
 def refuse_unknown(names: Iterable[str], known: ConfigParser, config_file: Any) -> None:
@@ -59,10 +62,15 @@ def unused_ids(config_files: Sequence[str], known: ConfigParser) -> list[str]:
         for name in sorted(names - before) if before else ():
             # A list of expressions is a run of one's own, which the command line may name.
             runs = isinstance(value := content.get(name), list) and any(str(each).startswith("$") for each in value)
-            if not (name.startswith("_") or runs or re.search(rf"[@%:.'\"]{re.escape(name)}\b(?!': )", referred)):
+            if not (name.startswith("_") or runs or is_referred_to(name, referred)):
                 found.append(f"{name} in {file} has NO effect: nothing refers to it{_near(name, known)}.")
         before |= names
     return found
+
+
+def is_referred_to(name: str, text: str) -> bool:
+    """Whether the text of a config refers to its item ``name``; to stand there as a key is no reference."""
+    return re.search(rf"[@%:.'\"]{re.escape(name)}\b(?!': )", text) is not None
 
 
 def _is_plain(value: Any) -> bool:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-import re
 from collections.abc import Iterator
 from pydoc import ErrorDuringImport, locate
 from typing import Any
 
 from monai.bundle import ComponentLocator, ConfigComponent
 
+from .checks import is_referred_to
 from .definition import TARGET
 
 __all__ = ["check_targets"]
@@ -34,7 +34,7 @@ def check_targets(content: dict[str, Any]) -> None:
     # Not that of the parser, which is filled once: modules that are imported after this count for it too.
     locator = ComponentLocator()
     text = str(content)
-    used = {name: value for name, value in content.items() if re.search(rf"[@%'\"$]{re.escape(name)}(?!': )\b", text)}
+    used = {name: value for name, value in content.items() if is_referred_to(name, text)}
     found = [f"{id}: {why}" for id, target in _targets(used) if (why := _why_not(target, locator))]
     if found:
         raise ValueError(f"the config names classes or functions that can't be found. {' '.join(found)}")
