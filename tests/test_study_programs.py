@@ -23,7 +23,8 @@ import torch
 from disc_slices import write_disc_slices
 from monai.bundle import ConfigParser
 
-from monai_kd.config import refuse_unknown
+from monai_kd.config import build_network, refuse_unknown
+from monai_kd.io import load_weights
 from monai_kd.io.checksum import file_sha256
 from monai_kd.io.trained import read_trained, save_trained
 from monai_kd.networks import create_backbone
@@ -47,7 +48,7 @@ def program(name: str) -> ModuleType:
 sys.path.append(str(EXPERIMENTS))  # these programs import each other
 study, gpu_files, release = program("study"), program("gpu_files"), program("release")
 gpu_plan = program("gpu_plan")
-presence_scores = program("presence_scores")
+presence_scores, resize_vit = program("presence_scores"), program("resize_vit")
 NAMES = [
     (task, network, how)
     for (task, network), (bundle, _, _) in study.NETWORKS.items()
@@ -234,6 +235,46 @@ def test_runs_from_other_weights_are_others(tmp_path):
     names = [study.Run("seg", "lite0", "alone", {**given, "start": start}).folder.name for start in starts]
     assert names[0] == names[1] != names[2]
     assert names[0].startswith("seg_lite0_alone_fold4_seed0_start")
+
+
+@pytest.mark.parametrize("name", NAMES, ids=" ".join)
+def test_each_run_can_start_from_weights(name, tmp_path):
+    run = study.Run(*name, {"data": "DATA", "runs": str(tmp_path), "start": "START/model.pt", "show": "1"})
+    files, values = parts(run.training())
+    parser = ConfigParser()
+    parser.read_config(files)
+    refuse_unknown(values, parser, files[0])
+    parser["init_checkpoint"] = values["init_checkpoint"]
+    for place in ("train#handlers#2#init_checkpoint", "settings#init_checkpoint"):
+        assert parser.get_parsed_content(place) == "START/model.pt"
+
+
+def test_a_teacher_of_small_images_is_written_for_larger_ones(tmp_path, capsys):
+    size = {"encoder": "tf_efficientnet_lite0", "vit_name": "vit_tiny_patch16_224", "features": [8, 8, 8, 8, 8]}
+    definition = {"_target_": "monai_kd.networks.TimmHybridUNet", **size, "in_channels": 3, "out_channels": 1}
+    small, large = (build_network({**definition, "vit_image_size": side}) for side in (112, 224))
+    (tmp_path / "small").mkdir()
+    given = {"network_def": {**definition, "vit_image_size": 112}, "image_size": 128, "in_channels": 3}
+    save_trained(small.state_dict(), tmp_path / "small" / "model.pt", {"bundle": "seg_teacher", **given})
+    words = [str(tmp_path / "small" / "model.pt"), "256", str(tmp_path / "large" / "model.pt")]
+
+    assert resize_vit.main(words) == 0
+
+    written = read_trained(words[2])
+    assert (written["image_size"], written["network_def"]["vit_image_size"]) == (256, 224)
+    load_weights(large, words[2])
+    before, after = small.state_dict(), large.state_dict()
+    (name,) = (name for name in before if name.endswith("pos_embed"))
+    assert all(torch.equal(before[each], after[each]) for each in before if each != name)
+    # The first is that of the class token; in a grid of 14 x 14, in place of 7 x 7, the means of the rest stay near.
+    old, new = before[name][0], after[name][0]
+    assert torch.equal(old[0], new[0]) and (len(old), len(new)) == (50, 197)
+    assert torch.allclose(old[1:].mean(0), new[1:].mean(0), atol=0.3 * float(old[1:].std()))
+
+    assert resize_vit.main(words) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert resize_vit.main([words[0], "250", str(tmp_path / "other.pt")]) == 2
+    assert "multiple of the side of a patch" in capsys.readouterr().err
 
 
 def test_complete_run_is_not_trained_again_and_time_ends_one(tmp_path, monkeypatch, capsys):

@@ -23,7 +23,7 @@ such as _rate0.0005. A run that was interrupted continues; one that is complete 
     labels        1             share of the training patients whose labels are used (labelled_share)
     negatives     0             share of the training slices whose tumour is taken out (negative_probability)
     heads         -             folder of slices without a tumour (negatives_dir), see docs/examinations.md
-    start         -             seg students: weights to train further from, with one epoch of warm-up
+    start         -             weights to train further from, with one epoch of warm-up
     batch_dice    0             seg: 1 computes Dice over the batch instead of slice by slice
     teacher       its run       checkpoint; by default of the hybrid with the same fold, epochs, size and batch, seed 0
     threads       1             OMP_NUM_THREADS
@@ -174,8 +174,8 @@ class Run:
         if self.values["heads"]:
             values["negatives_dir"] = self.values["heads"]
         if self.values["start"]:
-            if self.bundle != "seg_student":
-                raise ValueError("start is for students of seg alone.")
+            # Of the bundles, seg_student alone has this value.
+            files += [HERE / "start.json"] if self.bundle != "seg_student" else []
             values |= {"init_checkpoint": self.values["start"], "warmup_epochs": "1"}
         if self.task == "seg":
             if self.network == "hybrid" and self.values["size"] != DEFAULTS["seg"]["size"]:
