@@ -249,7 +249,7 @@ def read_by_two(tmp_path_factory: pytest.TempPathFactory) -> Callable[[float], P
     return make
 
 
-@pytest.mark.parametrize("door", ["inferring", "report", "serve", "label"])
+@pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize(("threshold", "slices", "expected"), [(0.3, 0, "yes"), (0.35, 0, "no"), (0.3, 10, "yes")])
 def test_two_networks_judge_presence(door, threshold, slices, expected, classifier, read_by_two, monai_label, tmp_path):
     image = scan(tmp_path / "scan.nii.gz", slices)
@@ -262,11 +262,19 @@ def test_two_networks_judge_presence(door, threshold, slices, expected, classifi
     assert (answer["pixels"] > 0) == (expected == "yes")
 
 
-def test_a_package_has_one_network(read_by_two, tmp_path):
+def test_a_package_has_both_networks(read_by_two, tmp_path, capsys):
     pytest.importorskip("onnxruntime", reason="needs monai_kd[export]")
-    with pytest.raises(ValueError, match="chosen together with a classifier, which a package does not hold"):
-        export_package(BUNDLES / "seg_student", read_by_two(0.3), tmp_path / "package")
-    assert not (tmp_path / "package").exists()
+    checkpoint, package = read_by_two(0.3), tmp_path / "package"
+    export_package(BUNDLES / "seg_student", checkpoint, package)
+    wanted = trained_settings(checkpoint)["operating_point"]["classifier"]
+    assert json.loads((package / "settings.json").read_text())["classifier"]["sha256"] == wanted
+    # Without it, nothing is judged by the threshold of both.
+    (package / "classifier.onnx").unlink()
+    command = [sys.executable, package / "predict.py", scan(tmp_path / "scan.nii.gz"), "--output_dir", tmp_path / "out"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "there is no classifier.onnx here: export it again" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("door", DOORS)

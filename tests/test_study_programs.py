@@ -23,6 +23,7 @@ import torch
 from disc_slices import write_disc_slices
 from monai.bundle import ConfigParser
 
+from monai_kd.bundle import second_reader, trained_settings
 from monai_kd.config import build_network, refuse_unknown
 from monai_kd.io import load_weights
 from monai_kd.io.checksum import file_sha256
@@ -176,6 +177,28 @@ def test_release_says_of_what_the_numbers_are(bundle, tmp_path, capsys):
     }
 
 
+def test_release_with_a_second_reader(bundle, tmp_path):
+    size = {"image_size": 256, "in_channels": 3, "mean": [0.5] * 3, "std": [0.5] * 3}
+    checkpoint = untrained("seg_student", tmp_path / "run", **size)
+    other = untrained("cls_student", tmp_path / "other", class_names=["glioma", "no tumour"], num_classes=2)
+    found = {"synthetic": False, "checkpoint": {"sha256": file_sha256(checkpoint)}}
+    (tmp_path / "run" / "metrics.json").write_text(json.dumps(found))
+    of_twin = {**POINT, "classifier": "0" * 64}
+    (tmp_path / "run" / "operating_point.json").write_text(json.dumps(of_twin))
+    words = ["seg_student", str(checkpoint), f"operating_point={tmp_path / 'run'}"]
+    with pytest.raises(ValueError, match="classifier is needed where"):
+        release.main(words)
+    assert release.main([*words, f"classifier={other}"]) == 0
+    models = bundle / "models"
+    point = json.loads((models / "settings.json").read_text())["operating_point"]
+    assert point["classifier"] == file_sha256(models / "classifier.safetensors")
+    assert point["measured_on"].endswith(release.SAME_READER)
+    assert second_reader(models / "model.pt", trained_settings(models / "model.pt")) is not None
+    # Another release without one leaves none behind.
+    assert release.main(["seg_student", str(checkpoint)]) == 0
+    assert not (models / "classifier.safetensors").exists()
+
+
 def test_release_with_mirror_images_needs_numbers_with_them(bundle, tmp_path):
     checkpoint = untrained("seg_student", tmp_path / "run", image_size=256)
     part = {"slices": 5, "patients": 2, "metrics": {"dice": {"over_slices": {"mean": 0.75}}}}
@@ -268,7 +291,8 @@ def test_a_teacher_of_small_images_is_written_for_larger_ones(tmp_path, capsys):
     assert all(torch.equal(before[each], after[each]) for each in before if each != name)
     # The first is that of the class token; in a grid of 14 x 14, in place of 7 x 7, the means of the rest stay near.
     old, new = before[name][0], after[name][0]
-    assert torch.equal(old[0], new[0]) and (len(old), len(new)) == (50, 197)
+    assert torch.equal(old[0], new[0])
+    assert (len(old), len(new)) == (50, 197)
     assert torch.allclose(old[1:].mean(0), new[1:].mean(0), atol=0.3 * float(old[1:].std()))
 
     assert resize_vit.main(words) == 2

@@ -1,15 +1,16 @@
 """Put trained weights into a bundle of this repository; see docs/study.md.
 
-    python docs/experiments/release.py seg_student RUN/model.pt [operating_point=EVALUATION] [temperature=EVALUATION]
-        [metrics=EVALUATION] [mirror=AXES]
+    python docs/experiments/release.py seg_student RUN/model.pt [operating_point=EVALUATION] [classifier=RUN/model.pt]
+        [temperature=EVALUATION] [metrics=EVALUATION] [mirror=AXES]
 
 writes models/model.pt, models/settings.json and, with a temperature, models/temperature.json of the bundle, and
 models/familiarity.safetensors if the run has it (python -m monai_kd familiarity), without paths of this computer,
 and describes the network in configs/metadata.json. Each EVALUATION is a folder that evaluate.json wrote. It may be
 that of a network of the same recipe which was trained without one fold, where the weights that are released have seen
-all folds; then the files say so. Without operating_point there is none, whatever
-the settings beside the checkpoint have. AXES, such as [0], are those along which inference mirrors by default; each
-EVALUATION must have been made with them.
+all folds; then the files say so. Without operating_point there is none, whatever the settings beside the checkpoint
+have. One that was chosen together with a classifier needs that classifier, or the one of the same recipe that has seen
+all folds, which is written to models/classifier.safetensors. AXES, such as [0], are those along which inference mirrors
+by default; each EVALUATION must have been made with them.
 """
 
 from __future__ import annotations
@@ -22,14 +23,17 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from monai_kd.bundle import second_reader, trained_settings
 from monai_kd.bundle.metadata import eval_metrics
 from monai_kd.export.archive import pack_bundle
 from monai_kd.io.atomic import atomic_write, write_json
 from monai_kd.io.checksum import file_sha256
-from monai_kd.io.trained import FAMILIARITY_FILE
+from monai_kd.io.trained import FAMILIARITY_FILE, READER_FILE
+from monai_kd.metrics import classifier_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SAME_RECIPE = "a network of the same recipe that was trained without this fold"
+SAME_READER = "a classifier of the same recipe that was trained without this fold"
 
 
 def read(folder: str, name: str) -> dict[str, Any]:
@@ -42,7 +46,7 @@ def release(name: str, checkpoint: str, given: dict[str, str]) -> None:
     Raises:
         FileNotFoundError, ValueError: see `pack_bundle`; or a value is unknown.
     """
-    mirror = json.loads(given.pop("mirror", "[]"))
+    mirror, classifier = json.loads(given.pop("mirror", "[]")), given.pop("classifier", None)
     if unknown := set(given) - {"operating_point", "temperature", "metrics"}:
         raise ValueError(f"there is no value {', '.join(sorted(unknown))}.")
     bundle, metadata_file = ROOT / "bundles" / name, f"{name}/configs/metadata.json"
@@ -67,9 +71,19 @@ def release(name: str, checkpoint: str, given: dict[str, str]) -> None:
 
     settings.pop("operating_point", None)
     settings["mirror"] = mirror
+    reader = None
     if "operating_point" in given:
         point = read(given["operating_point"], "operating_point.json")
-        settings["operating_point"] = {**point, "measured_on": point["measured_on"] + by("operating_point")}
+        point["measured_on"] += by("operating_point")
+        if (classifier_of(point) is None) != (classifier is None):
+            raise ValueError(
+                "classifier is needed where the operating point was chosen together with one, and only there."
+            )
+        if classifier is not None:
+            reader = second_reader(checkpoint, trained_settings(checkpoint), classifier)
+        if reader is not None and reader.sha256 != point["classifier"]:
+            point = {**point, "classifier": reader.sha256, "measured_on": f"{point['measured_on']}; {SAME_READER}"}
+        settings["operating_point"] = point
     metrics = {}
     if "metrics" in given:
         metrics = {**({"of": by("metrics")[2:]} if by("metrics") else {}), **eval_metrics(evaluations["metrics"])}
@@ -95,6 +109,9 @@ def release(name: str, checkpoint: str, given: dict[str, str]) -> None:
     with atomic_write(models / "model.pt") as partial:
         partial.write_bytes(weights)
     write_json(settings, models / "settings.json")
+    (models / READER_FILE).unlink(missing_ok=True)
+    if reader is not None:
+        reader.save(models / READER_FILE)
     (models / FAMILIARITY_FILE).unlink(missing_ok=True)
     if familiarity is not None:
         with atomic_write(models / FAMILIARITY_FILE) as partial:

@@ -45,7 +45,7 @@ def second_reader(
         reader = SecondReader(trained_network(settings, path), settings, trained, amp)
     else:
         wanted = classifier_of(trained.get("operating_point"))
-        if wanted is None or not Path(checkpoint).expanduser().is_file():
+        if wanted is None:
             return None
         path = Path(checkpoint).expanduser().with_name(READER_FILE)
         if not path.is_file():

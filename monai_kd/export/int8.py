@@ -11,10 +11,90 @@ from typing import Any
 import numpy as np
 
 from ..extras import require_extra
+from ..inference import BundlePredictor
+from ..inference.input_kind import UNFAMILIAR
+from ..io.trained import FAMILIARITY_FILE
+from . import predict as script
+from .network_file import open_network
+from .slices import network_inputs
 
-__all__ = ["agreement", "largest_loss", "quantise"]
+__all__ = ["MAX_DICE_LOSS", "add_int8", "agreement", "largest_loss", "quantise"]
 
 Network = Callable[[np.ndarray], Sequence[np.ndarray]]
+Reference = dict[str, Any]  # values of a FeatureReference
+
+CALIBRATION_SLICES = 300  # as NNCF recommends; as many again check the result
+MAX_DICE_LOSS = 0.005
+MOST_JUDGED_OTHERWISE = 0.01  # of the slices that check int8
+
+logger = logging.getLogger(__name__)
+
+
+def add_int8(
+    predictor: BundlePredictor,
+    folder: Path,
+    settings: dict[str, Any],
+    slices: Path,
+    max_dice_loss: float,
+    reference: Reference | None,
+) -> dict[str, Any]:
+    """Write ``model_int8.onnx`` into a package, compare it with ``model.onnx``, and return what is known of it.
+
+    Args:
+        predictor: of the bundle, whose preprocessing it has.
+        folder: of the package, with ``model.onnx``.
+        settings: of the package, see `agreement`.
+        slices: a file or folder of slices; half of them calibrate the network, the others check it.
+        max_dice_loss: what the agreement of each class may lack of 1.
+        reference: by which images unlike the training slices are recognised.
+
+    Raises:
+        ValueError: there are too few slices, or int8 changes the masks, or what is recognised, too much.
+    """
+    inputs = network_inputs(predictor, slices, 2 * CALIBRATION_SLICES)
+    # Neighbours are often of one patient: every other slice would not check anything new.
+    calibration, check = inputs[: len(inputs) // 2], inputs[len(inputs) // 2 :]
+    if not calibration:
+        raise ValueError(f"--int8 needs two slices or more, and {slices} holds one.")
+    if len(calibration) < CALIBRATION_SLICES:
+        logger.warning(
+            "--int8: of %s, %d slices calibrate the network (NNCF recommends %d), and the agreement with float32 is "
+            "measured on %d: it says little about other slices. Give %d slices or more.",
+            *(slices, len(calibration), CALIBRATION_SLICES, len(check), 2 * CALIBRATION_SLICES),
+        )
+    quantise(folder / "model.onnx", folder / "model_int8.onnx", calibration)
+    exact, unlike_exact = _watched(open_network(folder, "float32"), reference)
+    integers, unlike_integers = _watched(open_network(folder, "int8", "openvino"), reference)
+    found = agreement(exact, integers, check, settings)
+    name, loss = largest_loss(found)
+    logger.info("int8 and float32 agree on %d slices: %s", len(check), found)
+    if loss > max_dice_loss:
+        raise ValueError(
+            f"with int8, {name} loses {loss:.4f} of the agreement with float32 on {len(check)} slices, more than "
+            f"{max_dice_loss:g}: nothing was written. Give more slices, such as all that it was trained on, or allow "
+            "it with --max_dice_loss."
+        )
+    differ = sum(one != other for one, other in zip(unlike_exact, unlike_integers, strict=True))
+    if differ > MOST_JUDGED_OTHERWISE * len(check):
+        raise ValueError(
+            f"with int8, {differ} of {len(check)} slices are no longer, or newly, recognised as unlike the training "
+            f"slices: nothing was written. Give more slices, or export without {FAMILIARITY_FILE}: then every image is "
+            "judged."
+        )
+    return {"agreement_with_float32": found, "calibration_slices": len(calibration), "checked_slices": len(check)}
+
+
+def _watched(network: Network, reference: Reference | None) -> tuple[Network, list[bool]]:
+    """The network, and whether each slice that went through it is unlike the training slices."""
+    unlike: list[bool] = []
+
+    def watched(image: np.ndarray) -> Sequence[np.ndarray]:
+        outputs = network(image)
+        if reference is not None:
+            unlike.append(script.feature_distance(outputs[1], reference) >= UNFAMILIAR)
+        return outputs
+
+    return watched, unlike
 
 
 def quantise(model: Path, target: Path, inputs: Sequence[np.ndarray]) -> None:

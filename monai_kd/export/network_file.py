@@ -15,12 +15,12 @@ def openvino_core():
     return openvino.Core()
 
 
-def open_network(folder, precision="float32", runtime=None):
+def open_network(folder, precision="float32", runtime=None, name="model"):
     """A function from (1, 3, columns, rows) to logits, and features where the network gives them, on the CPU; of
     several runtimes the one for the precision. What int8 leaves in float, OpenVINO computes as the processor can."""
-    model = folder / ("model_int8.onnx" if precision == "int8" else "model.onnx")
+    model = folder / (f"{name}_int8.onnx" if precision == "int8" and name == "model" else f"{name}.onnx")
     if not model.is_file():
-        raise ValueError(f"there is no {model.name} here: export it with --int8")
+        raise ValueError(f"there is no {model.name} here: export it again, for int8 with --int8")
     order = ["onnxruntime", "openvino"] if precision == "float32" else ["openvino", "onnxruntime"]
     runtime = runtime or next((name for name in order if importlib.util.find_spec(name)), None)
     if runtime is None or not importlib.util.find_spec(runtime):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +21,21 @@ from ..inference import BundlePredictor
 from ..inference.examination import EXAMINATION
 from ..inference.familiarity import Familiarity
 from ..inference.input_kind import UNFAMILIAR
-from ..inference.second_reader import refuse_reader
+from ..inference.presence import JudgePresenced
+from ..inference.second_reader import SecondReader
 from ..io.atomic import atomic_folder, check_new_folder
 from ..io.network_name import network_name
-from ..io.trained import FAMILIARITY_FILE, read_trained
+from ..io.trained import read_trained
 from ..metrics import PresenceRule
 from ..transforms import ResizeInPlaned, ScaleSliceIntensityd, UprightInPlaned
 from . import predict as script
 from .contents import checked_difference, origin_of, write_contents
-from .int8 import Network, agreement, largest_loss, quantise
+from .int8 import MAX_DICE_LOSS, Reference, add_int8
 from .network_file import open_network
 from .onnx_file import write_onnx
-from .slices import network_inputs
 from .volume_package import export_volume_package
 
 __all__ = ["export_package", "run_export"]
-
-logger = logging.getLogger(__name__)
-
-Reference = dict[str, Any]  # values of a FeatureReference
 
 SCRIPTS = {name: name for name in ("predict.py", "network_file.py", "slice_files.py")}
 # That bundle and package are compared on; it is not stored upright.
@@ -53,9 +47,6 @@ KNOWN = [
     *(RepeatChanneld, NormalizeIntensityd, EnsureTyped),
 ]
 KNOWN_SCORES = ("max", "top_k_mean")  # in predict.py
-CALIBRATION_SLICES = 300  # as NNCF recommends; as many again check the result
-MAX_DICE_LOSS = 0.005
-MOST_JUDGED_OTHERWISE = 0.01  # of the slices that check int8
 
 
 def export_package(
@@ -69,11 +60,11 @@ def export_package(
 
     The folder has ``model.onnx``, ``settings.json`` (size, normalisation, rules, classes, origin), ``predict.py`` with
     ``network_file.py`` and ``slice_files.py`` (which need numpy, and onnxruntime or OpenVINO), ``requirements.txt``,
-    ``MODEL_CARD.md``, ``LICENSE`` and ``data_license.txt``; and of weights with ``familiarity.safetensors``, by which
-    images unlike the training slices are recognised, ``familiarity.npz``. For a network of volumes see
-    `export_volume_package`.
-    It is written atomically, after its probabilities and the distance of its features were compared with those of the
-    bundle on a noise image.
+    ``MODEL_CARD.md``, ``LICENSE`` and ``data_license.txt``; of weights with ``familiarity.safetensors``, by which
+    images unlike the training slices are recognised, ``familiarity.npz``; and where the operating point was chosen
+    together with a classifier, ``classifier.onnx``. For a network of volumes see `export_volume_package`.
+    It is written atomically, after its probabilities, its presence score and the distance of its features were compared
+    with those of the bundle on a noise image.
 
     Args:
         bundle: folder of a bundle, with ``configs/``, such as that of seg_student or cls_student.
@@ -91,8 +82,7 @@ def export_package(
         FileExistsError: ``output_dir`` is not empty.
         ImportError: onnx, onnxscript or onnxruntime, or for ``int8`` nncf, is not installed.
         ValueError: ``predict.py`` does not implement the preprocessing of the config, the checkpoint does not fit,
-            the probabilities or distances of the package differ from those of the bundle, or int8 changes the masks
-            too much.
+            what the package gives differs from what the bundle gives, or int8 changes the masks too much.
     """
     require_extra("export", ["onnx", "onnxscript", "onnxruntime"], "export")
     of_volumes = _volumes_of(checkpoint) is not None
@@ -113,12 +103,16 @@ def export_package(
         layers = () if familiarity is None else familiarity.layers
         shape = (3, settings["image_size"], settings["image_size"])
         write_onnx(predictor.network, shape, folder / "model.onnx", predictor.value("mirror"), layers)
+        reader = _reader_of(predictor)
+        if reader is not None:
+            write_onnx(reader.log_odds(), shape, folder / "classifier.onnx")
+            settings["classifier"] = {"sha256": reader.sha256, "class_names": reader.settings["class_names"]}
         reference = None if familiarity is None else _reference(familiarity)
         if reference is not None:
             settings["unfamiliar_from"] = UNFAMILIAR
             np.savez(folder / "familiarity.npz", **reference)
         if int8 is not None:
-            found = _add_int8(predictor, folder, settings, Path(int8), max_dice_loss, reference)
+            found = add_int8(predictor, folder, settings, Path(int8), max_dice_loss, reference)
             settings |= {"precision": "int8", "int8": found}
         write_contents(folder, bundle, checkpoint, predictor.value("trained"), settings, SCRIPTS)
         return _check(output, folder, settings, reference)
@@ -166,61 +160,6 @@ def _volumes_of(checkpoint: str | Path) -> dict[str, Any] | None:
     return (read_trained(checkpoint) or {}).get("volumes")
 
 
-def _add_int8(
-    predictor: BundlePredictor,
-    folder: Path,
-    settings: dict[str, Any],
-    slices: Path,
-    max_dice_loss: float,
-    reference: Reference | None,
-) -> dict[str, Any]:
-    """Write ``model_int8.onnx``, compare it with ``model.onnx``, and return what is known of it."""
-    inputs = network_inputs(predictor, slices, 2 * CALIBRATION_SLICES)
-    # Neighbours are often of one patient: every other slice would not check anything new.
-    calibration, check = inputs[: len(inputs) // 2], inputs[len(inputs) // 2 :]
-    if not calibration:
-        raise ValueError(f"--int8 needs two slices or more, and {slices} holds one.")
-    if len(calibration) < CALIBRATION_SLICES:
-        logger.warning(
-            "--int8: of %s, %d slices calibrate the network (NNCF recommends %d), and the agreement with float32 is "
-            "measured on %d: it says little about other slices. Give %d slices or more.",
-            *(slices, len(calibration), CALIBRATION_SLICES, len(check), 2 * CALIBRATION_SLICES),
-        )
-    quantise(folder / "model.onnx", folder / "model_int8.onnx", calibration)
-    exact, unlike_exact = _watched(open_network(folder, "float32"), reference)
-    integers, unlike_integers = _watched(open_network(folder, "int8", "openvino"), reference)
-    found = agreement(exact, integers, check, settings)
-    name, loss = largest_loss(found)
-    logger.info("int8 and float32 agree on %d slices: %s", len(check), found)
-    if loss > max_dice_loss:
-        raise ValueError(
-            f"with int8, {name} loses {loss:.4f} of the agreement with float32 on {len(check)} slices, more than "
-            f"{max_dice_loss:g}: nothing was written. Give more slices, such as all that it was trained on, or allow "
-            "it with --max_dice_loss."
-        )
-    differ = sum(one != other for one, other in zip(unlike_exact, unlike_integers, strict=True))
-    if differ > MOST_JUDGED_OTHERWISE * len(check):
-        raise ValueError(
-            f"with int8, {differ} of {len(check)} slices are no longer, or newly, recognised as unlike the training "
-            f"slices: nothing was written. Give more slices, or export without {FAMILIARITY_FILE}: then every image is "
-            "judged."
-        )
-    return {"agreement_with_float32": found, "calibration_slices": len(calibration), "checked_slices": len(check)}
-
-
-def _watched(network: Network, reference: Reference | None) -> tuple[Network, list[bool]]:
-    """The network, and whether each slice that went through it is unlike the training slices."""
-    unlike: list[bool] = []
-
-    def watched(image: np.ndarray) -> Sequence[np.ndarray]:
-        outputs = network(image)
-        if reference is not None:
-            unlike.append(script.feature_distance(outputs[1], reference) >= UNFAMILIAR)
-        return outputs
-
-    return watched, unlike
-
-
 def _settings(predictor: BundlePredictor, bundle: Path, checkpoint: str | Path) -> dict[str, Any]:
     # Without the first one, which loads the file; predict.py has its own loader.
     prepared = predictor.value("preprocessing").transforms[1:]
@@ -246,7 +185,6 @@ def _settings(predictor: BundlePredictor, bundle: Path, checkpoint: str | Path) 
                 f"predict.py knows the presence scores {', '.join(KNOWN_SCORES)}, and operating_point in the "
                 f"settings.json of {checkpoint} has {rule.score}: choose an operating point with one of them."
             )
-        refuse_reader(trained["operating_point"], checkpoint)
         output |= {"presence_score": rule.score, "presence_threshold": rule.threshold}
         output |= {name: predictor.value(name) for name in ("presence_context", "smallest_extent_mm")}
     return {
@@ -265,16 +203,21 @@ def _settings(predictor: BundlePredictor, bundle: Path, checkpoint: str | Path) 
 
 
 def _check(output: dict[str, Any], folder: Path, settings: dict[str, Any], reference: Reference | None) -> float:
-    """The largest difference between the probabilities of bundle and package, for `NOISE`.
+    """The largest difference between the probabilities, or presence scores, of bundle and package, for `NOISE`.
 
     Raises:
         ValueError: it is larger than allowed, or the distances of the features differ by more than 1 %.
     """
-    network = open_network(folder, runtime="onnxruntime")
-    found, distance = script.predict(NOISE, AFFINE[:3, :3], network, settings, reference)
+    names = ["model", *(["classifier"] if "classifier" in settings else [])]
+    network, *reader = (open_network(folder, "float32", "onnxruntime", name) for name in names)
+    found, distance, second = script.predict(NOISE, AFFINE[:3, :3], network, settings, reference, *reader)
     expected = np.asarray(output["pred"].T if settings["task"] == "classification" else output["probability"])
     expected = expected[0] if found.ndim < expected.ndim else expected
-    difference = checked_difference(float(np.abs(expected.astype(float) - found).max()))
+    differences = [float(np.abs(expected.astype(float) - found).max())]
+    if settings["task"] == "segmentation":
+        _, judged = script.judge(np.zeros(NOISE.shape), found, NOISE.shape, AFFINE[:3, :3], settings, second)
+        differences.append(abs(judged["presence_score"] - output[EXAMINATION]["presence_score"]))
+    difference = checked_difference(max(differences))
     own = _distance(output)
     if own is not None and not np.isclose(np.nan if distance is None else distance, own, rtol=0.01, atol=0.01):
         raise ValueError(
@@ -289,6 +232,12 @@ def _noise(predictor: BundlePredictor) -> dict[str, Any]:
     meta = {"affine": AFFINE, "original_affine": AFFINE, "spatial_shape": np.asarray(NOISE.shape), "space": "RAS"}
     meta |= {"original_channel_dim": float("nan"), "spacing": AFFINE.diagonal()[:3]}
     return predictor(NOISE, meta)
+
+
+def _reader_of(predictor: BundlePredictor) -> SecondReader | None:
+    """The classifier that is asked about presence, too."""
+    rules = getattr(predictor.value("postprocessing"), "transforms", ())
+    return next((each.reader for each in rules if isinstance(each, JudgePresenced)), None)
 
 
 def _distance(output: dict[str, Any]) -> float | None:

@@ -45,9 +45,10 @@ def bilinear(old, new):
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def predict(image, affine, network, settings, familiarity=None):
+def predict(image, affine, network, settings, familiarity=None, reader=None):
     """Probabilities: of tumour, with the shape of the image; for several channels, (channels, *shape of the image); for
-    a classification, (slices, classes). And the distance of the features, see `feature_distance`."""
+    a classification, (slices, classes). The distance of the features, see `feature_distance`. And the log-odds of a
+    tumour on each slice by a second network."""
     if image.ndim not in (2, 3) or min(image.shape[:2]) < 2 or np.linalg.matrix_rank(affine) < 3:
         raise ValueError("it is not a grey slice or volume, or its affine is singular")
     values = slice_files.grey_values(image)
@@ -63,13 +64,22 @@ def predict(image, affine, network, settings, familiarity=None):
     outputs = zip(*(network(each[None]) for each in inputs), strict=True)
     logits, *features = (np.concatenate(each).astype(float) for each in outputs)
     distance = None if familiarity is None else feature_distance(features[0], familiarity)
+    second = None if reader is None else np.array([reader(each[None])[0][0, 0] for each in inputs], float)
     if settings["task"] == "classification":
-        return network_file.softmax(logits, settings["temperature"]), distance
-    found = network_file.softmax(logits) if settings["activation"] == "softmax" else 1 / (1 + np.exp(-logits))
+        return network_file.softmax(logits, settings["temperature"]), distance, second
+    found = network_file.softmax(logits) if settings["activation"] == "softmax" else probability(logits)
     found = np.moveaxis(bilinear(side, slices.shape[1]) @ found @ bilinear(side, slices.shape[2]).T, 0, 1)
     found = np.flip(found, tuple(axis + 1 for axis in flips))
     found = np.moveaxis(found.swapaxes(2, 3) if swap else found, 1, 3).reshape(-1, *image.shape)
-    return found if len(found) > 1 else found[0], distance
+    return found if len(found) > 1 else found[0], distance, second
+
+
+def probability(odds):
+    return 1 / (1 + np.exp(-odds))
+
+
+def log_odds(scores):
+    return -np.log(1 / np.clip(scores, 1e-6, 1 - 1e-6) - 1)
 
 
 def feature_distance(features, familiarity):
@@ -82,15 +92,18 @@ def feature_distance(features, familiarity):
     return round(float(np.median(np.sqrt(squared.clip(0)))) / float(familiarity["usual"]), 2)
 
 
-def judge(mask, found, shape, affine, settings):
+def judge(mask, found, shape, affine, settings, second=None):
     """Empty slices whose presence score is below the threshold, and drop marks that reach over too few mm of slices.
 
     The score of a slice is its highest probability of tumour, or the mean of the 25 highest on a grid of 256 × 256, and
-    of as many for its area on another grid. A mark is a connected area over the slices."""
+    of as many for its area on another grid; of two networks, the mean in log-odds. A mark is a connected area over the
+    slices."""
     several = found.reshape(-1, *shape)[int(settings["activation"] == "softmax") :]
     pixels = several.max(axis=0).reshape(shape[0] * shape[1], -1)
     count = 1 if settings["presence_score"] == "max" else max(1, round(25 / 256**2 * len(pixels)))
     scores = np.partition(pixels, -count, axis=0)[-count:].mean(axis=0)
+    if second is not None:
+        scores = probability((log_odds(scores) + second.clip(*log_odds([0, 1]))) / 2)
     scores = in_context(scores, network_file.slice_step(affine), settings["presence_context"])
     row = {"presence_score": round(float(scores.max()), 4)}
     if settings["presence_threshold"] is not None:
@@ -108,8 +121,7 @@ def in_context(scores, step, weight):
         return scores
     lowest = np.lib.stride_tricks.sliding_window_view(scores, steps + 1).min(1)
     best = np.lib.stride_tricks.sliding_window_view(np.pad(lowest, steps), steps + 1).max(1)
-    odds = [np.log(each / (1 - each)) for each in np.clip([scores, best], 1e-6, 1 - 1e-6)]
-    return np.where(best < scores, 1 / (1 + np.exp(-np.average(odds, 0, [1, weight]))), scores)
+    return np.where(best < scores, probability(np.average(log_odds([scores, best]), 0, [1, weight])), scores)
 
 
 def main():
@@ -131,7 +143,8 @@ def main():
     masks = [given.output_dir / slice_files.mask_name(path.name) for path in given.slices]
     try:
         familiarity = dict(np.load(HERE / "familiarity.npz")) if "unfamiliar_from" in settings else None
-        network = network_file.open_network(HERE, given.precision, given.runtime)
+        names = ["model", *(["classifier"] if "classifier" in settings else [])]
+        network, *reader = (network_file.open_network(HERE, given.precision, given.runtime, name) for name in names)
         if settings["task"] == "segmentation":
             slice_files.check_masks(masks, given.overwrite, given.slices)
             slice_files.make_room(given.output_dir, masks)
@@ -141,7 +154,7 @@ def main():
     for path, written in zip(given.slices, masks, strict=True):
         try:
             image, affine, header = slice_files.read(path)
-            found, distance = predict(image, affine, network, settings, familiarity)
+            found, distance, second = predict(image, affine, network, settings, familiarity, *reader)
         except Exception as error:  # damaged files raise many types of errors, large ones MemoryError
             print(f"{path.name}: left out: {type(error).__name__}, {error}", file=sys.stderr)
             failed += 1
@@ -158,7 +171,7 @@ def main():
         # 0 and 1, or the numbers of several classes; of classes that may overlap a mask each, in front.
         mask = found.argmax(axis=0) if settings["activation"] == "softmax" else found >= settings["threshold"]
         overlapping = mask.ndim > image.ndim
-        mask, judged = judge(mask, found, image.shape, affine, settings)
+        mask, judged = judge(mask, found, image.shape, affine, settings, second)
         mask = mask * (not unlike)
         try:
             slice_files.write(written, mask, header, overlapping)

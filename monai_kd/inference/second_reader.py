@@ -18,11 +18,12 @@ from ..config import build_network
 from ..data import NO_TUMOUR
 from ..distillation import AdaptInput, scaling_between
 from ..engines import PlanarInferer
+from ..engines.inferer import mirrored
 from ..io.atomic import atomic_write
 from ..io.trained import READER_FILE
-from ..metrics import classifier_of
+from ..networks.outputs import main_logits
 
-__all__ = ["SecondReader", "refuse_reader"]
+__all__ = ["SecondReader"]
 
 # What of the settings of a classifier is needed to run it.
 NEEDED = ("network_def", "class_names", "image_size", "in_channels", "mean", "std", "mirror")
@@ -84,6 +85,10 @@ class SecondReader:
             logits = self.inferer(self.convert(images.to(place).float()), self.network)
         return 1 - logits.double().softmax(dim=1)[:, self.free].cpu().numpy()
 
+    def log_odds(self) -> nn.Module:
+        """A network from slices, as for `__call__`, to the log-odds (B, 1) of a tumour, to be exported."""
+        return _LogOdds(self)
+
     def content(self) -> bytes:
         """The file that `load` reads: weights and settings."""
         tensors = {name: value.detach().cpu().clone().contiguous() for name, value in self.network.state_dict().items()}
@@ -119,14 +124,16 @@ class SecondReader:
             raise ValueError(f"{path} is no classifier that an evaluation wrote ({error}): {remedy}") from error
 
 
-def refuse_reader(operating_point: Mapping[str, Any] | None, checkpoint: str | Path) -> None:
-    """For programs that ask no second reader.
+class _LogOdds(nn.Module):
+    def __init__(self, reader: SecondReader) -> None:
+        super().__init__()
+        self.network, self.convert = reader.network, reader.convert
+        self.mirror, self.free = tuple(reader.settings["mirror"]), reader.free
 
-    Raises:
-        ValueError: the operating point was chosen together with one.
-    """
-    if classifier_of(operating_point) is not None:
-        raise ValueError(
-            f"the operating point of {checkpoint} was chosen together with a classifier, which a package does not "
-            "hold: in a copy of the weights, choose one without it, see docs/export.md."
-        )
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        def logits(seen: torch.Tensor) -> torch.Tensor:
+            return main_logits(self.network(seen), self.network, seen.ndim)
+
+        found = mirrored(self.convert(image), logits, self.mirror)
+        others = [number for number in range(found.shape[1]) if number != self.free]
+        return found[:, others].logsumexp(1, keepdim=True) - found[:, self.free : self.free + 1]

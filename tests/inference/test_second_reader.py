@@ -13,10 +13,12 @@ from torch import nn
 
 from monai_kd.bundle.second_reader import second_reader
 from monai_kd.config import UntrustedNetwork, build_network
+from monai_kd.export.onnx_file import write_onnx
 from monai_kd.inference import JudgePresenced
 from monai_kd.inference.second_reader import SecondReader
 from monai_kd.io.checksum import file_sha256
 from monai_kd.metrics import joined_presence
+from monai_kd.metrics.presence import log_odds
 
 NAMES = ["no tumour", *CLASS_NAMES]
 IMAGES = {"in_channels": 3, "image_size": 2 * SIZE, "mean": [0.1, 0.2, 0.3], "std": [0.5, 0.4, 0.2]}
@@ -81,6 +83,15 @@ def test_the_file_gives_the_same_answers(tmp_path):
     assert again.sha256 == reader.sha256
 
 
+def test_exported_it_gives_the_log_odds_of_the_same_answers(tmp_path):
+    runtime = pytest.importorskip("onnxruntime", reason="needs monai_kd[export]")
+    reader = SecondReader(network(), settings(), IMAGES)
+    write_onnx(reader.log_odds(), (3, 2 * SIZE, 2 * SIZE), tmp_path / "classifier.onnx")
+    session = runtime.InferenceSession(str(tmp_path / "classifier.onnx"), providers=["CPUExecutionProvider"])
+    found = np.concatenate([session.run(None, {"image": each.numpy()[None]})[0][:, 0] for each in slices()])
+    np.testing.assert_allclose(found, log_odds(reader(slices())), atol=1e-3)
+
+
 def test_damaged_and_foreign_files_are_refused(tmp_path):
     path = tmp_path / "classifier.safetensors"
     SecondReader(network(), settings(), IMAGES).save(path)
@@ -130,6 +141,9 @@ def test_what_the_operating_point_was_chosen_with_must_be_there(tmp_path):
     assert second_reader(model, {"operating_point": point}) is None
     with pytest.raises(FileNotFoundError, match=r"there is no .*classifier\.safetensors: restore it, or choose"):
         second_reader(model, {"operating_point": {**point, "classifier": "0" * 64}})
+    # Also where the settings alone are known, as to programs that get the network from elsewhere.
+    with pytest.raises(FileNotFoundError, match="there is no"):
+        second_reader("elsewhere/model.pt", {"operating_point": {**point, "classifier": "0" * 64}})
     reader = SecondReader(network(), settings(), IMAGES)
     reader.save(tmp_path / "classifier.safetensors")
     with pytest.raises(ValueError, match="is another classifier than the one that the operating point"):
