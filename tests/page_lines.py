@@ -188,6 +188,9 @@ OWN: dict[str, list[tuple[str, str]]] = {
         ("docs/examinations.md", "python -m data_prep negatives HEADS raw.nii.gz"),
         ("docs/examinations.md", "python docs/experiments/study.py"),
     ],
+    "tests/test_feature_distances.py::test_line_of_the_page": [
+        ("docs/examinations.md", "python docs/experiments/feature_distances.py"),
+    ],
     "tests/test_negative_sources.py::test_line_of_drawn_volumes": [
         ("docs/examinations.md", "python docs/experiments/phantom_volumes.py"),
     ],

@@ -78,7 +78,8 @@ def test_phantoms_without_a_tumour_can_be_trained_with(tmp_path, monkeypatch):
 
 
 def test_lines_of_the_page(lines, tmp_path, monkeypatch, capfd):
-    contrast, phantoms, cut, training = lines
+    cut, reader, contrast, phantoms, again, training = lines
+    assert again == cut
     checkout = copied_checkout(tmp_path)
     for name in ("raw", "mean_reg2mean", "ch2"):
         write_heads(checkout / "made" / name)
@@ -89,8 +90,11 @@ def test_lines_of_the_page(lines, tmp_path, monkeypatch, capfd):
     for folder, patients in (("PHANTOMS", {"phantom0000"}), ("HEADS", {"raw", "mean_reg2mean", "ch2_contrast"})):
         listed = json.loads((checkout / folder / "datalist.json").read_text())["training"]
         assert {entry["patient"] for entry in listed} == patients
-    documented.run(f"{training} show=1", checkout, monkeypatch)
-    assert "--negatives_dir HEADS" in capfd.readouterr().out
+    for line, bundle in ((reader, "cls_student"), (training, "seg_student")):
+        documented.run(f"{line} show=1", checkout, monkeypatch)
+        shown = capfd.readouterr().out
+        assert "--negatives_dir HEADS" in shown
+        assert f"bundles/{bundle}/configs/train.json" in shown
 
 
 def test_drawn_volumes_have_their_tumour_in_the_middle(monkeypatch):
