@@ -217,7 +217,7 @@ def _check(output: dict[str, Any], folder: Path, settings: dict[str, Any], refer
     if settings["task"] == "segmentation":
         _, judged = script.judge(np.zeros(NOISE.shape), found, NOISE.shape, AFFINE[:3, :3], settings, second)
         differences.append(abs(judged["presence_score"] - output[EXAMINATION]["presence_score"]))
-    difference = checked_difference(max(differences))
+    difference = checked_difference(float(np.max(differences)))
     own = _distance(output)
     if own is not None and not np.isclose(np.nan if distance is None else distance, own, rtol=0.01, atol=0.01):
         raise ValueError(

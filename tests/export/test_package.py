@@ -435,7 +435,7 @@ def test_nothing_is_overwritten_or_half_written(segmenter, classifier, tmp_path,
         export_package(BUNDLES / "seg_student", segmenter, tmp_path)
     with pytest.raises(ValueError, match="does not fit"):
         export_package(BUNDLES / "seg_student", classifier, tmp_path / "package")
-    monkeypatch.setattr(predict, "predict", lambda image, *_: (np.full(image.shape, np.nan), None))
+    monkeypatch.setattr(predict, "predict", lambda image, *_: (np.full(image.shape, np.nan), None, None))
     with pytest.raises(ValueError, match="nothing was written"):
         export_package(BUNDLES / "seg_student", segmenter, tmp_path / "package")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
