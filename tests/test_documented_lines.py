@@ -22,6 +22,7 @@ from page_lines import EVALUATE, LINES, TRAININGS, lines_of
 from volumes import SMALL_TRAINING, write_volumes
 
 import monai_kd.bundle.data as phantoms
+from monai_kd.config import cause_of, literal
 from monai_kd.io.checksum import file_sha256
 from monai_kd.io.table import read_table
 
@@ -350,6 +351,17 @@ def test_page_of_the_deploy_sdk(lines, made, monkeypatch):
     logits = parser.get_parsed_content("inferer")(image[None], network)
     assert logits.shape[2:] == image.shape[1:]
     assert meta["network_data_format"]["inputs"]["image"]["num_channels"] == len(image)
+    # It leaves out what saves.
+    transforms = parser["postprocessing#transforms"]
+    parser["postprocessing#transforms"] = [each for each in transforms if each["_target_"] != "SaveImaged"]
+    assert len(parser.get_parsed_content("postprocessing").transforms) == len(transforms) - 1
+    # By two networks nothing is judged where there is one.
+    point = {"score": "max", "threshold": 0.5, "classifier": "0" * 64}
+    parser["trained"] = literal({**parser.get_parsed_content("trained"), "operating_point": point})
+    parser.parse(reset=True)
+    with pytest.raises(RuntimeError) as raised:
+        parser.get_parsed_content("postprocessing")
+    assert "chosen together with a classifier" in str(cause_of(raised.value))
 
 
 def _script(path: Path, page: str, heredoc: str) -> Path:

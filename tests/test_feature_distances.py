@@ -12,6 +12,7 @@ from disc_slices import write_disc_slices
 from documented import ROOT, copied_checkout
 from heads_folder import write_heads
 
+from data_prep.negatives import write_negatives
 from monai_kd.__main__ import main
 from monai_kd.inference import BundlePredictor, read_image
 
@@ -25,8 +26,10 @@ def test_line_of_the_page(lines, tmp_path, monkeypatch, capsys):
     data = write_disc_slices(checkout / "DATA", 48, folds=4)
     checkpoint = untrained("seg_student", checkout / "RUN")
     assert main(["familiarity", "seg_student", str(checkpoint), str(data)]) == 0
-    (checkout / "HEADS").symlink_to(write_heads(checkout / "made"))
-    (checkout / "brain1.nii.gz").symlink_to(checkout / "made" / "healthy.nii.gz")
+    write_heads(checkout / "made")
+    head = checkout / "made" / "healthy.nii.gz"
+    write_negatives(checkout / "HEADS", [head], step_mm=12, inverted=True, progress=False)
+    (checkout / "brain1.nii.gz").symlink_to(head)
     capsys.readouterr()
 
     documented.run(line, checkout, monkeypatch)

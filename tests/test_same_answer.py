@@ -262,7 +262,7 @@ def test_two_networks_judge_presence(door, threshold, slices, expected, classifi
     assert (answer["pixels"] > 0) == (expected == "yes")
 
 
-def test_a_package_has_both_networks(read_by_two, tmp_path, capsys):
+def test_a_package_has_both_networks(read_by_two, tmp_path):
     pytest.importorskip("onnxruntime", reason="needs monai_kd[export]")
     checkpoint, package = read_by_two(0.3), tmp_path / "package"
     export_package(BUNDLES / "seg_student", checkpoint, package)
@@ -273,8 +273,21 @@ def test_a_package_has_both_networks(read_by_two, tmp_path, capsys):
     command = [sys.executable, package / "predict.py", scan(tmp_path / "scan.nii.gz"), "--output_dir", tmp_path / "out"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "there is no classifier.onnx here: export it again" in done.stderr
+    assert "there is no classifier.onnx here: it belongs to a package" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_package_of_integers_has_both_networks(read_by_two, tmp_path):
+    for name in ("onnxruntime", "nncf", "openvino"):
+        pytest.importorskip(name)
+    (tmp_path / "slices").mkdir()
+    image, *_ = (scan(tmp_path / "slices" / f"{n}.nii.gz") for n in range(4))
+    package = tmp_path / "package"
+    export_package(BUNDLES / "seg_student", read_by_two(0.3), package, int8=tmp_path / "slices", max_dice_loss=1)
+    command = [sys.executable, package / "predict.py", image, "--output_dir", tmp_path / "out"]
+    row = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    both = np.log(HIGHEST / (1 - HIGHEST)) / 2 + np.log(3 / np.exp(4)) / 2
+    assert row["presence_score"] == pytest.approx(1 / (1 + np.exp(-both)), abs=0.05)
 
 
 @pytest.mark.parametrize("door", DOORS)

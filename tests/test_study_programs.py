@@ -188,6 +188,8 @@ def test_release_with_a_second_reader(bundle, tmp_path):
     words = ["seg_student", str(checkpoint), f"operating_point={tmp_path / 'run'}"]
     with pytest.raises(ValueError, match="classifier is needed where"):
         release.main(words)
+    with pytest.raises(ValueError, match="classifier belongs to an operating_point"):
+        release.main([*words[:2], f"classifier={other}"])
     assert release.main([*words, f"classifier={other}"]) == 0
     models = bundle / "models"
     point = json.loads((models / "settings.json").read_text())["operating_point"]
@@ -297,6 +299,8 @@ def test_a_teacher_of_small_images_is_written_for_larger_ones(tmp_path, capsys):
 
     assert resize_vit.main(words) == 2
     assert "exists already" in capsys.readouterr().err
+    assert resize_vit.main([str(tmp_path / "absent.pt"), *words[1:2], str(tmp_path / "other.pt")]) == 2
+    assert "absent.pt" in capsys.readouterr().err
     assert resize_vit.main([words[0], "250", str(tmp_path / "other.pt")]) == 2
     assert "multiple of the side of a patch" in capsys.readouterr().err
 

@@ -4,8 +4,8 @@
 
 The slices of a fold, by default of fold 4; every tenth of them with the grey values of the head inverted; patterns;
 volumes as they are and inverted; and the views of each volume of a folder that `data_prep negatives` cut, a view as a
-volume, of whose middle half the median counts. From 1.4 on, an image is not judged. The weights need a
-familiarity.safetensors beside them.
+volume, of whose middle half the median counts, without the slices that it inverted. From 1.4 on, an image is not
+judged. The weights need a familiarity.safetensors beside them.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Distances:
         if inverted:
             low, high = np.min(image), np.max(image)
             image = invert((image - low) / max(float(high - low), 1e-6))
-        found = self.predictor(image.astype(np.float32), meta)["examination"]
+        found = self.predictor(image.astype(np.float32), meta).get("examination", {})
         if "feature_distance" not in found:
             raise SystemExit("error: there is no familiarity.safetensors of these weights, see docs/examinations.md.")
         return float(found["feature_distance"])
@@ -67,7 +67,9 @@ def of_cut(distance: Distances, folder: str) -> None:
     """By volume and view, the median of the slices that would count of a volume."""
     views: dict[str, list[str]] = defaultdict(list)
     for entry in load_fold(folder, 0, "validation"):
-        views[Path(str(entry["image"])).name.rpartition("_")[0]].append(str(entry["image"]))
+        name, _, number = Path(str(entry["image"])).name.removesuffix(".nii.gz").rpartition("_")
+        if number != "inverted":
+            views[name].append(str(entry["image"]))
     for name, files in sorted(views.items()):
         last = len(files) - 1
         middle = np.unique(np.linspace(last / 4, 3 * last / 4, min(last + 1, MOST_SLICES)).round().astype(int))
@@ -80,7 +82,7 @@ def main() -> None:
     parser.add_argument("bundle", choices=["seg_student", "cls_student"])
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("data")
-    parser.add_argument("--fold", type=int, default=4, help="1 to 4")
+    parser.add_argument("--fold", type=int, default=4, choices=range(1, 5))
     parser.add_argument("--volumes", nargs="*", default=[])
     parser.add_argument("--cut", nargs="*", default=[])
     given = parser.parse_args()

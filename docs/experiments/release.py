@@ -72,6 +72,8 @@ def release(name: str, checkpoint: str, given: dict[str, str]) -> None:
     settings.pop("operating_point", None)
     settings["mirror"] = mirror
     reader = None
+    if classifier is not None and "operating_point" not in given:
+        raise ValueError("classifier belongs to an operating_point: give both.")
     if "operating_point" in given:
         point = read(given["operating_point"], "operating_point.json")
         point["measured_on"] += by("operating_point")
@@ -125,6 +127,7 @@ def release(name: str, checkpoint: str, given: dict[str, str]) -> None:
         }
         write_json(content, models / "temperature.json")
     print(f"{models / 'model.pt'}: {len(weights) / 2**20:.1f} MB, SHA-256 {settings['weights_sha256']}")
+    print("Files of models/ are ignored by git until they are added: git add -f models/*")
 
 
 def main(words: list[str]) -> int:

@@ -27,6 +27,8 @@ def resize(checkpoint: str, size: int, resized: str) -> None:
     if Path(resized).exists():
         raise ValueError(f"{resized} exists already: give another file.")
     settings, weights = trained_settings(checkpoint), read_checkpoint(checkpoint)
+    # Chosen for the weights as they were.
+    settings.pop("operating_point", None)
     network = dict(settings["network_def"])
     patches = [value for name, value in weights.items() if name.endswith("patch_embed.proj.weight")]
     embeddings = [name for name in weights if name.endswith("pos_embed")]
@@ -47,7 +49,7 @@ def main(words: list[str]) -> int:
         return 2
     try:
         resize(words[0], int(words[1]), words[2])
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

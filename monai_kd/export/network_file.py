@@ -20,13 +20,15 @@ def open_network(folder, precision="float32", runtime=None, name="model"):
     several runtimes the one for the precision. What int8 leaves in float, OpenVINO computes as the processor can."""
     model = folder / (f"{name}_int8.onnx" if precision == "int8" and name == "model" else f"{name}.onnx")
     if not model.is_file():
-        raise ValueError(f"there is no {model.name} here: export it again, for int8 with --int8")
+        made = " made with --int8" if precision == "int8" else ""
+        raise ValueError(f"there is no {model.name} here: it belongs to a package{made}")
     order = ["onnxruntime", "openvino"] if precision == "float32" else ["openvino", "onnxruntime"]
     runtime = runtime or next((name for name in order if importlib.util.find_spec(name)), None)
     if runtime is None or not importlib.util.find_spec(runtime):
         raise ValueError(f"{runtime or 'a runtime'} is not installed: pip install onnxruntime, or openvino")
     if runtime == "openvino":
-        hint = {} if precision == "int8" else {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"}
+        hint = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"}
+        hint = {} if model.name == "model_int8.onnx" else hint
         compiled = openvino_core().compile_model(model, "CPU", hint)
         return lambda image: compiled(image).to_tuple()
     if precision == "bfloat16":

@@ -65,6 +65,8 @@ def predict(image, affine, network, settings, familiarity=None, reader=None):
     logits, *features = (np.concatenate(each).astype(float) for each in outputs)
     distance = None if familiarity is None else feature_distance(features[0], familiarity)
     second = None if reader is None else np.array([reader(each[None])[0][0, 0] for each in inputs], float)
+    if not np.isfinite(logits).all() or not np.isfinite(0 if second is None else second).all():
+        raise ValueError("the network gives values that are not finite")
     if settings["task"] == "classification":
         return network_file.softmax(logits, settings["temperature"]), distance, second
     found = network_file.softmax(logits) if settings["activation"] == "softmax" else probability(logits)

@@ -145,7 +145,7 @@ def test_int8_is_written_checked_and_run(slices, student, tmp_path, caplog):
         ((), "float32", None, "a runtime is not installed: pip install onnxruntime, or openvino"),
         (("onnxruntime",), "float32", "openvino", "openvino is not installed"),
         (("onnxruntime",), "bfloat16", None, "has no bfloat16 on a CPU: pip install openvino"),
-        (("openvino",), "int8", None, "there is no model_int8.onnx here: export it again, for int8 with --int8"),
+        (("openvino",), "int8", None, "there is no model_int8.onnx here: it belongs to a package made with --int8"),
     ],
 )
 def test_a_runtime_that_is_absent_is_named(installed, precision, runtime, message, tmp_path, monkeypatch):
