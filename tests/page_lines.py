@@ -176,6 +176,9 @@ OWN: dict[str, list[tuple[str, str]]] = {
         (f"bundles/cls_{kind}/docs/README.md", "python") for kind in ("student", "teacher")
     ],
     "tests/test_documented_study.py::test_runs": [("docs/study.md", "python docs/experiments/study.py")],
+    "tests/test_study_programs.py::test_a_teacher_of_small_images_is_written_for_larger_ones": [
+        ("docs/study.md", "python docs/experiments/resize_vit.py"),
+    ],
     "tests/test_documented_study.py::test_plan": [("docs/study.md", "docs/experiments/gpu.sh")],
     "tests/test_documented_study.py::test_heads_without_a_tumour": [("docs/study.md", "python -m data_prep negatives")],
     "tests/test_documented_study.py::test_scores_of_presence": [

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import runpy
+import shlex
 import shutil
 import signal
 import subprocess
@@ -274,14 +275,17 @@ def test_each_run_can_start_from_weights(name, tmp_path):
         assert parser.get_parsed_content(place) == "START/model.pt"
 
 
-def test_a_teacher_of_small_images_is_written_for_larger_ones(tmp_path, capsys):
+def test_a_teacher_of_small_images_is_written_for_larger_ones(lines, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (line,) = lines
+    _, _, *words = shlex.split(line)
+    trained = Path(words[0])
     size = {"encoder": "tf_efficientnet_lite0", "vit_name": "vit_tiny_patch16_224", "features": [8, 8, 8, 8, 8]}
     definition = {"_target_": "monai_kd.networks.TimmHybridUNet", **size, "in_channels": 3, "out_channels": 1}
     small, large = (build_network({**definition, "vit_image_size": side}) for side in (112, 224))
-    (tmp_path / "small").mkdir()
+    trained.parent.mkdir(parents=True)
     given = {"network_def": {**definition, "vit_image_size": 112}, "image_size": 128, "in_channels": 3}
-    save_trained(small.state_dict(), tmp_path / "small" / "model.pt", {"bundle": "seg_teacher", **given})
-    words = [str(tmp_path / "small" / "model.pt"), "256", str(tmp_path / "large" / "model.pt")]
+    save_trained(small.state_dict(), trained, {"bundle": "seg_teacher", **given})
 
     assert resize_vit.main(words) == 0
 
