@@ -20,7 +20,7 @@ import numpy as np
 from data_prep.negatives import invert
 from monai_kd.data import load_fold
 from monai_kd.inference import BundlePredictor, read_image
-from monai_kd.inference.input_kind import MOST_SLICES, UNFAMILIAR
+from monai_kd.inference.input_kind import UNFAMILIAR, middle_half
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 AFFINE = np.diag([-0.5, -0.5, 5.0, 1.0])
@@ -71,9 +71,7 @@ def of_cut(distance: Distances, folder: str) -> None:
         if number != "inverted":
             views[name].append(str(entry["image"]))
     for name, files in sorted(views.items()):
-        last = len(files) - 1
-        middle = np.unique(np.linspace(last / 4, 3 * last / 4, min(last + 1, MOST_SLICES)).round().astype(int))
-        found = [distance(*read_image(sorted(files)[n])) for n in middle]
+        found = [distance(*read_image(sorted(files)[n])) for n in middle_half(len(files))]
         print(f"{name}, cut: {np.median(found):.2f}")
 
 

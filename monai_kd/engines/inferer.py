@@ -152,6 +152,16 @@ def mirrored(
     return total / (1 + len(subsets)) if subsets else total
 
 
+def mirrored_logits(network: nn.Module, image: torch.Tensor, mirror: Sequence[int]) -> torch.Tensor:
+    """The main logits of a network, `mirrored`, without autocast, checks or memory: what can be exported.
+
+    Example:
+        >>> mirrored_logits(nn.Identity(), torch.ones(1, 2, 4, 4), [0]).shape
+        torch.Size([1, 2, 4, 4])
+    """
+    return mirrored(image, lambda seen: main_logits(network(seen), network, seen.ndim), mirror)
+
+
 def _axes(mirror: Sequence[int], count: int) -> list[int]:
     axes: list[Any] = list(mirror) if isinstance(mirror, (list, tuple)) else [mirror]
     if not all(type(axis) is int and 0 <= axis < count for axis in axes) or len(set(axes)) < len(axes):

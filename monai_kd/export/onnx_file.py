@@ -10,9 +10,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..engines.inferer import mirrored
+from ..engines.inferer import mirrored_logits
 from ..networks.encoder_features import features_of_passes
-from ..networks.outputs import main_logits
 
 __all__ = ["OPSET", "write_onnx"]
 
@@ -28,7 +27,7 @@ class _Exported(nn.Module):
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         self.features.clear()
-        logits = mirrored(image, lambda seen: main_logits(self.network(seen), self.network, seen.ndim), self.mirror)
+        logits = mirrored_logits(self.network, image, self.mirror)
         # The first pass is that of the image as it is.
         return logits, *self.features[:1]
 

@@ -21,8 +21,6 @@ from ..inference import BundlePredictor
 from ..inference.examination import EXAMINATION
 from ..inference.familiarity import Familiarity
 from ..inference.input_kind import UNFAMILIAR
-from ..inference.presence import JudgePresenced
-from ..inference.second_reader import SecondReader
 from ..io.atomic import atomic_folder, check_new_folder
 from ..io.network_name import network_name
 from ..io.trained import read_trained
@@ -104,8 +102,7 @@ def export_package(
         layers = () if familiarity is None else familiarity.layers
         shape = (3, settings["image_size"], settings["image_size"])
         write_onnx(predictor.network, shape, folder / "model.onnx", predictor.value("mirror"), layers)
-        reader = _reader_of(predictor)
-        if reader is not None:
+        if (reader := predictor.reader) is not None:
             write_onnx(reader.log_odds(), shape, folder / "classifier.onnx")
             settings["classifier"] = {"sha256": reader.sha256, "class_names": reader.settings["class_names"]}
         reference = None if familiarity is None else _reference(familiarity)
@@ -237,12 +234,6 @@ def _noise(predictor: BundlePredictor) -> dict[str, Any]:
     meta = {"affine": AFFINE, "original_affine": AFFINE, "spatial_shape": np.asarray(NOISE.shape), "space": "RAS"}
     meta |= {"original_channel_dim": float("nan"), "spacing": AFFINE.diagonal()[:3]}
     return predictor(NOISE, meta)
-
-
-def _reader_of(predictor: BundlePredictor) -> SecondReader | None:
-    """The classifier that is asked about presence, too."""
-    rules = getattr(predictor.value("postprocessing"), "transforms", ())
-    return next((each.reader for each in rules if isinstance(each, JudgePresenced)), None)
 
 
 def _distance(output: dict[str, Any]) -> float | None:

@@ -119,9 +119,17 @@ def _with(out: dict[Hashable, Any], judged: Mapping[str, Any]) -> dict[Hashable,
 def _middle(image: torch.Tensor) -> torch.Tensor:
     """Slices, (B, C, X, Y), of the middle half of a volume, (C, X, Y, Z), or the one slice, (C, X, Y)."""
     slices = image.reshape(*image.shape[:3], -1).movedim(-1, 0)
-    count = len(slices)
-    middle = np.unique(np.linspace((count - 1) / 4, 3 * (count - 1) / 4, min(count, MOST_SLICES)).round().astype(int))
-    return slices[torch.from_numpy(middle)]
+    return slices[torch.from_numpy(middle_half(len(slices)))]
+
+
+def middle_half(count: int) -> np.ndarray:
+    """Which of ``count`` slices are looked at, at most `MOST_SLICES`.
+
+    Example:
+        >>> middle_half(9).tolist()
+        [2, 3, 4, 5, 6]
+    """
+    return np.unique(np.linspace((count - 1) / 4, 3 * (count - 1) / 4, min(count, MOST_SLICES)).round().astype(int))
 
 
 def _shaped(slices: np.ndarray) -> bool:

@@ -17,6 +17,7 @@ from ..io.checkpoints import check_checkpoint, load_weights
 from ..io.trained import check_of_slices, is_of_head
 from .preparation import Preparation
 from .presence import JudgePresenced
+from .second_reader import SecondReader
 from .thin_marks import DropThinMarksd
 
 __all__ = ["BundlePredictor"]
@@ -112,6 +113,11 @@ class BundlePredictor:
         return [
             str(step) for step in self._after if isinstance(step, (JudgePresenced, DropThinMarksd)) and step.decides
         ]
+
+    @property
+    def reader(self) -> SecondReader | None:
+        """Of a segmentation: the classifier that is asked about presence, too."""
+        return next((step.reader for step in self._after if isinstance(step, JudgePresenced)), None)
 
     def __call__(self, image: np.ndarray, meta: Mapping[str, Any]) -> dict[str, Any]:
         """Predict one slice or volume.

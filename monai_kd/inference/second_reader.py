@@ -18,10 +18,9 @@ from ..config import build_network
 from ..data import NO_TUMOUR
 from ..distillation import AdaptInput, scaling_between
 from ..engines import PlanarInferer
-from ..engines.inferer import mirrored
+from ..engines.inferer import mirrored_logits
 from ..io.atomic import atomic_write
 from ..io.trained import READER_FILE
-from ..networks.outputs import main_logits
 
 __all__ = ["SecondReader"]
 
@@ -131,9 +130,6 @@ class _LogOdds(nn.Module):
         self.mirror, self.free = tuple(reader.settings["mirror"]), reader.free
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        def logits(seen: torch.Tensor) -> torch.Tensor:
-            return main_logits(self.network(seen), self.network, seen.ndim)
-
-        found = mirrored(self.convert(image), logits, self.mirror)
+        found = mirrored_logits(self.network, self.convert(image), self.mirror)
         others = [number for number in range(found.shape[1]) if number != self.free]
         return found[:, others].logsumexp(1, keepdim=True) - found[:, self.free : self.free + 1]
