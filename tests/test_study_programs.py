@@ -49,8 +49,9 @@ def program(name: str) -> ModuleType:
 
 sys.path.append(str(EXPERIMENTS))  # these programs import each other
 study, gpu_files, release = program("study"), program("gpu_files"), program("release")
-gpu_plan = program("gpu_plan")
+gpu_plan, rule_table = program("gpu_plan"), program("rule_table")
 presence_scores, resize_vit = program("presence_scores"), program("resize_vit")
+twin = program("twin")
 NAMES = [
     (task, network, how)
     for (task, network), (bundle, _, _) in study.NETWORKS.items()
@@ -200,6 +201,32 @@ def test_release_with_a_second_reader(bundle, tmp_path):
     # Another release without one leaves none behind.
     assert release.main(["seg_student", str(checkpoint)]) == 0
     assert not (models / "classifier.safetensors").exists()
+
+
+def test_a_twin_is_kept_in_half_precision_without_places_or_operating_point(bundle, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(twin, "ROOT", tmp_path)
+    checkpoint = untrained("seg_student", tmp_path / "run", image_size=256, dataset_dir="/data", fold=3)
+    assert twin.main(["seg_student", str(checkpoint)]) == 0
+    kept = tmp_path / "docs" / "experiments" / "twins" / "seg_student" / "model.pt"
+    assert str(kept) in capsys.readouterr().out
+    settings, state = trained_settings(kept), torch.load(kept, weights_only=True)
+    assert settings["dataset_dir"] is None and settings["fold"] == 3 and settings["operating_point"] is None
+    assert read_trained(kept)["weights_sha256"] == file_sha256(kept)
+    own = torch.load(checkpoint, weights_only=True)
+    for name, value in own.items():
+        assert torch.equal(state[name], value.half() if value.is_floating_point() else value)
+    load_weights(build_network(settings["network_def"], trusted=True), kept)
+    # Once more, in place of the first one.
+    assert twin.main(["seg_student", str(checkpoint)]) == 0
+    assert "previous" not in read_trained(kept)
+
+
+def test_a_network_that_has_seen_all_folds_is_no_twin(bundle, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(twin, "ROOT", tmp_path)
+    checkpoint = untrained("seg_student", tmp_path / "run", image_size=256)
+    assert twin.main(["seg_student", str(checkpoint)]) == 2
+    assert "nothing can be measured with it" in capsys.readouterr().err
+    assert not (tmp_path / "docs").exists()
 
 
 def test_release_with_mirror_images_needs_numbers_with_them(bundle, tmp_path):
@@ -650,3 +677,39 @@ def test_each_program_says_how_it_is_called(name, tmp_path, monkeypatch, capsys)
     printed = "".join(capsys.readouterr()) + str(end.value.code)
     assert f"python docs/experiments/{name}" in printed or f"usage: {name}" in printed
     assert not list(tmp_path.iterdir())
+
+
+def evaluated_slices(folder, rows):
+    """What an evaluation says of slices: score, area of the tumour, area of the mask, Dice."""
+    folder.mkdir(parents=True)
+    lines = ["image,group,dice,presence_top_k_mean,truth_area_mm2,predicted_area_mm2"]
+    lines += [
+        f"{number}.png,{number},{'' if dice is None else dice},{score},{truth},{predicted}"
+        for number, (score, truth, predicted, dice) in enumerate(rows)
+    ]
+    (folder / "slices.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_what_the_presence_rule_costs_and_spares(tmp_path, capsys):
+    free = [(score, 0.0, 5.0 * (score > 0.25), None) for score in (0.1, 0.2, 0.3, 0.4)]
+    tumours = [(0.35, 9.0, 9.0, 0.5), (0.6, 9.0, 9.0, 0.7), (0.8, 9.0, 9.0, 0.9), (0.15, 9.0, 0.0, 0.0)]
+    own = evaluated_slices(tmp_path / "run" / "evaluation", [*free, *tumours])
+    heads = evaluated_slices(tmp_path / "run" / "heads", [(0.9, 0.0, 4.0, None), (0.2, 0.0, 4.0, None)])
+    assert rule_table.main([str(own), "--specificities", "0.75", "1", "--elsewhere", str(heads)]) == 0
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in capsys.readouterr().out.splitlines()]
+    assert rows[0][-1] == "marked in run/heads"
+    # Two of the four free slices have no mark. Thresholds lie between 0.3 and 0.35, and between 0.4 and 0.6.
+    assert rows[2:] == [
+        ["0.50 (no rule)", "–", "0.75", f"{2.1 / 4:.3f}", "2 of 2"],
+        ["0.75", "0.3250", "0.75", f"{2.1 / 4:.3f}", "1 of 2"],
+        ["1.00", "0.5000", "0.50", f"{1.6 / 4:.3f}", "1 of 2"],
+    ]
+
+
+def test_a_table_of_the_rule_needs_both_kinds_of_slices(tmp_path, capsys):
+    heads = evaluated_slices(tmp_path / "heads", [(0.9, 0.0, 4.0, None)])
+    assert rule_table.main([str(heads)]) == 2
+    assert "needs slices with a tumour and without one" in capsys.readouterr().err
+    assert rule_table.main([str(tmp_path)]) == 2
+    assert "slices.csv" in capsys.readouterr().err

@@ -92,7 +92,7 @@ def _pack_weights(name: str, site: Path) -> None:
                 each.CopyFrom(numpy_helper.from_array(values.astype(np.float16), each.name))
         onnx.save(model, str(target))
     else:
-        save_checkpoint(_half(read_checkpoint(path)), target)
+        save_checkpoint(half(read_checkpoint(path)), target)
 
 
 def run(here: Path, folder: Path, out: Path, minutes: str, lines: list[list[str]], bring: list[str]) -> int:
@@ -147,7 +147,7 @@ def collect(runs: Path, out: Path, bring: list[str], logs: Path) -> None:
                 model = Path(temporary) / run.name / "model.pt"
                 model.parent.mkdir()
                 # Its settings have the checksum of the network in half precision.
-                save_trained(_half(read_checkpoint(run / "model.pt")), model, read_trained(run / "model.pt"))
+                save_trained(half(read_checkpoint(run / "model.pt")), model, read_trained(run / "model.pt"))
                 _split(model, out / f"{run.name}.pt", RETURNED)
                 archive.add(settings_path(model), f"networks/{run.name}/settings.json")
             for file in sorted(file for suffix in (".json", ".csv") for file in run.rglob(f"*{suffix}")):
@@ -177,7 +177,8 @@ def fetch(out: Path, folder: Path) -> None:
             print(target / "model.pt")
 
 
-def _half(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def half(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights in half precision; counts and other integers as they are."""
     return {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
 
 

@@ -1,9 +1,10 @@
 """Draw what a segmentation marks on each slice of a volume, without and with the presence rule; see examinations.md.
 
-    python docs/experiments/volume_marks.py CHECKPOINT VOLUME LABEL AREAS.png SLICES.png
+    python docs/experiments/volume_marks.py CHECKPOINT VOLUME LABEL AREAS.png SLICES.png [THRESHOLD …]
 
 draws the area of the tumour, of the marks without the rule and of those with it, slice by slice, and the slices with
-their outlines, and prints the Dice over the volume and how many slices are marked.
+their outlines, and prints the Dice over the volume and how many slices are marked; for each further THRESHOLD of the
+presence score, too. Slices are judged together with their neighbours, as inference does.
 """
 
 from __future__ import annotations
@@ -24,16 +25,34 @@ BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "seg_student"
 RULES = {"marked without the rule": {"presence_threshold": 0}, "marked with the rule": {}}
 
 
-def main(checkpoint: str, volume: str, label: str, areas: str, slices: str) -> None:
+def main(checkpoint: str, volume: str, label: str, areas: str, slices: str, *thresholds: str) -> None:
     image, meta = read_image(volume)
     truth = read_image(label)[0] > 0
     pixel_mm2 = float(np.prod(meta["spacing"][:2]))
     masks = {}
-    for name, options in RULES.items():
+    more = {f"marked from {each} on": {"presence_threshold": float(each)} for each in thresholds}
+    for name, options in {**RULES, **more}.items():
         predictor = BundlePredictor(BUNDLE, Path(checkpoint), device="cpu", **options)
         masks[name] = finding_of(predictor(image, meta), predictor.mask_names).masks.any(axis=0)
+        print_marks(name, masks[name], truth)
+    masks = {name: masks[name] for name in RULES}
     draw_areas(masks, truth, pixel_mm2, areas)
     draw_slices(*(upright_array(each, meta["affine"]) for each in (image, *masks.values(), truth)), slices)
+
+
+def overlap(mask: np.ndarray, truth: np.ndarray) -> float:
+    """The Dice over the volume."""
+    area = np.sum(mask) + np.sum(truth)
+    return float(2 * np.sum(mask & truth) / area) if area else 1.0
+
+
+def print_marks(name: str, mask: np.ndarray, truth: np.ndarray) -> None:
+    has, marked = (each.any((0, 1)) for each in (truth, mask))
+    print(
+        f"{name}: {np.sum(marked & has)} of the {np.sum(has)} slices with the tumour, {np.sum(marked & ~has)} of "
+        f"the {np.sum(~has)} others; Dice over the volume {overlap(mask, truth):.3f}, over the slices with the tumour "
+        f"{overlap(mask[..., has], truth[..., has]):.3f}"
+    )
 
 
 def draw_areas(masks: dict[str, np.ndarray], truth: np.ndarray, pixel_mm2: float, picture: str) -> None:
@@ -42,20 +61,13 @@ def draw_areas(masks: dict[str, np.ndarray], truth: np.ndarray, pixel_mm2: float
     axes = figure.subplots(2, sharex=True, sharey=True)
     slices = np.arange(truth.shape[2]) + 1
     for axis, (name, mask) in zip(axes, masks.items(), strict=True):
-        area = np.sum(mask) + np.sum(truth)
-        dice = 2 * np.sum(mask & truth) / area if area else 1.0
-        has, marked = (each.any((0, 1)) for each in (truth, mask))
-        print(
-            f"{name}: {np.sum(marked & has)} of the {np.sum(has)} slices with the tumour, {np.sum(marked & ~has)} of "
-            f"the {np.sum(~has)} others; Dice over the volume {dice:.3f}"
-        )
         axis.bar(slices, truth.sum((0, 1)) * pixel_mm2, 0.8, color="#b0bec5", label="tumour")
         axis.bar(slices, (mask & truth).sum((0, 1)) * pixel_mm2, 0.4, color="#1b8a4b", label="marked, tumour")
         below = (mask & truth).sum((0, 1)) * pixel_mm2
         axis.bar(
             slices, (mask & ~truth).sum((0, 1)) * pixel_mm2, 0.4, below, color="#c62828", label="marked, no tumour"
         )
-        axis.set_title(f"{name}, Dice {dice:.2f}", fontsize=9)
+        axis.set_title(f"{name}, Dice {overlap(mask, truth):.2f}", fontsize=9)
         axis.set_ylabel("area, mm²", fontsize=9)
         axis.spines[["top", "right"]].set_visible(False)
     axes[1].set_xlabel("slice", fontsize=9)
@@ -88,6 +100,6 @@ def draw_slices(image: np.ndarray, without: np.ndarray, with_rule: np.ndarray, t
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 6:
+    if len(sys.argv) < 6:
         sys.exit(__doc__)
     main(*sys.argv[1:])

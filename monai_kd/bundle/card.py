@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..metrics import classifier_of
 from .metadata import classifies, training_of
 
 __all__ = ["card_of", "data_license_of"]
@@ -29,6 +30,7 @@ def card_of(
         "network": training_of(settings),
         "input": _input(settings),
         "output": _output(settings, metadata),
+        "presence of a tumour": _judged_by(settings),
         "not trained on": "" if settings.get("fold") is None else f"fold {settings['fold']} of its data set",
         "SHA-256 of the weights": sha256,
     }
@@ -68,6 +70,12 @@ Of the data that the bundle {bundle.name} was made for it says:
 
 def _table(values: Mapping[str, Any]) -> str:
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in values.items())])
+
+
+def _judged_by(settings: Mapping[str, Any]) -> str:
+    if classifier_of(settings.get("operating_point")) is None:
+        return ""
+    return "judged together with a classifier, in a file of that name, of whose training nothing is recorded here"
 
 
 def _input(settings: Mapping[str, Any]) -> str:

@@ -145,7 +145,7 @@ def expanded(text):
 
 def mask_name(name):
     stem = (name[:-3] if name.lower().endswith(".gz") else name).rsplit(".", 1)[0]
-    return stem + ("_mask.nii.gz" if name.lower().endswith(NIFTI) else "_mask.npy")
+    return os.fsdecode(os.fsencode(stem)[:225]) + ("_mask.nii.gz" if name.lower().endswith(NIFTI) else "_mask.npy")
 
 
 def make_room(folder, masks):

@@ -113,3 +113,5 @@ def test_archives_and_label_apps_take_it_along(tmp_path, data, weights):
     with zipfile.ZipFile(archive) as file:
         (name,) = [each for each in file.namelist() if each.endswith(READER)]
         assert file.read(name) == content
+        card = file.read("seg_student/docs/README.md").decode()
+    assert "| presence of a tumour | judged together with a classifier" in card

@@ -401,6 +401,19 @@ def test_an_image_is_not_overwritten_as_the_mask_of_another_one(package, tmp_pat
     assert images[1].read_bytes() == before
 
 
+@pytest.mark.parametrize("character", ["a", "ä", "漢"])
+def test_a_long_name_ends_no_run(character, package, tmp_path):
+    """A file may have a name of 255 bytes, and its mask's has more at its end; in UTF-8, characters have several."""
+    count = (255 - len(".nii.gz")) // len(character.encode())
+    names = ["a.nii.gz", character * count + ".nii.gz", "z.nii.gz"]
+    slices = [nifti(tmp_path / name, (50, 40, 1), np.eye(4)) for name in names]
+    done = alone(package, *slices, "--output_dir", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["file"] for line in done.stdout.splitlines()] == names
+    stems = [b"a", b"z", (character.encode() * count)[:225]]
+    assert set(os.listdir(os.fsencode(tmp_path / "out"))) == {stem + b"_mask.nii.gz" for stem in stems}
+
+
 def test_a_mask_that_can_not_be_written_is_named(package, tmp_path):
     path = nifti(tmp_path / "a.nii.gz", (50, 40, 1), np.eye(4))
     (tmp_path / "out" / "a_mask.nii.gz").mkdir(parents=True)

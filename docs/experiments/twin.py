@@ -1,0 +1,64 @@
+"""Keep the twin of released weights in this repository, in half precision; see docs/study.md.
+
+    python docs/experiments/twin.py seg_student RUN/model.pt
+
+writes docs/experiments/twins/seg_student/model.pt, and settings.json without paths of this computer. A twin is a
+network of the recipe of the released weights that was trained without one fold: what is said of these is measured
+with it. It has no operating point, which an evaluation chooses.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from gpu_files import half
+
+from monai_kd.export.archive import pack_bundle
+from monai_kd.io import read_checkpoint
+from monai_kd.io.trained import save_trained
+
+ROOT = Path(__file__).resolve().parents[2]
+# Of these very weights before they were rounded, or of where they were trained.
+LEFT_OUT = ("weights_sha256", "operating_point", "half_precision")
+
+
+def keep_twin(name: str, checkpoint: str) -> Path:
+    """Write the twin of the bundle ``name``.
+
+    Raises:
+        FileNotFoundError, ValueError: see `pack_bundle`; or it has seen all folds.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        archive = pack_bundle(ROOT / "bundles" / name, checkpoint, temporary)
+        with zipfile.ZipFile(archive) as packed:
+            settings = json.loads(packed.read(f"{name}/models/settings.json"))
+    if settings.get("fold") is None:
+        raise ValueError(f"{checkpoint} was trained on all folds: nothing can be measured with it.")
+    twin = ROOT / "docs" / "experiments" / "twins" / name / "model.pt"
+    twin.parent.mkdir(parents=True, exist_ok=True)
+    # Of an earlier twin, nothing is to be remembered.
+    twin.unlink(missing_ok=True)
+    kept = {key: value for key, value in settings.items() if key not in LEFT_OUT}
+    save_trained(half(read_checkpoint(checkpoint)), twin, kept)
+    return twin
+
+
+def main(words: list[str]) -> int:
+    if len(words) != 2:
+        print(__doc__, file=sys.stderr)
+        return 2
+    try:
+        twin = keep_twin(*words)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{twin}: {twin.stat().st_size / 2**20:.1f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
