@@ -4,10 +4,10 @@
 
 Of an evaluation of a segmentation on slices with and without a tumour, such as by `--negative_share 0.5`: for each
 specificity the threshold of the presence score, chosen as `--specificity` does, the sensitivity by slice, and the Dice
-of the slices with a tumour where the masks of those below the threshold are emptied; the first row is without a rule, by the
-masks alone. `--elsewhere` names evaluations of the same network on other slices: there, so many of the slices without
-a tumour keep a mark, and of those with one. Where the evaluations were made with a classifier, the scores are those of
-both. The rows are Markdown.
+of the slices with a tumour where the masks of those below the threshold are emptied. The first row is without a rule,
+by the masks alone. `--elsewhere` names evaluations of the same network on other slices: there, so many of the slices
+without a tumour keep a mark, and of those with one. Where the evaluations were made with a classifier, the scores are
+those of both. The rows are Markdown.
 """
 
 from __future__ import annotations
