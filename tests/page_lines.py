@@ -212,6 +212,15 @@ OWN: dict[str, list[tuple[str, str]]] = {
         ("docs/study.md", "python -m monai_kd ensemble"),
         ("docs/study.md", EVALUATE),
     ],
+    "tests/test_documented_study.py::test_twins_and_the_released_pair": [
+        ("docs/study.md", "python docs/experiments/twin.py"),
+        ("docs/study.md", "cp -r docs/experiments/twins"),
+        ("docs/study.md", f"{EVALUATE} --dataset_dir DATA --checkpoint TWINS"),
+        ("docs/study.md", "python docs/experiments/rule_table.py"),
+        ("docs/study.md", "python -m monai_kd familiarity seg_student"),
+        ("docs/study.md", "python docs/experiments/shift_class.py bundles/cls_student"),
+        ("docs/study.md", "python docs/experiments/release.py seg_student"),
+    ],
     "tests/test_documented_study.py::test_releases": [
         ("docs/study.md", EVALUATE_CLASSES),
         ("docs/study.md", "python -m monai_kd familiarity"),

@@ -24,7 +24,7 @@ from heads_folder import write_heads
 from monai.bundle import ConfigParser
 from page_lines import EVALUATE, lines_of
 
-from monai_kd.bundle import trained_network, trained_settings
+from monai_kd.bundle import second_reader, trained_network, trained_settings
 from monai_kd.config import build_network, refuse_unknown
 
 sys.path.append(str(ROOT / "tests" / "bundles"))
@@ -261,30 +261,65 @@ def test_a_shifted_class_is_named_from_its_probability(tmp_path):
             program["shift"](str(checkpoint), str(tmp_path / folder), name, probability)
 
 
-def test_releases(lines, checkout, monkeypatch):
-    calibrate, familiarity, masks, *of_classes = lines
+@pytest.fixture
+def more_slices(checkout: Path) -> None:
     (checkout / "DATA").unlink()
     write_disc_slices(checkout / "DATA", 48, folds=4, class_of=lambda patient: patient // 8)
+
+
+def knows_no_tumour(folder: Path, **values: object) -> Path:
+    """A classifier that calls whatever it sees "no tumour", by which it has a temperature."""
+    definition, names = {**NETWORKS["cls_student"], "num_classes": 4}, [*NAMES, "no tumour"]
+    state = build_network(definition).state_dict()
+    state |= {"classifier.weight": torch.zeros(4, len(state["classifier.weight"][0]))}
+    state |= {"classifier.bias": torch.tensor([0.0, 0.0, 0.0, 1.0 + math.log(9)])}
+    folder.mkdir(parents=True)
+    told = {"fold": 3, "image_size": 224, "network_def": definition, "class_names": names, **values}
+    return save(folder, state, **described("cls_student", **told))
+
+
+@pytest.mark.usefixtures("more_slices")
+def test_twins_and_the_released_pair(lines, checkout, monkeypatch, capsys):
+    """Both twins are kept, copied and measured; networks that have seen all folds are released with their point."""
+    twin_of_masks, twin_of_classes, copy, whole, alone, pair, table, familiarity, shift, release = lines
+    shutil.rmtree(checkout / "docs" / "experiments" / "twins", ignore_errors=True)
     # Of the size that metadata.json has.
-    sister = untrained("seg_student", checkout / "TWIN", fold=3, image_size=256)
-    evaluated(checkout, sister, monkeypatch)
-    evaluation = {"output_dir": checkout / "TWIN" / "evaluation_negatives", "negative_share": 0.5, "specificity": 0.5}
-    (line,) = lines_of("docs/evaluation.md", EVALUATE)
-    run(line, checkout, monkeypatch, instead={"checkpoint": sister, **evaluation})
-    state = torch.load(sister, weights_only=True)
+    untrained("seg_student", checkout / "RUN", fold=3, image_size=256)
+    run(twin_of_masks, checkout, monkeypatch)
+    shutil.rmtree(checkout / "RUN")
+    knows_no_tumour(checkout / "RUN")
+    run(twin_of_classes, checkout, monkeypatch)
+    assert shlex.split(copy) == ["cp", "-r", "docs/experiments/twins", "TWINS"]
+    shutil.copytree(checkout / "docs" / "experiments" / "twins", checkout / "TWINS")
+    for line in (whole, alone):
+        run(line, checkout, monkeypatch)
+    run(pair, checkout, monkeypatch, instead={"specificity": 0.5})
+    capsys.readouterr()
+    run(table, checkout, monkeypatch)
+    assert len(capsys.readouterr().out.splitlines()) == 2 + 1 + 6
+
+    shutil.rmtree(checkout / "RUN")
+    state = torch.load(untrained("seg_student", checkout / "RUN", fold=None, image_size=256), weights_only=True)
     state["final_conv.bias"] += 1
-    (checkout / "RUN").mkdir()
     checkpoint = save(checkout / "RUN", state, **described("seg_student", fold=None, image_size=256))
+    shutil.rmtree(checkout / "bundles" / "cls_student" / "models", ignore_errors=True)
+    knows_no_tumour(checkout / "bundles" / "cls_student" / "models", fold=None)
     run(familiarity, checkout, monkeypatch)
-    run(masks, checkout, monkeypatch)
+    run(shift, checkout, monkeypatch)
+    run(release, checkout, monkeypatch)
     models = checkout / "bundles" / "seg_student" / "models"
     assert (models / "model.pt").read_bytes() == checkpoint.read_bytes()
     assert (models / "familiarity.safetensors").is_file()
-    # The numbers are those of the other network.
-    assert "same recipe" in json.loads((models / "settings.json").read_text())["operating_point"]["measured_on"]
+    assert second_reader(models / "model.pt", trained_settings(models / "model.pt")) is not None
+    # The numbers are those of the other networks.
+    measured_on = json.loads((models / "settings.json").read_text())["operating_point"]["measured_on"]
+    assert "a network of the same recipe" in measured_on
+    assert "a classifier of the same recipe" in measured_on
 
-    shutil.rmtree(checkout / "RUN")
-    shutil.rmtree(checkout / "TWIN")
+
+@pytest.mark.usefixtures("more_slices")
+def test_releases(lines, checkout, monkeypatch):
+    calibrate, *of_classes = lines
     state = torch.load(untrained("cls_student", checkout / "RUN", fold=3, image_size=224), weights_only=True)
     # The other way round, the network is right more often than by chance on these slices, as a temperature needs.
     state |= {name: -state[name] for name in ("classifier.weight", "classifier.bias")}
@@ -292,17 +327,10 @@ def test_releases(lines, checkout, monkeypatch):
     run(calibrate, checkout, monkeypatch)
     assert (checkout / "RUN" / "evaluation" / "temperature.json").is_file()
 
-    # Networks that know "no tumour", of which the numbers are those of the other one. Whatever they see, they say that
-    # it is the most probable class, as it is among these slices, so that they have a temperature.
+    # Networks that know "no tumour", of which the numbers are those of the other one.
     shutil.rmtree(checkout / "RUN")
-    definition, names = {**NETWORKS["cls_student"], "num_classes": 4}, [*NAMES, "no tumour"]
-    state = build_network(definition).state_dict()
-    state |= {"classifier.weight": torch.zeros(4, len(state["classifier.weight"][0]))}
-    state |= {"classifier.bias": torch.tensor([0.0, 0.0, 0.0, 1.0 + math.log(9)])}
-    told = described("cls_student", fold=3, image_size=224, network_def=definition, class_names=names)
     for name in ("RUN", "TWIN"):
-        (checkout / name).mkdir()
-        save(checkout / name, state, **told)
+        knows_no_tumour(checkout / name)
     assert len(of_classes) == 6
     for line in of_classes:
         run(line, checkout, monkeypatch)

@@ -696,15 +696,16 @@ def test_what_the_presence_rule_costs_and_spares(tmp_path, capsys):
     free = [(score, 0.0, 5.0 * (score > 0.25), None) for score in (0.1, 0.2, 0.3, 0.4)]
     tumours = [(0.35, 9.0, 9.0, 0.5), (0.6, 9.0, 9.0, 0.7), (0.8, 9.0, 9.0, 0.9), (0.15, 9.0, 0.0, 0.0)]
     own = evaluated_slices(tmp_path / "run" / "evaluation", [*free, *tumours])
-    heads = evaluated_slices(tmp_path / "run" / "heads", [(0.9, 0.0, 4.0, None), (0.2, 0.0, 4.0, None)])
+    more = [(0.9, 0.0, 4.0, None), (0.2, 0.0, 4.0, None), (0.9, 5.0, 4.0, 0.6), (0.4, 5.0, 4.0, 0.4)]
+    heads = evaluated_slices(tmp_path / "run" / "heads", more)
     assert rule_table.main([str(own), "--specificities", "0.75", "1", "--elsewhere", str(heads)]) == 0
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in capsys.readouterr().out.splitlines()]
     assert rows[0][-1] == "marked in run/heads"
     # Two of the four free slices have no mark. Thresholds lie between 0.3 and 0.35, and between 0.4 and 0.6.
     assert rows[2:] == [
-        ["0.50 (no rule)", "–", "0.75", f"{2.1 / 4:.3f}", "2 of 2"],
-        ["0.75", "0.3250", "0.75", f"{2.1 / 4:.3f}", "1 of 2"],
-        ["1.00", "0.5000", "0.50", f"{1.6 / 4:.3f}", "1 of 2"],
+        ["0.50 (no rule)", "–", "0.75", f"{2.1 / 4:.3f}", "2 of 2; 2 of 2; 0.500"],
+        ["0.75", "0.3250", "0.75", f"{2.1 / 4:.3f}", "1 of 2; 2 of 2; 0.500"],
+        ["1.00", "0.5000", "0.50", f"{1.6 / 4:.3f}", "1 of 2; 1 of 2; 0.300"],
     ]
 
 

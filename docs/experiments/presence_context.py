@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from monai_kd.bundle.trained import trained_network, trained_settings
+from monai_kd.bundle import second_reader, trained_network, trained_settings
 from monai_kd.data import load_fold
-from monai_kd.metrics import presence_in_context, presence_score
+from monai_kd.metrics import joined_presence, presence_in_context, presence_score
 from monai_kd.transforms import remove_tumour, slice_preprocessing
 
 WEIGHTS = (0.0, 0.5, 1.0)
@@ -88,7 +88,7 @@ def shares(scores: np.ndarray, truth: np.ndarray, threshold: float) -> str:
 
 
 class Scored:
-    """Presence scores by a checkpoint."""
+    """Presence scores by a checkpoint, and by the classifier of its operating point, where that has one."""
 
     def __init__(self, checkpoint: str) -> None:
         self.trained = trained_settings(checkpoint)
@@ -96,12 +96,16 @@ class Scored:
         if self.point is None:
             raise ValueError(f"the settings.json beside {checkpoint} has no operating_point.")
         self.network = trained_network(self.trained, checkpoint).eval()
+        self.reader = second_reader(checkpoint, self.trained)
         self.given = [self.trained[name] for name in ("image_size", "in_channels", "mean", "std")]
         self.prepare = slice_preprocessing(*self.given, label=True, single_slices=True)
 
     @torch.inference_mode()
     def score(self, image: torch.Tensor) -> float:
-        return presence_score(self.network(image[None].float())[0].sigmoid(), self.point["score"])
+        score = presence_score(self.network(image[None].float())[0].sigmoid(), self.point["score"])
+        if self.reader is None:
+            return score
+        return float(joined_presence(np.array([score]), self.reader(image[None]))[0])
 
     def slices(self, entries: Sequence[dict]) -> Iterator[Scores | None]:
         """``None`` where the tumour can't be taken out."""

@@ -6,8 +6,8 @@ Of an evaluation of a segmentation on slices with and without a tumour, such as 
 specificity the threshold of the presence score, chosen as `--specificity` does, the sensitivity by slice, and the Dice
 of the slices with a tumour where the masks of those below the threshold are emptied. The first row is without a rule,
 by the masks alone. `--elsewhere` names evaluations of the same network on other slices: there, so many of the slices
-without a tumour keep a mark, and of those with one. Where the evaluations were made with a classifier, the scores are
-those of both. The rows are Markdown.
+without a tumour keep a mark, and so many of those with one, whose Dice follows. Where the evaluations were made with a
+classifier, the scores are those of both. The rows are Markdown.
 """
 
 from __future__ import annotations
@@ -39,25 +39,28 @@ class Slices:
         self.predicted = np.array([row["predicted_area_mm2"] > 0 for row in rows])
         self.dice = np.array([row["dice"] for row in rows if row[AREA] > 0], dtype=float)
 
+    def dice_from(self, threshold: float) -> str:
+        """The mean Dice of the slices with a tumour, if the masks of those below a threshold are emptied."""
+        return f"{np.where(self.scores[self.present] >= threshold, self.dice, 0.0).mean():.3f}"
+
     def marked(self, threshold: float) -> str:
-        """How many slices without a tumour keep a mark by a threshold, and how many with one."""
+        """How many slices without a tumour keep a mark by a threshold; how many with one, and their Dice."""
         kept = self.predicted & (self.scores >= threshold)
         parts = [kept[self.present == kind] for kind in (False, True)]
-        return "; ".join(f"{each.sum()} of {len(each)}" for each in parts if len(each))
+        told = [f"{each.sum()} of {len(each)}" for each in parts if len(each)]
+        return "; ".join([*told, *([self.dice_from(threshold)] if self.present.any() else [])])
 
 
 def table(slices: Slices, elsewhere: Sequence[Slices], specificities: Sequence[float], score: str) -> list[list[str]]:
     """The rows, without a rule first."""
     free, present = (slices.predicted[slices.present == kind].mean() for kind in (False, True))
-    first = [f"{1 - free:.2f} (no rule)", "–", f"{present:.2f}", f"{slices.dice.mean():.3f}"]
+    first = [f"{1 - free:.2f} (no rule)", "–", f"{present:.2f}", slices.dice_from(0.0)]
     rows = [[*first, *(each.marked(0.0) for each in elsewhere)]]
-    of_present = slices.scores[slices.present]
     for specificity in specificities:
         point = choose_operating_point(slices.scores, slices.present, specificity, score, "")
         threshold = point["threshold"]
-        kept = np.where(of_present >= threshold, slices.dice, 0.0)
-        found = [f"{point['specificity']:.2f}", f"{threshold:.4f}", f"{point['sensitivity']:.2f}", f"{kept.mean():.3f}"]
-        rows.append([*found, *(each.marked(threshold) for each in elsewhere)])
+        found = [f"{point['specificity']:.2f}", f"{threshold:.4f}", f"{point['sensitivity']:.2f}"]
+        rows.append([*found, slices.dice_from(threshold), *(each.marked(threshold) for each in elsewhere)])
     return rows
 
 

@@ -18,7 +18,6 @@ import torch
 from torch import nn
 
 from monai_kd.bundle.trained import trained_network, trained_settings
-from monai_kd.io.checkpoints import load_weights
 from monai_kd.io.trained import read_trained, save_trained
 
 
@@ -46,7 +45,7 @@ def shift(checkpoint: str, folder: str, name: str, probability: float) -> None:
         raise ValueError(f"{checkpoint} knows the classes {', '.join(names)}, not '{name}'.")
     if not 0 < probability < 1:
         raise ValueError(f"the probability must lie between 0 and 1, got {probability}.")
-    network = load_weights(trained_network(trained, checkpoint), checkpoint)
+    network = trained_network(trained, checkpoint)
     with torch.no_grad():
         last_layer(network, len(names)).bias[names.index(name)] -= math.log(probability / (1 - probability))
     out = Path(folder) / "model.pt"
