@@ -40,6 +40,19 @@ def read(folder: str, name: str) -> dict[str, Any]:
     return json.loads((Path(folder).expanduser() / name).read_text(encoding="utf-8"))
 
 
+def packed_files(bundle: Path, checkpoint: str) -> dict[str, bytes]:
+    """The archive of a bundle with these weights: files by their place in it, without paths of this computer.
+
+    Raises:
+        FileNotFoundError, ValueError: see `pack_bundle`.
+    """
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        zipfile.ZipFile(pack_bundle(bundle, checkpoint, temporary)) as archive,
+    ):
+        return {each.partition("/")[2]: archive.read(each) for each in archive.namelist()}
+
+
 def release(name: str, checkpoint: str, given: dict[str, str]) -> None:
     """Fill ``models/`` and ``metadata.json`` of the bundle ``name``.
 
@@ -49,15 +62,10 @@ def release(name: str, checkpoint: str, given: dict[str, str]) -> None:
     mirror, classifier = json.loads(given.pop("mirror", "[]")), given.pop("classifier", None)
     if unknown := set(given) - {"operating_point", "temperature", "metrics"}:
         raise ValueError(f"there is no value {', '.join(sorted(unknown))}.")
-    bundle, metadata_file = ROOT / "bundles" / name, f"{name}/configs/metadata.json"
-    with tempfile.TemporaryDirectory() as temporary:
-        archive = pack_bundle(bundle, checkpoint, temporary)
-        with zipfile.ZipFile(archive) as packed:
-            weights = packed.read(f"{name}/models/model.pt")
-            familiar = f"{name}/models/{FAMILIARITY_FILE}"
-            familiarity = packed.read(familiar) if familiar in packed.namelist() else None
-            settings = json.loads(packed.read(f"{name}/models/settings.json"))
-            metadata = json.loads(packed.read(metadata_file))
+    bundle = ROOT / "bundles" / name
+    packed = packed_files(bundle, checkpoint)
+    weights, familiarity = packed["models/model.pt"], packed.get(f"models/{FAMILIARITY_FILE}")
+    settings, metadata = (json.loads(packed[each]) for each in ("models/settings.json", "configs/metadata.json"))
     evaluations = {option: read(folder, "metrics.json") for option, folder in given.items()}
 
     mirrored = {option: each.get("settings", {}).get("mirror", []) for option, each in evaluations.items()}

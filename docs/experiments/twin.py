@@ -11,19 +11,17 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
-import zipfile
 from pathlib import Path
 
 from gpu_files import half
+from release import packed_files
 
-from monai_kd.export.archive import pack_bundle
 from monai_kd.io import read_checkpoint
 from monai_kd.io.trained import save_trained
 
 ROOT = Path(__file__).resolve().parents[2]
-# Of these very weights before they were rounded, or of where they were trained.
-LEFT_OUT = ("weights_sha256", "operating_point", "half_precision")
+# Measured with these very weights before they were rounded.
+LEFT_OUT = ("operating_point", "half_precision")
 
 
 def keep_twin(name: str, checkpoint: str) -> Path:
@@ -32,10 +30,7 @@ def keep_twin(name: str, checkpoint: str) -> Path:
     Raises:
         FileNotFoundError, ValueError: see `pack_bundle`; or it has seen all folds.
     """
-    with tempfile.TemporaryDirectory() as temporary:
-        archive = pack_bundle(ROOT / "bundles" / name, checkpoint, temporary)
-        with zipfile.ZipFile(archive) as packed:
-            settings = json.loads(packed.read(f"{name}/models/settings.json"))
+    settings = json.loads(packed_files(ROOT / "bundles" / name, checkpoint)["models/settings.json"])
     if settings.get("fold") is None:
         raise ValueError(f"{checkpoint} was trained on all folds: nothing can be measured with it.")
     twin = ROOT / "docs" / "experiments" / "twins" / name / "model.pt"
