@@ -22,7 +22,7 @@ import torch
 
 from monai_kd.bundle import second_reader, trained_network, trained_settings
 from monai_kd.data import load_fold
-from monai_kd.metrics import joined_presence, presence_in_context, presence_score
+from monai_kd.metrics import presence_in_context, presence_score
 from monai_kd.transforms import remove_tumour, slice_preprocessing
 
 WEIGHTS = (0.0, 0.5, 1.0)
@@ -105,7 +105,7 @@ class Scored:
         score = presence_score(self.network(image[None].float())[0].sigmoid(), self.point["score"])
         if self.reader is None:
             return score
-        return float(joined_presence(np.array([score]), self.reader(image[None]))[0])
+        return float(self.reader.joined(np.array([score]), image[None])[0])
 
     def slices(self, entries: Sequence[dict]) -> Iterator[Scores | None]:
         """``None`` where the tumour can't be taken out."""

@@ -26,12 +26,13 @@ def card_of(
     """
     if metadata.get("weights_sha256") == sha256:
         return (bundle / "docs" / "README.md").read_text(encoding="utf-8")
+    fold = settings.get("fold")
     facts = {
         "network": training_of(settings),
         "input": _input(settings),
         "output": _output(settings, metadata),
         "presence of a tumour": _judged_by(settings),
-        "not trained on": "" if settings.get("fold") is None else f"fold {settings['fold']} of its data set",
+        "not trained on": "" if fold is None else f"fold {fold} (counted from 0) of its data set",
         "SHA-256 of the weights": sha256,
     }
     performance = "Not known: no evaluation was given."

@@ -13,7 +13,7 @@ from monai.transforms import MapTransform
 
 from ..config.checks import is_number
 from ..io.plain import plain_tensor
-from ..metrics import PresenceRule, SliceStack, joined_presence, presence_in_context
+from ..metrics import PresenceRule, SliceStack, presence_in_context
 from ..transforms import foreground_probabilities
 from .examination import EXAMINATION
 from .second_reader import SecondReader
@@ -88,7 +88,7 @@ class JudgePresenced(MapTransform):
         if self.reader is not None:
             image = plain_tensor(out[self.image_key])
             slices = image[None] if image.ndim == 3 else image.movedim(-1, 0)
-            scores = joined_presence(scores, self.reader(slices))
+            scores = self.reader.joined(scores, slices)
         if len(scores) > 1 and isinstance(probability, MetaTensor):
             positions = SliceStack.of(probability.meta, len(scores)).positions
             scores = presence_in_context(scores, positions, self.context)

@@ -21,6 +21,7 @@ from ..engines import PlanarInferer
 from ..engines.inferer import mirrored_logits
 from ..io.atomic import atomic_write
 from ..io.trained import READER_FILE
+from ..metrics import joined_presence
 
 __all__ = ["SecondReader"]
 
@@ -83,6 +84,14 @@ class SecondReader:
         with torch.no_grad():
             logits = self.inferer(self.convert(images.to(place).float()), self.network)
         return 1 - logits.double().softmax(dim=1)[:, self.free].cpu().numpy()
+
+    def joined(self, scores: np.ndarray, images: torch.Tensor) -> np.ndarray:
+        """Presence scores (B,) of a segmentation together with this reader's, see `joined_presence`.
+
+        Shape:
+            - images: as for `__call__`
+        """
+        return joined_presence(scores, self(images))
 
     def log_odds(self) -> nn.Module:
         """A network from slices, as for `__call__`, to the log-odds (B, 1) of a tumour, to be exported."""

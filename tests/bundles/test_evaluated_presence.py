@@ -50,7 +50,7 @@ def test_counted_by_hand(tmp_path):
     point = read_trained(network["checkpoint"])["operating_point"]
     assert point == presence["operating_point"]
     assert set(point) == {"score", "threshold", "specificity", "sensitivity", "measured_on"}
-    assert "3 slices with a tumour, 2 without" in point["measured_on"]
+    assert "fold 0 (counted from 0): 3 slices with a tumour, 2 without" in point["measured_on"]
 
 
 def test_the_operating_point_of_the_weights_is_measured_on_other_slices(tmp_path, caplog):

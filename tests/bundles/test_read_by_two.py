@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import zipfile
 from pathlib import Path
 
@@ -14,13 +15,16 @@ from test_evaluate import evaluate
 from test_evaluated_presence import blocks
 from tiny import cause
 
+from monai_kd.data import load_fold
 from monai_kd.export.archive import pack_bundle
 from monai_kd.io.checksum import file_sha256
 from monai_kd.io.trained import read_trained
 from monai_kd.label import make_app
 from monai_kd.metrics import joined_presence
 
-BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
+ROOT = Path(__file__).resolve().parents[2]
+BUNDLES = ROOT / "bundles"
+CONTEXT = ROOT / "docs" / "experiments" / "presence_context.py"
 READER = "classifier.safetensors"
 
 
@@ -60,6 +64,12 @@ def test_scores_of_both_are_measured_and_the_classifier_is_kept(tmp_path, data, 
     point = read_trained(weights)["operating_point"]
     assert point == metrics["presence"]["operating_point"]
     assert point["classifier"] == file_sha256(weights.with_name(READER))
+    # So does the program that judges slices in context.
+    scored = runpy.run_path(str(CONTEXT))["Scored"](str(weights))
+    entries = load_fold(data, 0, "validation")
+    seen = [scored.prepare({name: entry[name] for name in ("image", "label")})["image"] for entry in entries]
+    scores = [scored.score(torch.as_tensor(each)) for each in seen]
+    assert scores == pytest.approx([float(row[f"presence_{point['score']}"]) for row in rows], rel=1e-4)
     # From now on it is asked without being named.
     again, same = evaluate(tmp_path / "again", **options(data, weights))
     assert [row["p_tumour"] for row in same] == pytest.approx([row["p_tumour"] for row in rows])

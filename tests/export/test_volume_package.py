@@ -389,7 +389,7 @@ def test_command_and_what_the_folder_says(tmp_path, capsys):
     card = (tmp_path / "package" / "MODEL_CARD.md").read_text()
     assert "volumes with the channels flair, t1, t1ce, t2, in windows of 16 × 16 × 16 voxels" in card
     assert "tumour core, whole tumour, enhancing tumour" in card
-    assert "fold 1 of its data set" in card
+    assert "fold 1 (counted from 0) of its data set" in card
     # Nothing of the released student of slices.
     assert "Lite0" not in card
     assert "0.786" not in card
