@@ -31,7 +31,7 @@ def card_of(
         "network": training_of(settings),
         "input": _input(settings),
         "output": _output(settings, metadata),
-        "presence of a tumour": _judged_by(settings),
+        "presence": _judged_by(settings),
         "not trained on": "" if fold is None else f"fold {fold} (counted from 0) of its data set",
         "SHA-256 of the weights": sha256,
     }

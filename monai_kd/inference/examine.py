@@ -24,7 +24,15 @@ from .examination import NOT_JUDGED
 from .file_report import UNSUPPORTED
 from .inputs import InputImage
 from .masks import mask_path, write_mask
-from .measures import finding_columns, finding_of, telling_slice, told_absence, told_classes, told_lesions, told_size
+from .measures import (
+    finding_columns,
+    finding_of,
+    telling_slice,
+    told_absence,
+    told_classes,
+    told_lesions,
+    told_size,
+)
 from .overlay import marks_of, overlay_picture
 from .system_errors import unread_reason, unwritten_reason
 from .view import image_view
@@ -48,6 +56,7 @@ class Examined:
         lesions: the values of `monai_kd.metrics.measure_lesions`, the largest first.
         oriented: whether the file says how its slices lie; otherwise nothing is marked left or right.
         view: see `image_view`, if it was asked for.
+        finds: what the segmentation marks, see `found_name`.
     """
 
     row: dict[str, Any]
@@ -58,6 +67,7 @@ class Examined:
     lesions: list[dict[str, Any]] = field(default_factory=list)
     oriented: bool = False
     view: dict[str, Any] | None = None
+    finds: str = "tumour"
 
     @property
     def summary_line(self) -> str:
@@ -66,27 +76,29 @@ class Examined:
         if row["status"] != "ok":
             return f"{row['status'].upper()}, {row['reason']}"
         if row["tumour"] != "yes":
-            return told_absence(row)
+            return told_absence(row, self.finds)
         size = told_size(row) + told_lesions(row)
         if self.segmented:
             size += f" ({', '.join(f'{name} {own}' for name, own in self.segmented.items())})"
         if row["class"] == NOT_JUDGED:
-            return f"tumour, {size}; class {NOT_JUDGED}"
+            return f"{self.finds}, {size}; class {NOT_JUDGED}"
         uncertain = "class uncertain, most probable " if row["uncertain"] == "yes" else ""
-        return f"tumour, {size}; {uncertain}{row['class']}, probability {row['probability']:.2f}"
+        return f"{self.finds}, {size}; {uncertain}{row['class']}, probability {row['probability']:.2f}"
 
     @property
     def class_note(self) -> str:
         """For a reader of the class: why it means nothing, or is uncertain; empty where neither is so."""
         row = self.row
         if row["tumour"] == NOT_JUDGED:
-            return "No tumour was looked for, so this class means nothing."
+            return f"No {self.finds} was looked for, so this class means nothing."
         if row["tumour"] == "no" and NO_TUMOUR not in self.probabilities:
-            return "The classifier assumes a tumour. None was found, so this class means nothing."
+            return (
+                f"The classifier names a kind of {self.finds} in any case. None was found, so this class means nothing."
+            )
         if row["tumour"] == "no" and row["class"] == NO_TUMOUR:
             return "The classifier sees none either."
         if row["tumour"] == "no":
-            return "The segmentation found no tumour, so this class means nothing."
+            return f"The segmentation found no {self.finds}, so this class means nothing."
         if row["class"] == NOT_JUDGED:
             return "See the warning: a class would mean nothing."
         if row["class"] == NO_TUMOUR:
@@ -200,6 +212,7 @@ def _examined(
         finding.lesions,
         source.orientation_known,
         image_view(source, shown, mask_names, telling) if views else None,
+        findings.finds,
     )
 
 

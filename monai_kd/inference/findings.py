@@ -21,7 +21,16 @@ from .dicom_seg import NoSegmentation, require_highdicom, write_dicom_seg
 from .file_report import FileReport, printable
 from .inputs import InputFiles, InputImage
 from .masks import mask_path
-from .measures import Finding, finding_columns, finding_of, told_absence, told_classes, told_lesions, told_size
+from .measures import (
+    Finding,
+    finding_columns,
+    finding_of,
+    found_name,
+    told_absence,
+    told_classes,
+    told_lesions,
+    told_size,
+)
 from .overlay import draw_overlay, marks_of
 
 __all__ = ["Findings", "write_lesions"]
@@ -66,7 +75,7 @@ class Findings(FileReport):
     ) -> None:
         super().__init__(inputs)
         self.mask_names, self.lesions = list(mask_names), dict[str, list[dict[str, Any]]]()
-        self.finds = several if len(self.mask_names) > 1 else self.mask_names[0]
+        self.finds = found_name(self.mask_names, several)
         self.overlays, self.dicom_seg, self.algorithm = bool(overlays), bool(dicom_seg), algorithm
         if self.dicom_seg:
             require_highdicom()

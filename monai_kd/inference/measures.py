@@ -19,6 +19,7 @@ __all__ = [
     "Finding",
     "finding_columns",
     "finding_of",
+    "found_name",
     "masks_and_probabilities",
     "measure",
     "measure_classes",
@@ -206,6 +207,11 @@ def told_classes(row: Mapping[str, Any], mask_names: Sequence[str]) -> dict[str,
 def told_lesions(row: Mapping[str, Any]) -> str:
     """How many lesions there are, for a line of text; nothing for a single one."""
     return f", {row['lesion_count']} lesions" if row.get("lesion_count", 1) > 1 else ""
+
+
+def found_name(mask_names: Sequence[str], several: str = "tumour") -> str:
+    """What lines of text call that which a segmentation marks: the name of its only mask, or ``several``."""
+    return mask_names[0] if len(mask_names) == 1 else several
 
 
 def told_absence(row: Mapping[str, Any], finds: str = "tumour") -> str:

@@ -15,6 +15,7 @@ from monai.utils.enums import CommonKeys as Keys
 from ..config import cause_of, check_overrides, check_settings, checked_device, literal
 from ..io.checkpoints import check_checkpoint, load_weights
 from ..io.trained import check_of_slices, is_of_head
+from .measures import found_name
 from .preparation import Preparation
 from .presence import JudgePresenced
 from .second_reader import SecondReader
@@ -98,6 +99,11 @@ class BundlePredictor:
         return list(self.value("trained")["mask_names"])
 
     @property
+    def finds(self) -> str:
+        """Of a segmentation: what lines of text call that which it marks."""
+        return found_name(self.mask_names)
+
+    @property
     def of_head(self) -> bool:
         """Whether images are read and judged as those of a head, see `monai_kd.inference.read_source`."""
         return is_of_head(self.value("trained"))
@@ -109,7 +115,7 @@ class BundlePredictor:
 
     @property
     def rules(self) -> list[str]:
-        """Of a segmentation: in words, the rules by which an image shows a tumour, beside the threshold."""
+        """Of a segmentation: in words, the rules by which slices are marked, beside the threshold."""
         return [
             str(step) for step in self._after if isinstance(step, (JudgePresenced, DropThinMarksd)) and step.decides
         ]

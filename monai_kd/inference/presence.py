@@ -77,7 +77,7 @@ class JudgePresenced(MapTransform):
         joined = " and a classifier" if self.reader is not None else ""
         seen = ", in a volume together with its neighbours," if self.context else ""
         return (
-            f"a slice shows a tumour if its presence score ({self.rule.score}{joined}){seen} is at least "
+            f"a slice is marked only if its presence score ({self.rule.score}{joined}){seen} is at least "
             f"{self.rule.threshold:.4g}"
         )
 

@@ -63,7 +63,8 @@ def _report(inputs: InputFiles, count: int, students: Students) -> int:
             write_table([*files, *left], names, table, students.segment.mask_names)
             write_lesions({file.row["file"]: file.lesions for file in files}, students.segment.mask_names, lesions)
     threshold, temperature = students.segment.threshold, students.classify.value("temperature")
-    write_page(files, students.checkpoints, threshold, temperature, page, students.segment.rules)
+    segment = students.segment
+    write_page(files, students.checkpoints, threshold, temperature, page, segment.rules, segment.finds)
     used = sum(file.row["status"] == "ok" for file in files)
     if used == 0:
         print(f"error: {none_of(count)} be used; {page} has the reasons.", file=sys.stderr)

@@ -24,6 +24,7 @@ def write_page(
     temperature: float,
     path: str | Path,
     rules: Sequence[str] = (),
+    finds: str = "tumour",
 ) -> None:
     """Write a self-contained HTML file, without scripts and without network access.
 
@@ -33,17 +34,19 @@ def write_page(
         threshold: threshold of the masks; ``None`` where each pixel has its most probable class.
         temperature: the classifier's logits were divided by it.
         path: the file to write.
-        rules: what makes a tumour, see `BundlePredictor.rules`.
+        rules: by which slices are marked, see `BundlePredictor.rules`.
+        finds: what the segmentation marks, see `found_name`.
     """
     counts = {status: sum(each.row["status"] == status for each in files) for status in ("ok", "failed", "skipped")}
     page = page_template("page.html.jinja", __package__).render(
         files=files,
         counts=counts,
-        with_tumour=sum(each.row.get("tumour") == "yes" for each in files),
+        marked=sum(each.row.get("tumour") == "yes" for each in files),
         checkpoints=checkpoints,
         threshold=threshold,
         temperature=temperature,
         rules=rules,
+        finds=finds,
         date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         version=__version__,
     )

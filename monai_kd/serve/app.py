@@ -69,6 +69,7 @@ def create_app(students: Students, most_bytes: int, hosts: Sequence[str]) -> Sta
         checkpoints=students.checkpoints,
         threshold=students.segment.threshold,
         rules=students.segment.rules,
+        finds=students.segment.finds,
         temperature=students.classify.value("temperature"),
         version=__version__,
         most_bytes=most_bytes,

@@ -36,7 +36,7 @@ function segmentation(row) {
     facts.push(["Highest probability", percent(row.highest_probability) + where]);
   }
   if (row.presence_threshold !== undefined) {
-    facts.push(["Presence score", `${row.presence_score.toFixed(2)}; a tumour has at least ${row.presence_threshold.toFixed(2)}`]);
+    facts.push(["Presence score", `${row.presence_score.toFixed(2)}; at least ${row.presence_threshold.toFixed(2)} counts as ${row.finds}`]);
   }
   if (!row.oriented) facts.push(["Left and right", "not known: the file does not say how the slice lies"]);
   // An unknown size of a pixel is a fact of its own.
@@ -45,7 +45,7 @@ function segmentation(row) {
   facts.push([found ? "Mask" : "Mask (empty)", saved(row.mask, "application/octet-stream")]);
   if (row.dicom_seg) facts.push(["DICOM SEG", saved(row.dicom_seg, "application/dicom")]);
   if (row.tumour === "not judged") return [element("p", {className: "main", textContent: "Not judged"}), list(facts)];
-  const title = found ? `Tumour: ${size(row)}` : "No tumour found";
+  const title = found ? `${row.finds[0].toUpperCase()}${row.finds.slice(1)}: ${size(row)}` : `No ${row.finds} found`;
   return [element("p", {className: "main", textContent: title}), list(facts)];
 }
 
@@ -83,7 +83,7 @@ function classification(row) {
   const notes = row.class_note ? [row.class_note] : [];
   if (judged && row.slices_with_tumour > 1) {
     const votes = Object.entries(row.votes).map(([name, count]) => `${count} ${name}`).join(", ");
-    notes.push(`Of the ${row.slices_with_tumour} slices with tumour: ${votes}.`);
+    notes.push(`Of the ${row.slices_with_tumour} slices with ${row.finds}: ${votes}.`);
   }
   made.append(...notes.map((note) => element("p", {className: "note", textContent: note})));
   return made;
@@ -94,7 +94,7 @@ async function shown(row) {
     return await viewer(row.view, row.file);
   } catch {
     // A browser that can't unpack the pixels.
-    const alt = row.tumour === "yes" ? "Outline of the tumour" : "The slice, without an outline";
+    const alt = row.tumour === "yes" ? `Outline of the ${row.finds}` : "The slice, without an outline";
     return element("img", {src: row.picture, alt});
   }
 }

@@ -57,11 +57,11 @@ def examine_uploads(uploads: Sequence[tuple[str, BinaryIO]], students: Students)
 
     Returns:
         For each image its row of ``report.csv``, without the ``p_`` columns, and ``probabilities`` and ``votes`` by
-        class, ``class_note`` (see `Examined`), ``segmented`` (of a segmentation of several classes, the size of each
-        that was found), ``lesions`` (see `monai_kd.metrics.measure_lesions`), ``oriented``, ``picture`` (the overlay
-        as a ``data:`` URL), ``view`` (see `image_view`) and, as ``mask`` and for DICOM with a tumour as ``dicom_seg``,
-        the ``name`` and ``content`` (base64) of a file. For each file that could not be used ``file``, ``status``
-        (``failed``, or ``skipped`` if its format is not supported) and ``reason``.
+        class, ``class_note`` and ``finds`` (see `Examined`), ``segmented`` (of a segmentation of several classes, the
+        size of each that was found), ``lesions`` (see `monai_kd.metrics.measure_lesions`), ``oriented``, ``picture``
+        (the overlay as a ``data:`` URL), ``view`` (see `image_view`) and, as ``mask`` and for DICOM with an outline as
+        ``dicom_seg``, the ``name`` and ``content`` (base64) of a file. For each file that could not be used ``file``,
+        ``status`` (``failed``, or ``skipped`` if its format is not supported) and ``reason``.
 
     Raises:
         TooManyPixels: together they have more than `MOST_PIXELS`.
@@ -117,6 +117,7 @@ def _examined(inputs: InputFiles, names: dict[str, _Name], students: Students) -
                 "picture": file.picture,
                 "oriented": file.oriented,
                 "view": file.view,
+                "finds": file.finds,
             }
             row["lesions"] = file.lesions
         yield row

@@ -124,4 +124,4 @@ def test_archives_and_label_apps_take_it_along(tmp_path, data, weights):
         (name,) = [each for each in file.namelist() if each.endswith(READER)]
         assert file.read(name) == content
         card = file.read("seg_student/docs/README.md").decode()
-    assert "| presence of a tumour | judged together with a classifier" in card
+    assert "| presence | judged together with a classifier" in card

@@ -126,7 +126,7 @@ def test_log_odds_of_both_decide():
     # Odds of 9 · 1/4 and of 1 · 49: their roots are 1.5 and 7.
     assert out["examination"] == {"presence_score": 0.875, "presence_threshold": 0.7}
     assert out["pred"].sum(dim=(0, 1, 2)).tolist() == [0, 1]
-    assert str(rule).startswith("a slice shows a tumour if its presence score (max and a classifier)")
+    assert str(rule).startswith("a slice is marked only if its presence score (max and a classifier)")
 
 
 def test_scores_of_0_and_1_and_order():

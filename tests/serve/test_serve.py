@@ -166,6 +166,15 @@ def one(answer) -> dict:
     return row
 
 
+def test_a_page_names_what_the_network_marks(students, tmp_path):
+    lesions = segmentation_student(tmp_path, mask_names=["lesion"])
+    others = load_students(lesions, students.classify.checkpoint, device="cpu")
+    client = testclient.TestClient(create_app(others, MOST_BYTES, command.LOCAL), base_url="http://localhost")
+    assert "0.5 on the probability of lesion" in client.get("/").text
+    assert one(upload(client, ("a.nii.gz", nifti(square()))))["finds"] == "lesion"
+    assert "tumour" not in client.get("/serve.js").text.replace("row.tumour", "").replace("slices_with_tumour", "")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "area", "mask_name"),
     [
