@@ -24,6 +24,7 @@ PROGRAMS = {
     "archive": ("archive", "run_archive"),
     "familiarity": ("bundle.familiarity", "run_familiarity"),
     "ensemble": ("bundle.ensemble", "run_ensemble"),
+    "class_head": ("bundle.class_head", "run_class_head"),
 }
 
 
@@ -166,6 +167,9 @@ def command_parser() -> argparse.ArgumentParser:
         "checkpoints", type=path_argument, nargs="+", metavar="CHECKPOINT", help="two or more, of the same task"
     )
     ensemble.add_argument("output_dir", type=path_argument, help="new folder, for model.pt and settings.json")
+    head = commands.add_parser("class_head", help="write the classifier within a network for both tasks by itself")
+    head.add_argument("checkpoint", type=path_argument, help="of a segmentation that also gives classes")
+    head.add_argument("output_dir", type=path_argument, help="new folder, for model.pt and settings.json")
     for command in (demo, report, serve, export, pack, label, speed, archive, familiar):
         command.add_argument(
             "--bundles", type=path_argument, metavar="FOLDER", help="default: bundles/ of this checkout"

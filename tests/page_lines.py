@@ -53,6 +53,14 @@ OWN: dict[str, list[tuple[str, str]]] = {
         ("docs/training.md", "python -m monai_kd ensemble"),
         ("docs/training.md", f"{TRAIN} --dataset_dir DATA --teacher_checkpoint runs/both"),
     ],
+    "tests/test_documented_lines.py::test_lines_of_one_network_for_both_tasks": [
+        ("docs/training.md", "python -m monai_kd class_head"),
+        (
+            "docs/training.md",
+            f"{RUN} training --dataset_dir DATA --config_file \"['bundles/seg_student/configs/train.json',"
+            "'bundles/seg_student/configs/students/timm_lite0_classes",
+        ),
+    ],
     "tests/test_documented_lines.py::test_lines_of_a_classifier_that_knows_no_tumour": [
         ("docs/examinations.md", TRAIN_CLASSES),
         ("docs/examinations.md", EVALUATE_CLASSES),
@@ -220,6 +228,12 @@ OWN: dict[str, list[tuple[str, str]]] = {
         ("docs/study.md", "python -m monai_kd familiarity seg_student"),
         ("docs/study.md", "python docs/experiments/shift_class.py bundles/cls_student"),
         ("docs/study.md", "python docs/experiments/release.py seg_student"),
+    ],
+    "tests/test_documented_study.py::test_one_network_for_both_tasks": [
+        ("docs/study.md", "python -m monai_kd class_head"),
+        ("docs/study.md", f"{EVALUATE_CLASSES} --dataset_dir DATA --checkpoint CLASSES"),
+        ("docs/study.md", f"{EVALUATE} --dataset_dir DATA --checkpoint BOTH"),
+        ("docs/study.md", "python docs/experiments/rule_table.py BOTH"),
     ],
     "tests/test_documented_study.py::test_releases": [
         ("docs/study.md", EVALUATE_CLASSES),

@@ -129,6 +129,17 @@ def test_lines_of_an_ensemble(lines, made, tmp_path, monkeypatch):
     assert settings["teacher"]["checkpoint"] == "../runs/both/model.pt"
 
 
+def test_lines_of_one_network_for_both_tasks(lines, made, tmp_path, monkeypatch):
+    for name, source in (("bundles", ROOT / "bundles"), ("DATA", made / "DATA")):
+        (tmp_path / name).symlink_to(source)
+    training, head = lines
+    small = {**SMALL, "output_dir": "runs/both", "pretrained": False}
+    run(training, tmp_path, monkeypatch, **small)
+    run(head, tmp_path, monkeypatch)
+    settings = json.loads((tmp_path / "runs" / "both_classes" / "settings.json").read_text())
+    assert settings["class_names"][-1] == "no tumour"
+
+
 def test_lines_of_a_classifier_that_knows_no_tumour(lines, made, tmp_path, monkeypatch):
     (tmp_path / "bundles").symlink_to(ROOT / "bundles")
     (tmp_path / "DATA").symlink_to(made / "DATA")

@@ -101,9 +101,9 @@ def test_runs(lines, checkout, monkeypatch):
                 assert (checkout / line.partition(name)[2]).is_file()
         run(line, checkout, monkeypatch)
     kinds = [command[4] for command in begun]
-    assert kinds.count("training") == len(lines) == 72
+    assert kinds.count("training") == len(lines) == 75
     # Plain, mirrored and with tumours taken out, but for those of all folds; the last not for three classifiers.
-    assert kinds.count("evaluating") == 3 * 66 - 3
+    assert kinds.count("evaluating") == 3 * 69 - 3
 
 
 def test_plan(lines, checkout, monkeypatch):
@@ -315,6 +315,22 @@ def test_twins_and_the_released_pair(lines, checkout, monkeypatch, capsys):
     measured_on = json.loads((models / "settings.json").read_text())["operating_point"]["measured_on"]
     assert "a network of the same recipe" in measured_on
     assert "a classifier of the same recipe" in measured_on
+
+
+@pytest.mark.usefixtures("more_slices")
+def test_one_network_for_both_tasks(lines, checkout, monkeypatch, capsys):
+    head, classes, pair, table = lines
+    definition = {"_target_": "monai_kd.networks.TimmUNet", "encoder": "mobilenetv3_small_050", "features": [8] * 5}
+    definition["classes"] = len(NAMES) + 1
+    told = {"network_def": definition, "fold": 3, "image_size": 64, "mask_names": ["tumour"], "class_names": NAMES}
+    save(checkout / "BOTH", build_network(definition).state_dict(), **described("seg_student", **told))
+    run(head, checkout, monkeypatch)
+    run(classes, checkout, monkeypatch)
+    assert "kinds" in json.loads((checkout / "CLASSES" / "evaluation" / "metrics.json").read_text())
+    run(pair, checkout, monkeypatch)
+    capsys.readouterr()
+    run(table, checkout, monkeypatch)
+    assert len(capsys.readouterr().out.splitlines()) == 2 + 1 + 6
 
 
 @pytest.mark.usefixtures("more_slices")

@@ -51,6 +51,7 @@ HERE = ROOT / "docs" / "experiments"
 NETWORKS = {
     ("seg", "hybrid"): ("seg_teacher", "teachers/timm_hybrid.json", 0.0005),
     ("seg", "lite0"): ("seg_student", "students/timm_lite0_pretrained.json", 0.001),
+    ("seg", "both"): ("seg_student", "students/timm_lite0_classes_pretrained.json", 0.001),
     ("seg", "small"): ("seg_student", "students/timm_lite0_small_pretrained.json", 0.001),
     ("seg", "unet"): ("seg_student", None, 0.001),
     ("cls", "hybrid"): ("cls_teacher", "teachers/lite2_dinov2.json", 0.0003),

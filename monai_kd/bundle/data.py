@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..config import default_device
-from ..data import NO_TUMOUR, mask_value, read_datalist
+from ..data import NO_TUMOUR, datalist_path, mask_value, read_datalist
+from ..data.foreign_lists import UNCLASSED
 from ..transforms import RandRemoveTumourd, RemoveTumourd
 from .processes import rank_zero_first
 
@@ -130,10 +131,23 @@ def mask_values(dataset_dir: str | None, out_channels: int) -> Mapping[int, int]
         out_channels: output channels of the network. For several classes, masks that are given one by one hold the
             indices of the classes.
 
+    Raises:
+        FileNotFoundError, ValueError: as `monai_kd.data.mask_value`; or the data list names several labels and no
+            classes of images, so that files may hold different ones.
+
     Example:
         >>> mask_values(None, 1), mask_values(None, 3)
         (None, {1: 1, 2: 2})
     """
     if dataset_dir is not None:
-        return mask_value(dataset_dir)
+        declared, datalist = mask_value(dataset_dir), read_datalist(dataset_dir, allow_outside=True)
+        named = datalist.get("labels")
+        labels = list(named.values()) if isinstance(named, Mapping) else []
+        if datalist.get(UNCLASSED) and len(labels) > 1 and declared is None:
+            raise ValueError(
+                f"{datalist_path(dataset_dir)} names several labels ({', '.join(map(str, labels))}), and no "
+                "image has a 'class': masks of one label are segmented here. Give 'mask_value', the value of the one "
+                "to segment, or use the configs of docs/volumes.md, which take slices too."
+            )
+        return declared
     return {index: index for index in range(1, out_channels)} if out_channels > 1 else None

@@ -170,7 +170,10 @@ def _evaluated(value: Any) -> bool:
 def _as_typed(name: str, value: Any) -> Any:
     """The value of an override that is a path, for the config."""
     typed = _on_command_line(name)
-    if typed is not None and DefaultParseValue(typed) == value:
+    is_typed = typed is not None and DefaultParseValue(typed) == value
+    if typed == "" or (isinstance(value, bool) and not is_typed):
+        raise ValueError(f"--{name} has no value: give a path. Was a variable of the shell not set?")
+    if typed is not None and is_typed:
         return value if value is None else literal(_expanded(name, typed))
     if isinstance(value, (str, Path)) and not str(value).startswith(("$", "@")):
         return literal(_expanded(name, value))

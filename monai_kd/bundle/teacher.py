@@ -81,6 +81,13 @@ class Teacher:
         self._described = dict(settings or {})
 
     @property
+    def _named(self) -> str:
+        """For messages."""
+        if self.checkpoint is None:
+            return "the teacher of teacher_overrides"
+        return f"teacher_checkpoint {self.checkpoint}"
+
+    @property
     def is_described(self) -> bool:
         """Whether the config of the student describes the teacher, which then may be of another origin."""
         return bool(self._described)
@@ -121,13 +128,18 @@ class Teacher:
             check_settings({name: settings[name] for name in ("network_def", *self._overridden) if name in settings})
         except ValueError as error:
             raise ValueError(f"teacher_overrides: {error}") from None
-        return {**settings, "datalist_sha256": file_sha256(datalist_path(str(self.dataset_dir)))}
+        settings["datalist_sha256"] = file_sha256(datalist_path(str(self.run["dataset_dir"])))
+        self._check_classes(settings)
+        return settings
 
     @property
     def settings(self) -> dict[str, Any]:
         """For the ``settings.json`` of the student: the absolute path ``checkpoint``, and how it was trained."""
         path = self._folder / "model.pt" if self.checkpoint is None else self.checkpoint
-        return {"checkpoint": str(path.resolve()), **{name: self.trained.get(name) for name in _RECORDED}}
+        recorded = {name: self.trained.get(name) for name in _RECORDED}
+        # Those that features are compared with.
+        own = {"taps": dict(self._taps)} if self._taps else {}
+        return {"checkpoint": str(path.resolve()), **recorded, **own}
 
     def untrained(self) -> nn.Module:
         """The network with random weights, on the CPU; torch's random state is not changed.
@@ -178,11 +190,9 @@ class Teacher:
             ValueError: the checkpoint does not fit its network.
         """
         network = self.untrained()
-        if self.checkpoint is None:
-            checkpoint = self._train()
-        else:
-            self._warn_of_leaks()
-            checkpoint = self.checkpoint
+        # Of one that is trained first, `teacher_overrides` may differ from the student.
+        self._warn_of_leaks()
+        checkpoint = self._train() if self.checkpoint is None else self.checkpoint
         logger.info("teacher: %s", checkpoint)
         if self.checkpoint is None:
             # Only the first process has the files of a teacher that was trained here.
@@ -199,8 +209,8 @@ class Teacher:
         if list(trained_names) != names:
             known = NO_TUMOUR in {*trained_names, *names}
             raise ValueError(
-                f"teacher_checkpoint {self.checkpoint} was trained for the classes {', '.join(trained_names)}, and the "
-                f"student learns {', '.join(names)}, of {self.dataset_dir}: give a teacher of these classes in this "
+                f"{self._named} was trained for the classes {', '.join(trained_names)}, and the student "
+                f"learns {', '.join(names)}, of {self.dataset_dir}: give a teacher of these classes in this "
                 f"order.{' A negative_probability above 0 adds the class no tumour.' if known else ''}"
             )
 
@@ -214,15 +224,15 @@ class Teacher:
         share, of_teacher = self.run.get("labelled_share", 1), self.trained["labelled_share"]
         if share < of_teacher and (here or not known):
             logger.warning(
-                "labelled_share is %g, and the teacher %s was trained with %g: through it, labels that are hidden from "
+                "labelled_share is %g, and %s was trained with %g: through it, labels that are hidden from "
                 "the student may reach it.",
-                *(share, self.checkpoint, of_teacher),
+                *(share, self._named, of_teacher),
             )
         if not known:
             logger.warning(
-                "The training data of the teacher %s is not known: if it includes slices that validate the student, "
+                "The training data of %s is not known: if it includes slices that validate the student, "
                 "the student's metrics are better than on new slices.",
-                self.checkpoint,
+                self._named,
             )
         elif len(here) < len(runs):
             logger.warning(
@@ -276,8 +286,8 @@ class Teacher:
             logger.warning("No teacher_checkpoint was given: using the teacher trained earlier in %s.", self._folder)
             return best
         logger.warning(
-            "No teacher_checkpoint was given: training the teacher FIRST, once, on the same data (%s), into %s.",
-            self.dataset_dir,
+            "No teacher_checkpoint was given: training the teacher FIRST, once, on %s, into %s.",
+            self.run["dataset_dir"],
             self._folder,
         )
         # A run that is complete, but lost its model.pt, is trained again from the start.

@@ -58,7 +58,9 @@ def read_datalist(dataset_dir: str | Path, allow_outside: bool = False) -> dict:
             raise TypeError(f"'training' is a {type(entries).__name__}")
         datalist = completed(datalist, path)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} is not a data list: it must be JSON with a list 'training' ({error!r}).") from error
+        # Not its representation: that of an error in UTF-8 holds the whole list, with the names of patients.
+        why = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path} is not a data list: it must be JSON with a list 'training' ({why}).") from error
     if not entries:
         raise ValueError(f"{path} lists no slices.")
     entries = datalist["training"] = checked_entries(datalist, path)

@@ -73,6 +73,8 @@ class DistillationTrainer(SupervisedTrainer):
         super().__init__(device, *args, **kwargs)
         # The compiler writes its own kernels.
         self.compiled = any(hasattr(each, "_orig_mod") for each in self.network.modules())
+        bare = getattr(self.loss_function, "module", self.loss_function)
+        self._needs_classes = bool(getattr(bare, "needs_classes", False))
         self.autocast, self.decollates = bool(amp), bool(kwargs.get("decollate", True))
         if isinstance(self.network, Distiller) and self.network.store is not None:
             self.add_event_handler(Events.EPOCH_COMPLETED, self.network.store.flush)
@@ -108,6 +110,8 @@ class DistillationTrainer(SupervisedTrainer):
         # Other losses than a DistillationLoss, which take two arguments, serve where all have labels. No tensor, which
         # DistributedDataParallel would move to the device, where it must be waited for.
         known = {} if labelled is None or bool(labelled.all()) else {LABELLED: labelled.tolist()}
+        if self._needs_classes:
+            known["classes"] = torch.as_tensor(batchdata["class"]).tolist()
         report = engine.loss_function(outputs, plain_tensor(targets), **known)
         output[Keys.LOSS] = report.total
         engine.state.loss_report = replace(report, total=report.total.detach())

@@ -17,6 +17,8 @@ __all__ = ["describe_evaluation"]
 
 logger = logging.getLogger(__name__)
 
+# What is read from settings.json, and given a value here by a config that refers to it.
+FIXED = ("image_size", "multiclass")
 _PACKAGES = ("monai", "torch", "numpy", "scipy", "nibabel", "timm")
 
 
@@ -50,10 +52,19 @@ def describe_evaluation(
         settings: other values, which are returned unchanged.
         of: what ``data`` are, ``"slices"`` or ``"volumes"``, for messages.
 
+    Raises:
+        ValueError: a value of ``settings`` is another than that of the training, which can't be changed.
+
     Returns:
         ``synthetic``, ``notes`` (the warnings), ``dataset``, ``checkpoint`` (path, SHA-256, training data),
         ``settings`` and ``versions``.
     """
+    for name in FIXED:
+        if name in settings and name in trained and settings[name] != trained[name]:
+            raise ValueError(
+                f"--{name} {settings[name]} is no option: the network was trained with {name} {trained[name]}, and its "
+                "settings.json says so."
+            )
     datalist = read_datalist(data_dir, allow_outside=True)
     # Data lists of data_prep always have "synthetic"; others without it are taken for real slices.
     synthetic = bool(datalist.get("synthetic", False))

@@ -64,9 +64,11 @@ class MaskReport(EvaluationReport):
         operating_point: that of the weights; where slices have no tumour, what it gives on these slices is measured,
             unless a new one is chosen.
         reader: a classifier that is asked about each slice, see `PresenceReport`.
+        of_classes: whether the masks are those of the classes of the data set, which then must be ``mask_names``.
 
     Raises:
-        ValueError: while running: a prediction and its label differ in size; or as `EvaluationReport`.
+        ValueError: the masks are of other classes than the data set has, or in another order; while running: a
+            prediction and its label differ in size; or as `EvaluationReport`.
     """
 
     def __init__(
@@ -79,9 +81,15 @@ class MaskReport(EvaluationReport):
         checkpoint: str | Path | None = None,
         operating_point: Mapping[str, Any] | None = None,
         reader: Reader | None = None,
+        of_classes: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        if of_classes and list(mask_names) != list(self.class_names):
+            raise ValueError(
+                f"the network was trained for the classes {', '.join(mask_names)}; {self.dataset_dir} has the classes "
+                f"{', '.join(self.class_names)}, in this order. Evaluate it on data with the same classes."
+            )
         self.presence = PresenceReport(
             presence, specificity, checkpoint, self.bootstrap, self.seed, operating_point, reader
         )

@@ -23,6 +23,7 @@ else:
 HERE = Path(__file__).resolve().parent
 APART = 0.1  # voxels that channels may lie apart, for affines that were rounded
 LEAST_WEIGHT = 1e-3  # of a voxel of a window
+NEAR_ZERO = 1e-5  # of the largest value of a channel
 NUMBERS = {
     "threshold": ("on the probability", 0, 1),
     "smallest_extent_mm": ("of a mark across the slices", 0, np.inf),
@@ -135,11 +136,15 @@ def on_grid(image, affine, settings):
     shape = turned.shape[1:]
     signs = np.where(np.isin(range(3), flips), -1, 1)
     size, steps, starts = resampling(affine[:, order] * signs, shape, settings["spacing"])
+    slice_files.check_size((len(turned), *size.tolist()))
 
     def back(found):
         return np.flip(resampled(found, shape, 1 / steps, -starts / steps), flipped).transpose(np.argsort(axes))
 
-    return resampled(turned, size, steps, starts), back
+    values = resampled(turned, size, steps, starts)
+    # As the bundle does: next to 0 it has only been rounded, and a normalisation may count values that are not 0.
+    least = NEAR_ZERO * np.abs(values).max(axis=(1, 2, 3), keepdims=True)
+    return np.where(np.abs(values) <= least, np.float32(0), values), back
 
 
 def masks_of(found, affine, settings):
@@ -154,20 +159,24 @@ def masks_of(found, affine, settings):
 
 
 def images_of(paths, channels):
-    """Files of each image, by a path without suffix that names it: those of its channels by name, or one with all."""
+    """Files of each image, by a path without suffix that names it: those of its channels by name, or one with all; and
+    a line for each file or image that is left out."""
     found: dict = {}
+    left = {}
     for path in paths:
         stem = slice_files.mask_name(path.name).removesuffix("_mask.nii.gz")
         if not path.name.lower().endswith(slice_files.NIFTI):
-            raise ValueError(f"{path} is not a .nii or .nii.gz file")
+            left[path] = f"{path.name}: left out: it is not a .nii or .nii.gz file"
+            continue
         named = [name for name in channels if len(channels) > 1 and _ends_with(stem, name)]
         channel = max(named, key=len, default="")
         image = path.absolute().parent / stem[: len(stem) - len(channel)].rstrip("_-. " if channel else "")
         files = found.setdefault(image, {})
         if channel in files or (files and "" in {channel, *files}):
-            raise ValueError(f"{path} and {next(iter(files.values()))} are the same part of one image")
+            other = next(iter(files.values())).name
+            left[image] = f"{image.name}: left out: {path.name} and {other} are the same part of one image"
         files[channel] = path
-    return found
+    return {image: files for image, files in found.items() if image not in left}, list(left.values())
 
 
 def _ends_with(stem, name):
@@ -208,13 +217,17 @@ def main():
         if settings[name] is not None and not least <= settings[name] <= most:
             parser.error(f"--{name} must lie between {least} and {most}, got {settings[name]}")
     try:
-        images = images_of(given.volumes, settings["channels"])
+        images, left = images_of(given.volumes, settings["channels"])
+        if not images:
+            raise ValueError("; ".join(left))
         masks = [given.output_dir / f"{image.name}_mask.nii.gz" for image in images]
         network = network_file.open_network(HERE, given.precision, given.runtime)
         slice_files.check_masks(masks, given.overwrite, given.volumes)
         slice_files.make_room(given.output_dir, masks)
     except (ValueError, OSError) as error:
         parser.error(str(error))
+    for line in left:
+        print(line, file=sys.stderr)
     failed = 0
     for (path, files), written in zip(images.items(), masks, strict=True):
         try:

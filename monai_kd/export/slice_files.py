@@ -118,6 +118,8 @@ def read(path, channels=False):
     if path.suffix.lower() == ".npy":
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         check_size(array.shape)
+        if array.ndim != 2:
+            raise ValueError(f"it has axes {array.shape}; a slice, (rows, columns), is expected")
         return np.array(array).T, PICTURE_AFFINE, None
     from PIL import Image, ImageOps
 

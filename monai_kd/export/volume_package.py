@@ -13,7 +13,7 @@ import monai.transforms
 import nibabel as nib
 import numpy as np
 import torch
-from monai.transforms import EnsureChannelFirstd, EnsureTyped, Orientationd, Spacingd
+from monai.transforms import EnsureChannelFirstd, EnsureTyped, Orientationd
 
 from ..engines import LogitsInferer
 from ..inference import BundlePredictor
@@ -21,6 +21,7 @@ from ..io import read_volume
 from ..io.atomic import atomic_folder
 from ..networks.outputs import main_logits
 from ..transforms import NormalizeByd
+from ..transforms.resampling import ResampleVolumed
 from . import predict_volumes as script
 from .contents import TOLERANCE, checked_difference, origin_of, write_contents
 from .int8 import Network
@@ -35,7 +36,7 @@ OVER = "volumes_inference.json"  # laid over inference.json, in which an archive
 SCRIPTS = {name: name for name in ("network_file.py", "slice_files.py", "volume_values.py")}
 SCRIPTS["predict_volumes.py"] = "predict.py"
 # The transforms that predict.py implements, in this order; those of geometry if they are set.
-KNOWN = (EnsureChannelFirstd, Orientationd, Spacingd, NormalizeByd, EnsureTyped)
+KNOWN = (EnsureChannelFirstd, Orientationd, ResampleVolumed, NormalizeByd, EnsureTyped)
 # Arguments of the normalisation that predict.py implements with these values alone.
 ONLY = {
     **{"dtype": (np.float32,), "safe": (False, True), "return_clipping_values": (False, True)},
@@ -92,7 +93,7 @@ def _settings(predictor: BundlePredictor) -> dict[str, Any]:
         raise ValueError("the network is of slices in patches, and export is for volumes and for whole slices.")
     prepared = predictor.value("preprocessing").transforms[1:]
     kinds = [type(each) for each in prepared]
-    if kinds != [kind for kind in KNOWN if kind in kinds or kind not in (Orientationd, Spacingd)]:
+    if kinds != [kind for kind in KNOWN if kind in kinds or kind not in (Orientationd, ResampleVolumed)]:
         raise ValueError(
             f"preprocessing of {predictor.bundle.name} is {', '.join(kind.__name__ for kind in kinds)}; predict.py "
             f"implements {', '.join(kind.__name__ for kind in KNOWN)} in this order only, and would give other results."

@@ -75,6 +75,8 @@ class TrainingRun:
         ema: float | None = None,
     ) -> None:
         save, self.lr_scheduler = rank == 0, lr_scheduler
+        if save:
+            _warn_of_untrained(loss, optimizer)
         if best_epoch_by is not None:
             settings = {**settings, "best_epoch_by": best_epoch_by}
         average = None if ema is None else WeightAverage(network, ema)
@@ -121,3 +123,15 @@ class TrainingRun:
                 "lr_scheduler#T_max to the epochs of all rounds or runs together.",
                 *(length, epochs),
             )
+
+
+def _warn_of_untrained(loss: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Warn of projections that stay random, so that features are compared with noise."""
+    trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    names = [name for name, each in loss.named_parameters() if each.requires_grad and id(each) not in trained]
+    if names:
+        logger.warning(
+            "optimizer: it does not train %s of the loss, which stay RANDOM, so that what they compare means little. "
+            "Add list(@loss.parameters()) to its params.",
+            ", ".join(names[:4]) + (" …" if len(names) > 4 else ""),
+        )

@@ -47,7 +47,11 @@ OF_A_CLASS = (*COLUMNS[3:4], *COLUMNS[5 : COLUMNS.index("mask")])
 
 
 def measure(
-    mask: np.ndarray, probability: np.ndarray, spacing: np.ndarray, thickness: np.ndarray | None = None
+    mask: np.ndarray,
+    probability: np.ndarray,
+    spacing: np.ndarray,
+    thickness: np.ndarray | None = None,
+    pixel_mm2: float | None = None,
 ) -> dict[str, Any]:
     """Numbers for one mask.
 
@@ -56,6 +60,7 @@ def measure(
         probability: of the same shape, 0 … 1.
         spacing: (3,), mm; NaN where it is not known.
         thickness: (Z,), mm that each slice stands for; ``None``: the third spacing for each.
+        pixel_mm2: area of a pixel; ``None``: its columns and rows are at right angles.
 
     Returns:
         ``tumour`` (yes or no), ``slices``, ``slices_with_tumour``, ``highest_probability``; and with a tumour
@@ -82,6 +87,7 @@ def measure(
     found |= {"largest_slice": largest, "area_px": int(areas[largest])}
     pixel = float(spacing[0] * spacing[1])
     if not np.isnan(pixel):
+        pixel = pixel if pixel_mm2 is None else pixel_mm2
         found["area_mm2"] = round(float(areas[largest]) * pixel, 2)
         if volume.shape[2] > 1 and not np.isnan(spacing[2]):
             length = areas.sum() * spacing[2] if thickness is None else areas @ thickness
@@ -112,13 +118,14 @@ def measure_classes(
     spacing: np.ndarray,
     mask_names: Sequence[str],
     thickness: np.ndarray | None = None,
+    pixel_mm2: float | None = None,
 ) -> dict[str, Any]:
     """`measure` of the masks of all classes together, and of each.
 
     Args:
         masks: (C, X, Y) or (C, X, Y, Z), 0 or 1.
         probabilities: of the same shape.
-        spacing, thickness: as for `measure`.
+        spacing, thickness, pixel_mm2: as for `measure`.
         mask_names: C names.
 
     Returns:
@@ -132,13 +139,13 @@ def measure_classes(
         (2, 1, 'glioma')
     """
     if len(mask_names) == 1:
-        return measure(masks[0], probabilities[0], spacing, thickness)
-    found = measure(np.asarray(masks.any(axis=0)), probabilities.max(axis=0), spacing, thickness)
+        return measure(masks[0], probabilities[0], spacing, thickness, pixel_mm2)
+    found = measure(np.asarray(masks.any(axis=0)), probabilities.max(axis=0), spacing, thickness, pixel_mm2)
     sizes = [int(np.count_nonzero(mask)) for mask in masks]
     if any(sizes):
         found["class"] = mask_names[int(np.argmax(sizes))]
     for name, mask, probability in zip(mask_names, masks, probabilities, strict=True):
-        own = measure(mask, probability, spacing, thickness)
+        own = measure(mask, probability, spacing, thickness, pixel_mm2)
         found |= {f"{column}_{name}": own[column] for column in OF_A_CLASS if column in own}
     return found
 
@@ -178,7 +185,7 @@ def finding_of(output: Mapping[str, Any], mask_names: Sequence[str], warnings: S
     slices = int(np.prod(masks.shape[3:]))
     stack = SliceStack.of(meta, slices)
     spacing = np.asarray(meta["spacing"], dtype=float)
-    found = measure_classes(masks, probabilities, spacing, mask_names, stack.thickness)
+    found = measure_classes(masks, probabilities, spacing, mask_names, stack.thickness, stack.pixel_mm2)
     lesions, count = measure_lesions(masks, probabilities, stack, mask_names)
     examination, judged = examined(output, warnings)
     if not judged:

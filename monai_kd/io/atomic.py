@@ -93,7 +93,9 @@ def check_new_folder(path: Path) -> None:
     Raises:
         FileExistsError: it holds something, or is a file.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and not path.is_dir():
+        raise FileExistsError(f"{path} is a file, and a new folder is needed here.")
+    if path.exists() and any(path.iterdir()):
         raise FileExistsError(f"{path} is not empty: choose another folder, or remove it.")
 
 

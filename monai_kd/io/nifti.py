@@ -24,7 +24,7 @@ __all__ = ["header_bytes", "header_from_bytes", "nifti_header", "read_nifti", "s
 
 Stream = BufferedReader | gzip.GzipFile
 
-MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
+MILLIMETRES = {1: 1000.0, 3: 0.001}  # metres, microns
 HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 LARGEST_HEADER = 540
 TRUNCATED = "the file is truncated or damaged: copy it again"
@@ -173,7 +173,8 @@ def _geometry(header: Any, path: Path) -> tuple[np.ndarray, float | None, float 
     try:
         slope, intercept = header.get_slope_inter()
         affine = np.array(header.get_best_affine(), dtype=float)
-        scale = MILLIMETRES.get(header.get_xyzt_units()[0], 1.0)
+        # By its number: nibabel has no name for one that the standard leaves undefined.
+        scale = MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
     except Exception as error:  # nibabel raises many different types
         raise _unreadable(first_line(error, path)) from None
     if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:

@@ -16,5 +16,6 @@ from .logit import LogitMSE as LogitMSE
 from .mask_bce import MaskBCE as MaskBCE
 from .projection import Projections as Projections
 from .report import LossReport as LossReport
+from .slice_class import SliceClassCE as SliceClassCE
 from .soft_dice import SoftDice as SoftDice
 from .with_teacher import WithTeacher as WithTeacher

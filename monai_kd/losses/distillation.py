@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from numbers import Real
 
 import torch
 from torch import nn
@@ -15,6 +12,7 @@ from .probability import full_precision
 from .projection import Projections
 from .report import LossReport
 from .rows import nothing_of, rows_of
+from .weights import check_weights, near_names
 from .with_teacher import SUPERVISED, WithTeacher
 
 __all__ = ["DistillationLoss"]
@@ -26,7 +24,8 @@ class DistillationLoss(nn.Module):
     .. math:: \mathcal{L} = \sum_k w_k \, \mathcal{L}_k
 
     The attribute ``inputs`` of a term lists its arguments: ``student``, ``teacher`` (logits), ``student_features``,
-    ``teacher_features`` (layer name to tensor) and ``label``. A loss without this attribute, such as those of MONAI and
+    ``teacher_features`` (layer name to tensor), ``label``, and of a network of masks that also classifies
+    ``student_classes`` and ``class``, see `SliceClassCE`. A loss without this attribute, such as those of MONAI and
     torch, is supervised: it is called with ``(student, label)``. The teacher's tensors may come from a forward pass or
     from a `TeacherStore`.
 
@@ -66,9 +65,9 @@ class DistillationLoss(nn.Module):
         if set(terms) != set(weights):
             odd = sorted(set(terms) ^ set(weights))
             known = set(terms) | set(weights)
-            hints = [f"{name}{_near(name, known - {name})}" for name in odd]
+            hints = [f"{name}{near_names(name, known - {name})}" for name in odd]
             raise ValueError(f"loss terms and weights must have the same names; only on one side: {', '.join(hints)}.")
-        _check_weights(weights)
+        check_weights(weights)
         self.terms = nn.ModuleDict(terms)
         self.weights = {name: float(weights[name]) for name in terms}
         if projections is None:
@@ -108,9 +107,9 @@ class DistillationLoss(nn.Module):
         """
         unknown = sorted(set(weights) - set(terms))
         if unknown:
-            hints = [f"{name}{_near(name, terms)}" for name in unknown]
+            hints = [f"{name}{near_names(name, terms)}" for name in unknown]
             raise ValueError(f"there is no loss term of the name {', '.join(hints)}; terms are {', '.join(terms)}.")
-        _check_weights(weights)
+        check_weights(weights)
         built = {name: _built(name, terms[name]) for name in weights}
         if not _needs_features(built.values()):
             projections = None
@@ -128,6 +127,11 @@ class DistillationLoss(nn.Module):
         """Whether any term of a weight above 0 compares with a teacher and needs no label."""
         counted = (set(_inputs(term)) for name, term in self.terms.items() if self.weights[name] > 0)
         return any("label" not in names and any(name.startswith("teacher") for name in names) for names in counted)
+
+    @property
+    def needs_classes(self) -> bool:
+        """Whether any term needs the class of each item beside its label."""
+        return any("class" in _inputs(term) for term in self.terms.values())
 
     @property
     def needs_features(self) -> bool:
@@ -186,6 +190,7 @@ class DistillationLoss(nn.Module):
         outputs: Mapping[str, object],
         label: torch.Tensor | None = None,
         labelled: Sequence[bool] | torch.Tensor | None = None,
+        classes: Sequence[int] | torch.Tensor | None = None,
     ) -> LossReport:
         """Compute all terms.
 
@@ -198,8 +203,11 @@ class DistillationLoss(nn.Module):
                 classification.
             labelled: for each item, whether it has a label, as a list or on the CPU, so that nothing waits for a
                 device; ``None``: all have one. What ``label`` holds of the others is not used.
+            classes: for segmentation, the class of each item in the data list, as a list or on the CPU, for the terms
+                that need it; see `needs_classes`.
         """
         available = {**self._projected(outputs), "label": label}
+        available["class"] = None if classes is None else torch.as_tensor(classes)
         # A network without deep supervision has one head.
         available.setdefault("student_heads", [available.get("student")])
         values: dict[str, torch.Tensor] = {}
@@ -262,27 +270,6 @@ def _inputs(term: nn.Module) -> tuple[str, ...]:
 
 def _needs_features(terms: Iterable[nn.Module]) -> bool:
     return any("features" in name for term in terms for name in _inputs(term))
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=3)
-    return f" (did you mean {' or '.join(near)}?)" if near else ""
-
-
-def _check_weights(weights: Mapping[str, float]) -> None:
-    """Check that the weights are finite numbers, not negative and not all 0."""
-    odd = {name: weight for name, weight in weights.items() if not _is_number(weight)}
-    if odd:
-        raise ValueError(f"loss weights must be numbers, got {odd}.")
-    odd = {name: weight for name, weight in weights.items() if not 0 <= weight < math.inf}
-    if odd:
-        raise ValueError(f"loss weights must be finite and not negative, got {odd}.")
-    if not any(weights.values()):
-        raise ValueError(f"at least one loss weight must be above 0, got {dict(weights)}.")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _built(name: str, build: Callable[[], nn.Module]) -> nn.Module:

@@ -46,11 +46,14 @@ class TimmUNet(nn.Module):
         norm: normalisation of the decoder, by its name in MONAI.
         pretrained: weights of the encoder: ``False``, ``True`` (downloaded) or a local file, see `create_backbone`.
         image_size: side of the square input image, in pixels, for transformers that are built for one size.
+        classes: with a number above 0, the encoder keeps its classification head, with as many outputs: one network for
+            both tasks. ``encoder`` then has all weights of the classifier of timm of this name, see `create_backbone`.
         kwargs: passed to the encoder, such as ``drop_path_rate``.
 
     Shape:
         - input: (B, in_channels, H, W), H and W divisible by 2ⁿ
-        - output: (B, out_channels, H, W), logits
+        - output: (B, out_channels, H, W), logits; with ``classes``, in training mode, a tuple of these and of those of
+          the classes (B, classes)
 
     Raises:
         ValueError: timm has no model ``encoder``, or it has no outputs of these strides; when called, H or W is not
@@ -72,6 +75,7 @@ class TimmUNet(nn.Module):
         norm: str | tuple = "batch",
         pretrained: bool | str | None = False,
         image_size: int | None = None,
+        classes: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__()
@@ -79,7 +83,8 @@ class TimmUNet(nn.Module):
         strides = [2**level for level in range(len(features), -1, -1)]
         if not timm.is_model(encoder) and encoder in torchvision.models.list_models():
             raise ValueError(f"'{encoder}' is a model of torchvision alone, and the encoder must be one of timm.")
-        model: Any = create_backbone(encoder, pretrained, 0, image_size, in_chans=in_channels, **kwargs)
+        self.classes = int(classes)
+        model: Any = create_backbone(encoder, pretrained, self.classes, image_size, in_chans=in_channels, **kwargs)
         if not hasattr(model, "forward_intermediates"):
             raise ValueError(
                 f"'{encoder}' has no intermediate outputs in timm {timm.__version__}: choose another encoder."
@@ -92,7 +97,9 @@ class TimmUNet(nn.Module):
                 f"one of {strides[0]}: give as many features as it halves the image, or choose another encoder."
             )
         self.strides = [stride for stride in levels if stride in strides]
-        self.indices = model.prune_intermediate_layers([levels[stride][0] for stride in self.strides], prune_norm=True)
+        self.indices = [levels[stride][0] for stride in self.strides]
+        if not self.classes:
+            self.indices = model.prune_intermediate_layers(self.indices, prune_norm=True)
         self.encoder: Any = model
         # Channels of the outputs of `encode`.
         self.channels: dict[int, int] = {stride: levels[stride][1] for stride in self.strides}
@@ -124,11 +131,16 @@ class TimmUNet(nn.Module):
         Raises:
             ValueError: H or W is not divisible by 2ⁿ.
         """
+        return self._encode(x, last=False)[1]
+
+    def _encode(self, x: torch.Tensor, last: bool) -> tuple[torch.Tensor | None, dict[int, torch.Tensor]]:
+        """What the head of the encoder takes, where ``last`` asks for it, and what `encode` returns."""
         height, width = x.shape[-2:]
         if height % 2**self.depth or width % 2**self.depth:
             raise ValueError(f"image of {height} × {width} pixels: both must be divisible by {2**self.depth}.")
-        found = self.encoder.forward_intermediates(x, indices=self.indices, intermediates_only=True)
-        return dict(zip(self.strides, found, strict=True))
+        found = self.encoder.forward_intermediates(x, indices=self.indices, intermediates_only=not last)
+        end, found = found if last else (None, found)
+        return end, dict(zip(self.strides, found, strict=True))
 
     def decode(self, skips: Mapping[int, torch.Tensor]) -> torch.Tensor:
         """Logits (B, out_channels, H, W) from the outputs of `encode`."""
@@ -137,5 +149,8 @@ class TimmUNet(nn.Module):
             x = getattr(self, f"upcat_{level}")(x, skips.get(2 ** (level - 1)))
         return self.final_conv(x)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.decode(self.encode(x))
+    def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        if not (self.classes and self.training):
+            return self.decode(self.encode(x))
+        end, skips = self._encode(x, last=True)
+        return self.decode(skips), self.encoder.forward_head(end)

@@ -33,6 +33,7 @@ __all__ = ["create_app"]
 logger = logging.getLogger(__name__)
 
 MOST_FILES = 1000
+MOST_HEADERS = 2**14  # bytes, of all together
 MOST_UPLOADS = 32  # at the same time; they are examined one after the other
 LONGEST_SILENCE = 30.0  # seconds without any byte of an upload
 LEAST_RATE = 10_000  # bytes per second, on average, of an upload, and of a response that is being read
@@ -64,6 +65,8 @@ def create_app(students: Students, most_bytes: int, hosts: Sequence[str]) -> Sta
         most_bytes: largest size of one upload, all of its files together.
         hosts: accepted values of the ``Host`` header; others are rejected with 400, which prevents DNS rebinding.
     """
+    # Its messages quote bytes of uploads.
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL + 1)
     one, uploading = CapacityLimiter(1), CapacityLimiter(MOST_UPLOADS)
     page = page_template("serve.html.jinja", __package__).render(
         checkpoints=students.checkpoints,
@@ -155,7 +158,10 @@ def _from_elsewhere(headers: Headers) -> bool:
     if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
         return True
     origin = headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+    try:
+        return origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+    except ValueError:  # no address of a page
+        return True
 
 
 def _limited(request: Request, most: int) -> Receive:
@@ -191,12 +197,18 @@ def _limited(request: Request, most: int) -> Receive:
 
 
 class _SafeHeaders:
-    """Adds headers that restrict the page to its own script, embedded pictures and requests to its own server."""
+    """Refuses long headers, and adds some that restrict the page to its own script, pictures and server."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # uvicorn bounds what of them is incomplete after each read, which may bring more at once.
+        if scope["type"] == "http" and sum(len(part) for pair in scope["headers"] for part in pair) > MOST_HEADERS:
+            answer = JSONResponse({"error": "the headers are too long"}, 431, headers=HEADERS)
+            await answer(scope, receive, send)
+            return
+
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(HEADERS)

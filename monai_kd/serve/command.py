@@ -23,7 +23,6 @@ __all__ = ["run_serve"]
 
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 MOST_CONNECTIONS = 128  # of them, at most `ConnectionLimits.most_waiting` without a request
-MOST_HEADERS = 2**14  # bytes, of all together
 
 
 def run_serve(host: str = "127.0.0.1", port: int = 8000, max_upload_mb: float = 100, **networks: Any) -> int:
@@ -87,6 +86,7 @@ def server_config(app: ASGIApp, limits: ConnectionLimits) -> uvicorn.Config:
     """uvicorn's configuration; see `ConnectionLimits` for when it closes connections."""
     import uvicorn
 
+    from .app import MOST_HEADERS
     from .connections import BoundedConnection
 
     return uvicorn.Config(

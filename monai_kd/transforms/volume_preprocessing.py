@@ -15,7 +15,6 @@ from monai.transforms import (
     LoadImaged,
     Orientationd,
     RandCropByPosNegLabeld,
-    Spacingd,
     SpatialPadd,
 )
 
@@ -27,6 +26,7 @@ from .masks import EmptyOwnMaskd
 from .normalization import NORMALIZATION_OF_VOLUMES, NormalizeByd
 from .planar import SqueezeSliced
 from .regions import RegionMasksd
+from .resampling import ResampleVolumed
 from .upright import UprightInPlaned
 
 __all__ = ["volume_preprocessing"]
@@ -114,7 +114,7 @@ def volume_preprocessing(
         # A label that stays as in its file is of one slice, too.
         steps.append(SqueezeSliced(keys))
     if spacing is not None:
-        steps.append(Spacingd(moved, spacing, mode=["bilinear", "nearest"][: len(moved)]))
+        steps.append(ResampleVolumed(moved, spacing, max_pixels))
     steps.append(NormalizeByd("image", normalization))
     steps.append(EnsureTyped("image", dtype=torch.float32, track_meta=track_meta))
     if label:

@@ -135,6 +135,15 @@ class TestCommandLine:
         wanted = ("~/runs", "~/runs/model.pt", "~/pat", "~/data")
         assert [parser.get_parsed_content(name) for name in given] == [os.path.expanduser(path) for path in wanted]
 
+    @pytest.mark.parametrize(
+        "words", [["--input="], ["--input", ""], ["--input"], ["--threshold", "0.3", "--output_dir"]]
+    )
+    def test_a_path_without_a_value(self, shell, words):
+        with pytest.raises((ValueError, RuntimeError)) as caught:
+            shell(*words)
+        name = "output_dir" if "--output_dir" in words else "input"
+        assert cause(caught.value).startswith(f"ValueError: --{name} has no value: give a path.")
+
     def test_a_home_folder_of_nobody(self, shell):
         with pytest.raises((ValueError, RuntimeError)) as caught:
             shell("--input=~nobody_of_this_name/a")

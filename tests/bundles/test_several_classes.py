@@ -188,6 +188,28 @@ def test_evaluation_is_that_of_each_class(png, tmp_path):
     assert {"dice", *(f"dice_{name}" for name in NAMES)} <= set(found)
 
 
+def test_data_of_other_classes_are_not_evaluated(tmp_path):
+    data, checkpoint = dataset(tmp_path / "data"), classes_student(tmp_path / "model")
+    content = json.loads((data / "datalist.json").read_text())
+    content["labels"] = {str(number): name for number, name in enumerate(NAMES[::-1], 1)}
+    (data / "datalist.json").write_text(json.dumps(content))
+    with pytest.raises(RuntimeError) as raised:
+        run("seg_student", "evaluate", tmp_path / "out", **QUIET, checkpoint=str(checkpoint), dataset_dir=str(data))
+    assert f"was trained for the classes {', '.join(NAMES)}; " in cause(raised.value)
+    assert f"has the classes {', '.join(NAMES[::-1])}, in this order" in cause(raised.value)
+    assert not (tmp_path / "out" / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(("name", "value"), [("multiclass", False), ("image_size", 2 * SIZE)])
+def test_what_the_network_was_trained_with_is_no_option(name, value, tmp_path):
+    data, checkpoint = dataset(tmp_path / "data"), classes_student(tmp_path / "model")
+    values = {"checkpoint": str(checkpoint), "dataset_dir": str(data), name: value}
+    with pytest.raises(RuntimeError) as raised:
+        run("seg_student", "evaluate", tmp_path / "out", **QUIET, **values)
+    assert f"--{name} {value} is no option: the network was trained with {name}" in cause(raised.value)
+    assert not (tmp_path / "out" / "metrics.json").exists()
+
+
 def test_key_metric_is_the_mean_dice_of_the_shown_classes(tmp_path):
     values = {"checkpoint": str(classes_student(tmp_path / "model")), "bootstrap": 0, **QUIET}
     workflow = create_workflow(

@@ -21,14 +21,17 @@ TEACHERS = sorted((BUNDLES / "seg_teacher" / "configs" / "teachers").glob("*.jso
 STRIDES = {"res_unet": [8, 4, 2, 2]}
 PLANAR = "timm_"
 OF_SOME = {"heads", "terms#supervised", "pretrained", "mean", "std", "param_groups", "optimizer#params"}
+OF_SOME |= {"class_weight", "terms#class", "weights"}
 
 
 def values(axes: int) -> dict:
     """What train.json defines, in brief. Normalisation of instances needs more than one pixel at stride 16."""
-    return {"spatial_dims": axes, "in_channels": 3, "out_channels": 2, "image_size": 64 if axes == 2 else 32}
+    sizes = {"spatial_dims": axes, "image_size": 64 if axes == 2 else 32}
+    return {**sizes, "in_channels": 3, "out_channels": 2, "class_names": ["a", "b", "c"]}
 
 
-PRETRAINED = ["timm_hybrid", "timm_lite0_pretrained", "timm_lite0_small_pretrained"]
+OF_LITE0 = ["timm_lite0_classes_pretrained", "timm_lite0_pretrained", "timm_lite0_small_pretrained"]
+PRETRAINED = ["timm_hybrid", *OF_LITE0]
 
 
 def built(file: Path, axes: int) -> tuple[nn.Module, dict[str, str]]:

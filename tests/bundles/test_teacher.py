@@ -84,7 +84,7 @@ class TestGiven:
     @pytest.mark.parametrize("settings", [{}, {"epochs": 3}, {"fold": None, "leave_out": [1]}])
     def test_one_of_unknown_data_is_said(self, disc_dataset, tmp_path, caplog, settings):
         provide(untrained("seg_teacher", tmp_path, **settings), disc_dataset)
-        assert re.search("The training data of the teacher .* is not known", caplog.text)
+        assert re.search("The training data of teacher_checkpoint .* is not known", caplog.text)
 
     def test_nobody_reports_numbers_of_slices_given_one_by_one(self, disc_dataset, tmp_path, caplog):
         provide(untrained("seg_teacher", tmp_path, dataset_dir=str(disc_dataset), fold=1), None)
@@ -251,7 +251,7 @@ class TestOwn:
             save_checkpoint({"epoch": epochs}, folder / "last.ckpt")
         network = own(disc_dataset, tmp_path / "run").load()
         assert trainings.resumed == expected
-        said = "training the teacher FIRST, once, on the same data" if expected else "using the teacher trained earlier"
+        said = "training the teacher FIRST, once, on " if expected else "using the teacher trained earlier"
         assert said in caplog.text
         saved = torch.load(folder / "model.pt", weights_only=True)
         assert all(torch.equal(value, saved[name]) for name, value in network.state_dict().items())
@@ -309,6 +309,20 @@ class TestOwn:
         assert own(disc_dataset, tmp_path / "run").settings == kept
         assert Path(kept["checkpoint"]).is_file()
 
+    def test_what_overrides_leak_is_said(self, disc_dataset, tmp_path, trainings, caplog):
+        own(disc_dataset, tmp_path / "run", {"fold": 1}).load()
+        assert "The teacher was TRAINED ON the folds [0], on which the student is not trained" in caplog.text
+
+    def test_overrides_of_other_classes_are_refused(self, disc_dataset, tmp_path):
+        content = json.loads((disc_dataset / "datalist.json").read_text())
+        names = list(content["labels"].values())
+        data = shutil.copytree(disc_dataset, tmp_path / "data")
+        content["labels"] = dict(zip(content["labels"], names[::-1], strict=True))
+        (data / "datalist.json").write_text(json.dumps(content))
+        teacher = own(disc_dataset, tmp_path / "run", {"dataset_dir": str(data)})
+        with pytest.raises(ValueError, match=f"teacher_overrides was trained for the classes {', '.join(names[::-1])}"):
+            teacher.load()
+
     def test_nothing_is_read_or_built_before_it_is_asked_for(self):
         Teacher("/nowhere/model.pt", "/nowhere", "/nowhere", run_of("/nowhere"))
         Teacher(None, "/nowhere", "/nowhere", run_of("/nowhere"))
@@ -336,3 +350,22 @@ def test_a_run_is_not_resumed_with_other_weights_of_the_same_teacher(disc_datase
     shutil.move(tmp_path / "a", tmp_path / "moved")
     moved = str(tmp_path / "moved" / "model.pt")
     train("seg_student", disc_dataset, tmp_path / "out", epochs=2, teacher_checkpoint=moved, resume=True)
+
+
+def test_a_run_is_not_resumed_with_other_taps_of_the_teacher(disc_dataset, tmp_path):
+    path = untrained("seg_teacher", tmp_path / "teacher", fold=0, dataset_dir=str(disc_dataset))
+    given = {"teacher_checkpoint": str(path), "taps": {"a": "upcat_1"}}
+    train("seg_student", disc_dataset, tmp_path / "out", epochs=1, teacher_taps={"a": "unet.upcat_1"}, **given)
+    assert json.loads((tmp_path / "out" / "settings.json").read_text())["teacher"]["taps"] == {"a": "unet.upcat_1"}
+    more = {**given, "epochs": 2, "resume": True}
+    with pytest.raises(RuntimeError) as raised:
+        train("seg_student", disc_dataset, tmp_path / "out", teacher_taps={"a": "unet.upcat_2"}, **more)
+    assert "teacher taps was" in cause(raised.value)
+
+
+@pytest.mark.parametrize("with_projections", [False, True])
+def test_projections_that_no_optimizer_trains_are_said(with_projections, disc_dataset, tmp_path, caplog):
+    path = untrained("seg_teacher", tmp_path / "teacher", fold=0, dataset_dir=str(disc_dataset), taps=TAPS_OF_TEACHER)
+    more = {} if with_projections else {"optimizer#params": "$list(@network.parameters())"}
+    train("seg_student", disc_dataset, tmp_path / "out", epochs=1, teacher_checkpoint=str(path), **more)
+    assert ("which stay RANDOM, so that what they compare means little" in caplog.text) == (not with_projections)

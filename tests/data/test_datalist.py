@@ -316,3 +316,11 @@ def test_slices_without_a_tumour_are_a_class_of_their_own(disc_dataset, tmp_path
     entries = load_classes(folder, 0, "all")
     assert [entry["class"] for entry in entries[:3]] == [3, 0, 1]
     assert "label" not in entries[0]
+
+
+def test_a_list_that_is_no_utf_8_is_not_quoted(tmp_path):
+    """It may hold the names of patients."""
+    (tmp_path / "datalist.json").write_bytes('{"training": [{"patient": "M\u00fcller"}]}'.encode("latin-1"))
+    with pytest.raises(ValueError, match="UnicodeDecodeError: 'utf-8' codec can't decode byte 0xfc") as raised:
+        read_datalist(tmp_path)
+    assert "ller" not in str(raised.value)

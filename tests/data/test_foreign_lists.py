@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from monai_kd.bundle.data import mask_values
 from monai_kd.data import class_names, load_classes, load_fold, load_volumes, modalities, read_datalist, region_values
 from monai_kd.data.foreign_lists import completed
 
@@ -54,6 +55,19 @@ def test_decathlon(tmp_path, caplog):
     assert modalities(folder) == ["FLAIR", "T1w", "t1gd", "T2w"]
     assert region_values(folder) == {"edema": [1], "non-enhancing tumor": [2], "enhancing tumour": [3]}
     assert class_names(folder) == ["edema", "non-enhancing tumor", "enhancing tumour"]
+
+
+def test_masks_of_several_labels_are_not_one_mask(tmp_path):
+    folder = written(tmp_path, DECATHLON, "dataset.json")
+    for channels in (1, 4):
+        with pytest.raises(
+            ValueError, match=r"several labels \(edema, non-enhancing tumor, enhancing tumour\), and no image"
+        ):
+            mask_values(str(folder), channels)
+    (folder / "dataset.json").write_text(json.dumps({**DECATHLON, "mask_value": 3}))
+    assert mask_values(str(folder), 1) == 3
+    (folder / "dataset.json").write_text(json.dumps({**DECATHLON, "labels": {"0": "background", "1": "spleen"}}))
+    assert mask_values(str(folder), 1) is None
 
 
 def test_auto3dseg(tmp_path, caplog):

@@ -32,6 +32,14 @@ def test_unknown_user_is_refused() -> None:
         path_argument("~no.such.user/a")
 
 
+def test_an_empty_path_is_not_the_working_directory(capsys) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="the path is empty"):
+        path_argument("")
+    with pytest.raises(SystemExit):
+        main(["figshare", "", "dataset"])
+    assert "the path is empty: was a variable of the shell not set?" in capsys.readouterr().err
+
+
 def test_commands_expand_it(home: Path) -> None:
     assert main(["phantom", "~/raw", "--slices", "2", "--size", "64", "--workers", "1"]) == 0
     assert main(["figshare", "~/raw", "~/dataset", "--workers", "1"]) == 0

@@ -209,6 +209,7 @@ def test_bad_files_are_named_and_the_rest_done(package, tmp_path):
         "huge": 1e300 * noise,
         "wide": np.float32(3e38) * np.sign(noise).astype(np.float32),
         "complex": noise * 1j,
+        "volume": noise.reshape(2, 4, 8),
     }
     arrays |= {"nan": np.where(noise > 0, np.nan, noise), "text": np.array(["a", "b"])}
     for name, array in arrays.items():
@@ -425,7 +426,7 @@ def test_a_mask_that_can_not_be_written_is_named(package, tmp_path):
 
 def test_script_is_short_and_imports_little():
     lines, imported = lines_and_imports(predict, network_file, slice_files)
-    assert lines <= 440
+    assert lines <= 443
     assert imported == {"numpy", "onnxruntime", "openvino", "PIL", "network_file", "slice_files"}
 
 
@@ -479,5 +480,7 @@ def test_command(segmenter, tmp_path, capsys):
     assert use == ["python", str(package / "predict.py"), "SLICE.nii.gz"]
     assert main(["export", "seg_student", str(segmenter), str(package)]) == 2
     assert "is not empty" in capsys.readouterr().err
+    assert main(["export", "seg_student", str(segmenter)]) == 2
+    assert f"{segmenter} is a file, and a new folder is needed here" in capsys.readouterr().err
     assert main(["export", "seg_pupil", str(segmenter), str(tmp_path / "other")]) == 2
     assert "no bundle seg_pupil" in capsys.readouterr().err

@@ -103,6 +103,18 @@ def test_a_length_is_a_number(value):
         DropThinMarksd("pred", value)
 
 
+def test_area_and_volume_of_sheared_pixels_are_those_of_the_lesion():
+    affine = np.diag([1.0, 0.5, 4.0, 1.0])
+    affine[0, 1] = 0.3
+    mask = torch.zeros(1, 8, 8, 3)
+    mask[0, 2:6, 2:6, :2] = 1
+    meta = {"spacing": np.linalg.norm(affine[:3, :3], axis=0), "original_affine": affine}
+    finding = finding_of({"pred": MetaTensor(mask, meta=meta), "probability": mask * 0.8}, ["tumour"])
+    assert finding.found["area_mm2"] == pytest.approx(16 * 0.5)
+    assert finding.found["volume_mm3"] == pytest.approx(32 * 0.5 * 4)
+    assert finding.lesions[0]["volume_ml"] == pytest.approx(finding.found["volume_mm3"] / 1000)
+
+
 def test_a_finding_holds_what_the_rules_said_and_the_lesions():
     mask = volume()
     output = {"pred": mask, "probability": torch.as_tensor(mask).float() * 0.8}

@@ -85,7 +85,7 @@ def test_a_small_offset_in_nifti_2_means_544(tmp_path):
     np.testing.assert_array_equal(read_image(path)[0], IMAGE)
 
 
-@pytest.mark.parametrize(("code", "unit"), [(0, 1.0), (1, 1000.0), (2, 1.0), (3, 0.001)])
+@pytest.mark.parametrize(("code", "unit"), [(0, 1.0), (1, 1000.0), (2, 1.0), (3, 0.001), (7, 1.0)])
 def test_units(tmp_path, code, unit):
     affine = AFFINE.copy()
     affine[:3] /= unit

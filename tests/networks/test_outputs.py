@@ -113,3 +113,14 @@ def test_hidden_states_of_a_transformer_are_left_aside():
     vit = ViT(1, 16, 8, hidden_size=12, mlp_dim=12, num_layers=2, num_heads=2, classification=True, spatial_dims=2)
     found = all_logits(vit(torch.randn(3, 1, 16, 16)), vit, 4)
     assert [each.shape for each in found] == [(3, 2)]
+
+
+def test_classes_of_a_network_of_masks():
+    masks, classes = full(1, 2, 1, 8, 8), full(2, 2, 4)
+    found = student_outputs((masks, classes), NET, 4)
+    assert found["student"] is masks
+    assert found["student_classes"] is classes
+    assert "student_heads" not in found
+    # Not those of a classifier, nor where several might be meant.
+    assert student_outputs((classes, classes), NET, 4).keys() == {"student", "student_heads"}
+    assert student_outputs((masks, classes, classes), NET, 4).keys() == {"student"}

@@ -142,3 +142,25 @@ def test_levels_compute_what_those_of_monai_do():
         found = block(below, skip)
         assert torch.equal(found, UpCat.forward(block, below, skip))
         below = found
+
+
+def test_one_network_for_masks_and_classes():
+    torch.manual_seed(0)
+    both = TimmUNet(encoder=SMALL, features=NARROW, classes=4)
+    masks, classes = both.train()(image())
+    assert masks.shape == (2, 1, 64, 64)
+    assert classes.shape == (2, 4)
+    (masks.sum() + classes.sum()).backward()
+    assert all(parameter.grad is not None for parameter in both.parameters())
+    # The classes are those of the classifier of timm with the same weights, and the masks those of the U-Net without.
+    classifier = create_backbone(SMALL, num_classes=4).eval()
+    classifier.load_state_dict(both.encoder.state_dict(), strict=True)
+    alone = TimmUNet(encoder=SMALL, features=NARROW).eval()
+    alone.load_state_dict({name: value for name, value in both.state_dict().items() if name in alone.state_dict()})
+    both.eval()
+    torch.testing.assert_close(both(image()), alone(image()))
+    batch_norms = [module for module in both.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    both.train()
+    for module in batch_norms:
+        module.eval()
+    torch.testing.assert_close(both(image())[1], classifier(image()))

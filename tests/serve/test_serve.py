@@ -439,6 +439,8 @@ def test_forms_that_are_none(content, kind, status, client):
         ({"Origin": "http://evil.example"}, 403),
         ({"Origin": "null"}, 403),
         ({"Origin": "http://localhost:81"}, 403),
+        ({"Origin": "http://["}, 403),
+        ({"Origin": "http://[a-name]"}, 403),
         ({"Sec-Fetch-Site": "cross-site"}, 403),
         ({"Sec-Fetch-Site": "same-site"}, 403),
         ({"Host": "evil.example"}, 400),
@@ -448,6 +450,20 @@ def test_forms_that_are_none(content, kind, status, client):
 )
 def test_other_sites_may_not_ask(sent, status, client):
     assert upload(client, ("a.png", picture()), **sent).status_code == status
+
+
+def test_long_headers_are_refused(client):
+    answer = client.get("/health", headers={"X": "a" * 2**15})
+    assert (answer.status_code, answer.json()) == (431, {"error": "the headers are too long"})
+    assert "content-security-policy" in answer.headers
+    assert client.get("/health", headers={"X": "a" * 2**12}).status_code == 200
+
+
+def test_what_is_wrong_with_a_form_is_not_logged(client, caplog):
+    with caplog.at_level("DEBUG"):
+        answer = client.post("/slices", content=b"secret", headers={"content-type": "multipart/form-data; boundary=x"})
+    assert answer.status_code == 400
+    assert not [record for record in caplog.records if record.name.startswith("python_multipart")]
 
 
 def test_the_page(client, students):
