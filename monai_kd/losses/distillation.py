@@ -230,6 +230,12 @@ class DistillationLoss(nn.Module):
             half = getattr(_inner(term), "takes_half", False)
             with torch.set_grad_enabled(torch.is_grad_enabled() and self.weights[name] > 0):
                 values[name] = term(*(value if half else _in_full(value) for value in given))
+            if values[name].numel() != 1:
+                raise ValueError(
+                    f"loss term '{name}' returns a tensor {tuple(values[name].shape)}, and one number is needed: set "
+                    "its reduction to 'mean'."
+                )
+            values[name] = values[name].reshape(())
         # A term of weight 0 is left out of the sum rather than multiplied by 0, because it may be infinite.
         counted = [self.weights[name] * value for name, value in values.items() if self.weights[name] > 0]
         total = torch.stack(counted).sum()
@@ -278,7 +284,10 @@ def _built(name: str, build: Callable[[], nn.Module]) -> nn.Module:
             f"loss term '{name}' must be given as a callable without arguments that builds it, not as a "
             f'{type(build).__name__}; in a config, by "_mode_": "callable".'
         )
-    term = build()
+    try:
+        term = build()
+    except TypeError as error:
+        raise ValueError(f"loss term '{name}' can't be built with these arguments: {error}.") from error
     if not isinstance(term, nn.Module):
         raise ValueError(f"loss term '{name}' must be built as a module, got a {type(term).__name__}.")
     return term

@@ -104,7 +104,12 @@ def check_shapes(student: Mapping[str, Sequence[int]], teacher: Mapping[str, Seq
     Raises:
         ValueError: the names differ, none is given, or the axes of a pair differ.
     """
-    if not student or set(student) != set(teacher):
+    if not student and not teacher:
+        raise ValueError(
+            "this recipe compares features, and no layers are tapped: name them in `taps`, and those of the teacher in "
+            "`teacher_taps`, or take a recipe that compares outputs alone, such as kd."
+        )
+    if set(student) != set(teacher):
         raise ValueError(
             f"student and teacher must be tapped under the same names: student has {sorted(student)}, teacher has "
             f"{sorted(teacher)}."

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
-from monai.losses import DiceCELoss
+from monai.losses import DiceCELoss, TverskyLoss
 from torch import nn
 
 from monai_kd.losses import (
@@ -346,3 +346,14 @@ def test_not_finite(bad):
     given["teacher"][0, 0, 0, 0] = bad
     with pytest.raises(ValueError, match=rf"the loss is not finite: sup = [\d.]+, mse = {bad}"):
         DistillationLoss({"sup": DiceCELoss(sigmoid=True), "mse": LogitMSE()}, {"sup": 1.0, "mse": 1.0})(given, mask())
+
+
+def test_a_term_with_an_argument_that_it_does_not_have():
+    with pytest.raises(ValueError, match=r"loss term 'mine' can't be built .*unexpected keyword argument 'alfa'"):
+        DistillationLoss.from_recipe({"mine": partial(TverskyLoss, alfa=0.3)}, {"mine": 1.0})
+
+
+def test_a_term_that_returns_no_number():
+    loss = DistillationLoss({"mse": nn.MSELoss(reduction="none")}, {"mse": 1.0})
+    with pytest.raises(ValueError, match=r"loss term 'mse' returns a tensor \(2, 3\), and one number is needed"):
+        loss({"student": torch.zeros(2, 3)}, torch.ones(2, 3))
