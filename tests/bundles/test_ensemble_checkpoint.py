@@ -354,7 +354,7 @@ def test_what_one_of_them_has_seen_is_told_whatever_the_others_were_trained_on(d
         caplog.clear()
         teacher.load()
         assert ("The teacher was TRAINED ON the folds [0]" in caplog.text) == (trained_on in wanted)
-        assert ("The training data of the teacher" in caplog.text) == (nothing in paths)
+        assert ("The training data of teacher_checkpoint" in caplog.text) == (nothing in paths)
         assert teacher.settings["ensemble_of"] == trained["ensemble_of"]
 
 

@@ -191,7 +191,7 @@ def test_a_teacher_with_more_labels_is_named(disc_dataset, tmp_path, caplog):
     workflow = prepare("seg_student", disc_dataset, tmp_path / "run", **values)
     workflow.initialize()
     workflow.parser.get_parsed_content("distiller")
-    assert "labelled_share is 0.5, and the teacher" in caplog.text
+    assert "labelled_share is 0.5, and teacher_checkpoint" in caplog.text
     workflow.finalize()
 
 

@@ -16,7 +16,8 @@ from starlette.requests import Request  # noqa: E402
 from starlette.responses import PlainTextResponse, Response  # noqa: E402
 from starlette.routing import Route  # noqa: E402
 
-from monai_kd.serve.command import MOST_HEADERS, server_config  # noqa: E402
+from monai_kd.serve.app import MOST_HEADERS  # noqa: E402
+from monai_kd.serve.command import server_config  # noqa: E402
 from monai_kd.serve.connections import ConnectionLimits  # noqa: E402
 
 LONG = 2**25  # bytes; more than the buffers of both ends take
