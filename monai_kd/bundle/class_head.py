@@ -7,12 +7,11 @@ from pathlib import Path
 
 from data_prep.text import printable
 
-from ..config import UntrustedNetwork
 from ..data import NO_TUMOUR
 from ..io.atomic import check_new_folder
-from ..io.trained import read_trained, save_trained
+from ..io.trained import save_trained
 from ..networks import TimmUNet
-from .trained import trained_network, trained_settings, tried
+from .trained import named_network, trained_network, trained_settings, tried
 
 __all__ = ["run_class_head", "write_class_head"]
 
@@ -41,11 +40,7 @@ def write_class_head(checkpoint: str | Path, output_dir: str | Path) -> Path:
     path, folder = Path(checkpoint).expanduser(), Path(output_dir).expanduser().absolute()
     check_new_folder(folder)
     settings = trained_settings(path)
-    definition = settings["network_def"]
-    try:
-        network = trained_network(settings, path)
-    except UntrustedNetwork as error:
-        raise ValueError(f"{path}: {error}") from None
+    network = named_network(settings, path)
     if not isinstance(network, TimmUNet) or not network.classes:
         raise ValueError(
             f"{path} gives no classes, but masks alone: train a TimmUNet with `classes`, such as "
@@ -59,16 +54,16 @@ def write_class_head(checkpoint: str | Path, output_dir: str | Path) -> Path:
         )
     classifier = {
         "_target_": "monai_kd.networks.create_backbone",
-        "name": definition.get("encoder", "tf_efficientnet_lite0"),
+        "name": settings["network_def"].get("encoder", "tf_efficientnet_lite0"),
         "num_classes": network.classes,
         **({} if settings["in_channels"] == 3 else {"in_chans": settings["in_channels"]}),
     }
-    kept = {name: value for name, value in (read_trained(path) or {}).items() if name not in _OF_MASKS}
+    kept = {name: value for name, value in settings.items() if name not in _OF_MASKS}
     described = {**kept, "bundle": "cls_student", "network_def": classifier, "class_names": names}
     state = network.encoder.state_dict()
     alone = trained_network(described)
     alone.load_state_dict(state)
-    tried(alone, {**settings, **described}, "the classifier")
+    tried(alone, described, "the classifier")
     folder.mkdir(parents=True, exist_ok=True)
     save_trained(state, folder / "model.pt", described)
     return folder / "model.pt"

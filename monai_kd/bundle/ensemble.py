@@ -8,18 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from data_prep.text import printable
 
-from ..config import UntrustedNetwork, without_pretrained
+from ..config import without_pretrained
 from ..handlers.run_settings import DATA
 from ..io.atomic import check_new_folder
 from ..io.checksum import file_sha256
 from ..io.trained import HASH, read_trained, save_trained
 from ..networks import Ensemble
 from .checkpoint import is_synthetic
-from .trained import task_of, trained_network, trained_settings, tried
+from .trained import named_network, task_of, trained_settings, tried
 
 __all__ = ["make_ensemble", "run_ensemble"]
 
@@ -71,7 +69,7 @@ def make_ensemble(checkpoints: Sequence[str | Path], output_dir: str | Path) -> 
     for number, sha256 in enumerate(hashes):
         if (first := hashes.index(sha256)) < number:
             raise ValueError(f"{paths[first]} and {paths[number]} are the same weights: give each network once.")
-    networks = [_network(each, path) for each, path in zip(members, paths, strict=True)]
+    networks = [named_network(each, path) for each, path in zip(members, paths, strict=True)]
     ensemble = Ensemble(networks, _activation(members[0], tasks[0])).eval()
     names = "mask_names" if tasks[0] == "segmentation" else "class_names"
     channels = len(members[0][names]) + (tasks[0] == "segmentation" and members[0]["multiclass"])
@@ -87,13 +85,6 @@ def make_ensemble(checkpoints: Sequence[str | Path], output_dir: str | Path) -> 
     folder.mkdir(parents=True, exist_ok=True)
     save_trained(ensemble.state_dict(), folder / "model.pt", settings)
     return folder / "model.pt"
-
-
-def _network(settings: Mapping[str, Any], path: Path) -> torch.nn.Module:
-    try:
-        return trained_network(settings, path)
-    except UntrustedNetwork as error:
-        raise ValueError(f"{path}: {error}") from None
 
 
 def _settings(members: Sequence[Mapping[str, Any]], task: str) -> dict[str, Any]:

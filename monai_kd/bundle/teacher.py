@@ -14,13 +14,14 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from ..config import build_network, check_overrides, check_settings, literal
-from ..data import NO_TUMOUR, class_names, data_known, datalist_path, same_data, trainings
+from ..data import NO_TUMOUR, class_names, datalist_path
 from ..io import load_weights, read_checkpoint
 from ..io.checksum import file_sha256
 from ..io.first_process import from_first, is_distributed
 from ..io.trained import HASH, read_trained
 from ..networks import Ensemble, LateFusionClassifier
 from .fingerprint import fingerprint
+from .teacher_leaks import warn_of_leaks
 from .teacher_settings import NORMALIZATION, described_settings
 from .trained import trained_settings
 from .workflow import Workflow
@@ -74,6 +75,7 @@ class Teacher:
         self.checkpoint = None if checkpoint is None else Path(checkpoint).expanduser()
         self.bundle, self.output_dir = Path(bundle).expanduser(), Path(output_dir).expanduser()
         self.dataset_dir, self.kept_from = run["dataset_dir"], {run["fold"], *run["leave_out"]}
+        self.labelled_share = run.get("labelled_share", 1)
         # Without what a teacher's bundle of one's own need not have.
         given = {name: value for name, value in run.items() if name != "batch_augmentation" or value}
         self.run, self._overridden = {**given, **(overrides or {})}, list(overrides or {})
@@ -190,8 +192,10 @@ class Teacher:
             ValueError: the checkpoint does not fit its network.
         """
         network = self.untrained()
-        # Of one that is trained first, `teacher_overrides` may differ from the student.
-        self._warn_of_leaks()
+        if self.dataset_dir is not None:
+            # Of slices that are given one by one, no metrics are reported. One that is trained first may differ from
+            # the student by its overrides.
+            warn_of_leaks(self._named, self.trained, self.dataset_dir, self.kept_from, self.labelled_share)
         checkpoint = self._train() if self.checkpoint is None else self.checkpoint
         logger.info("teacher: %s", checkpoint)
         if self.checkpoint is None:
@@ -212,43 +216,6 @@ class Teacher:
                 f"{self._named} was trained for the classes {', '.join(trained_names)}, and the student "
                 f"learns {', '.join(names)}, of {self.dataset_dir}: give a teacher of these classes in this "
                 f"order.{' A negative_probability above 0 adds the class no tumour.' if known else ''}"
-            )
-
-    def _warn_of_leaks(self) -> None:
-        folder = self.trained.get("dataset_dir")
-        if self.dataset_dir is None:
-            # Slices that are labelled one by one: no metrics are reported for them.
-            return
-        runs = trainings(self.trained)
-        known, here = all(map(data_known, runs)), [run for run in runs if same_data(run, self.dataset_dir)]
-        share, of_teacher = self.run.get("labelled_share", 1), self.trained["labelled_share"]
-        if share < of_teacher and (here or not known):
-            logger.warning(
-                "labelled_share is %g, and %s was trained with %g: through it, labels that are hidden from "
-                "the student may reach it.",
-                *(share, self._named, of_teacher),
-            )
-        if not known:
-            logger.warning(
-                "The training data of %s is not known: if it includes slices that validate the student, "
-                "the student's metrics are better than on new slices.",
-                self._named,
-            )
-        elif len(here) < len(runs):
-            logger.warning(
-                "The teacher was trained on %s, and the student is trained on %s: if the teacher's data include "
-                "patients that validate the student, the student's metrics are better than on new patients.",
-                folder or "another data set",
-                self.dataset_dir,
-            )
-        # Of an ensemble, some networks may be of these data, and others of other or unknown ones.
-        unseen = [{run.get("fold"), *(run.get("leave_out") or [])} for run in here]
-        if seen := sorted(set().union(*(self.kept_from - {None} - folds for folds in unseen))):
-            logger.warning(
-                "The teacher was TRAINED ON the folds %s, on which the student is not trained: through the teacher "
-                "they leak into the student, whose metrics on them are better than on new slices. Take a teacher "
-                "trained with the same `fold` and `leave_out`.",
-                seen,
             )
 
     @cached_property

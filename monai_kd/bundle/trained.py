@@ -13,7 +13,7 @@ import torch
 from monai.bundle import ConfigParser
 from torch import nn
 
-from ..config import build_network, literal
+from ..config import UntrustedNetwork, build_network, literal
 from ..config.checks import is_axes
 from ..data import NO_TUMOUR
 from ..io.checkpoints import check_checkpoint, load_weights
@@ -24,7 +24,7 @@ from ..transforms import ACTIVATIONS, IMAGENET_MEAN, IMAGENET_STD
 from .metadata import classifies, read_metadata
 from .precision import is_half_precision
 
-__all__ = ["black_images", "task_of", "trained_network", "trained_settings", "tried"]
+__all__ = ["black_images", "named_network", "task_of", "trained_network", "trained_settings", "tried"]
 
 logger = logging.getLogger(__name__)
 
@@ -176,6 +176,14 @@ def trained_network(
         )
         return network
     return load_weights(network, checkpoint)
+
+
+def named_network(settings: Mapping[str, Any], checkpoint: Path) -> nn.Module:
+    """`trained_network` with its weights, whose refusal names the checkpoint, as where there are several."""
+    try:
+        return trained_network(settings, checkpoint)
+    except UntrustedNetwork as error:
+        raise ValueError(f"{checkpoint}: {error}") from None
 
 
 def black_images(settings: Mapping[str, Any]) -> torch.Tensor:

@@ -70,12 +70,8 @@ class ClassReport(EvaluationReport):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        known = [self.class_names, [*self.class_names, NO_TUMOUR]]
-        if trained_names is not None and list(trained_names) not in known:
-            raise ValueError(
-                f"the network was trained for the classes {', '.join(trained_names)}; {self.dataset_dir} has the "
-                f"classes {', '.join(self.class_names)}, in this order. Evaluate it on data with the same classes."
-            )
+        if trained_names is not None:
+            self.check_classes(trained_names, NO_TUMOUR)
         self.class_names = list(trained_names or self.class_names)
         if temperature <= 0:
             raise ValueError(f"temperature must be positive, got {temperature}.")

@@ -85,11 +85,8 @@ class MaskReport(EvaluationReport):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        if of_classes and list(mask_names) != list(self.class_names):
-            raise ValueError(
-                f"the network was trained for the classes {', '.join(mask_names)}; {self.dataset_dir} has the classes "
-                f"{', '.join(self.class_names)}, in this order. Evaluate it on data with the same classes."
-            )
+        if of_classes:
+            self.check_classes(mask_names)
         self.presence = PresenceReport(
             presence, specificity, checkpoint, self.bootstrap, self.seed, operating_point, reader
         )

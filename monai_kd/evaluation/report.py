@@ -124,6 +124,18 @@ class EvaluationReport(ABC):
             "fold": entry["fold"],
         }
 
+    def check_classes(self, trained: Sequence[str], *more: str) -> None:
+        """Refuse a network of other classes than those of the data set, or these and ``more``, in this order.
+
+        Raises:
+            ValueError: it is one.
+        """
+        if list(trained) not in ([*self.class_names], [*self.class_names, *more]):
+            raise ValueError(
+                f"the network was trained for the classes {', '.join(trained)}; {self.dataset_dir} has the "
+                f"classes {', '.join(self.class_names)}, in this order. Evaluate it on data with the same classes."
+            )
+
     @property
     def title(self) -> str:
         """Title of the pictures: data set and fold."""

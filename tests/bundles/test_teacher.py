@@ -313,6 +313,10 @@ class TestOwn:
         own(disc_dataset, tmp_path / "run", {"fold": 1}).load()
         assert "The teacher was TRAINED ON the folds [0], on which the student is not trained" in caplog.text
 
+    def test_labels_that_overrides_give_back_are_said(self, disc_dataset, tmp_path, trainings, caplog):
+        own(disc_dataset, tmp_path / "run", {"labelled_share": 1}, labelled_share=0.5).load()
+        assert "labelled_share is 0.5, and the teacher of teacher_overrides was trained with 1" in caplog.text
+
     def test_overrides_of_other_classes_are_refused(self, disc_dataset, tmp_path):
         content = json.loads((disc_dataset / "datalist.json").read_text())
         names = list(content["labels"].values())

@@ -26,6 +26,7 @@ from monai_kd.export import export_package, network_file, predict_volumes, slice
 from monai_kd.io.checkpoints import save_checkpoint
 from monai_kd.io.unreadable import UnreadableImage
 from monai_kd.transforms import NormalizeByd, volume_preprocessing
+from monai_kd.transforms.resampling import NEAR_ZERO
 
 pytest.importorskip("onnxruntime", reason="needs monai_kd[export]")
 BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "seg_student"
@@ -304,6 +305,7 @@ def test_a_background_of_zero_is_not_counted_after_resampling(tmp_path):
     expected = volume_preprocessing(1, **settings)({"image": str(tmp_path / "head.nii")})["image"].numpy()
     image, its_affine, _ = slice_files.read_nifti(tmp_path / "head.nii")
     found, _ = predict_volumes.on_grid(image[None].astype(np.float32), its_affine, settings)
+    assert predict_volumes.NEAR_ZERO == NEAR_ZERO
     # Planes between two of the file have a voxel where one of the two has.
     inside = np.repeat(head != 0, 2, axis=2)[..., :-1]
     inside[..., 1::2] = (head[..., :-1] != 0) | (head[..., 1:] != 0)
