@@ -9,7 +9,7 @@ and describes the network in configs/metadata.json. Each EVALUATION is a folder 
 that of a network of the same recipe which was trained without one fold, where the weights that are released have seen
 all folds; then the files say so. Without operating_point there is none, whatever the settings beside the checkpoint
 have. One that was chosen together with a classifier needs that classifier, or the one of the same recipe that has seen
-all folds, which is written to models/classifier.safetensors. AXES, such as [0], are those along which inference mirrors
+all folds, which is written to models/classifier.safetensors; one chosen with the network's own classes needs none. AXES, such as [0], are those along which inference mirrors
 by default; each EVALUATION must have been made with them.
 """
 
@@ -29,7 +29,7 @@ from monai_kd.export.archive import pack_bundle
 from monai_kd.io.atomic import atomic_write, write_json
 from monai_kd.io.checksum import file_sha256
 from monai_kd.io.trained import FAMILIARITY_FILE, READER_FILE
-from monai_kd.metrics import classifier_of
+from monai_kd.metrics import OWN_CLASSES, classifier_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SAME_RECIPE = "a network of the same recipe that was trained without this fold"
@@ -85,9 +85,9 @@ def release(name: str, checkpoint: str, given: dict[str, str]) -> None:
     if "operating_point" in given:
         point = read(given["operating_point"], "operating_point.json")
         point["measured_on"] += by("operating_point")
-        if (classifier_of(point) is None) != (classifier is None):
+        if (classifier_of(point) in (None, OWN_CLASSES)) != (classifier is None):
             raise ValueError(
-                "classifier is needed where the operating point was chosen together with one, and only there."
+                "classifier is needed where the operating point was chosen together with a file of one, and only there."
             )
         if classifier is not None:
             reader = second_reader(checkpoint, trained_settings(checkpoint), classifier)

@@ -15,7 +15,7 @@ from torch import nn
 
 from ..engines import autocast
 from ..export.int8 import quantise
-from ..export.network_file import openvino_core
+from ..export.network_file import openvino_network
 from ..export.onnx_file import write_onnx
 from .compiled import compiles
 from .options import Options
@@ -89,10 +89,9 @@ def _exported_ways(network: nn.Module, inputs: Sequence[np.ndarray], folder: Pat
         if "onnxruntime" not in absent:
             ways[f"onnxruntime {name}"] = _onnxruntime(model, inputs[0])
         if "openvino" not in absent:
-            # As packages run it: what int8 leaves in float is computed as OpenVINO chooses for the processor.
-            ways[f"OpenVINO {name}"] = _openvino(model, inputs[0], None if name == "int8" else "f32")
+            ways[f"OpenVINO {name}"] = _openvino(model, inputs[0], name)
     if "openvino" not in absent:
-        ways["OpenVINO bfloat16"] = _openvino(exact, inputs[0], "bf16")
+        ways["OpenVINO bfloat16"] = _openvino(exact, inputs[0], "bfloat16")
     return ways
 
 
@@ -105,9 +104,6 @@ def _onnxruntime(model: Path, image: np.ndarray) -> Callable[[], object]:
     return lambda: session.run(None, {"image": image})
 
 
-def _openvino(model: Path, image: np.ndarray, precision: str | None) -> Callable[[], object]:
-    hints: dict[str, object] = {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
-    if precision is not None:
-        hints["INFERENCE_PRECISION_HINT"] = precision
-    compiled = openvino_core().compile_model(model, "CPU", hints)
+def _openvino(model: Path, image: np.ndarray, precision: str) -> Callable[[], object]:
+    compiled = openvino_network(model, precision, INFERENCE_NUM_THREADS=torch.get_num_threads())
     return lambda: compiled(image)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..metrics import classifier_of
+from ..metrics import OWN_CLASSES, classifier_of
 from .metadata import classifies, training_of
 
 __all__ = ["card_of", "data_license_of"]
@@ -74,8 +74,11 @@ def _table(values: Mapping[str, Any]) -> str:
 
 
 def _judged_by(settings: Mapping[str, Any]) -> str:
-    if classifier_of(settings.get("operating_point")) is None:
+    judge = classifier_of(settings.get("operating_point"))
+    if judge is None:
         return ""
+    if judge == OWN_CLASSES:
+        return "judged together with the classes that the network gives itself"
     return "judged together with a classifier, in a file of that name, of whose training nothing is recorded here"
 
 

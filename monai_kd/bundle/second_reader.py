@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from ..inference.own_classes import OwnClasses, gives_presence
 from ..inference.second_reader import SecondReader
 from ..io.checksum import file_sha256
 from ..io.trained import READER_FILE, read_trained
-from ..metrics import classifier_of
+from ..metrics import OWN_CLASSES, classifier_of
 from .trained import task_of, trained_network, trained_settings
 
 __all__ = ["second_reader"]
+
+NONE = "none"
 
 
 def second_reader(
@@ -23,41 +27,63 @@ def second_reader(
     classifier: str | Path | None = None,
     device: str | torch.device = "cpu",
     amp: bool = False,
-) -> SecondReader | None:
+    network: nn.Module | None = None,
+) -> SecondReader | OwnClasses | None:
     """The classifier of a segmentation: a given one, or that of the operating point; ``None`` where there is neither.
+
+    Without an operating point, a segmentation that gives classes itself, "no tumour" among them, is asked for these.
 
     Args:
         checkpoint: of the segmentation; beside it lies ``classifier.safetensors``, that of its operating point.
         trained: settings of the segmentation, see `trained_settings`.
-        classifier: checkpoint of a classifier, with its ``settings.json``, in place of that.
+        classifier: checkpoint of a classifier, with its ``settings.json``, in place of that; ``"own"``: the classes of
+            the segmentation itself; ``"none"``: no classifier.
         device, amp: where and how it runs.
+        network: the segmentation, which gets the weights of the checkpoint before it runs; ``None``: it is loaded where
+            its own classes are asked.
 
     Raises:
         FileNotFoundError: there is no such checkpoint, or the operating point has a classifier that is not there.
-        ValueError: the checkpoint is of a segmentation or of a classifier that knows no "no tumour", a file is damaged,
-            or another one than the operating point was chosen with.
+        ValueError: the checkpoint is of a segmentation or of a classifier that knows no "no tumour", the segmentation
+            gives no classes itself, a file is damaged, or another one than the operating point was chosen with.
     """
+    if classifier == NONE:
+        return None
+    point = trained.get("operating_point")
+    wanted = classifier_of(point) if classifier is None else None
+    if classifier == OWN_CLASSES or wanted == OWN_CLASSES:
+        if network is None:
+            network = trained_network(trained, checkpoint).to(device).eval()
+        return OwnClasses(network, trained, amp)
     if classifier is not None:
-        path = Path(classifier).expanduser()
-        settings = trained_settings(path)
-        if task_of(read_trained(path) or {}) == "segmentation":
-            raise ValueError(f"classifier: {path} is of a segmentation: give one of cls_student or cls_teacher.")
-        reader = SecondReader(trained_network(settings, path), settings, trained, amp)
+        reader = _of_checkpoint(Path(classifier).expanduser(), trained, amp)
+    elif wanted is not None:
+        reader = _of_operating_point(Path(checkpoint).expanduser(), wanted, trained, amp)
+    elif point is None and network is not None and gives_presence(network, trained):
+        return OwnClasses(network, trained, amp)
     else:
-        wanted = classifier_of(trained.get("operating_point"))
-        if wanted is None:
-            return None
-        path = Path(checkpoint).expanduser().with_name(READER_FILE)
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"the operating point of {checkpoint} was chosen together with a classifier, and there is no {path}: "
-                "restore it, or choose an operating point again, see docs/examinations.md."
-            )
-        if file_sha256(path) != wanted:
-            raise ValueError(
-                f"{path} is another classifier than the one that the operating point of {checkpoint} was chosen with: "
-                "restore it, or choose an operating point again, see docs/examinations.md."
-            )
-        reader = SecondReader.load(path, trained, amp)
+        return None
     reader.network.to(device)
     return reader
+
+
+def _of_checkpoint(path: Path, trained: Mapping[str, Any], amp: bool) -> SecondReader:
+    settings = trained_settings(path)
+    if task_of(read_trained(path) or {}) == "segmentation":
+        raise ValueError(f"classifier: {path} is of a segmentation: give one of cls_student or cls_teacher.")
+    return SecondReader(trained_network(settings, path), settings, trained, amp)
+
+
+def _of_operating_point(checkpoint: Path, wanted: str, trained: Mapping[str, Any], amp: bool) -> SecondReader:
+    path = checkpoint.with_name(READER_FILE)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"the operating point of {checkpoint} was chosen together with a classifier, and there is no {path}: "
+            "restore it, or choose an operating point again, see docs/examinations.md."
+        )
+    if file_sha256(path) != wanted:
+        raise ValueError(
+            f"{path} is another classifier than the one that the operating point of {checkpoint} was chosen with: "
+            "restore it, or choose an operating point again, see docs/examinations.md."
+        )
+    return SecondReader.load(path, trained, amp)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from itertools import chain, combinations
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ __all__ = ["LogitsInferer", "PlanarInferer", "mirrored"]
 
 
 class Watcher(Protocol):
-    """Looks at what passes through a network, such as `monai_kd.inference.familiarity.Familiarity`."""
+    """Looks at what passes through a network, such as `Familiarity` and `OwnClasses` of `monai_kd.inference`."""
 
     def watching(self, network: nn.Module) -> AbstractContextManager[None]: ...
 
@@ -79,6 +79,7 @@ class PlanarInferer(Inferer):
         slices_per_batch: number of slices of a volume that run at once.
         mirror: axes of the slice, of 0 and 1, to average over mirrored images, see `mirrored`.
         familiarity: remembers the features of the slices, for `monai_kd.inference.JudgeInputd`.
+        reader: remembers what the network says of their classes, for `monai_kd.inference.JudgePresenced`.
 
     Shape:
         - input: (B, C, H, W) or (B, C, H, W, D)
@@ -100,11 +101,12 @@ class PlanarInferer(Inferer):
         slices_per_batch: int = 16,
         mirror: Sequence[int] = (),
         familiarity: Watcher | None = None,
+        reader: Watcher | None = None,
     ) -> None:
         self.amp = bool(amp)
         self.slices_per_batch = int(slices_per_batch)
         self.mirror = _axes(mirror, 2)
-        self.familiarity = familiarity
+        self.watchers = [each for each in (familiarity, reader) if each is not None]
         self._run = LastHalfWeights()
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args, **kwargs) -> torch.Tensor:
@@ -116,12 +118,11 @@ class PlanarInferer(Inferer):
         def of(part: torch.Tensor) -> torch.Tensor:
             return main_logits(self._run(network, part, *args, **kwargs), network, part.ndim).float()
 
-        watching = (
-            self.familiarity.watching(network)
-            if self.familiarity is not None and isinstance(network, nn.Module)
-            else nullcontext()
-        )
-        with autocast(image.device, self.amp), watching:
+        with ExitStack() as stack:
+            stack.enter_context(autocast(image.device, self.amp))
+            if isinstance(network, nn.Module):
+                for watcher in self.watchers:
+                    stack.enter_context(watcher.watching(network))
             logits = [mirrored(part, of, self.mirror) for part in slices]
         found = _finite(logits[0] if image.ndim == 4 else torch.cat(logits))
         if image.ndim == 5:

@@ -26,6 +26,16 @@ Reference = dict[str, Any]  # values of a FeatureReference
 CALIBRATION_SLICES = 300  # as NNCF recommends; as many again check the result
 MAX_DICE_LOSS = 0.005
 MOST_JUDGED_OTHERWISE = 0.01  # of the slices that check int8
+JUDGEMENTS = {
+    "unlike": (
+        "recognised as unlike the training slices",
+        f"export without {FAMILIARITY_FILE}: then every image is judged",
+    ),
+    "tumour": (
+        "said to show a tumour by the classes of the network itself",
+        "choose an operating point with --classifier none, see docs/examinations.md",
+    ),
+}
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +73,8 @@ def add_int8(
             *(slices, len(calibration), CALIBRATION_SLICES, len(check), 2 * CALIBRATION_SLICES),
         )
     quantise(folder / "model.onnx", folder / "model_int8.onnx", calibration)
-    exact, unlike_exact = _watched(open_network(folder, "float32"), reference)
-    integers, unlike_integers = _watched(open_network(folder, "int8", "openvino"), reference)
+    exact, judged_exact = _watched(open_network(folder, "float32"), settings, reference)
+    integers, judged_integers = _watched(open_network(folder, "int8", "openvino"), settings, reference)
     found = agreement(exact, integers, check, settings)
     name, loss = largest_loss(found)
     logger.info("int8 and float32 agree on %d slices: %s", len(check), found)
@@ -74,27 +84,30 @@ def add_int8(
             f"{max_dice_loss:g}: nothing was written. Give more slices, such as all that it was trained on, or allow "
             "it with --max_dice_loss."
         )
-    differ = sum(one != other for one, other in zip(unlike_exact, unlike_integers, strict=True))
-    if differ > MOST_JUDGED_OTHERWISE * len(check):
-        raise ValueError(
-            f"with int8, {differ} of {len(check)} slices are no longer, or newly, recognised as unlike the training "
-            f"slices: nothing was written. Give more slices, or export without {FAMILIARITY_FILE}: then every image is "
-            "judged."
-        )
+    for name, (what, remedy) in JUDGEMENTS.items():
+        differ = sum(one[name] != other[name] for one, other in zip(judged_exact, judged_integers, strict=True))
+        if differ > MOST_JUDGED_OTHERWISE * len(check):
+            raise ValueError(
+                f"with int8, {differ} of {len(check)} slices are no longer, or newly, {what}: nothing was written. "
+                f"Give more slices, or {remedy}."
+            )
     return {"agreement_with_float32": found, "calibration_slices": len(calibration), "checked_slices": len(check)}
 
 
-def _watched(network: Network, reference: Reference | None) -> tuple[Network, list[bool]]:
-    """The network, and whether each slice that went through it is unlike the training slices."""
-    unlike: list[bool] = []
+def _watched(
+    network: Network, settings: Mapping[str, Any], reference: Reference | None
+) -> tuple[Network, list[dict[str, bool]]]:
+    """The network, and the `JUDGEMENTS` of each slice that went through it."""
+    judged: list[dict[str, bool]] = []
 
     def watched(image: np.ndarray) -> Sequence[np.ndarray]:
         outputs = network(image)
-        if reference is not None:
-            unlike.append(script.feature_distance(outputs[1], reference) >= UNFAMILIAR)
+        unlike = reference is not None and script.feature_distance(outputs[1], reference) >= UNFAMILIAR
+        tumour = "own_classes" in settings and outputs[-1].item() > 0
+        judged.append({"unlike": bool(unlike), "tumour": bool(tumour)})
         return outputs
 
-    return watched, unlike
+    return watched, judged
 
 
 def quantise(model: Path, target: Path, inputs: Sequence[np.ndarray]) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import warnings
 
 import numpy as np
 
@@ -15,9 +16,23 @@ def openvino_core():
     return openvino.Core()
 
 
+def openvino_network(model, precision, **hints):
+    """A network compiled for the CPU. What int8 leaves in float runs as the processor can, or else, with a warning, in
+    float32: OpenVINO 2026.4 has no bfloat16 for it on processors with AMX."""
+    compiled = functools.partial(openvino_core().compile_model, model, "CPU")
+    exact = {**hints, "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"}
+    if not model.name.endswith("_int8.onnx"):
+        return compiled(exact)
+    try:
+        return compiled(hints)
+    except RuntimeError:
+        warnings.warn("OpenVINO fails with what int8 leaves in float: it runs in float32, slower", stacklevel=3)
+        return compiled(exact)
+
+
 def open_network(folder, precision="float32", runtime=None, name="model"):
     """A function from (1, 3, columns, rows) to logits, and features where the network gives them, on the CPU; of
-    several runtimes the one for the precision. What int8 leaves in float, OpenVINO computes as the processor can."""
+    several runtimes the one for the precision."""
     model = folder / (f"{name}_int8.onnx" if precision == "int8" and name == "model" else f"{name}.onnx")
     if not model.is_file():
         made = " made with --int8" if precision == "int8" else ""
@@ -27,9 +42,7 @@ def open_network(folder, precision="float32", runtime=None, name="model"):
     if runtime is None or not importlib.util.find_spec(runtime):
         raise ValueError(f"{runtime or 'a runtime'} is not installed: pip install onnxruntime, or openvino")
     if runtime == "openvino":
-        hint = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"}
-        hint = {} if model.name == "model_int8.onnx" else hint
-        compiled = openvino_core().compile_model(model, "CPU", hint)
+        compiled = openvino_network(model, precision)
         return lambda image: compiled(image).to_tuple()
     if precision == "bfloat16":
         raise ValueError("onnxruntime has no bfloat16 on a CPU: pip install openvino")

@@ -21,6 +21,7 @@ from ..inference import BundlePredictor
 from ..inference.examination import EXAMINATION
 from ..inference.familiarity import Familiarity
 from ..inference.input_kind import UNFAMILIAR
+from ..inference.own_classes import OwnClasses
 from ..io.atomic import atomic_folder, check_new_folder
 from ..io.network_name import network_name
 from ..io.trained import read_trained
@@ -61,7 +62,8 @@ def export_package(
     ``network_file.py`` and ``slice_files.py`` (which need numpy, and onnxruntime or OpenVINO), ``requirements.txt``,
     ``MODEL_CARD.md``, ``LICENSE`` and ``data_license.txt``; of weights with ``familiarity.safetensors``, by which
     images unlike the training slices are recognised, ``familiarity.npz``; and where the operating point was chosen
-    together with a classifier, ``classifier.onnx``. For a network of volumes see `export_volume_package`.
+    together with a classifier, ``classifier.onnx``; the classes of the network itself are one more of its outputs. For
+    a network of volumes see `export_volume_package`.
     It is written atomically, after its probabilities, its presence score and the distance of its features were compared
     with those of the bundle on a noise image.
 
@@ -101,8 +103,12 @@ def export_package(
         familiarity = None if _distance(output) is None else familiarity_of(checkpoint, predictor.network)
         layers = () if familiarity is None else familiarity.layers
         shape = (3, settings["image_size"], settings["image_size"])
-        write_onnx(predictor.network, shape, folder / "model.onnx", predictor.value("mirror"), layers)
-        if (reader := predictor.reader) is not None:
+        reader = predictor.reader
+        own = isinstance(reader, OwnClasses)
+        write_onnx(predictor.network, shape, folder / "model.onnx", predictor.value("mirror"), layers, own)
+        if isinstance(reader, OwnClasses):
+            settings["own_classes"] = reader.class_names
+        elif reader is not None:
             write_onnx(reader.log_odds(), shape, folder / "classifier.onnx")
             settings["classifier"] = {"sha256": reader.sha256, "class_names": reader.settings["class_names"]}
         reference = None if familiarity is None else _reference(familiarity)

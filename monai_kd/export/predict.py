@@ -48,7 +48,7 @@ def bilinear(old, new):
 def predict(image, affine, network, settings, familiarity=None, reader=None):
     """Probabilities: of tumour, with the shape of the image; for several channels, (channels, *shape of the image); for
     a classification, (slices, classes). The distance of the features, see `feature_distance`. And the log-odds of a
-    tumour on each slice by a second network."""
+    tumour on each slice, by a second network or by the classes of this one."""
     if image.ndim not in (2, 3) or min(image.shape[:2]) < 2 or np.linalg.matrix_rank(affine) < 3:
         raise ValueError("it is not a grey slice or volume, or its affine is singular")
     values = slice_files.grey_values(image)
@@ -62,9 +62,11 @@ def predict(image, affine, network, settings, familiarity=None, reader=None):
     small = bilinear(slices.shape[1], side) @ slices @ bilinear(slices.shape[2], side).T
     inputs = ((small[:, None] - mean) / std).astype(np.float32)
     outputs = zip(*(network(each[None]) for each in inputs), strict=True)
-    logits, *features = (np.concatenate(each).astype(float) for each in outputs)
-    distance = None if familiarity is None else feature_distance(features[0], familiarity)
-    second = None if reader is None else np.array([reader(each[None])[0][0, 0] for each in inputs], float)
+    logits, *others = (np.concatenate(each).astype(float) for each in outputs)
+    distance = None if familiarity is None else feature_distance(others[0], familiarity)
+    second = others[-1][:, 0] if "own_classes" in settings else None
+    if reader is not None:
+        second = np.array([reader(each[None])[0][0, 0] for each in inputs], float)
     if not np.isfinite(logits).all() or not np.isfinite(0 if second is None else second).all():
         raise ValueError("the network gives values that are not finite")
     if settings["task"] == "classification":
@@ -98,8 +100,8 @@ def judge(mask, found, shape, affine, settings, second=None):
     """Empty slices whose presence score is below the threshold, and drop marks that reach over too few mm of slices.
 
     The score of a slice is its highest probability of tumour, or the mean of the 25 highest on a grid of 256 × 256, and
-    of as many for its area on another grid; of two networks, the mean in log-odds. A mark is a connected area over the
-    slices."""
+    of as many for its area on another grid; with a second opinion, the mean in log-odds. A mark is a connected area
+    over the slices."""
     several = found.reshape(-1, *shape)[int(settings["activation"] == "softmax") :]
     pixels = several.max(axis=0).reshape(shape[0] * shape[1], -1)
     count = 1 if settings["presence_score"] == "max" else max(1, round(25 / 256**2 * len(pixels)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,10 +17,9 @@ from ..io.atomic import atomic_write
 from ..io.trained import FAMILIARITY_FILE
 from ..metrics.familiarity import FeatureReference
 from ..networks.encoder_features import encoder_layers, features_of_passes, pooled_features
+from .seen_slices import SeenSlices
 
 __all__ = ["Familiarity"]
-
-MOST_SEEN = 4096  # slices, of 1 to 8 kB each
 
 
 @dataclass(eq=False)
@@ -31,13 +29,13 @@ class Familiarity:
     Attributes:
         layers: modules of the network, see `encoder_layers`.
         reference: of their features, see `pooled_features`.
-        seen: features of the slices that went through the network while `watching`, by their digests.
+        seen: features of the slices that went through the network while `watching`.
         network: the last one that was watched.
     """
 
     layers: tuple[str, ...]
     reference: FeatureReference
-    seen: dict[bytes, torch.Tensor] = field(default_factory=dict, repr=False)
+    seen: SeenSlices = field(default_factory=SeenSlices, repr=False)
     network: nn.Module | None = field(default=None, repr=False)
 
     @classmethod
@@ -66,9 +64,7 @@ class Familiarity:
         self.network = network
 
         def remember(images: torch.Tensor, features: torch.Tensor) -> None:
-            self.seen.update(zip(_digests(images), features.double().cpu(), strict=True))
-            while len(self.seen) > MOST_SEEN:
-                del self.seen[next(iter(self.seen))]
+            self.seen.remember(images, features.double())
 
         with features_of_passes(network, self.layers, remember):
             yield
@@ -86,14 +82,13 @@ class Familiarity:
         Raises:
             ValueError: the features are of another network, or no network has been watched.
         """
-        features = [self.seen.get(digest) for digest in _digests(images)]
-        found = [each for each in features if each is not None]
-        if len(found) < len(features):
+        features = self.seen.recall(images)
+        if features is None:
             if self.network is None:
                 raise ValueError("no network has been watched.")
             place = next(self.network.parameters()).device
-            found = list(pooled_features(self.network, self.layers, images.to(place)).double().cpu())
-        rows = torch.stack(found).numpy()
+            features = pooled_features(self.network, self.layers, images.to(place)).double().cpu()
+        rows = features.numpy()
         if rows.shape[1] != len(self.reference.mean):
             raise ValueError(
                 f"{FAMILIARITY_FILE} is of features of {len(self.reference.mean)} channels, and the layers of the "
@@ -152,9 +147,3 @@ class Familiarity:
             raise ValueError(
                 f"{path} is none that python -m monai_kd familiarity wrote ({error}): run it again, or remove the file."
             ) from error
-
-
-def _digests(images: torch.Tensor) -> list[bytes]:
-    """By which slices are known again, of their first channels."""
-    first = images[:, 0].float().cpu().contiguous().numpy()
-    return [hashlib.blake2b(each.tobytes(), digest_size=16).digest() for each in first]

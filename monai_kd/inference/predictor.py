@@ -16,6 +16,7 @@ from ..config import cause_of, check_overrides, check_settings, checked_device, 
 from ..io.checkpoints import check_checkpoint, load_weights
 from ..io.trained import check_of_slices, is_of_head
 from .measures import found_name
+from .own_classes import OwnClasses
 from .preparation import Preparation
 from .presence import JudgePresenced
 from .second_reader import SecondReader
@@ -121,8 +122,8 @@ class BundlePredictor:
         ]
 
     @property
-    def reader(self) -> SecondReader | None:
-        """Of a segmentation: the classifier that is asked about presence, too."""
+    def reader(self) -> SecondReader | OwnClasses | None:
+        """Of a segmentation: the classifier, or its own classes, that are asked about presence, too."""
         return next((step.reader for step in self._after if isinstance(step, JudgePresenced)), None)
 
     def __call__(self, image: np.ndarray, meta: Mapping[str, Any]) -> dict[str, Any]:

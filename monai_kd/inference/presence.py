@@ -16,6 +16,7 @@ from ..io.plain import plain_tensor
 from ..metrics import PresenceRule, SliceStack, presence_in_context
 from ..transforms import foreground_probabilities
 from .examination import EXAMINATION
+from .own_classes import OwnClasses
 from .second_reader import SecondReader
 
 __all__ = ["JudgePresenced"]
@@ -38,7 +39,7 @@ class JudgePresenced(MapTransform):
         probability_key: the probabilities of the classes, see `foreground_probabilities`; of a volume a ``MetaTensor``
             with the metadata of `read_image`, otherwise each of its slices is judged for itself.
         context: weight of the neighbours, from 0 to 1; 0 judges each slice for itself.
-        reader: a classifier that is asked about each slice; ``None``: none.
+        reader: a classifier, or the classes of the network itself, asked about each slice; ``None``: none.
         image_key: the slices as the network got them, for the reader.
 
     Shape:
@@ -56,7 +57,7 @@ class JudgePresenced(MapTransform):
         threshold: float | None = None,
         probability_key: str = "probability",
         context: float = 0.0,
-        reader: SecondReader | None = None,
+        reader: SecondReader | OwnClasses | None = None,
         image_key: str = "image",
         allow_missing_keys: bool = False,
     ) -> None:
@@ -74,7 +75,8 @@ class JudgePresenced(MapTransform):
         return bool(self.rule.threshold)
 
     def __str__(self) -> str:
-        joined = " and a classifier" if self.reader is not None else ""
+        who = "its own classes" if isinstance(self.reader, OwnClasses) else "a classifier"
+        joined = f" and {who}" if self.reader is not None else ""
         seen = ", in a volume together with its neighbours," if self.context else ""
         return (
             f"a slice is marked only if its presence score ({self.rule.score}{joined}){seen} is at least "

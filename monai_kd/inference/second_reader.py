@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ..engines.inferer import mirrored_logits
 from ..io.atomic import atomic_write
 from ..io.trained import READER_FILE
 from ..metrics import joined_presence
+from ..networks.class_outputs import log_odds_of_others
 
 __all__ = ["SecondReader"]
 
@@ -93,6 +95,10 @@ class SecondReader:
         """
         return joined_presence(scores, self(images))
 
+    def watching(self, _network: nn.Module) -> AbstractContextManager[None]:
+        """Nothing is to be remembered of a pass of the segmentation; see `OwnClasses`."""
+        return nullcontext()
+
     def log_odds(self) -> nn.Module:
         """A network from slices, as for `__call__`, to the log-odds (B, 1) of a tumour, to be exported."""
         return _LogOdds(self)
@@ -140,5 +146,4 @@ class _LogOdds(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         found = mirrored_logits(self.network, self.convert(image), self.mirror)
-        others = [number for number in range(found.shape[1]) if number != self.free]
-        return found[:, others].logsumexp(1, keepdim=True) - found[:, self.free : self.free + 1]
+        return log_odds_of_others(found, self.free)

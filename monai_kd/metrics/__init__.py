@@ -19,7 +19,7 @@ from .paired_kinds import with_kinds
 from .paired_presence import paired_presence
 from .presence import PRESENCE_SCORES, joined_presence, presence_score
 from .presence_context import presence_in_context
-from .presence_rule import PresenceRule, classifier_of
+from .presence_rule import OWN_CLASSES, PresenceRule, classifier_of
 from .presence_summary import (
     FROC_RATES,
     froc_curve,
@@ -40,6 +40,7 @@ __all__ = [
     "LESION_COLUMNS",
     "MASK_METRICS",
     "MOST_LESIONS",
+    "OWN_CLASSES",
     "PER_CLASS_METRICS",
     "PRESENCE_SCORES",
     "VOLUME_METRICS",

@@ -12,7 +12,10 @@ import torch
 from ..config.checks import is_number
 from .presence import PRESENCE_SCORES, presence_score
 
-__all__ = ["PresenceRule", "classifier_of"]
+__all__ = ["OWN_CLASSES", "PresenceRule", "classifier_of"]
+
+# In the place of the SHA-256 of a classifier: the class head of the segmentation itself.
+OWN_CLASSES = "own"
 
 DEFAULT_SCORE = "top_k_mean"
 
@@ -87,6 +90,8 @@ class PresenceRule:
 
 def classifier_of(operating_point: Mapping[str, Any] | None) -> str | None:
     """The SHA-256 of the classifier that an ``operating_point`` was chosen together with; ``None`` where it was not.
+
+    `OWN_CLASSES` where it was chosen with the classes that the segmentation gives itself.
 
     Example:
         >>> classifier_of({"score": "max", "threshold": 0.7}) is classifier_of(None) is None

@@ -10,6 +10,8 @@ from monai.networks.nets import BasicUNetPlusPlus
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from .class_outputs import class_logits
+
 __all__ = ["ACTIVATIONS", "all_logits", "main_logits", "student_outputs"]
 
 ACTIVATIONS = ("sigmoid", "softmax")
@@ -74,7 +76,7 @@ def main_logits(output: Any, network: Any, axes: int) -> torch.Tensor:
 def student_outputs(output: Any, network: Any, axes: int) -> dict[str, Any]:
     """Items for a `DistillationLoss`: the main logits ``student`` and, if there are several heads, ``student_heads``.
 
-    Of a network of masks that also returns (B, K), such as `TimmUNet` with ``classes``, these are ``student_classes``.
+    Of a network of masks, `class_logits` are ``student_classes``.
 
     Example:
         >>> sorted(student_outputs([torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, 4, 4)], nn.Identity(), axes=4))
@@ -82,10 +84,8 @@ def student_outputs(output: Any, network: Any, axes: int) -> dict[str, Any]:
     """
     logits = all_logits(output, network, axes)
     items: dict[str, Any] = {"student": logits[0], **({"student_heads": logits} if len(logits) > 1 else {})}
-    if isinstance(output, (list, tuple)) and logits[0].ndim > 2:
-        flat = [each for each in output if isinstance(each, torch.Tensor) and each.ndim == 2]
-        items |= {"student_classes": flat[0]} if len(flat) == 1 else {}
-    return items
+    classes = class_logits(output) if logits[0].ndim > 2 else None
+    return items if classes is None else {**items, "student_classes": classes}
 
 
 def _alike(head: Any, main: torch.Tensor) -> bool:

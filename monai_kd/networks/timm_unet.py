@@ -52,8 +52,8 @@ class TimmUNet(nn.Module):
 
     Shape:
         - input: (B, in_channels, H, W), H and W divisible by 2ⁿ
-        - output: (B, out_channels, H, W), logits; with ``classes``, in training mode, a tuple of these and of those of
-          the classes (B, classes)
+        - output: (B, out_channels, H, W), logits; with ``classes``, in training mode and while ``with_classes`` is
+          true, a tuple of these and of those of the classes (B, classes)
 
     Raises:
         ValueError: timm has no model ``encoder``, or it has no outputs of these strides; when called, H or W is not
@@ -83,7 +83,7 @@ class TimmUNet(nn.Module):
         strides = [2**level for level in range(len(features), -1, -1)]
         if not timm.is_model(encoder) and encoder in torchvision.models.list_models():
             raise ValueError(f"'{encoder}' is a model of torchvision alone, and the encoder must be one of timm.")
-        self.classes = int(classes)
+        self.classes, self.with_classes = int(classes), False
         model: Any = create_backbone(encoder, pretrained, self.classes, image_size, in_chans=in_channels, **kwargs)
         if not hasattr(model, "forward_intermediates"):
             raise ValueError(
@@ -150,7 +150,7 @@ class TimmUNet(nn.Module):
         return self.final_conv(x)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        if not (self.classes and self.training):
+        if not self.classes or not (self.training or self.with_classes):
             return self.decode(self.encode(x))
         end, skips = self._encode(x, last=True)
         return self.decode(skips), self.encoder.forward_head(end)

@@ -15,6 +15,7 @@ from monai.networks.nets import BasicUNet
 from PIL import Image
 
 from monai_kd.export import export_package, network_file
+from monai_kd.export import int8 as int8_module
 from monai_kd.export.int8 import agreement, largest_loss
 from monai_kd.export.onnx_file import write_onnx
 from monai_kd.export.slices import network_inputs
@@ -171,6 +172,46 @@ def test_openvino_runs_once_for_all_outputs(tmp_path, monkeypatch):
     monkeypatch.setattr(network_file, "openvino_core", lambda: SimpleNamespace(compile_model=lambda *_: compiled))
     assert tuple(network_file.open_network(tmp_path, "float32", "openvino")(1)) == (2, 3)
     assert runs == [1]
+
+
+def test_what_openvino_cannot_run_in_bfloat16_runs_in_float32(tmp_path, monkeypatch):
+    """Version 2026.4.1 on processors with AMX: it compiles a network as integers only without bfloat16."""
+    hints = []
+
+    def compile_model(_model, _device, given):
+        hints.append(given)
+        if not given:
+            raise RuntimeError("No suitable implementations.")
+        return "compiled"
+
+    monkeypatch.setattr(network_file, "openvino_core", lambda: SimpleNamespace(compile_model=compile_model))
+    with pytest.warns(UserWarning, match="runs in float32, slower"):
+        assert network_file.openvino_network(tmp_path / "model_int8.onnx", "int8") == "compiled"
+    assert hints == [{}, {"INFERENCE_PRECISION_HINT": "f32"}]
+    # Another network that fails does so for another reason.
+    monkeypatch.setattr(
+        network_file, "openvino_core", lambda: SimpleNamespace(compile_model=lambda *_: compile_model(0, 0, {}))
+    )
+    with pytest.raises(RuntimeError, match="No suitable"):
+        network_file.openvino_network(tmp_path / "model.onnx", "float32")
+
+
+@pytest.mark.parametrize(
+    ("own", "said"), [({"own_classes": ["a"]}, "said to show a tumour by the classes"), ({}, "recognised as unlike")]
+)
+def test_slices_that_are_judged_otherwise_end_the_export(own, said, slices, tmp_path, monkeypatch):
+    """Logits that agree, beside a feature of 0 or 9, or log-odds of -9 or 9."""
+
+    def opened(_folder, precision, *_):
+        value = np.full((1, 1), 9.0 if precision == "int8" else -9.0 if own else 0.0)
+        return lambda image: [np.ones((1, 1, 2, 2)), value]
+
+    monkeypatch.setattr(int8_module, "open_network", opened)
+    monkeypatch.setattr(int8_module, "quantise", lambda *_: None)
+    monkeypatch.setattr(int8_module, "network_inputs", lambda *_: [np.zeros((1, 3, 2, 2), np.float32)] * 4)
+    reference = None if own else {"mean": np.zeros(1), "precision": np.eye(1), "usual": 1.0}
+    with pytest.raises(ValueError, match=f"2 of 2 slices are no longer, or newly, {said}"):
+        int8_module.add_int8(None, tmp_path, {**SEGMENTATION, **own}, slices, 1, reference)
 
 
 # Networks that are opened and freed in this order, and then a signal, as of a child that ends.
