@@ -9,8 +9,8 @@ and describes the network in configs/metadata.json. Each EVALUATION is a folder 
 that of a network of the same recipe which was trained without one fold, where the weights that are released have seen
 all folds; then the files say so. Without operating_point there is none, whatever the settings beside the checkpoint
 have. One that was chosen together with a classifier needs that classifier, or the one of the same recipe that has seen
-all folds, which is written to models/classifier.safetensors; one chosen with the network's own classes needs none. AXES, such as [0], are those along which inference mirrors
-by default; each EVALUATION must have been made with them.
+all folds, which is written to models/classifier.safetensors; one chosen with the network's own classes needs none.
+AXES, such as [0], are those along which inference mirrors by default; each EVALUATION must have been made with them.
 """
 
 from __future__ import annotations

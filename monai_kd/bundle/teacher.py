@@ -58,6 +58,9 @@ class Teacher:
         class_names: of the student; ``None``: those of the data list.
         settings: describe a checkpoint of another origin, or replace what its ``settings.json`` says, see
             `described_settings`.
+
+    Raises:
+        ValueError: ``overrides`` are no values by their ids, or ``leave_out`` of the run is no list of folds.
     """
 
     def __init__(
@@ -74,6 +77,12 @@ class Teacher:
     ) -> None:
         self.checkpoint = None if checkpoint is None else Path(checkpoint).expanduser()
         self.bundle, self.output_dir = Path(bundle).expanduser(), Path(output_dir).expanduser()
+        if not isinstance(overrides or {}, Mapping):
+            raise ValueError(
+                "teacher_overrides must be values for the teacher's config by their ids, such as "
+                f"\"{{'epochs': 20}}\", got {overrides!r}."
+            )
+        check_settings({"leave_out": run["leave_out"]})
         self.dataset_dir, self.kept_from = run["dataset_dir"], {run["fold"], *run["leave_out"]}
         self.labelled_share = run.get("labelled_share", 1)
         # Without what a teacher's bundle of one's own need not have.

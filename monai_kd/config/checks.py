@@ -106,6 +106,10 @@ def _is_scale(value: Any) -> bool:
     return value is None or (isinstance(value, (list, tuple)) and all(is_number(n) and n > 0 for n in value))
 
 
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(type(n) in (int, float) and math.isfinite(n) for n in value)
+
+
 def _are_texts(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and len(value) > 0 and all(isinstance(each, str) for each in value)
 
@@ -132,6 +136,11 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     # None: the validation slices are not those of a fold.
     "fold": (lambda v: v is None or (type(v) is int and v >= 0), "a whole number from 0"),
     # None: no view of a slice comes twice.
+    "leave_out": (
+        lambda v: isinstance(v, (list, tuple)) and all(type(n) is int and n >= 0 for n in v),
+        "a list of folds, such as [] or [1]",
+    ),
+    "mean": (lambda v: v is None or _are_numbers(v), "None or a list of numbers, one for each channel"),
     "views": (lambda v: v is None or (type(v) is int and v >= 1), "None or a whole number from 1"),
     **{name: (lambda v: isinstance(v, bool), "True or False") for name in _SWITCHES},
     **{name: (lambda v: is_number(v, highest=1), "a number from 0 to 1") for name in _SHARES},
@@ -214,5 +223,16 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         )
     if settings.get("mixup") and settings.get("labelled_share", 1) != 1:
         raise ValueError("mixup blends labels, and labelled_share hides some: set one of the two to its default.")
+    exclusive, activation = settings.get("multiclass"), settings.get("activation")
+    if None not in (exclusive, activation) and exclusive != (activation == "softmax"):
+        raise ValueError(
+            f"activation is {activation!r}, and multiclass is {exclusive}: classes that exclude one another take "
+            "softmax, a single class and classes that may overlap sigmoid."
+        )
+    if type(size) is int and axes not in (None, 2):
+        raise ValueError(
+            f"spatial_dims is {axes}, and this config is of slices: lay volumes_train.json over it, see "
+            "docs/volumes.md."
+        )
     if isinstance(size, list) and axes is not None and len(size) != axes:
         raise ValueError(f"image_size is {size}, and spatial_dims is {axes}: give one number an axis.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import sys
@@ -23,6 +24,7 @@ from ..io.shards import Shards
 from ..io.unreadable import UnusableItems
 from .described import item_key, transforms_key
 from .indexed import packed, unpacked
+from .random_trial import try_random
 from .views import Views
 
 __all__ = ["CheckedDataset", "UnusableItems"]
@@ -75,7 +77,8 @@ class CheckedDataset(CacheDataset):
             ``None``: every epoch has new ones.
 
     Raises:
-        ValueError: ``views`` is less than 1, or a transform draws random numbers that it can't repeat.
+        ValueError: ``views`` is less than 1, a transform draws random numbers that it can't repeat, or a random one
+            fails, see `monai_kd.data.random_trial.try_random`.
         UnusableItems: a transform raised ``ValueError`` or ``OSError``: at construction for cached items, otherwise
             when the item is accessed.
         RuntimeError: a transform raised another error; the message names the file too.
@@ -88,6 +91,7 @@ class CheckedDataset(CacheDataset):
         self._shards: Shards | None = None
         super().__init__(*args, **{"num_workers": 2, **kwargs})
         self.views = None if views is None else Views(self.transform, views)
+        self._try_random()
 
     # While caching: the errors of items, by index; ``None`` otherwise.
     _unusable: dict[int, Exception] | None = None
@@ -106,6 +110,16 @@ class CheckedDataset(CacheDataset):
             raise UnusableItems(head + "\n".join(map(str, unusable[:_SHOWN])) + more) from unusable[0].__cause__
         self._flush()
         return cache
+
+    def _try_random(self) -> None:
+        first = self.transform.get_index_of_first(runs_each_time) if isinstance(self.transform, Compose) else None
+        if first is None or self.hash_as_key or not self.cache_num or not self._cache:
+            return
+        item, cached = self.data[0], self._cache[0]
+        if cached is not None:  # as it is before its first access with ``runtime_cache``
+            kept = isinstance(cached, (_OnDisk, _InMemory))
+            prepared = self._restored(item, cached) if kept else copy.deepcopy(cached)
+            try_random(self.transform.transforms[first:], prepared, _item_name(item))
 
     def _open_shards(self) -> None:
         self._shards = None
@@ -250,8 +264,12 @@ def _named(error: Exception, item: Any) -> Exception:
     expected = isinstance(cause, (ValueError, OSError))
     reason = str(cause) if isinstance(cause, ValueError) else f"{type(cause).__name__}: {cause}"
     if not any(file in reason for file in files):
-        reason = f"{' with '.join(files) or item}: {reason}"
+        reason = f"{_item_name(item)}: {reason}"
     return UnusableItems(reason) if expected else RuntimeError(reason)
+
+
+def _item_name(item: Any) -> str:
+    return " with ".join(_files(item)) if isinstance(item, Mapping) and _files(item) else str(item)
 
 
 def _files(item: Mapping[str, Any]) -> list[str]:

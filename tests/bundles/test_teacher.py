@@ -45,6 +45,13 @@ def run_of(dataset: Path | str | None, fold: int = 0, leave_out: tuple[int, ...]
     }
 
 
+def test_values_for_its_config_and_folds_that_are_none():
+    with pytest.raises(ValueError, match=r"teacher_overrides must be values .* by their ids, such as .*, got 'epochs'"):
+        Teacher(None, BUNDLE, "out", run_of(None), "epochs")
+    with pytest.raises(ValueError, match="leave_out must be a list of folds"):
+        Teacher(None, BUNDLE, "out", {**run_of(None), "leave_out": 1})
+
+
 def provide(checkpoint: Path, dataset: Path | None, **own: Any) -> nn.Module:
     """The loaded teacher of a student that trains on this data."""
     return Teacher(str(checkpoint), BUNDLE, "out", run_of(dataset, **own)).load()

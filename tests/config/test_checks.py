@@ -114,3 +114,32 @@ def test_an_epoch_must_be_validated():
     check_settings({"epochs": 4, "val_interval": 4})
     with pytest.raises(ValueError, match="val_interval is 2 and epochs is 1: no epoch would be validated"):
         check_settings({"epochs": 1, "val_interval": 2})
+
+
+@pytest.mark.parametrize("value", [1, "1", [-1], [True], [0.5], None])
+def test_folds_to_leave_out(value):
+    with pytest.raises(ValueError, match=r"leave_out must be a list of folds, such as \[\] or \[1\], got "):
+        check_settings({"leave_out": value})
+    check_settings({"leave_out": [0, 2]})
+
+
+@pytest.mark.parametrize("value", [0.5, "0.5", [float("nan")], ["a"]])
+def test_means(value):
+    with pytest.raises(ValueError, match="mean must be None or a list of numbers, one for each channel, got "):
+        check_settings({"mean": value})
+    check_settings({"mean": None})
+    check_settings({"mean": [0.1, -2]})
+
+
+@pytest.mark.parametrize(("multiclass", "activation"), [(True, "sigmoid"), (False, "softmax")])
+def test_activation_of_exclusive_classes(multiclass, activation):
+    with pytest.raises(ValueError, match=f"activation is '{activation}', and multiclass is {multiclass}: "):
+        check_settings({"multiclass": multiclass, "activation": activation})
+    check_settings({"multiclass": not multiclass, "activation": activation})
+
+
+def test_slices_have_two_axes():
+    with pytest.raises(ValueError, match=r"spatial_dims is 3, and this config is of slices: lay volumes_train\.json"):
+        check_settings({"image_size": 64, "spatial_dims": 3})
+    check_settings({"image_size": 64, "spatial_dims": 2})
+    check_settings({"image_size": [64, 64, 64], "spatial_dims": 3})

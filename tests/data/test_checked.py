@@ -93,11 +93,13 @@ def broken(_item):
     raise KeyError("pixels")
 
 
-@pytest.mark.parametrize("rate", [0.0, 1.0])
-def test_faults_of_a_transform_name_the_item_too(tmp_path, rate):
+def test_faults_of_a_transform_name_the_item_too(tmp_path):
+    # A bare function counts as random: it is run when an item is asked for; and of cached items, tried before.
+    items, transform = write(tmp_path, 1), Compose([LOAD, broken])
     with pytest.raises(RuntimeError, match=r"image0\.png with .*label0\.png: KeyError: 'pixels'"):
-        # A bare function counts as random: it is run when an item is asked for.
-        CheckedDataset(write(tmp_path, 1), Compose([LOAD, broken]), cache_rate=rate, progress=False)[0]
+        CheckedDataset(items, transform, cache_rate=0.0, progress=False)[0]
+    with pytest.raises(ValueError, match=r"broken fails on .*image0\.png with .*label0\.png, .*: KeyError: 'pixels'"):
+        CheckedDataset(items, transform, cache_rate=1.0, progress=False)
 
 
 def test_good_items_are_those_of_monai(tmp_path):
