@@ -101,7 +101,7 @@ def test_runs(lines, checkout, monkeypatch):
                 assert (checkout / line.partition(name)[2].split()[0]).is_file()
         run(line, checkout, monkeypatch)
     kinds = [command[4] for command in begun]
-    assert kinds.count("training") == len(lines) == 75
+    assert kinds.count("training") == len(lines) == 77
     # Plain, mirrored and with tumours taken out, but for those of all folds; the last not for three classifiers.
     assert kinds.count("evaluating") == 3 * 69 - 3
 
@@ -319,7 +319,7 @@ def test_twins_and_the_released_pair(lines, checkout, monkeypatch, capsys):
 
 @pytest.mark.usefixtures("more_slices")
 def test_one_network_for_both_tasks(lines, checkout, monkeypatch, capsys):
-    head, classes, pair, table = lines
+    head, classes, alone, pair, table = lines
     definition = {"_target_": "monai_kd.networks.TimmUNet", "encoder": "mobilenetv3_small_050", "features": [8] * 5}
     definition["classes"] = len(NAMES) + 1
     told = {"network_def": definition, "fold": 3, "image_size": 64, "mask_names": ["tumour"], "class_names": NAMES}
@@ -327,7 +327,13 @@ def test_one_network_for_both_tasks(lines, checkout, monkeypatch, capsys):
     run(head, checkout, monkeypatch)
     run(classes, checkout, monkeypatch)
     assert "kinds" in json.loads((checkout / "CLASSES" / "evaluation" / "metrics.json").read_text())
-    run(pair, checkout, monkeypatch)
+    run(alone, checkout, monkeypatch)
+    run(pair, checkout, monkeypatch, instead={"specificity": 0.5})
+    columns = [
+        (checkout / "BOTH" / name / "slices.csv").read_text().splitlines()[0].split(",")
+        for name in ("evaluation_pair", "evaluation_alone")
+    ]
+    assert ["p_tumour" in each for each in columns] == [True, False]
     capsys.readouterr()
     run(table, checkout, monkeypatch)
     assert len(capsys.readouterr().out.splitlines()) == 2 + 1 + 6

@@ -198,9 +198,14 @@ def test_release_with_a_second_reader(bundle, tmp_path):
     assert point["classifier"] == file_sha256(models / "classifier.safetensors")
     assert point["measured_on"].endswith(release.SAME_READER)
     assert second_reader(models / "model.pt", trained_settings(models / "model.pt")) is not None
-    # Another release without one leaves none behind.
+    # Another release without one leaves none behind; one that is judged by its own classes needs no file.
     assert release.main(["seg_student", str(checkpoint)]) == 0
     assert not (models / "classifier.safetensors").exists()
+    (tmp_path / "run" / "operating_point.json").write_text(json.dumps({**POINT, "classifier": "own"}))
+    with pytest.raises(ValueError, match="with a file of one, and only there"):
+        release.main([*words, f"classifier={other}"])
+    assert release.main(words) == 0
+    assert json.loads((models / "settings.json").read_text())["operating_point"]["classifier"] == "own"
 
 
 def test_a_twin_is_kept_in_half_precision_without_places_or_operating_point(bundle, tmp_path, monkeypatch, capsys):

@@ -219,6 +219,8 @@ class Distillation:
     def distiller(self) -> Distiller:
         if not self.loss.needs_teacher:
             self.teacher.warn_unused()
+            if self.store is not None:
+                logger.warning("teacher_store: NOT used: this recipe has no teacher.")
             return Distiller(self.student)
         if self._rehearsed is None:
             self.teacher.warn_unused_taps()

@@ -82,7 +82,8 @@ class Teacher:
                 "teacher_overrides must be values for the teacher's config by their ids, such as "
                 f"\"{{'epochs': 20}}\", got {overrides!r}."
             )
-        check_settings({"leave_out": run["leave_out"]})
+        if not isinstance(run["leave_out"], (list, tuple)):
+            raise ValueError(f"leave_out must be a list of folds, such as [0], got {run['leave_out']!r}.")
         self.dataset_dir, self.kept_from = run["dataset_dir"], {run["fold"], *run["leave_out"]}
         self.labelled_share = run.get("labelled_share", 1)
         # Without what a teacher's bundle of one's own need not have.
@@ -184,9 +185,11 @@ class Teacher:
         return {name: taps[name] for name in names}
 
     def warn_unused(self) -> None:
-        """Log a warning if a checkpoint was given that is not used, because no term of the recipe needs a teacher."""
+        """Log a warning for each value that is not used, because no term of the recipe needs a teacher."""
         if self.checkpoint is not None:
             logger.warning("teacher_checkpoint %s is not used: this recipe has no teacher.", self.checkpoint)
+        if self._overridden:
+            logger.warning("teacher_overrides: NOT used: this recipe has no teacher.")
 
     def warn_unused_taps(self) -> None:
         """Log a warning if taps were given, because no term of the recipe compares features."""

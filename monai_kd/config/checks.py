@@ -136,10 +136,6 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     # None: the validation slices are not those of a fold.
     "fold": (lambda v: v is None or (type(v) is int and v >= 0), "a whole number from 0"),
     # None: no view of a slice comes twice.
-    "leave_out": (
-        lambda v: isinstance(v, (list, tuple)) and all(type(n) is int and n >= 0 for n in v),
-        "a list of folds, such as [] or [1]",
-    ),
     "mean": (lambda v: v is None or _are_numbers(v), "None or a list of numbers, one for each channel"),
     "views": (lambda v: v is None or (type(v) is int and v >= 1), "None or a whole number from 1"),
     **{name: (lambda v: isinstance(v, bool), "True or False") for name in _SWITCHES},

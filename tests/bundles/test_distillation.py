@@ -331,8 +331,10 @@ class TestWeights:
         # edges are of logits: nothing is tapped
         assert list(workflow.parser.get_parsed_content("loss").parameters()) == []
 
-    def test_of_supervised_terms_alone_no_teacher_is_trained(self, disc_dataset, tmp_path):
-        train("seg_student", disc_dataset, tmp_path, epochs=1, weights={"bce": 1})
+    def test_of_supervised_terms_alone_no_teacher_is_trained(self, disc_dataset, tmp_path, caplog):
+        store = str(tmp_path / "store")
+        train("seg_student", disc_dataset, tmp_path, epochs=1, weights={"bce": 1}, teacher_store=store)
+        assert "teacher_store: NOT used: this recipe has no teacher" in caplog.text
         assert not list(tmp_path.glob("teacher-*"))
         (row,) = rows(tmp_path)
         assert {name for name in row if name.startswith("loss/")} == {"loss/bce"}

@@ -152,6 +152,9 @@ class TestGiven:
         Teacher("model.pt", BUNDLE, "out", run_of(disc_dataset)).warn_unused()
         assert "teacher_checkpoint model.pt is not used: this recipe has no teacher" in caplog.text
         caplog.clear()
+        Teacher(None, BUNDLE, "out", run_of(disc_dataset), {"epochs": 2}).warn_unused()
+        assert "teacher_overrides: NOT used: this recipe has no teacher" in caplog.text
+        caplog.clear()
         Teacher(None, BUNDLE, "out", run_of(disc_dataset)).warn_unused()
         assert caplog.text == ""
 

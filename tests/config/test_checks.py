@@ -116,13 +116,6 @@ def test_an_epoch_must_be_validated():
         check_settings({"epochs": 1, "val_interval": 2})
 
 
-@pytest.mark.parametrize("value", [1, "1", [-1], [True], [0.5], None])
-def test_folds_to_leave_out(value):
-    with pytest.raises(ValueError, match=r"leave_out must be a list of folds, such as \[\] or \[1\], got "):
-        check_settings({"leave_out": value})
-    check_settings({"leave_out": [0, 2]})
-
-
 @pytest.mark.parametrize("value", [0.5, "0.5", [float("nan")], ["a"]])
 def test_means(value):
     with pytest.raises(ValueError, match="mean must be None or a list of numbers, one for each channel, got "):
