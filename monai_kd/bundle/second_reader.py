@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..inference.own_classes import OwnClasses, gives_presence
+from ..inference.own_classes import OwnClasses, gives_presence, learnt_classes
 from ..inference.second_reader import SecondReader
 from ..io.checksum import file_sha256
 from ..io.trained import READER_FILE, read_trained
@@ -28,10 +28,12 @@ def second_reader(
     device: str | torch.device = "cpu",
     amp: bool = False,
     network: nn.Module | None = None,
+    mirror: Sequence[int] | None = None,
 ) -> SecondReader | OwnClasses | None:
     """The classifier of a segmentation: a given one, or that of the operating point; ``None`` where there is neither.
 
-    Without an operating point, a segmentation that gives classes itself, "no tumour" among them, is asked for these.
+    Without an operating point, a segmentation, given as ``network``, that was trained to give classes too, "no tumour"
+    among them, is asked for these.
 
     Args:
         checkpoint: of the segmentation; beside it lies ``classifier.safetensors``, that of its operating point.
@@ -41,6 +43,7 @@ def second_reader(
         device, amp: where and how it runs.
         network: the segmentation, which gets the weights of the checkpoint before it runs; ``None``: it is loaded where
             its own classes are asked.
+        mirror: axes over which its own classes are averaged, as its masks are; ``None``: those of the settings.
 
     Raises:
         FileNotFoundError: there is no such checkpoint, or the operating point has a classifier that is not there.
@@ -54,13 +57,14 @@ def second_reader(
     if classifier == OWN_CLASSES or wanted == OWN_CLASSES:
         if network is None:
             network = trained_network(trained, checkpoint).to(device).eval()
-        return OwnClasses(network, trained, amp)
+        return OwnClasses(network, trained, amp, mirror)
     if classifier is not None:
         reader = _of_checkpoint(Path(classifier).expanduser(), trained, amp)
     elif wanted is not None:
         reader = _of_operating_point(Path(checkpoint).expanduser(), wanted, trained, amp)
-    elif point is None and network is not None and gives_presence(network, trained):
-        return OwnClasses(network, trained, amp)
+    elif point is None and learnt_classes(trained) and gives_presence(network, trained):
+        assert network is not None
+        return OwnClasses(network, trained, amp, mirror)
     else:
         return None
     reader.network.to(device)

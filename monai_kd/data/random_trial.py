@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.transforms import MapTransform, apply_transform
+from monai.transforms.traits import RandomizableTrait
 from monai.utils.enums import CommonKeys as Keys
 
 from ..config.errors import cause_of
@@ -22,11 +23,11 @@ logger = logging.getLogger(__name__)
 
 
 def try_random(transforms: Sequence[Callable], item: Any, named: str) -> None:
-    """Run copies of random transforms once on an item, each with a probability of 1.
+    """Run copies of random transforms once on an item, each with a probability of 1; those within another keep theirs.
 
     Without it, a transform that fails would end a training in its first epoch, after an earlier run in the folder was
-    set aside, or, with a low probability, much later. Random generators are left as they are. A spatial transform of
-    the image without its mask is logged as a warning.
+    set aside, or, with a low probability, much later. Random generators are left as they are. A random spatial
+    transform of the image without its mask is logged as a warning. One that can't be copied ends the trial.
 
     Args:
         transforms: in the order in which they run.
@@ -36,10 +37,14 @@ def try_random(transforms: Sequence[Callable], item: Any, named: str) -> None:
     Raises:
         ValueError: a transform fails, or gives image and mask different sizes; the message names it.
     """
+    parted = ""
     with _same_generators():
         for transform in transforms:
             name = getattr(transform, "__name__", type(transform).__name__)
-            tried: Any = copy.deepcopy(transform)
+            try:
+                tried: Any = copy.deepcopy(transform)
+            except TypeError:  # such as of one that holds a lock
+                return
             if 0 < getattr(tried, "prob", 0) < 1:
                 tried.prob = 1.0
             before = _sizes(item)
@@ -51,17 +56,17 @@ def try_random(transforms: Sequence[Callable], item: Any, named: str) -> None:
                 raise ValueError(
                     f"augmentation: {name} fails on {named}, which was read without an error: {reason}"
                 ) from error
-            after = _sizes(item)
-            if len(set(before)) == 1 and len(set(after)) > 1:
-                raise ValueError(
-                    f"augmentation: after {name}, image and mask have the sizes {after[0]} and {after[1]}."
-                )
-            if len(before) == 2 and _is_spatial(tried) and Keys.LABEL not in tried.keys:
+            if len(set(before)) == 1 and len(set(_sizes(item))) > 1:
+                parted = name
+            if len(before) == 2 and _moves_at_random(tried) and Keys.LABEL not in tried.keys:
                 logger.warning(
                     "augmentation: %s moves the image and not its mask, which then do NOT fit together. Give it the "
                     'keys ["image", "label"].',
                     name,
                 )
+    # A later one may have done to the mask what this one did to the image.
+    if parted and len(set(sizes := _sizes(item))) > 1:
+        raise ValueError(f"augmentation: after {parted}, image and mask have the sizes {sizes[0]} and {sizes[1]}.")
 
 
 def _sizes(item: Any) -> list[tuple[int, ...]]:
@@ -74,8 +79,10 @@ def _sizes(item: Any) -> list[tuple[int, ...]]:
     return [tuple(each.shape[1:]) for each in both]
 
 
-def _is_spatial(transform: Any) -> bool:
-    return isinstance(transform, MapTransform) and type(transform).__module__.startswith("monai.transforms.spatial.")
+def _moves_at_random(transform: Any) -> bool:
+    """Whether it draws how it moves the pixels: another one for the mask would draw otherwise."""
+    spatial = type(transform).__module__.startswith("monai.transforms.spatial.")
+    return spatial and isinstance(transform, MapTransform) and isinstance(transform, RandomizableTrait)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..engines import PlanarInferer
+from ..engines import autocast
 from ..engines.inferer import mirrored
 from ..metrics import OWN_CLASSES, joined_presence
 from ..networks.class_outputs import class_logits, returning_classes
 from .seen_slices import SeenSlices
 
-__all__ = ["OwnClasses", "gives_presence"]
+__all__ = ["OwnClasses", "gives_presence", "learnt_classes"]
+
+AT_ONCE = 16  # slices that have not been seen
 
 
 def gives_presence(network: Any, settings: Mapping[str, Any]) -> bool:
@@ -32,6 +34,11 @@ def gives_presence(network: Any, settings: Mapping[str, Any]) -> bool:
     return known and getattr(network, "classes", 0) == len(settings["class_names"]) + 1
 
 
+def learnt_classes(settings: Mapping[str, Any]) -> bool:
+    """Whether the term ``class`` was part of the training, without which a class head stays as it began."""
+    return bool((settings.get("weights") or {}).get("class"))
+
+
 class OwnClasses:
     r"""The probability, by the class head of the segmentation, that a slice shows a tumour: :math:`1 - P(\text{no tumour})`.
 
@@ -42,6 +49,7 @@ class OwnClasses:
         network: in evaluation mode, see `gives_presence`.
         settings: of the network, of which ``class_names`` and ``mirror`` are used.
         amp: autocast, see `monai_kd.engines.autocast`.
+        mirror: axes of the slice to average over, those of the masks; ``None``: those of the settings.
 
     Raises:
         ValueError: the network has no such classes.
@@ -49,16 +57,22 @@ class OwnClasses:
 
     sha256 = OWN_CLASSES
 
-    def __init__(self, network: nn.Module, settings: Mapping[str, Any], amp: bool = False) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        settings: Mapping[str, Any],
+        amp: bool = False,
+        mirror: Sequence[int] | None = None,
+    ) -> None:
         if not gives_presence(network, settings):
             raise ValueError(
-                "classifier: this network gives no classes with 'no tumour', but masks alone: give a checkpoint of a "
-                "classifier, or train one for both tasks, see docs/training.md."
+                "classifier: this network gives no classes with 'no tumour' that fit its class_names, but masks alone: "
+                "give a checkpoint of a classifier, or train one for both tasks, see docs/training.md."
             )
-        self.network, self.mirror = network, list(settings["mirror"])
+        self.network, self.amp = network, bool(amp)
+        self.mirror = list(settings["mirror"] if mirror is None else mirror)
         self.class_names = list(settings["class_names"])
         self.seen = SeenSlices()
-        self.inferer = PlanarInferer(amp=amp, reader=self)
 
     @contextmanager
     def watching(self, network: nn.Module) -> Iterator[None]:
@@ -98,13 +112,21 @@ class OwnClasses:
         return 1 - logits.softmax(dim=1)[:, -1].numpy()
 
     def _logits(self, images: torch.Tensor) -> torch.Tensor:
-        known = self.seen.recall(images)
-        if known is None:
-            place = next(self.network.parameters()).device
-            self.inferer(images.to(place).float(), self.network)
-            known = self.seen.recall(images)
-        assert known is not None
-        return known
+        found = self.seen.recall_each(images)
+        missing = [number for number, row in enumerate(found) if row is None]
+        for some in (missing[start : start + AT_ONCE] for start in range(0, len(missing), AT_ONCE)):
+            for number, row in zip(some, self._pass(images[some]), strict=True):
+                found[number] = row
+        return torch.stack([row for row in found if row is not None])
+
+    def _pass(self, images: torch.Tensor) -> torch.Tensor:
+        images = images.to(next(self.network.parameters()).device).float()
+        with autocast(images.device, self.amp), returning_classes(self.network):
+            logits = class_logits(self.network(images))
+        if logits is None:
+            raise TypeError(f"{type(self.network).__name__} returned no classes while its with_classes was true.")
+        self.seen.remember(images, logits.double())
+        return logits.double().cpu()
 
     def joined(self, scores: np.ndarray, images: torch.Tensor) -> np.ndarray:
         """Presence scores (B,) of the masks together with those of the classes, see `joined_presence`."""

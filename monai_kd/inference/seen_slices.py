@@ -30,15 +30,21 @@ class SeenSlices:
             - images: (B, C, H, W), as the network gets them
             - rows: (B, N)
         """
-        self._rows.update(zip(_digests(images), rows.detach().cpu(), strict=True))
+        for digest, row in zip(_digests(images), rows.detach().cpu(), strict=True):
+            self._rows.pop(digest, None)  # so that one that comes again is among the last
+            self._rows[digest] = row
         while len(self._rows) > MOST_SEEN:
             del self._rows[next(iter(self._rows))]
 
     def recall(self, images: torch.Tensor) -> torch.Tensor | None:
         """The rows (B, N); ``None`` unless all slices are known."""
-        found = [self._rows.get(digest) for digest in _digests(images)]
+        found = self.recall_each(images)
         known = [row for row in found if row is not None]
         return torch.stack(known) if len(known) == len(found) else None
+
+    def recall_each(self, images: torch.Tensor) -> list[torch.Tensor | None]:
+        """The row (N,) of each slice, or ``None``."""
+        return [self._rows.get(digest) for digest in _digests(images)]
 
 
 def _digests(images: torch.Tensor) -> list[bytes]:

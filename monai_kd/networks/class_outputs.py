@@ -31,13 +31,16 @@ def returning_classes(network: nn.Module) -> Iterator[None]:
     if not hasattr(network, "with_classes"):
         yield
         return
-    before = network.with_classes
-    # By setattr, as the type of a module's attributes is not known.
-    setattr(network, "with_classes", True)  # noqa: B010
+    # Counted, since several threads may be inside at once.
+    _add(network, 1)
     try:
         yield
     finally:
-        setattr(network, "with_classes", before)  # noqa: B010
+        _add(network, -1)
+
+
+def _add(network: Any, count: int) -> None:
+    network.with_classes = int(network.with_classes) + count
 
 
 def log_odds_of_others(logits: torch.Tensor, index: int) -> torch.Tensor:

@@ -20,11 +20,12 @@ from monai_kd.bundle import second_reader, trained_network, trained_settings
 from monai_kd.config import build_network
 from monai_kd.engines import PlanarInferer
 from monai_kd.export import export_package, network_file, predict
-from monai_kd.inference import BundlePredictor
+from monai_kd.inference import BundlePredictor, seen_slices
 from monai_kd.inference.own_classes import OwnClasses
 from monai_kd.inference.second_reader import SecondReader
 from monai_kd.io.checkpoints import save_checkpoint
 from monai_kd.io.trained import READER_FILE
+from monai_kd.networks.class_outputs import returning_classes
 
 SIZE = 32
 NAMES = ["meningioma", "glioma", "pituitary"]
@@ -46,6 +47,7 @@ def write_student(folder: Path, **values: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     save_checkpoint(network.state_dict(), folder / "model.pt")
     settings = {"network_def": DEFINITION, "image_size": SIZE, "mask_names": ["tumour"], "class_names": NAMES}
+    settings["weights"] = {"supervised": 1, "class": 0.5}
     (folder / "settings.json").write_text(json.dumps({**settings, "mirror": [0], **values}))
     return folder / "model.pt"
 
@@ -161,7 +163,7 @@ def test_networks_without_classes(student, tmp_path):
     settings = trained_settings(alone)
     network = trained_network(settings, alone)
     assert second_reader(alone, settings, network=network) is None
-    with pytest.raises(ValueError, match="gives no classes with 'no tumour', but masks alone"):
+    with pytest.raises(ValueError, match="gives no classes with .no tumour. that fit its class_names, but masks alone"):
         second_reader(alone, settings, "own", network=network)
     # A class more than the settings name: the last one may be anything.
     settings = {**trained_settings(student), "class_names": NAMES[:2], "operating_point": None}
@@ -241,3 +243,48 @@ def test_a_bundle_for_others_holds_no_second_file(student, tmp_path):
         (readme,) = (name for name in names if name.endswith("docs/README.md"))
         assert "classes that the network gives itself" in archive.read(readme).decode()
     assert not any(name.endswith(READER_FILE) for name in names)
+
+
+def test_a_head_that_nothing_trained_is_not_asked(tmp_path):
+    checkpoint = write_student(tmp_path, weights={"supervised": 1})
+    settings = trained_settings(checkpoint)
+    network = trained_network(settings, checkpoint).eval()
+    assert second_reader(checkpoint, settings, network=network) is None
+    assert isinstance(second_reader(checkpoint, settings, "own", network=network), OwnClasses)
+
+
+def test_classes_are_mirrored_as_the_masks_are(student, tmp_path):
+    other = write_student(tmp_path, operating_point={**POINT, "classifier": "own"}, mirror=[0, 1])
+    given = BundlePredictor(BUNDLES / "seg_student", student, device="cpu", mirror=[0, 1])
+    passes = passes_of(given.network)
+    found = given(*volume())["examination"]
+    assert sum(passes) == 4 * 5
+    assert found == BundlePredictor(BUNDLES / "seg_student", other, device="cpu")(*volume())["examination"]
+
+
+def test_long_volumes_and_slices_that_come_again(student, monkeypatch):
+    monkeypatch.setattr(seen_slices, "MOST_SEEN", 6)
+    settings = trained_settings(student)
+    network = trained_network(settings, student).eval()
+    reader = OwnClasses(network, settings)
+    slices = torch.randn(20, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(5))
+    expected = np.concatenate([OwnClasses(network, settings)(each[None]) for each in slices])
+    PlanarInferer(mirror=[0], reader=reader)(slices.movedim(0, -1)[None], network)
+    passes = passes_of(network)
+    np.testing.assert_allclose(reader(slices), expected, atol=1e-5)
+    assert max(passes) <= 16
+    memory = seen_slices.SeenSlices()
+    for number in (0, 1, 2, 3, 4, 0, 5, 6):
+        memory.remember(slices[number : number + 1], torch.tensor([[float(number)]]))
+    assert [row is not None for row in memory.recall_each(slices[:2])] == [True, False]
+
+
+def test_several_threads_may_be_inside(student):
+    network = trained_network(trained_settings(student), student).eval()
+    first, second = returning_classes(network), returning_classes(network)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert isinstance(network(torch.zeros(1, 3, SIZE, SIZE)), tuple)
+    second.__exit__(None, None, None)
+    assert isinstance(network(torch.zeros(1, 3, SIZE, SIZE)), torch.Tensor)

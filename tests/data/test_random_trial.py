@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from monai.transforms import (
     Randomizable,
     RandRotated,
     RandZoomd,
+    Resized,
+    SpatialPadd,
     ToTensord,
 )
 
@@ -54,6 +57,18 @@ def test_a_mask_that_stays_behind_is_a_warning(caplog):
     # Of a classification there is no mask.
     try_random([RandRotated("image", range_x=1.0, prob=0.1)], {"image": item()["image"], "class": 1}, "slice.png")
     assert not caplog.text
+
+
+def test_the_mask_may_follow_in_a_step_of_its_own(caplog):
+    try_random([SpatialPadd("image", 24), SpatialPadd("label", 24), RandFlipd(BOTH, prob=0.5)], item(), "slice.png")
+    try_random([Resized("image", (24, 24)), Resized("label", (24, 24))], item(), "slice.png")
+    assert not caplog.text
+
+
+def test_what_cannot_be_copied_is_not_tried():
+    transform = Draws()
+    transform.lock = threading.Lock()
+    try_random([transform, RandFlipd("imag", prob=0.5)], item(), "slice.png")
 
 
 class Draws(Randomizable):
