@@ -163,7 +163,7 @@ def test_networks_without_classes(student, tmp_path):
     settings = trained_settings(alone)
     network = trained_network(settings, alone)
     assert second_reader(alone, settings, network=network) is None
-    with pytest.raises(ValueError, match="gives no classes with .no tumour. that fit its class_names, but masks alone"):
+    with pytest.raises(ValueError, match="gives no classes with 'no tumour' that fit its class_names, but masks alone"):
         second_reader(alone, settings, "own", network=network)
     # A class more than the settings name: the last one may be anything.
     settings = {**trained_settings(student), "class_names": NAMES[:2], "operating_point": None}
