@@ -323,6 +323,7 @@ def test_one_network_for_both_tasks(lines, checkout, monkeypatch, capsys):
     definition = {"_target_": "monai_kd.networks.TimmUNet", "encoder": "mobilenetv3_small_050", "features": [8] * 5}
     definition["classes"] = len(NAMES) + 1
     told = {"network_def": definition, "fold": 3, "image_size": 64, "mask_names": ["tumour"], "class_names": NAMES}
+    told["weights"] = {"supervised": 1, "class": 0.5}
     save(checkout / "BOTH", build_network(definition).state_dict(), **described("seg_student", **told))
     run(head, checkout, monkeypatch)
     run(classes, checkout, monkeypatch)
