@@ -29,7 +29,7 @@ from monai_kd.export.archive import pack_bundle
 from monai_kd.io.atomic import atomic_write, write_json
 from monai_kd.io.checksum import file_sha256
 from monai_kd.io.trained import FAMILIARITY_FILE, READER_FILE
-from monai_kd.metrics import OWN_CLASSES, classifier_of
+from monai_kd.metrics import needs_classifier_file
 
 ROOT = Path(__file__).resolve().parents[2]
 SAME_RECIPE = "a network of the same recipe that was trained without this fold"
@@ -85,7 +85,7 @@ def release(name: str, checkpoint: str, given: dict[str, str]) -> None:
     if "operating_point" in given:
         point = read(given["operating_point"], "operating_point.json")
         point["measured_on"] += by("operating_point")
-        if (classifier_of(point) in (None, OWN_CLASSES)) != (classifier is None):
+        if needs_classifier_file(point) != (classifier is not None):
             raise ValueError(
                 "classifier is needed where the operating point was chosen together with a file of one, and only there."
             )

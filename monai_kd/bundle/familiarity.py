@@ -30,7 +30,7 @@ from ..io.checksum import file_sha256
 from ..io.network_name import network_name
 from ..io.trained import FAMILIARITY_FILE, READER_FILE, TEMPERATURE_FILE, read_trained
 from ..io.unreadable import reason_of
-from ..metrics import OWN_CLASSES, classifier_of
+from ..metrics import needs_classifier_file
 from ..transforms import slice_preprocessing
 from .folder import bundle_folder
 from .released import checkpoint_or_own
@@ -77,7 +77,7 @@ def files_of_weights(checkpoint: str | Path) -> dict[str, Path]:
     found = {TEMPERATURE_FILE: find_temperature(checkpoint)}
     if familiarity_of(checkpoint) is not None:
         found[FAMILIARITY_FILE] = Path(checkpoint).expanduser().with_name(FAMILIARITY_FILE)
-    if classifier_of((read_trained(checkpoint) or {}).get("operating_point")) not in (None, OWN_CLASSES):
+    if needs_classifier_file((read_trained(checkpoint) or {}).get("operating_point")):
         found[READER_FILE] = Path(checkpoint).expanduser().with_name(READER_FILE)
     return {name: path for name, path in found.items() if path is not None}
 

@@ -30,7 +30,7 @@ from ..io.atomic import atomic_folder, atomic_write, check_new_folder, write_jso
 from ..io.checkpoints import check_checkpoint
 from ..io.checksum import file_sha256
 from ..io.trained import FAMILIARITY_FILE, READER_FILE, TEMPERATURE_FILE
-from ..metrics import OWN_CLASSES, classifier_of
+from ..metrics import needs_classifier_file
 
 __all__ = ["pack_bundle", "run_pack"]
 
@@ -154,7 +154,7 @@ def _fill(
         write_json(content, weights.with_name(TEMPERATURE_FILE))
     if (familiarity := familiarity_of(checkpoint)) is not None:
         familiarity.save(weights.with_name(FAMILIARITY_FILE), sha256)
-    if classifier_of(settings["operating_point"]) not in (None, OWN_CLASSES):
+    if needs_classifier_file(settings["operating_point"]):
         shutil.copyfile(checkpoint.with_name(READER_FILE), weights.with_name(READER_FILE))
     write_json(described(metadata, settings, sha256, found), packed / "configs" / "metadata.json")
     card, data_license = card_of(bundle, metadata, settings, sha256, found), data_license_of(bundle, metadata, sha256)

@@ -19,7 +19,7 @@ from .paired_kinds import with_kinds
 from .paired_presence import paired_presence
 from .presence import PRESENCE_SCORES, joined_presence, presence_score
 from .presence_context import presence_in_context
-from .presence_rule import OWN_CLASSES, PresenceRule, classifier_of
+from .presence_rule import OWN_CLASSES, PresenceRule, classifier_of, needs_classifier_file
 from .presence_summary import (
     FROC_RATES,
     froc_curve,
@@ -71,6 +71,7 @@ __all__ = [
     "masks_metrics",
     "measure_lesions",
     "metrics_of",
+    "needs_classifier_file",
     "paired_differences",
     "paired_presence",
     "paired_table",

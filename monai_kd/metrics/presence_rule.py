@@ -12,7 +12,7 @@ import torch
 from ..config.checks import is_number
 from .presence import PRESENCE_SCORES, presence_score
 
-__all__ = ["OWN_CLASSES", "PresenceRule", "classifier_of"]
+__all__ = ["OWN_CLASSES", "PresenceRule", "classifier_of", "needs_classifier_file"]
 
 # In the place of the SHA-256 of a classifier: the class head of the segmentation itself.
 OWN_CLASSES = "own"
@@ -98,3 +98,13 @@ def classifier_of(operating_point: Mapping[str, Any] | None) -> str | None:
         True
     """
     return None if operating_point is None else operating_point.get("classifier")
+
+
+def needs_classifier_file(operating_point: Mapping[str, Any] | None) -> bool:
+    """Whether it was chosen together with a classifier that is no part of the segmentation.
+
+    Example:
+        >>> needs_classifier_file({"classifier": "0" * 64}), needs_classifier_file({"classifier": OWN_CLASSES})
+        (True, False)
+    """
+    return classifier_of(operating_point) not in (None, OWN_CLASSES)
