@@ -53,6 +53,7 @@ NETWORKS = {
     ("seg", "lite0"): ("seg_student", "students/timm_lite0_pretrained.json", 0.001),
     ("seg", "both"): ("seg_student", "students/timm_lite0_classes_pretrained.json", 0.001),
     ("seg", "small"): ("seg_student", "students/timm_lite0_small_pretrained.json", 0.001),
+    ("seg", "tiny"): ("seg_student", str(HERE / "tiny.json"), 0.001),
     ("seg", "unet"): ("seg_student", None, 0.001),
     ("cls", "hybrid"): ("cls_teacher", "teachers/lite2_dinov2.json", 0.0003),
     ("cls", "lite0"): ("cls_student", "students/lite0_pretrained.json", 0.0005),

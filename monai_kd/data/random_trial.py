@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import MapTransform, apply_transform
+from monai.transforms import MapTransform, RandSimulateLowResolutiond, apply_transform
 from monai.transforms.traits import RandomizableTrait
 from monai.utils.enums import CommonKeys as Keys
 
@@ -82,7 +82,10 @@ def _sizes(item: Any) -> list[tuple[int, ...]]:
 def _moves_at_random(transform: Any) -> bool:
     """Whether it draws how it moves the pixels: another one for the mask would draw otherwise."""
     spatial = type(transform).__module__.startswith("monai.transforms.spatial.")
-    return spatial and isinstance(transform, MapTransform) and isinstance(transform, RandomizableTrait)
+    # Among MONAI's spatial ones, this one blurs: each pixel stays where it is.
+    stays = isinstance(transform, RandSimulateLowResolutiond)
+    drawn = isinstance(transform, MapTransform) and isinstance(transform, RandomizableTrait)
+    return spatial and drawn and not stays
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from monai.transforms import (
     RandGaussianNoised,
     Randomizable,
     RandRotated,
+    RandSimulateLowResolutiond,
     RandZoomd,
     Resized,
     SpatialPadd,
@@ -54,6 +55,9 @@ def test_a_mask_that_stays_behind_is_a_warning(caplog):
     caplog.clear()
     fine = [RandRotated(BOTH, range_x=1.0, prob=0.1), RandGaussianNoised("image", prob=0.1)]
     try_random(fine, item(), "slice.png")
+    # It is among MONAI's spatial transforms, and only blurs.
+    blurs = RandSimulateLowResolutiond("image", prob=0.1, zoom_range=(0.5, 0.6), upsample_mode="bilinear")
+    try_random([blurs], item(), "slice.png")
     # Of a classification there is no mask.
     try_random([RandRotated("image", range_x=1.0, prob=0.1)], {"image": item()["image"], "class": 1}, "slice.png")
     assert not caplog.text
