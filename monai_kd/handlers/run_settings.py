@@ -62,6 +62,10 @@ _START = (
     "labelled_share",
 )
 
+# Settings that say what goes into a network and what its outputs mean. Weights keep those that they were trained with.
+_LEARNT = ("mean", "std", "multiclass", "activation", "mask_names")
+_LEARNT_OF_VOLUMES = ("modalities", "orientation", "spacing", "normalization")
+
 logger = logging.getLogger(__name__)
 
 
@@ -83,6 +87,25 @@ def _with_origins(settings: dict[str, Any]) -> dict[str, Any]:
         before = described_weights(start)
         found["started_from"] = {name: before[name] for name in _START if name in before}
     return found
+
+
+def _unlike_start(settings: Mapping[str, Any]) -> list[str]:
+    """What input and outputs of ``init_checkpoint`` were, and are no longer, in words."""
+    before = read_trained(settings["init_checkpoint"])
+    if before is None:
+        return []
+    return _differences(_learnt(before), _learnt(settings))
+
+
+def _learnt(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Of settings, those that weights keep."""
+    # Of a segmentation, the classes of the data set are outputs only with the term `class`.
+    classes = "mask_names" not in settings or "class" in (settings.get("weights") or {})
+    volumes = settings.get("volumes") or {}
+    return {
+        **{name: settings[name] for name in (*_LEARNT, *["class_names"] * classes) if name in settings},
+        "volumes": {name: volumes[name] for name in _LEARNT_OF_VOLUMES if name in volumes},
+    }
 
 
 def _listed(folder: str | None) -> Path | None:
@@ -171,6 +194,12 @@ class RunSettings:
                 # Raises an error if model.pt and settings.json do not match, before anything is moved.
                 read_trained(model)
             self._move_earlier_run()
+        start = self.settings.get("init_checkpoint")
+        if self.save and start is not None and Path(start).is_file() and (unlike := _unlike_start(self.settings)):
+            logger.warning(
+                "init_checkpoint %s was trained otherwise: %s. Its weights fit the former only.",
+                *(start, "; ".join(unlike)),
+            )
         if self.save:
             clear_partial(self.output_dir)
             begin_settings(self.settings, model)
