@@ -36,6 +36,10 @@ logger = logging.getLogger(__name__)
 
 # Values that a config's network_def refers to, unless a file that is laid over it has another network.
 _OF_NETWORK = ("features", "norm")
+# Values that tell what the data set holds, and where that is written.
+_OF_DATA = {"num_classes": "the classes of its slices", "modalities": "'modality' in its datalist.json"}
+# Values of slices: volumes have `normalization`.
+_OF_SLICES = ("mean", "std")
 
 # Ids of files and folders. Their values are never expressions.
 PATHS = frozenset(
@@ -67,9 +71,9 @@ def accept_overrides() -> None:
     Raises:
         ValueError: an override is not an id of the config, the message lists the most similar ids; it is a plain value
             in place of an object; it has a value that is refused by `check_settings`, before what depends on it is; the
-            device is not available, see `checked_device`; a path is ``~name`` and there is no user of this name; a
-            network is given that is not that of ``init_checkpoint``; or as `check_batch_augmentation`, `check_targets`
-            and `loaded_network`.
+            device is not available, see `checked_device`; it says what the data set holds; a path is ``~name`` and
+            there is no user of this name; a network is given that is not that of ``init_checkpoint``; or as
+            `check_batch_augmentation`, `check_targets` and `loaded_network`.
     """
     install_short_errors()
     run = running()
@@ -90,6 +94,9 @@ def accept_overrides() -> None:
     for name in removed:
         run.parser[name] = None
     check_overrides(own, known, run.config_files[0])
+    for name, source in _OF_DATA.items():
+        if name in own and name in known:
+            raise ValueError(f"--{name}: what the data set holds can't be set; it follows from {source}: leave it out.")
     for unused in unused_ids(run.config_files, known):
         logger.warning("%s", unused)
     # Also those of files; what is evaluated is checked with the settings.
@@ -145,6 +152,9 @@ def _warn_of_unused(parser: ConfigParser, own: Mapping[str, Any]) -> None:
         unused, why = [name for name in given if f"@{name}" not in definition], f"{NETWORK} does not refer to it"
     if unused:
         logger.warning("%s: NOT used, since %s.", ", ".join(f"--{name}" for name in unused), why)
+    of_slices = [f"--{name}" for name in _OF_SLICES if name in own and "normalization" in parser]
+    if of_slices:
+        logger.warning("%s: NOT used, since volumes are scaled by `normalization`.", ", ".join(of_slices))
 
 
 def _warn_of_temperature(parser: ConfigParser, own: Mapping[str, Any]) -> None:

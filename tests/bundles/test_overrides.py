@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -262,6 +263,21 @@ def test_widths_that_have_no_effect_are_said(files, given, said, disc_dataset, t
     workflow.finalize()
     assert ("NOT used" in caplog.text) == bool(said)
     assert said in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("names", "given", "said"),
+    [
+        (("cls_student", "train"), {"num_classes": 5}, "--num_classes: .* it follows from the classes of its slices"),
+        (("cls_teacher", "train"), {"num_classes": 3}, "--num_classes"),
+        (("seg_student", "train", "volumes"), {"modalities": ["T1"]}, "--modalities: .*'modality' in its datalist"),
+    ],
+)
+def test_what_the_data_set_holds_is_not_set(names, given, said, tmp_path):
+    with pytest.raises(RuntimeError) as caught:
+        create_workflow(config_file=config(*names), workflow_type="train", output_dir=str(tmp_path / "out"), **given)
+    assert re.search(said, cause(caught.value))
+    assert not list(tmp_path.iterdir())
 
 
 class TestFromTheShell:

@@ -232,6 +232,11 @@ def test_bad_override_is_one_clear_error(dataset, run, tmp_path, overrides, mess
     assert message in cause(caught.value)
 
 
+def test_scaling_of_slices_is_said_to_have_no_effect(dataset, tmp_path, caplog):
+    prepared(dataset, tmp_path / "run", recipe="none", mean=[0.5], std=[0.5]).finalize()
+    assert "--mean, --std: NOT used, since volumes are scaled by `normalization`" in caplog.text
+
+
 def test_there_are_no_phantoms_of_volumes(tmp_path):
     with pytest.raises((RuntimeError, ValueError)) as caught:
         prepared(None, tmp_path)
