@@ -15,6 +15,7 @@ from data_prep.lock import only_writer
 
 from ..bundle.familiarity import files_of_weights
 from ..bundle.folder import bundle_folder
+from ..config.errors import one_line_errors
 from ..extras import require_extra
 from ..inference.file_report import UNSUPPORTED
 from ..inference.results import PATHS
@@ -32,6 +33,7 @@ ATTEMPTS = 3
 A_YEAR = 365 * 24 * 60  # minutes: submitit ends local jobs after two otherwise
 
 
+@one_line_errors
 def run_archive(
     bundle: str | Path,
     checkpoint: Path,
@@ -66,35 +68,31 @@ def run_archive(
         The exit code: 0; 1 when some shards could not be done; 2 after an error on stderr.
     """
     output_dir = Path(output_dir).expanduser().resolve()
-    try:
-        require_extra("cluster", ["submitit"], "archive")
-        if workers < 1:
-            raise ValueError(f"workers must be 1 or more, got {workers}.")
-        folder = bundle_folder(bundle, bundles)
-        configs = [str(folder.resolve() / "configs" / "inference.json"), *([str(config.resolve())] if config else [])]
-        settings: dict[str, Any] = {"configs": configs, "checkpoint": str(Path(checkpoint).resolve()), "device": device}
-        settings["checkpoint_sha256"] = file_sha256(Path(checkpoint))
-        # What lies beside it decides too: the operating point, the temperature, what is unlike the training.
-        beside = [settings_path(checkpoint), *files_of_weights(checkpoint).values()]
-        settings["beside_sha256"] = {path.name: file_sha256(path) for path in beside if path.is_file()}
-        settings["configs_sha256"] = [file_sha256(Path(path)) for path in configs]
-        with only_writer(output_dir, "output_dir"):
-            plan = make_plan(Path(input).expanduser(), output_dir, settings, shard_size)
-            # Jobs on one computer share its cores; one of Slurm has its own.
-            sharing = workers if cluster == "local" else 1
-            left = _run(plan, _executor(output_dir, cluster, workers, slurm), workers, sharing)
-            if left:
-                numbers = ", ".join(map(str, left[:10]))
-                print(
-                    f"error: {len(left)} of {plan.shards} shards are not done ({numbers}); the logs are in "
-                    f"{output_dir / 'jobs'}. The same command tries again.",
-                    file=sys.stderr,
-                )
-                return 1
-            _write_table(plan)
-    except (OSError, ValueError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    require_extra("cluster", ["submitit"], "archive")
+    if workers < 1:
+        raise ValueError(f"workers must be 1 or more, got {workers}.")
+    folder = bundle_folder(bundle, bundles)
+    configs = [str(folder.resolve() / "configs" / "inference.json"), *([str(config.resolve())] if config else [])]
+    settings: dict[str, Any] = {"configs": configs, "checkpoint": str(Path(checkpoint).resolve()), "device": device}
+    settings["checkpoint_sha256"] = file_sha256(Path(checkpoint))
+    # What lies beside it decides too: the operating point, the temperature, what is unlike the training.
+    beside = [settings_path(checkpoint), *files_of_weights(checkpoint).values()]
+    settings["beside_sha256"] = {path.name: file_sha256(path) for path in beside if path.is_file()}
+    settings["configs_sha256"] = [file_sha256(Path(path)) for path in configs]
+    with only_writer(output_dir, "output_dir"):
+        plan = make_plan(Path(input).expanduser(), output_dir, settings, shard_size)
+        # Jobs on one computer share its cores; one of Slurm has its own.
+        sharing = workers if cluster == "local" else 1
+        left = _run(plan, _executor(output_dir, cluster, workers, slurm), workers, sharing)
+        if left:
+            numbers = ", ".join(map(str, left[:10]))
+            print(
+                f"error: {len(left)} of {plan.shards} shards are not done ({numbers}); the logs are in "
+                f"{output_dir / 'jobs'}. The same command tries again.",
+                file=sys.stderr,
+            )
+            return 1
+        _write_table(plan)
     return 0
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from data_prep.disk import check_writable
 
+from ..config.errors import one_line_errors
 from ..io.atomic import write_json
 from .machine import describe_machine
 from .options import Options
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 GROUPS = ("training", "resources", "data", "inference", "conversion")
 
 
+@one_line_errors
 def run_benchmark(
     only: Sequence[str] | None = None,
     json_file: Path | None = None,
@@ -50,23 +52,19 @@ def run_benchmark(
     options = Options(repeat, tiny, bundles, checkpoint, slices)
     machine = describe_machine()
     logger.info("%s, %s, %d threads", machine["name"], machine["cpu"], machine["threads"])
-    try:
-        for file in filter(None, (json_file, plot_file)):
-            check_writable(file.absolute().parent)
-        if plot_file is not None:
-            check_picture(plot_file)
-        rows = [row for group in only or GROUPS for row in _rows(group, options)]
-        print(f"{machine['cpu']}, {machine['threads']} threads of {machine['cores']} cores, load {machine['load']}")
-        print(table(rows))
-        if json_file is not None:
-            found = [{**asdict(row), "reached": reached(row)} for row in rows]
-            chosen = {"repeat": repeat, "tiny": tiny, "only": list(only or GROUPS)}
-            write_json({"machine": machine, "options": chosen, "rows": found}, json_file)
-        if plot_file is not None:
-            plot_rows(rows, plot_file, f"{machine['cpu']}, {machine['threads']} threads")
-    except (OSError, ValueError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    for file in filter(None, (json_file, plot_file)):
+        check_writable(file.absolute().parent)
+    if plot_file is not None:
+        check_picture(plot_file)
+    rows = [row for group in only or GROUPS for row in _rows(group, options)]
+    print(f"{machine['cpu']}, {machine['threads']} threads of {machine['cores']} cores, load {machine['load']}")
+    print(table(rows))
+    if json_file is not None:
+        found = [{**asdict(row), "reached": reached(row)} for row in rows]
+        chosen = {"repeat": repeat, "tiny": tiny, "only": list(only or GROUPS)}
+        write_json({"machine": machine, "options": chosen, "rows": found}, json_file)
+    if plot_file is not None:
+        plot_rows(rows, plot_file, f"{machine['cpu']}, {machine['threads']} threads")
     return 0
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from data_prep.text import printable
 
+from ..config.errors import one_line_errors
 from ..data import NO_TUMOUR
 from ..io.atomic import check_new_folder
 from ..io.trained import save_trained
@@ -69,15 +69,12 @@ def write_class_head(checkpoint: str | Path, output_dir: str | Path) -> Path:
     return folder / "model.pt"
 
 
+@one_line_errors
 def run_class_head(checkpoint: Path, output_dir: Path) -> int:
     """``python -m monai_kd class_head``: see `write_class_head`.
 
     Returns:
         The exit code: 0, or 2 after an error on stderr.
     """
-    try:
-        print(printable(f"{write_class_head(checkpoint, output_dir)}: a checkpoint of cls_student"))
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    print(printable(f"{write_class_head(checkpoint, output_dir)}: a checkpoint of cls_student"))
     return 0

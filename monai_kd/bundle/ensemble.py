@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from data_prep.text import printable
 
 from ..config import without_pretrained
+from ..config.errors import one_line_errors
 from ..handlers.run_settings import DATA
 from ..io.atomic import check_new_folder
 from ..io.checksum import file_sha256
@@ -144,15 +144,12 @@ def _unseen(settings: Mapping[str, Any]) -> set[int]:
     return unseen & _unseen(teacher) if teacher and _shared_data([settings, teacher]) else unseen
 
 
+@one_line_errors
 def run_ensemble(checkpoints: Sequence[Path], output_dir: Path) -> int:
     """``python -m monai_kd ensemble``: see `make_ensemble`.
 
     Returns:
         The exit code: 0, or 2 after an error on stderr.
     """
-    try:
-        print(printable(f"{make_ensemble(checkpoints, output_dir)}: of {len(checkpoints)} networks"))
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    print(printable(f"{make_ensemble(checkpoints, output_dir)}: of {len(checkpoints)} networks"))
     return 0

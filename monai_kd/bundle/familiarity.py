@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from data_prep.disk import check_writable
 from data_prep.text import printable
 
 from ..config import checked_device, default_device
+from ..config.errors import one_line_errors
 from ..data import data_known, load_fold, same_data
 from ..inference.familiarity import Familiarity
 from ..io.checksum import file_sha256
@@ -159,6 +159,7 @@ def _prepared(prepare: Compose, path: str) -> torch.Tensor:
         raise ValueError(f"{path}: {reason}") from error
 
 
+@one_line_errors
 def run_familiarity(
     bundle: str | Path,
     checkpoint: Path | None,
@@ -177,12 +178,8 @@ def run_familiarity(
     Returns:
         The exit code: 0, or 2 after an error on stderr.
     """
-    try:
-        folder = bundle_folder(bundle, bundles)
-        checkpoint = checkpoint_or_own(checkpoint, folder, "familiarity BUNDLE CHECKPOINT DATASET")
-        device = None if device is None else checked_device(device)
-        print(printable(f"{fit_familiarity(folder, checkpoint, dataset_dir, device)}: of {network_name(checkpoint)}"))
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    folder = bundle_folder(bundle, bundles)
+    checkpoint = checkpoint_or_own(checkpoint, folder, "familiarity BUNDLE CHECKPOINT DATASET")
+    device = None if device is None else checked_device(device)
+    print(printable(f"{fit_familiarity(folder, checkpoint, dataset_dir, device)}: of {network_name(checkpoint)}"))
     return 0

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+from collections.abc import Callable
 from types import TracebackType
+from typing import ParamSpec
 
 from ..io.unreadable import UnusableItems
 
-__all__ = ["cause_of", "install_short_errors"]
+__all__ = ["cause_of", "install_short_errors", "one_line_errors"]
+
+Given = ParamSpec("Given")
 
 # The messages of MONAI's wrappers in `monai.bundle.config_item`, `monai.utils.module` and `monai.transforms.transform`
 # begin so. Other errors with a cause have a message of their own.
@@ -19,6 +24,23 @@ def cause_of(error: BaseException) -> BaseException:
     while error.__cause__ is not None and type(error) is RuntimeError and str(error).startswith(_WRAPPERS):
         error = error.__cause__
     return error
+
+
+def one_line_errors(command: Callable[Given, int]) -> Callable[Given, int]:
+    """Of a command of ``python -m monai_kd``: an error that its user can mend is one line on stderr and exit code 2.
+
+    These are ``OSError``, ``ValueError``, and ``ImportError`` of a package that is not installed.
+    """
+
+    @functools.wraps(command)
+    def ended(*args: Given.args, **kwargs: Given.kwargs) -> int:
+        try:
+            return command(*args, **kwargs)
+        except (OSError, ValueError, ImportError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+
+    return ended
 
 
 def install_short_errors() -> None:

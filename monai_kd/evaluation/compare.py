@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
+from ..config.errors import one_line_errors
 from ..data import NO_TUMOUR
 from ..metrics import (
     VOLUME_METRICS,
@@ -20,6 +20,7 @@ from ..metrics import (
 __all__ = ["run_compare"]
 
 
+@one_line_errors
 def run_compare(first: Path, second: Path, resamples: int = 2000, seed: int = 0) -> int:
     """Print `monai_kd.metrics.paired_table` of two evaluations, and `paired_presence` where slices have no tumour.
 
@@ -32,13 +33,9 @@ def run_compare(first: Path, second: Path, resamples: int = 2000, seed: int = 0)
     Returns:
         The exit code: 0, or 2 if they can't be compared, with the reason on stderr.
     """
-    try:
-        check_same_data(first, second)
-        slices = with_kinds(read_slices(first), read_slices(second), NO_TUMOUR)
-        found = paired_differences(*slices, resamples, seed) | paired_presence(*slices, resamples, seed)
-        of = "volumes" if metrics_of(slices[0][0]) == VOLUME_METRICS else "slices"
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    check_same_data(first, second)
+    slices = with_kinds(read_slices(first), read_slices(second), NO_TUMOUR)
+    found = paired_differences(*slices, resamples, seed) | paired_presence(*slices, resamples, seed)
+    of = "volumes" if metrics_of(slices[0][0]) == VOLUME_METRICS else "slices"
     print(f"first: {first}\nsecond: {second}\n\n{paired_table(found, of)}")
     return 0

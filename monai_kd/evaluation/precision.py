@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..config.errors import one_line_errors
 from ..io.trained import add_settings
 
 __all__ = ["MAX_LOSS", "run_precision"]
@@ -16,6 +16,7 @@ MAX_LOSS = 0.005
 """Largest loss of Dice, over all and in each class, or of accuracy, with which half precision is the default."""
 
 
+@one_line_errors
 def run_precision(float32: Path, half: Path, checkpoint: Path | None = None) -> int:
     """Print what half precision costs a network, and add it to the settings of its weights as ``half_precision``.
 
@@ -31,13 +32,9 @@ def run_precision(float32: Path, half: Path, checkpoint: Path | None = None) -> 
     Returns:
         The exit code: 0, or 2 if they can't be compared or the settings can't be written, with the reason on stderr.
     """
-    try:
-        evaluated, measured = _measure(Path(float32).expanduser(), Path(half).expanduser())
-        weights = evaluated if checkpoint is None else Path(checkpoint).expanduser()
-        add_settings(weights, {"half_precision": measured})
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    evaluated, measured = _measure(Path(float32).expanduser(), Path(half).expanduser())
+    weights = evaluated if checkpoint is None else Path(checkpoint).expanduser()
+    add_settings(weights, {"half_precision": measured})
     for name, lost in measured["lost"].items():
         print(f"{name}: {measured['metric']} {abs(lost):.4f} {'lower' if lost > 0 else 'higher'} in half precision")
     default = max(measured["lost"].values()) <= MAX_LOSS

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import sys
 import tempfile
 import zipfile
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from ..bundle.metadata import classifies, described, measured, read_metadata
 from ..bundle.temperature import find_temperature, read_temperature
 from ..bundle.trained import trained_network, trained_settings, tried
 from ..bundle.volumes import volume_settings
+from ..config.errors import one_line_errors
 from ..inference import BundlePredictor
 from ..io import places
 from ..io.atomic import atomic_folder, atomic_write, check_new_folder, write_json
@@ -96,6 +96,7 @@ def pack_bundle(
     return archive
 
 
+@one_line_errors
 def run_pack(
     bundle: str | Path,
     checkpoint: Path,
@@ -115,12 +116,8 @@ def run_pack(
     Returns:
         The exit code: 0, or 2 after an error on stderr.
     """
-    try:
-        folder = bundle_folder(bundle, bundles)
-        archive = pack_bundle(folder, checkpoint, output_dir, name, evaluation, weights_url)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    folder = bundle_folder(bundle, bundles)
+    archive = pack_bundle(folder, checkpoint, output_dir, name, evaluation, weights_url)
     packed = archive.name.rpartition("_v")[0]
     print(f"{archive}: {archive.stat().st_size / 2**20:.1f} MB, sha1 {_sha1(archive)}. To use it:")
     print(f"  unzip {archive.name}")

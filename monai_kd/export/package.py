@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from ..bundle.familiarity import familiarity_of
 from ..bundle.folder import bundle_folder
 from ..bundle.released import checkpoint_or_own
 from ..bundle.trained import of_segmentation
+from ..config.errors import one_line_errors
 from ..extras import require_extra
 from ..inference import BundlePredictor
 from ..inference.examination import EXAMINATION
@@ -122,6 +122,7 @@ def export_package(
         return _check(output, folder, settings, reference)
 
 
+@one_line_errors
 def run_export(
     bundle: str | Path,
     checkpoint: Path | None,
@@ -141,14 +142,10 @@ def run_export(
     Returns:
         The exit code: 0, or 2 after an error on stderr.
     """
-    try:
-        folder = bundle_folder(bundle, bundles)
-        checkpoint = checkpoint_or_own(checkpoint, folder, "export BUNDLE CHECKPOINT FOLDER")
-        difference = export_package(folder, checkpoint, output_dir, int8, max_dice_loss)
-        print(printable(f"exported: {network_name(checkpoint)}"))
-    except (OSError, ValueError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    folder = bundle_folder(bundle, bundles)
+    checkpoint = checkpoint_or_own(checkpoint, folder, "export BUNDLE CHECKPOINT FOLDER")
+    difference = export_package(folder, checkpoint, output_dir, int8, max_dice_loss)
+    print(printable(f"exported: {network_name(checkpoint)}"))
     print(f"{output_dir}: probabilities of model.onnx and of the bundle agree to {difference:.1g}. To use it:")
     requirements, program = (shlex.quote(f"{output_dir}/{name}") for name in ("requirements.txt", "predict.py"))
     image = "SLICE.nii.gz"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-import sys
 from pathlib import Path
 
 from data_prep.text import printable
@@ -14,6 +13,7 @@ from ..bundle import find_bundle, trained_settings
 from ..bundle.familiarity import files_of_weights
 from ..bundle.folder import copy_bundle
 from ..bundle.metadata import described
+from ..config.errors import one_line_errors
 from ..inference import BundlePredictor
 from ..io.atomic import atomic_folder, check_new_folder, write_json
 from ..io.checksum import file_sha256
@@ -90,6 +90,7 @@ def _copy_bundle(bundle: Path, checkpoint: Path, bundles: Path) -> None:
     write_json(described(metadata, trained, sha256, metrics or {}), file)
 
 
+@one_line_errors
 def run_label_app(
     folder: Path,
     segmentation: Path | None = None,
@@ -99,16 +100,12 @@ def run_label_app(
 ) -> int:
     """``python -m monai_kd label_app``; the exit code: 0, or 2 after saying what is wrong."""
     given = {"segmentation": segmentation, "classification": classification, "teacher": teacher}
-    try:
-        checkpoints = {what: path for what, path in given.items() if path is not None}
-        if not checkpoints.keys() & set(STUDENTS):
-            checkpoints |= _own(bundles)
-        make_app(folder, checkpoints, bundles)
-        for what, path in checkpoints.items():
-            print(printable(f"{what}: {network_name(path)}"))
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    checkpoints = {what: path for what, path in given.items() if path is not None}
+    if not checkpoints.keys() & set(STUDENTS):
+        checkpoints |= _own(bundles)
+    make_app(folder, checkpoints, bundles)
+    for what, path in checkpoints.items():
+        print(printable(f"{what}: {network_name(path)}"))
     print(f"{folder} is ready. In the environment of MONAI Label (docs/label.md):")
     print(f"  monailabel start_server --app {shlex.quote(str(folder))} --studies FOLDER_OF_IMAGES --host 127.0.0.1")
     return 0

@@ -10,6 +10,7 @@ from data_prep.lock import only_writer
 from data_prep.text import printable
 
 from ..bundle.students import Students, load_students
+from ..config.errors import one_line_errors
 from ..inference import InputFiles
 from ..inference.earlier import claim_outputs, unfinished_rows
 from ..inference.examine import Examined, examine
@@ -21,6 +22,7 @@ from .page import write_page, write_table
 __all__ = ["run_report"]
 
 
+@one_line_errors
 def run_report(input: Path, output_dir: Path, **networks: Any) -> int:
     """Segment and classify slices with both students; write masks, ``report.csv`` and ``report.html``.
 
@@ -33,16 +35,12 @@ def run_report(input: Path, output_dir: Path, **networks: Any) -> int:
         The exit code: 0; 1 if no file could be used; 2 if an argument is invalid or the folder can't be written to.
         Errors are printed on stderr.
     """
-    try:
-        inputs = InputFiles(input, output_dir)
-        # Raises an error if there are no inputs, before the networks are loaded.
-        count = len(inputs.images)
-        students = load_students(**networks)
-        with only_writer(inputs.output_dir, "--output_dir"):
-            return _report(inputs, count, students)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    inputs = InputFiles(input, output_dir)
+    # Raises an error if there are no inputs, before the networks are loaded.
+    count = len(inputs.images)
+    students = load_students(**networks)
+    with only_writer(inputs.output_dir, "--output_dir"):
+        return _report(inputs, count, students)
 
 
 def _report(inputs: InputFiles, count: int, students: Students) -> int:

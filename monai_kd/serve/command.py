@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..bundle.students import Students, load_students
+from ..config.errors import one_line_errors
 from ..extras import require_extra
 from .temporary import clear_leftovers
 
@@ -25,6 +26,7 @@ LOCAL = ("localhost", "127.0.0.1", "[::1]")
 MOST_CONNECTIONS = 128  # of them, at most `ConnectionLimits.most_waiting` without a request
 
 
+@one_line_errors
 def run_serve(host: str = "127.0.0.1", port: int = 8000, max_upload_mb: float = 100, **networks: Any) -> int:
     """Serve the page until interrupted.
 
@@ -37,16 +39,12 @@ def run_serve(host: str = "127.0.0.1", port: int = 8000, max_upload_mb: float = 
     Returns:
         the exit code: 0 after an interrupt; 2 when the server could not start, after printing the reason.
     """
-    try:
-        require_extra("serve", ["starlette", "uvicorn", "python_multipart"], "serve")
-        if not max_upload_mb > 0:
-            raise ValueError(f"--max_upload_mb must be a positive number, got {max_upload_mb}.")
-        with _listening(host, port) as listening:
-            students = load_students(**networks)
-            _serve(students, listening, host, int(max_upload_mb * 2**20))
-    except (OSError, ValueError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    require_extra("serve", ["starlette", "uvicorn", "python_multipart"], "serve")
+    if not max_upload_mb > 0:
+        raise ValueError(f"--max_upload_mb must be a positive number, got {max_upload_mb}.")
+    with _listening(host, port) as listening:
+        students = load_students(**networks)
+        _serve(students, listening, host, int(max_upload_mb * 2**20))
     return 0
 
 
