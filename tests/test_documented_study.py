@@ -101,7 +101,7 @@ def test_runs(lines, checkout, monkeypatch):
                 assert (checkout / line.partition(name)[2].split()[0]).is_file()
         run(line, checkout, monkeypatch)
     kinds = [command[4] for command in begun]
-    assert kinds.count("training") == len(lines) == 78
+    assert kinds.count("training") == len(lines) == 80
     # Plain, mirrored and with tumours taken out, but for those of all folds; the last not for three classifiers.
     assert kinds.count("evaluating") == 3 * 70 - 3
 
