@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from monai_kd.config.errors import one_line_errors
 from monai_kd.data import NO_TUMOUR
 from monai_kd.metrics import check_same_data, paired_differences, read_slices, with_kinds
 from monai_kd.metrics.paired import COMPARED
@@ -121,6 +122,7 @@ def table(first: list[Path], second: list[Path], evaluation: str, resamples: int
     return lines
 
 
+@one_line_errors
 def main() -> int:
     words = sys.argv[1:]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -133,11 +135,7 @@ def main() -> int:
     second = [Path(word) for word in words[cut + 1 :]]
     if not second:
         parser.error("give the runs of the second kind after --")
-    try:
-        print("\n".join(table(options.first, second, options.evaluation, options.resamples, options.seed)))
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    print("\n".join(table(options.first, second, options.evaluation, options.resamples, options.seed)))
     return 0
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from timm.layers import resample_abs_pos_embed
 
 from monai_kd.bundle.trained import trained_settings
+from monai_kd.config.errors import one_line_errors
 from monai_kd.io.checkpoints import read_checkpoint
 from monai_kd.io.trained import save_trained
 
@@ -43,15 +44,12 @@ def resize(checkpoint: str, size: int, resized: str) -> None:
     save_trained(weights, resized, {**settings, "image_size": size, "network_def": network})
 
 
+@one_line_errors
 def main(words: list[str]) -> int:
     if len(words) != 3 or not words[1].isdecimal():
         print(__doc__, file=sys.stderr)
         return 2
-    try:
-        resize(words[0], int(words[1]), words[2])
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    resize(words[0], int(words[1]), words[2])
     return 0
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from monai_kd.config.errors import one_line_errors
 from monai_kd.metrics import choose_operating_point, read_slices
 
 SPECIFICITIES = (0.5, 0.7, 0.8, 0.85, 0.9, 0.95)
@@ -64,6 +65,7 @@ def table(slices: Slices, elsewhere: Sequence[Slices], specificities: Sequence[f
     return rows
 
 
+@one_line_errors
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("evaluation", type=Path)
@@ -71,14 +73,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--specificities", type=float, nargs="+", default=SPECIFICITIES, metavar="SPECIFICITY")
     parser.add_argument("--score", default="top_k_mean")
     given = parser.parse_args(argv)
-    try:
-        slices = Slices(given.evaluation, given.score)
-        if slices.present.all() or not slices.present.any():
-            raise ValueError(f"{given.evaluation} needs slices with a tumour and without one: give --negative_share.")
-        rows = table(slices, [Slices(each, given.score) for each in given.elsewhere], given.specificities, given.score)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    slices = Slices(given.evaluation, given.score)
+    if slices.present.all() or not slices.present.any():
+        raise ValueError(f"{given.evaluation} needs slices with a tumour and without one: give --negative_share.")
+    rows = table(slices, [Slices(each, given.score) for each in given.elsewhere], given.specificities, given.score)
     heads = [f"marked in {each.parent.name}/{each.name}" for each in given.elsewhere]
     lines = [["specificity", "threshold", "sensitivity", "Dice of the slices with a tumour, after the rule", *heads]]
     for line in [*lines, ["---"] * (4 + len(heads)), *rows]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from gpu_files import half
 from release import packed_files
 
+from monai_kd.config.errors import one_line_errors
 from monai_kd.io import read_checkpoint
 from monai_kd.io.trained import save_trained
 
@@ -42,15 +43,12 @@ def keep_twin(name: str, checkpoint: str) -> Path:
     return twin
 
 
+@one_line_errors
 def main(words: list[str]) -> int:
     if len(words) != 2:
         print(__doc__, file=sys.stderr)
         return 2
-    try:
-        twin = keep_twin(*words)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    twin = keep_twin(*words)
     print(f"{twin}: {twin.stat().st_size / 2**20:.1f} MB")
     return 0
 

@@ -95,7 +95,7 @@ def accept_overrides() -> None:
         run.parser[name] = None
     check_overrides(own, known, run.config_files[0])
     for name, source in _OF_DATA.items():
-        if name in own and name in known:
+        if name in own:
             raise ValueError(f"--{name}: what the data set holds can't be set; it follows from {source}: leave it out.")
     for unused in unused_ids(run.config_files, known):
         logger.warning("%s", unused)

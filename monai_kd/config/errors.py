@@ -27,7 +27,7 @@ def cause_of(error: BaseException) -> BaseException:
 
 
 def one_line_errors(command: Callable[Given, int]) -> Callable[Given, int]:
-    """Of a command of ``python -m monai_kd``: an error that its user can mend is one line on stderr and exit code 2.
+    """Of a command: an error that its user can mend is one line on stderr and exit code 2.
 
     These are ``OSError``, ``ValueError``, and ``ImportError`` of a package that is not installed.
     """

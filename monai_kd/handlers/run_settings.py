@@ -19,6 +19,7 @@ from ..io.places import PLACES
 from ..io.trained import (
     BODY_PART,
     FAMILIARITY_FILE,
+    HASH,
     READER_FILE,
     TEMPERATURE_FILE,
     begin_settings,
@@ -69,7 +70,13 @@ _LEARNT_OF_VOLUMES = ("modalities", "orientation", "spacing", "normalization")
 logger = logging.getLogger(__name__)
 
 
-def _with_origins(settings: dict[str, Any]) -> dict[str, Any]:
+def _described_start(settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Hash and settings of ``init_checkpoint``, if there is such a file."""
+    start = settings.get("init_checkpoint")
+    return described_weights(start) if start is not None and Path(start).is_file() else None
+
+
+def _with_origins(settings: dict[str, Any], start: Mapping[str, Any] | None) -> dict[str, Any]:
     """With what identifies the data and the weights that a run starts from, wherever they are.
 
     Hashes of the data list and of that of ``negatives_dir``, whether the data are synthetic, their ``body_part``, and
@@ -82,19 +89,9 @@ def _with_origins(settings: dict[str, Any]) -> dict[str, Any]:
         found |= {BODY_PART: listed[BODY_PART]} if listed.get(BODY_PART) is not None else {}
     if (negatives := _listed(settings.get("negatives_dir"))) is not None:
         found["negatives_sha256"] = file_sha256(negatives)
-    start = settings.get("init_checkpoint")
-    if start is not None and Path(start).is_file():
-        before = described_weights(start)
-        found["started_from"] = {name: before[name] for name in _START if name in before}
+    if start is not None:
+        found["started_from"] = {name: start[name] for name in _START if name in start}
     return found
-
-
-def _unlike_start(settings: Mapping[str, Any]) -> list[str]:
-    """What input and outputs of ``init_checkpoint`` were, and are no longer, in words."""
-    before = read_trained(settings["init_checkpoint"])
-    if before is None:
-        return []
-    return _differences(_learnt(before), _learnt(settings))
 
 
 def _learnt(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,7 +170,12 @@ class RunSettings:
         self.output_dir, self.resume, self.save = Path(output_dir).expanduser(), bool(resume), bool(save)
         self.serving = bool(serving)
         # As they are read from the file: tuples become lists, and devices text.
-        self.settings = _with_origins(json.loads(json.dumps(dict(settings), default=str)))
+        plain = json.loads(json.dumps(dict(settings), default=str))
+        start = _described_start(plain)
+        self.settings = _with_origins(plain, start)
+        # Of weights without settings, the hash alone is known.
+        known = start is not None and start.keys() > {HASH}
+        self.unlike_start = _differences(_learnt(start), _learnt(plain)) if start and known else []
 
     @property
     def path(self) -> Path:
@@ -194,11 +196,10 @@ class RunSettings:
                 # Raises an error if model.pt and settings.json do not match, before anything is moved.
                 read_trained(model)
             self._move_earlier_run()
-        start = self.settings.get("init_checkpoint")
-        if self.save and start is not None and Path(start).is_file() and (unlike := _unlike_start(self.settings)):
+        if self.save and self.unlike_start:
             logger.warning(
                 "init_checkpoint %s was trained otherwise: %s. Its weights fit the former only.",
-                *(start, "; ".join(unlike)),
+                *(self.settings["init_checkpoint"], "; ".join(self.unlike_start)),
             )
         if self.save:
             clear_partial(self.output_dir)
