@@ -217,6 +217,8 @@ class Distillation:
 
     @cached_property
     def distiller(self) -> Distiller:
+        if self.projection_side != "teacher" and not self.loss.projections:
+            logger.warning("projection_side: NOT used, since no term of this recipe compares features.")
         if not self.loss.needs_teacher:
             self.teacher.warn_unused()
             if self.store is not None:

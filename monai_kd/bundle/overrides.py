@@ -118,7 +118,7 @@ def accept_overrides() -> None:
         # Items that were parsed before hold the old values.
         run.parser.parse(reset=True)
     # These evaluate values, so that no path may be an expression any more.
-    _warn_of_temperature(run.parser, own)
+    _warn_of_recipe(run.parser, own)
     _check_one_network(run.parser, run.config_files[0])
     check_batch_augmentation(run.parser)
     check_targets(run.parser.get())
@@ -157,12 +157,21 @@ def _warn_of_unused(parser: ConfigParser, own: Mapping[str, Any]) -> None:
         logger.warning("%s: NOT used, since volumes are scaled by `normalization`.", ", ".join(of_slices))
 
 
-def _warn_of_temperature(parser: ConfigParser, own: Mapping[str, Any]) -> None:
-    """Say that ``temperature`` is given, and no term of the recipe has it: some have the one of their paper."""
-    if "temperature" not in own or "terms" not in parser:
+def _warn_of_recipe(parser: ConfigParser, own: Mapping[str, Any]) -> None:
+    """Say that ``temperature`` or ``alpha`` is given, and the recipe has no use for it.
+
+    Some terms have the temperature of their paper.
+    """
+    if "terms" not in parser or not {"temperature", "alpha"} & own.keys():
         return
     names = list(parser.get_parsed_content("weights"))
-    if not any("temperature" in str(parser.get(f"terms#{name}")) for name in names):
+    if "alpha" in own:
+        written = str(parser.get("weights"))
+        if "@recipes" in written:
+            written = str(parser.get("recipes")[parser.get_parsed_content("recipe")])
+        if "@alpha" not in written:
+            logger.warning("--alpha: NOT used, since no weight of this recipe (%s) refers to it.", ", ".join(names))
+    if "temperature" in own and not any("temperature" in str(parser.get(f"terms#{name}")) for name in names):
         logger.warning(
             "--temperature: NOT used, since no loss term of this recipe (%s) refers to it. A term with a temperature "
             "of its own gets another one in a file that is laid over the config, by terms#NAME#temperature.",

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import BUNDLES, TINY_STUDENT, cause, train, untrained
+from tiny import BUNDLES, TINY_STUDENT, cause, prepare, train, untrained
 from torch import nn
 
 from monai_kd.config import check_settings
@@ -70,6 +70,11 @@ def test_an_orientation_has_one_letter_for_each_axis(value, disc_dataset, tmp_pa
         ),
         ({"recipe": "kd", "teacher_checkpoint": "TEACHER", "teacher_taps": {"d1": "unet"}}, "teacher_taps: NOT used"),
         ({"recipe": "cwd", "teacher_checkpoint": "TEACHER", "temperature": 4.0}, "recipe (supervised, channel)"),
+        (
+            {"recipe": "kd", "teacher_checkpoint": "TEACHER", "projection_side": "student"},
+            "projection_side: NOT used, since no term",
+        ),
+        ({"recipe": "none", "projection_side": "student"}, "projection_side: NOT used, since no term"),
         ({"recipe": "none", "temperature": 4.0}, "--temperature: NOT used, since no loss term of this recipe (superv"),
     ],
 )
@@ -80,6 +85,16 @@ def test_it_is_said(values, said, files, disc_dataset, tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
+    ("chosen", "said"),
+    [({"recipe": "none"}, True), ({"recipe": "kd"}, False), ({"weights": {"ce": 1, "logit": 2}}, True)],
+)
+def test_alpha_that_no_weight_refers_to(chosen, said, class_dataset, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        prepare("cls_student", class_dataset, tmp_path / "run", **chosen, alpha=0.3).initialize()
+    assert ("--alpha: NOT used, since no weight of this recipe" in caplog.text) == said
+
+
+@pytest.mark.parametrize(
     "values",
     [
         {"recipe": "kd", "teacher_checkpoint": "TEACHER", "temperature": 4.0},
@@ -87,6 +102,7 @@ def test_it_is_said(values, said, files, disc_dataset, tmp_path, caplog):
             "recipe": "kd_plus_plus",
             "teacher_checkpoint": "TEACHER",
             "teacher_taps": {f"d{n}": f"unet.upcat_{n}" for n in (1, 2, 3, 4)},
+            "projection_side": "student",
         },
         # With the network of its settings.
         {"recipe": "none", "init_checkpoint": "STUDENT", "network_def": "its own"},
