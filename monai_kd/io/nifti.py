@@ -153,8 +153,16 @@ def _checked(header: Any) -> Any:
             f"its header puts the pixels at byte {offset:g}; up to {HEADER_BYTES:,} bytes of extensions are read"
         )
     header["vox_offset"] = max(offset, least)
+    if _lacks_sizes(header):
+        header["qform_code"] = 0  # it is invalid without them (nifti1.h, method 2)
     header.check_fix(error_level=40)
     return header
+
+
+def _lacks_sizes(header: Any) -> bool:
+    """Whether an axis of several pixels has a pixel size of 0, which nibabel silently takes for 1."""
+    sides, sizes = header["dim"][1:4], header["pixdim"][1:4]
+    return bool(((sides > 1) & (sizes == 0))[: max(int(header["dim"][0]), 0)].any())
 
 
 def _shape(header: Any, channels: bool = False) -> tuple[int, ...]:

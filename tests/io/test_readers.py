@@ -223,6 +223,27 @@ def test_slices_that_make_no_volume(tmp_path, positions, changes, reason):
         read_image(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("side", "sizes", "assumed"), [(3, (0, 0.5, 5), True), (3, (0.5, 0.5, 0), True), (1, (0.5, 0.5, 0), False)]
+)
+def test_nifti_whose_position_has_no_pixel_sizes(side, sizes, assumed, tmp_path):
+    header = nib.Nifti1Header()
+    header.set_data_shape((8, 8, side))
+    header.set_data_dtype(np.uint8)
+    header.set_qform(np.diag([-0.5, -0.5, 5.0, 1.0]), code=1)
+    header["pixdim"][1:4] = sizes
+    header["vox_offset"], header["magic"] = 352, b"n+1"
+    path = tmp_path / "scan.nii"
+    path.write_bytes(header.binaryblock + bytes(4) + bytes(range(64)) * side)
+    source = read_source(path)
+    assert (source.assumed != "") == assumed
+    if assumed:
+        assert source.assumed.startswith("the header has no orientation (qform, sform)")
+        assert "x 1" in source.assumed or "of 1" in source.assumed
+    else:
+        np.testing.assert_allclose(np.diag(source.affine)[:2], [-0.5, -0.5])
+
+
 @pytest.mark.parametrize("tilt", [0.0, 0.25])
 def test_uneven_slices_keep_their_positions(tmp_path, tilt):
     for number, z in enumerate([0, 4, 12, 16, 20]):
