@@ -197,16 +197,18 @@ class Distillation:
         untrained, image = self.teacher.untrained(), black_images(self.settings)
         teacher_taps = self.teacher.taps(untrained, list(taps)) if taps else {}
         teacher_image = self._teacher_input(image)
-        if self.teacher.is_described:
-            # Others were trained with losses that take logits.
-            _check_logits(untrained, teacher_image, "teacher")
         try:
+            if self.teacher.is_described:
+                # Others were trained with losses that take logits.
+                _check_logits(untrained, teacher_image, "teacher")
             found = rehearse(self.student, untrained, taps, teacher_taps, image=image, teacher_image=teacher_image)
         except RuntimeError as error:
-            sizes = " × ".join(map(str, teacher_image.shape[2:]))
+            sizes, channels = " × ".join(map(str, teacher_image.shape[2:])), teacher_image.shape[1]
+            described = " (teacher_settings#in_channels)" if self.teacher.is_described else ""
             raise ValueError(
                 f"the teacher, {type(untrained).__name__}, fails on an image of {sizes}, which follows from image_size "
-                f"{self.settings['image_size']}: {error}. Networks that halve the image n times take multiples of 2ⁿ."
+                f"{self.settings['image_size']}, with {channels} channel{'s' if channels > 1 else ''}{described}: "
+                f"{error}. Networks that halve the image n times take multiples of 2ⁿ."
             ) from None
         return found, teacher_taps
 

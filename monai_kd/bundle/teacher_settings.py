@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +188,7 @@ def normalization_of(settings: Mapping[str, Any]) -> Callable[[torch.Tensor], to
     """The transform by which a teacher's own preprocessing sets the values of an image, where settings describe one.
 
     Raises:
-        ValueError: it can't be built, is no transform, or makes nearly one value of an image from 0 to 1.
+        ValueError: it can't be built, is no transform of an image, or makes nearly one value of one from 0 to 1.
     """
     if settings.get(NORMALIZATION) is None:
         return None
@@ -197,12 +196,16 @@ def normalization_of(settings: Mapping[str, Any]) -> Callable[[torch.Tensor], to
     if not callable(transform):
         raise ValueError(f"teacher_settings#{NORMALIZATION} is no transform: it can't be called with an image.")
     ramp = torch.linspace(0, 1, 64).reshape(1, 8, 8).repeat(settings.get("in_channels") or 1, 1, 1)
-    spread = LEAST_SPREAD
-    # What it says of an image that it does not take, it says of the first one.
-    with suppress(Exception):
+    try:
         found = torch.as_tensor(transform(ramp))
-        spread = float(found.max() - found.min())
-    if spread < LEAST_SPREAD:
+    except Exception as error:  # of any library
+        name = type(transform).__name__
+        raise ValueError(
+            f"teacher_settings#{NORMALIZATION}: {name} fails on an image as a tensor {tuple(ramp.shape)} (channels and "
+            f"spatial axes) of values from 0 to 1 ({type(error).__name__}: {error}). Give a transform of an image, not "
+            "of a dictionary: NormalizeIntensity, not NormalizeIntensityd with keys."
+        ) from None
+    if float(found.max() - found.min()) < LEAST_SPREAD:
         ends = f"{float(found.min()):.4g} to {float(found.max()):.4g}"
         raise ValueError(
             f"teacher_settings#{NORMALIZATION} makes values from {ends} of an image from 0 to 1, which is what it "

@@ -130,6 +130,26 @@ def test_constants_in_place_of_a_transform(zoo):
     assert isinstance(teacher.load(), UNet)
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"in_channels": 3}, "with 3 channels (teacher_settings#in_channels): Given groups=1"),
+        (
+            {"normalization": {**NORMALIZE, "_target_": "NormalizeIntensityd", "keys": "image"}},
+            "teacher_settings#normalization: NormalizeIntensityd fails on an image as a tensor (1, 8, 8)",
+        ),
+    ],
+)
+def test_what_does_not_fit_its_images_is_named(changed, said, zoo, disc_dataset, tmp_path):
+    described = {**SETTINGS, **OF_MASKS, "network_def": NETWORK, **changed}
+    workflow = student(zoo, disc_dataset, tmp_path, described, batch_size=1, in_channels=3)
+    with pytest.raises(RuntimeError) as caught:
+        workflow.initialize()
+        workflow.run()
+    assert not (tmp_path / "out" / "model.pt").exists()
+    assert said in cause(caught.value)
+
+
 def test_outputs_that_are_not_described_are_not_checked_and_it_is_said(zoo, caplog):
     with caplog.at_level(logging.WARNING):
         assert "mask_names" not in teacher_of(zoo, network_def=NETWORK, **SETTINGS).trained
