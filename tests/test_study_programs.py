@@ -162,7 +162,7 @@ def test_release_says_of_what_the_numbers_are(bundle, tmp_path, capsys):
     assert settings["dataset_dir"] is None
     metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
     assert metadata["eval_metrics"] == {
-        **{"of": release.SAME_RECIPE, "mean_dice": 0.75},
+        **{"of": f"fold 3 (counted from 0), without the presence rule; {release.SAME_RECIPE}", "mean_dice": 0.75},
         **{"slices": 5, "patients": 2},
     }
     assert metadata["weights_sha256"] == settings["weights_sha256"] == file_sha256(checkpoint)
@@ -174,8 +174,9 @@ def test_release_says_of_what_the_numbers_are(bundle, tmp_path, capsys):
     (run / "metrics.json").write_text(json.dumps({**found, "checkpoint": {"sha256": file_sha256(checkpoint)}}))
     assert release.main(["seg_student", str(checkpoint), *words]) == 0
     assert json.loads((bundle / "models" / "settings.json").read_text())["operating_point"] == point
-    assert json.loads((bundle / "configs" / "metadata.json").read_text())["eval_metrics"].keys() == {
-        *("mean_dice", "slices", "patients")
+    assert json.loads((bundle / "configs" / "metadata.json").read_text())["eval_metrics"] == {
+        **{"of": "fold 3 (counted from 0), without the presence rule", "mean_dice": 0.75},
+        **{"slices": 5, "patients": 2},
     }
 
 

@@ -96,7 +96,11 @@ def release(name: str, checkpoint: str, given: dict[str, str]) -> None:
         settings["operating_point"] = point
     metrics = {}
     if "metrics" in given:
-        metrics = {**({"of": by("metrics")[2:]} if by("metrics") else {}), **eval_metrics(evaluations["metrics"])}
+        measured = evaluations["metrics"]
+        of = f"fold {measured['dataset']['fold']} (counted from 0)"
+        of += ", without the presence rule" if "overall" in measured else ""
+        of += ", averaged over the mirror image" if mirror else ""
+        metrics = {"of": of + by("metrics"), **eval_metrics(measured)}
     file = bundle / "configs" / "metadata.json"
     text = file.read_text(encoding="utf-8")
     image = metadata["network_data_format"]["inputs"]["image"]

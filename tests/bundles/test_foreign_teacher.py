@@ -142,10 +142,14 @@ def test_constants_in_place_of_a_transform(zoo):
 )
 def test_what_does_not_fit_its_images_is_named(changed, said, zoo, disc_dataset, tmp_path):
     described = {**SETTINGS, **OF_MASKS, "network_def": NETWORK, **changed}
-    workflow = student(zoo, disc_dataset, tmp_path, described, batch_size=1, in_channels=3)
-    with pytest.raises(RuntimeError) as caught:
+
+    def training() -> None:
+        workflow = student(zoo, disc_dataset, tmp_path, described, batch_size=1, in_channels=3)
         workflow.initialize()
         workflow.run()
+
+    with pytest.raises(RuntimeError) as caught:
+        training()
     assert not (tmp_path / "out" / "model.pt").exists()
     assert said in cause(caught.value)
 
