@@ -65,6 +65,11 @@ def command_parser() -> argparse.ArgumentParser:
             "True (default: temperature.json beside the checkpoint, else 1)",
         )
         add("--device", help="cpu, cuda, cuda:1 … (default: a GPU if there is one)")
+        for name, meaning in (
+            ("amp", "half precision (default: where it is faster and was measured to be as good)"),
+            ("judge_unfit", "judge images too that are unlike those of the training (default: False)"),
+        ):
+            add(f"--{name}", type=_switch, metavar="True|False", help=meaning)
     compare = commands.add_parser("compare", help="compare two networks on the same slices, metric by metric")
     compare.add_argument("first", type=path_argument, help="folder that evaluate.json wrote")
     compare.add_argument("second", type=path_argument, help="another one, of the same slices")
@@ -175,6 +180,13 @@ def command_parser() -> argparse.ArgumentParser:
             "--bundles", type=path_argument, metavar="FOLDER", help="default: bundles/ of this checkout"
         )
     return parser
+
+
+def _switch(text: str) -> bool:
+    """As the commands of the bundles take it."""
+    if text not in ("True", "False"):
+        raise argparse.ArgumentTypeError(f"must be True or False, got '{text}'")
+    return text == "True"
 
 
 def _add_weights(command: argparse.ArgumentParser, own: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..data import read_datalist
 from ..io.checksum import file_sha256
+from ..io.network_name import released_name
 from ..io.trained import read_trained
 
 __all__ = ["CheckpointFacts", "describe_checkpoint", "is_synthetic"]
@@ -22,6 +23,7 @@ class CheckpointFacts:
 
     Attributes:
         file: name of the file, without its folder.
+        released: name and version of the bundle whose released weights it is; empty for other weights.
         sha256: the first 12 hexadecimal digits of its SHA-256.
         synthetic: whether it was trained on phantoms; ``None`` when there is no ``settings.json`` beside it.
     """
@@ -29,17 +31,19 @@ class CheckpointFacts:
     file: str
     sha256: str
     synthetic: bool | None
+    released: str = ""
 
 
 def describe_checkpoint(path: str | Path) -> CheckpointFacts:
-    """Name, hash and kind of training data of a checkpoint.
+    """Name, hash and kind of training data of a checkpoint, and whether it is one that a bundle was released with.
 
     Raises:
         ValueError: the ``settings.json`` beside it can't be read.
     """
     path = Path(path).expanduser()
     settings = read_trained(path)
-    return CheckpointFacts(path.name, file_sha256(path)[:DIGITS], None if settings is None else is_synthetic(settings))
+    synthetic = None if settings is None else is_synthetic(settings)
+    return CheckpointFacts(path.name, file_sha256(path)[:DIGITS], synthetic, released_name(path) or "")
 
 
 def is_synthetic(settings: Mapping[str, Any]) -> bool:

@@ -46,6 +46,8 @@ def load_students(
     presence_threshold: float | None = None,
     smallest_extent_mm: float | None = None,
     presence_context: float | None = None,
+    amp: bool | None = None,
+    judge_unfit: bool | None = None,
 ) -> Students:
     """Load both students; print which networks they are, and whether one of them was trained on phantoms.
 
@@ -59,6 +61,8 @@ def load_students(
         presence_threshold: on the presence score of a slice; ``None`` for that of the operating point.
         smallest_extent_mm: see `monai_kd.inference.DropThinMarksd`; ``None`` for the bundle's.
         presence_context: see `monai_kd.inference.JudgePresenced`; ``None`` for the bundle's.
+        amp: whether both networks run in half precision; ``None`` for the bundle's default.
+        judge_unfit: whether images unlike those of the training are judged, too; ``None`` for the bundle's.
 
     Raises:
         FileNotFoundError: a bundle, a checkpoint or the file of the temperature does not exist.
@@ -68,9 +72,10 @@ def load_students(
     segmentation = checkpoint_or_own(segmentation, folders["segmentation"], "--segmentation CHECKPOINT")
     classification = checkpoint_or_own(classification, folders["classification"], "--classification CHECKPOINT")
     try:
-        shared = {} if device is None else {"device": checked_device(device)}
+        shared: dict[str, Any] = {} if device is None else {"device": checked_device(device)}
     except ValueError as error:
         raise ValueError(f"--{error}") from error
+    shared |= {name: on for name, on in (("amp", amp), ("judge_unfit", judge_unfit)) if on is not None}
     rules = {
         **{"threshold": threshold, "presence_threshold": presence_threshold},
         **{"smallest_extent_mm": smallest_extent_mm, "presence_context": presence_context},
@@ -99,7 +104,7 @@ def load_students(
 def _predictor(what: str, checkpoint: Path, folders: dict[str, Path], **overrides: Any) -> BundlePredictor:
     try:
         return BundlePredictor(folders[what], checkpoint, **overrides)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         for other, folder in folders.items():
             if other != what and _fits(folder, checkpoint):
                 raise ValueError(

@@ -228,7 +228,7 @@ def told_absence(row: Mapping[str, Any], finds: str = "tumour") -> str:
     if "presence_threshold" not in row:
         return f"no {finds} found (highest probability {row['highest_probability']:.2f})"
     score, threshold = row["presence_score"], row["presence_threshold"]
-    return f"no {finds} found (presence score {score:.2f}, threshold {threshold:.2f})"
+    return f"no {finds} found (presence score {score:.3f}, threshold {threshold:.3f})"
 
 
 def told_size(row: Mapping[str, Any], ending: str = "") -> str:

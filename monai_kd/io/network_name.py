@@ -8,7 +8,7 @@ from pathlib import Path
 from .checksum import file_sha256
 from .trained import read_trained
 
-__all__ = ["network_name", "released_version"]
+__all__ = ["network_name", "released_name", "released_version"]
 
 
 def network_name(checkpoint: str | Path) -> str:
@@ -26,15 +26,24 @@ def network_name(checkpoint: str | Path) -> str:
     """
     path = Path(checkpoint).expanduser()
     settings, sha256 = read_trained(path) or {}, file_sha256(path)
-    version = _version_of(path, sha256)
-    if version is not None:
-        name = f"{path.resolve().parents[1].name} {version}, as released"
+    if (released := released_name(path)) is not None:
+        name = f"{released}, as released"
     else:
         definition = settings.get("network_def")
         target = definition.get("_target_") if isinstance(definition, dict) else None
         name = f"{str(target).rpartition('.')[2]} of a training" if target else "a network of a training"
     phantoms = ", trained on SYNTHETIC phantoms" if settings.get("synthetic") is True else ""
     return f"{name}{phantoms} ({path}, SHA-256 {sha256[:12]} …)"
+
+
+def released_name(checkpoint: str | Path) -> str | None:
+    """Name and version of the bundle of which a checkpoint is `released_version`, such as seg_student 0.2.0.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+    """
+    version = released_version(checkpoint)
+    return None if version is None else f"{Path(checkpoint).expanduser().resolve().parents[1].name} {version}"
 
 
 def released_version(checkpoint: str | Path) -> str | None:
@@ -44,11 +53,7 @@ def released_version(checkpoint: str | Path) -> str | None:
         FileNotFoundError: there is no such checkpoint.
     """
     path = Path(checkpoint).expanduser()
-    return _version_of(path, file_sha256(path))
-
-
-def _version_of(checkpoint: Path, sha256: str) -> str | None:
-    file = checkpoint.resolve().parents[1] / "configs" / "metadata.json"
+    sha256, file = file_sha256(path), path.resolve().parents[1] / "configs" / "metadata.json"
     try:
         metadata = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -36,7 +36,7 @@ function segmentation(row) {
     facts.push(["Highest probability", percent(row.highest_probability) + where]);
   }
   if (row.presence_threshold !== undefined) {
-    facts.push(["Presence score", `${row.presence_score.toFixed(2)}; at least ${row.presence_threshold.toFixed(2)} counts as ${row.finds}`]);
+    facts.push(["Presence score", `${row.presence_score.toFixed(3)}; at least ${row.presence_threshold.toFixed(3)} counts as ${row.finds}`]);
   }
   if (!row.oriented) facts.push(["Left and right", "not known: the file does not say how the slice lies"]);
   // An unknown size of a pixel is a fact of its own.

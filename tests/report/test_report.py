@@ -706,7 +706,7 @@ def test_a_page_names_what_the_network_marks(scans, students, tmp_path, capsys):
     found, none = page.about("slice.nii.gz"), page.about("nothing.nii.gz")
     assert "Lesion: 24.0 mm²" in found
     assert "No lesion found" in none
-    assert "; at least 0.60 counts as lesion" in none
+    assert "; at least 0.600 counts as lesion" in none
     assert "The classifier names a kind of lesion in any case." in none
     said = capsys.readouterr().out
     assert "slice.nii.gz: lesion, 24 mm²" in said
