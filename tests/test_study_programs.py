@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from types import ModuleType
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -145,6 +146,11 @@ def bundle(tmp_path, monkeypatch) -> Path:
     return tmp_path / "bundles" / "seg_student"
 
 
+def released(words: list[str]) -> None:
+    """As its command, with its errors."""
+    release.release(words[0], words[1], dict(word.split("=", 1) for word in words[2:]))
+
+
 def test_release_says_of_what_the_numbers_are(bundle, tmp_path, capsys):
     run = tmp_path / "run"
     checkpoint = untrained("seg_student", run, image_size=256, dataset_dir="/data", operating_point=POINT)
@@ -190,9 +196,9 @@ def test_release_with_a_second_reader(bundle, tmp_path):
     (tmp_path / "run" / "operating_point.json").write_text(json.dumps(of_twin))
     words = ["seg_student", str(checkpoint), f"operating_point={tmp_path / 'run'}"]
     with pytest.raises(ValueError, match="classifier is needed where"):
-        release.main(words)
+        released(words)
     with pytest.raises(ValueError, match="classifier belongs to an operating_point"):
-        release.main([*words[:2], f"classifier={other}"])
+        released([*words[:2], f"classifier={other}"])
     assert release.main([*words, f"classifier={other}"]) == 0
     models = bundle / "models"
     point = json.loads((models / "settings.json").read_text())["operating_point"]
@@ -204,7 +210,7 @@ def test_release_with_a_second_reader(bundle, tmp_path):
     assert not (models / "classifier.safetensors").exists()
     (tmp_path / "run" / "operating_point.json").write_text(json.dumps({**POINT, "classifier": "own"}))
     with pytest.raises(ValueError, match="with a file of one, and only there"):
-        release.main([*words, f"classifier={other}"])
+        released([*words, f"classifier={other}"])
     assert release.main(words) == 0
     assert json.loads((models / "settings.json").read_text())["operating_point"]["classifier"] == "own"
 
@@ -244,7 +250,7 @@ def test_release_with_mirror_images_needs_numbers_with_them(bundle, tmp_path):
     words = ["seg_student", str(checkpoint), f"metrics={tmp_path / 'run'}", "mirror=[0]"]
     metrics.write_text(json.dumps({**found, "settings": {"mirror": []}}))
     with pytest.raises(ValueError, match=r"with other mirror images than \[0\]: metrics"):
-        release.main(words)
+        released(words)
     metrics.write_text(json.dumps({**found, "settings": {"mirror": [0]}}))
     assert release.main(words) == 0
     assert json.loads((bundle / "models" / "settings.json").read_text())["mirror"] == [0]
@@ -258,9 +264,22 @@ def test_release_without_numbers(bundle, tmp_path):
     assert release.main(["seg_student"]) == 2
     small = untrained("seg_student", tmp_path / "small")
     with pytest.raises(ValueError, match="describes another network than the weights"):
-        release.main(["seg_student", str(small)])
+        released(["seg_student", str(small)])
     with pytest.raises(ValueError, match="there is no value metric"):
-        release.main(["seg_student", "x.pt", "metric=y"])
+        released(["seg_student", "x.pt", "metric=y"])
+
+
+def test_a_release_that_fails_replaces_nothing(bundle, tmp_path, capsys):
+    first, second = (untrained("cls_student", tmp_path / name, seed=n) for n, name in enumerate(("a", "b")))
+    shutil.copytree(ROOT / "bundles" / "cls_student", tmp_path / "bundles" / "cls_student")
+    models = tmp_path / "bundles" / "cls_student" / "models"
+    files = [*models.iterdir(), models.parent / "configs" / "metadata.json"]
+    before = {file: file.read_bytes() for file in files}
+    (second.parent / "metrics.json").write_text(json.dumps({"dataset": {"fold": 3}, "checkpoint": {"sha256": "x"}}))
+    # It has metrics.json, and no temperature.json.
+    assert release.main(["cls_student", str(first), f"temperature={second.parent}"]) == 2
+    assert "error: " in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in files} == before
 
 
 @pytest.mark.parametrize(
@@ -319,12 +338,15 @@ def test_a_teacher_of_small_images_is_written_for_larger_ones(lines, tmp_path, m
     small, large = (build_network({**definition, "vit_image_size": side}) for side in (112, 224))
     trained.parent.mkdir(parents=True)
     given = {"network_def": {**definition, "vit_image_size": 112}, "image_size": 128, "in_channels": 3}
-    save_trained(small.state_dict(), trained, {"bundle": "seg_teacher", **given})
+    of_it = {"operating_point": POINT, "half_precision": {"device": "cpu"}}
+    save_trained(small.state_dict(), trained, {"bundle": "seg_teacher", **given, **of_it})
 
     assert resize_vit.main(words) == 0
 
     written = read_trained(words[2])
     assert (written["image_size"], written["network_def"]["vit_image_size"]) == (256, 224)
+    # Measured with the weights as they were.
+    assert not {"operating_point", "half_precision"} & written.keys()
     load_weights(large, words[2])
     before, after = small.state_dict(), large.state_dict()
     (name,) = (name for name in before if name.endswith("pos_embed"))
@@ -390,6 +412,10 @@ def test_data_and_weights_travel(disc_dataset, tmp_path, capsys):
     assert [{**entry, "image": "", "label": ""} for entry in before] == [
         {**entry, "image": "", "label": ""} for entry in after
     ]
+    # A pixel of the smaller slices is larger: areas in mm² stay what they were.
+    given, packed = (json.loads((folder / "datalist.json").read_text())["spacing"] for folder in (disc_dataset, data))
+    side = nib.load(disc_dataset / before[0]["image"]).shape[0]
+    assert packed == pytest.approx([given[0] * side / 48, given[1] * side / 48, given[2]])
     # As the network sees it, but for 8 bits and for brightness and contrast.
     masks = {disc_dataset: None, data: 255}
     for one, other in list(zip(before, after, strict=True))[:3]:

@@ -28,6 +28,7 @@ from mask_dice import dice_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from monai_kd.config.errors import one_line_errors
 from monai_kd.io.atomic import atomic_write
 from monai_kd.io.checkpoints import read_checkpoint
 
@@ -157,10 +158,11 @@ def int8(words: Sequence[str]) -> Figure:
     return figure
 
 
+@one_line_errors
 def main(words: Sequence[str]) -> int:
     """Draw a picture; the exit code is 0, or 2 for a wrong call."""
     drawn = {"labels": labels, "epochs": epochs, "size": size, "int8": int8}
-    if len(words) < 3 + (words[0] == "int8") or words[0] not in drawn:
+    if len(words) < 3 + (words[:1] == ["int8"]) or words[0] not in drawn:
         print(__doc__, file=sys.stderr)
         return 2
     figure = drawn[words[0]](words[2:])

@@ -11,6 +11,7 @@ judged. The weights need a familiarity.safetensors beside them.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.negatives import invert
+from monai_kd.config.errors import one_line_errors
 from monai_kd.data import load_fold
 from monai_kd.inference import BundlePredictor, read_image
 from monai_kd.inference.input_kind import UNFAMILIAR, middle_half
@@ -75,7 +77,8 @@ def of_cut(distance: Distances, folder: str) -> None:
         print(f"{name}, cut: {np.median(found):.2f}")
 
 
-def main() -> None:
+@one_line_errors
+def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("bundle", choices=["seg_student", "cls_student"])
     parser.add_argument("checkpoint", type=Path)
@@ -95,7 +98,8 @@ def main() -> None:
         print(f"{Path(name).name}: {distance(image, meta):.2f}, inverted {distance(image, meta, inverted=True):.1f}")
     for folder in given.cut:
         of_cut(distance, folder)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

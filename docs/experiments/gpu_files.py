@@ -18,7 +18,7 @@ import torch
 from gpu_plan import Plan, ended_by_signal, shared_gpu
 from PIL import Image
 
-from monai_kd.data import is_labelled, read_datalist
+from monai_kd.data import read_datalist
 from monai_kd.io import read_checkpoint, save_checkpoint
 from monai_kd.io.trained import read_trained, save_trained, settings_path
 from monai_kd.networks.installed_weights import weights_package
@@ -51,19 +51,28 @@ def _pack_data(data: Path, target: Path, side: int) -> None:
 
     They are scaled to 0 … 1 again when they are read: resizing has lowered the peaks, so that brightness and contrast
     differ by some percent from those of the original slices.
+
+    Raises:
+        ValueError: the slices differ in size.
     """
-    datalist = read_datalist(data)
+    datalist, sizes = read_datalist(data), set[tuple[int, ...]]()
     prepare = slice_preprocessing(side, channels=1, mean=None, std=None, label=True, single_slices=True)
     for kind in ("images", "labels"):
         (target / kind).mkdir(parents=True)
-    datalist["training"] = list(filter(is_labelled, datalist["training"]))
+    datalist["training"] = [entry for entry in datalist["training"] if "label" in entry]
     for number, entry in enumerate(datalist["training"]):
         item = prepare({**entry, "image": str(data / entry["image"]), "label": str(data / entry["label"])})
+        sizes.add(tuple(int(pixels) for pixels in item["image"].meta["spatial_shape"][:2]))
         for key in ("image", "label"):
             # The reader indexes pictures by (x, y).
             pixels = np.rint(np.asarray(item[key])[0].T * 255).clip(0, 255).astype(np.uint8)
             entry[key] = f"{key}s/{number:04d}.png"
             Image.fromarray(pixels).save(target / entry[key], optimize=True)
+    if len(sizes) > 1:
+        raise ValueError(f"{data} holds slices of several sizes, {sorted(sizes)}: the data list has one spacing.")
+    # Pictures have the size of their pixels in mm from the data list.
+    scale = [pixels / side for pixels in (*sizes.pop(), side)]
+    datalist["spacing"] = [mm * factor for mm, factor in zip(datalist["spacing"], scale, strict=True)]
     (target / "datalist.json").write_text(json.dumps({**datalist, "mask_value": 255}), encoding="utf-8")
 
 

@@ -16,8 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from monai_kd.config.errors import one_line_errors
 from monai_kd.data import class_name, class_names, read_datalist
 from monai_kd.io import read_image
+from monai_kd.io.kinds import stem_of
 
 
 def dice_of(data: Path, masks: Path) -> list[tuple[str, float, bool]]:
@@ -29,7 +31,7 @@ def dice_of(data: Path, masks: Path) -> list[tuple[str, float, bool]]:
     """
     found, names = [], class_names(data)
     for entry in read_datalist(data)["training"]:
-        path = masks / f"{Path(entry['image']).name.removesuffix('.gz').removesuffix('.nii')}_mask.nii.gz"
+        path = masks / f"{stem_of(Path(entry['image']).name)}_mask.nii.gz"
         if not path.is_file() or "label" not in entry:
             continue
         mask, true = (read_image(each, constant=True)[0] > 0 for each in (path, data / entry["label"]))
@@ -41,6 +43,7 @@ def dice_of(data: Path, masks: Path) -> list[tuple[str, float, bool]]:
     return found
 
 
+@one_line_errors
 def main(arguments: Sequence[str]) -> int:
     if len(arguments) < 2:
         print(__doc__, file=sys.stderr)

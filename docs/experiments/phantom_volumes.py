@@ -10,6 +10,7 @@ unlike the training slices are judged all the same, and how many these are is pr
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import numpy as np
 from robustness import noise
 
 from data_prep.phantom import draw_head, phantom_slices
+from monai_kd.config.errors import one_line_errors
 from monai_kd.inference import BundlePredictor, finding_of, read_image
 from monai_kd.inference.input_kind import UNFAMILIAR
 
@@ -40,7 +42,8 @@ def volume(patient: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return image.astype(np.float32), mask
 
 
-def main() -> None:
+@one_line_errors
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--volumes", type=int, default=12)
@@ -58,14 +61,15 @@ def main() -> None:
                 finding = finding_of(predictor(*read_image(f"{folder}/head.nii.gz")), predictor.mask_names)
             marked.append(finding.masks.any(axis=(0, 1, 2)))
             # Weights without familiarity.safetensors give no distance.
-            unlike += finding.found.get("feature_distance", 0) > UNFAMILIAR
+            unlike += finding.found.get("feature_distance", 0) >= UNFAMILIAR
         found = np.concatenate(marked)
         print(
             f"{name}: marks on {np.sum(found & has)} of the {np.sum(has)} slices with a tumour, and on "
             f"{np.sum(found & ~has)} of the {np.sum(~has)} without; {unlike} of {given.volumes} volumes look unlike "
             "the training slices"
         )
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

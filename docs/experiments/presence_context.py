@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from monai_kd.bundle import second_reader, trained_network, trained_settings
+from monai_kd.config.errors import one_line_errors
 from monai_kd.data import load_fold
 from monai_kd.metrics import presence_in_context, presence_score
 from monai_kd.transforms import remove_tumour, slice_preprocessing
@@ -117,7 +118,8 @@ class Scored:
             yield None if without is None else (self.score(image), self.score(without[0]))
 
 
-def main(data: str, checkpoint: str, *files: str) -> None:
+@one_line_errors
+def main(data: str, checkpoint: str, *files: str) -> int:
     scored = Scored(checkpoint)
     fold = scored.trained["fold"]
     found = [list(scored.slices(own)) for own in volumes_of(load_fold(data, fold, "validation"))]
@@ -139,9 +141,11 @@ def main(data: str, checkpoint: str, *files: str) -> None:
             print(f"weight {weight:g}, threshold {threshold:.4f}")
             for name, (scores, truth) in results.items():
                 print(f"    {name[-40:]:40} {shares(scores, truth, threshold)}")
+    return 0
 
 
 if __name__ == "__main__":
     if len(sys.argv) not in (3, 5) or sys.argv[1].startswith("-"):
-        sys.exit(__doc__)
-    main(*sys.argv[1:])
+        print(__doc__, file=sys.stderr)
+        sys.exit(2)
+    sys.exit(main(*sys.argv[1:]))

@@ -17,6 +17,7 @@ from monai.metrics import compute_roc_auc
 from skimage.measure import label, regionprops
 
 from monai_kd.bundle import trained_network, trained_settings
+from monai_kd.config.errors import one_line_errors
 from monai_kd.data import class_names, load_fold
 from monai_kd.transforms import slice_preprocessing
 from monai_kd.transforms.tumour_removal import remove_tumour
@@ -56,7 +57,8 @@ def area_under_curve(scores: np.ndarray, truth: np.ndarray) -> float:
     return float(compute_roc_auc(torch.from_numpy(scores), torch.from_numpy(truth).int()))
 
 
-def main(data: str, checkpoint: str, *volume: str) -> None:
+@one_line_errors
+def main(data: str, checkpoint: str, *volume: str) -> int:
     trained = trained_settings(checkpoint)
     network = trained_network(trained, checkpoint).eval()
     given = (trained["image_size"], trained["in_channels"], trained["mean"], trained["std"])
@@ -86,9 +88,11 @@ def main(data: str, checkpoint: str, *volume: str) -> None:
     for number, name in enumerate([*SCORES, *(f"{name}, mirrored" for name in SCORES)]):
         values = (area_under_curve(scores[:, number], has) for scores, has in tables.values())
         print(f"{name:24}", *(f"{value:24.3f}" for value in values))
+    return 0
 
 
 if __name__ == "__main__":
     if len(sys.argv) not in (3, 5) or sys.argv[1].startswith("-"):
-        sys.exit(__doc__)
-    main(*sys.argv[1:])
+        print(__doc__, file=sys.stderr)
+        sys.exit(2)
+    sys.exit(main(*sys.argv[1:]))

@@ -6,6 +6,7 @@ python docs/experiments/projections.py runs/kd_plus_plus
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from monai.bundle import create_workflow
 
 from monai_kd.config import literal
+from monai_kd.config.errors import one_line_errors
 from monai_kd.io.checkpoints import read_checkpoint
 from monai_kd.io.trained import read_settings
 
@@ -20,38 +22,53 @@ CONFIG = Path(__file__).resolve().parents[2] / "bundles" / "seg_student" / "conf
 KEPT = ("dataset_dir", "fold", "leave_out", "weights", "taps", "projection_side")
 
 
-def main() -> None:
+@one_line_errors
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of a student's run, with a teacher on whose side it projects")
     parser.add_argument("--slices", type=int, default=10, help="spread over the validation slices (default: 10)")
     given = parser.parse_args()
-    settings = read_settings(given.run / "settings.json")
+    with tempfile.TemporaryDirectory() as folder:
+        for line in measured(given.run, given.slices, folder):
+            print(line)
+    return 0
+
+
+def measured(run: Path, slices: int, folder: str) -> list[str]:
+    """A line for each tapped layer.
+
+    Args:
+        folder: for what a training would write.
+    """
+    settings = read_settings(run / "settings.json")
     workflow = create_workflow(
         config_file=str(CONFIG),
         workflow_type="train",
         logging_file=False,
         cache_rate=0.0,
-        output_dir=tempfile.mkdtemp(),
+        output_dir=folder,
         # Network, image size and classes are those of its settings.
-        init_checkpoint=literal(given.run / "model.pt"),
+        init_checkpoint=literal(run / "model.pt"),
         teacher_checkpoint=literal(settings["teacher"]["checkpoint"]),
         **{name: literal(settings[name]) for name in KEPT},
     )
     distiller, loss = (workflow.parser.get_parsed_content(name) for name in ("distiller", "loss"))
     data = workflow.parser.get_parsed_content("validate#dataset")
-    last = read_checkpoint(given.run / "last.ckpt")
+    last = read_checkpoint(run / "last.ckpt")
     distiller.student.load_state_dict(last["network"])
     loss.load_state_dict(last["loss"])
-    image = torch.stack([data[len(data) * n // given.slices]["image"] for n in range(given.slices)])
+    image = torch.stack([data[len(data) * n // slices]["image"] for n in range(slices)])
     with torch.no_grad():
         outputs = distiller.eval()(image)
         student, teacher = loss.projections["teacher"](outputs["student_features"], outputs["teacher_features"])
+    lines = []
     for name in student:
         sizes = [float(side[name].square().mean().sqrt()) for side in (student, teacher)]
-        print(
+        lines.append(
             f"{name}: root mean square {sizes[0]:.3f} of the student's features, {sizes[1]:.3f} of the projected ones"
         )
+    return lines
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -25,10 +25,10 @@ from typing import Any
 
 from monai_kd.bundle import second_reader, trained_settings
 from monai_kd.bundle.metadata import eval_metrics
+from monai_kd.config.errors import one_line_errors
 from monai_kd.export.archive import pack_bundle
 from monai_kd.io.atomic import atomic_write, write_json
-from monai_kd.io.checksum import file_sha256
-from monai_kd.io.trained import FAMILIARITY_FILE, READER_FILE
+from monai_kd.io.trained import FAMILIARITY_FILE, READER_FILE, TEMPERATURE_FILE
 from monai_kd.metrics import needs_classifier_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -117,7 +117,14 @@ def release(name: str, checkpoint: str, given: dict[str, str]) -> None:
         text = re.sub(rf'(?m)^(\s*"{key}": ).*?(,?)$', lambda m, v=value: m[1] + json.dumps(v) + m[2], text, count=1)
     if json.loads(text) != metadata:
         raise ValueError(f"{file} describes another network than the weights: shapes or classes differ. Edit it.")
-    file.write_text(text, encoding="utf-8")
+    calibration = None
+    if "temperature" in given:
+        calibration = {
+            "temperature": read(given["temperature"], "temperature.json")["temperature"],
+            "fitted_to": f"fold {evaluations['temperature']['dataset']['fold']} (counted from 0){by('temperature')}",
+            "checkpoint": {"sha256": settings["weights_sha256"]},
+        }
+    # Only now, when nothing can be missing any more.
     models = bundle / "models"
     models.mkdir(exist_ok=True)
     with atomic_write(models / "model.pt") as partial:
@@ -130,18 +137,16 @@ def release(name: str, checkpoint: str, given: dict[str, str]) -> None:
     if familiarity is not None:
         with atomic_write(models / FAMILIARITY_FILE) as partial:
             partial.write_bytes(familiarity)
-    (models / "temperature.json").unlink(missing_ok=True)
-    if "temperature" in given:
-        content = {
-            "temperature": read(given["temperature"], "temperature.json")["temperature"],
-            "fitted_to": f"fold {evaluations['temperature']['dataset']['fold']} (counted from 0){by('temperature')}",
-            "checkpoint": {"sha256": file_sha256(models / "model.pt")},
-        }
-        write_json(content, models / "temperature.json")
+    (models / TEMPERATURE_FILE).unlink(missing_ok=True)
+    if calibration is not None:
+        write_json(calibration, models / TEMPERATURE_FILE)
+    with atomic_write(file) as partial:
+        partial.write_text(text, encoding="utf-8")
     print(f"{models / 'model.pt'}: {len(weights) / 2**20:.1f} MB, SHA-256 {settings['weights_sha256']}")
     print("Files of models/ are ignored by git until they are added: git add -f models/*")
 
 
+@one_line_errors
 def main(words: list[str]) -> int:
     names = [word for word in words if "=" not in word]
     if len(names) != 2:

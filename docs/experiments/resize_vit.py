@@ -16,7 +16,7 @@ from timm.layers import resample_abs_pos_embed
 from monai_kd.bundle.trained import trained_settings
 from monai_kd.config.errors import one_line_errors
 from monai_kd.io.checkpoints import read_checkpoint
-from monai_kd.io.trained import save_trained
+from monai_kd.io.trained import MEASURED, save_trained
 
 
 def resize(checkpoint: str, size: int, resized: str) -> None:
@@ -27,9 +27,8 @@ def resize(checkpoint: str, size: int, resized: str) -> None:
     """
     if Path(resized).exists():
         raise ValueError(f"{resized} exists already: give another file.")
-    settings, weights = trained_settings(checkpoint), read_checkpoint(checkpoint)
-    # Chosen for the weights as they were.
-    settings.pop("operating_point", None)
+    settings = {name: value for name, value in trained_settings(checkpoint).items() if name not in MEASURED}
+    weights = read_checkpoint(checkpoint)
     network = dict(settings["network_def"])
     patches = [value for name, value in weights.items() if name.endswith("patch_embed.proj.weight")]
     embeddings = [name for name in weights if name.endswith("pos_embed")]

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from monai_kd.data import is_labelled
+from monai_kd.config.errors import one_line_errors
 
 ROOT = Path(__file__).resolve().parents[2]
 GREY_VALUES = 4095
@@ -98,7 +98,7 @@ def write_degraded(data: Path, folder: Path, kind: str, strength: float, fold: i
         ValueError: the data set has no NIfTI files.
     """
     datalist = json.loads((data / "datalist.json").read_text(encoding="utf-8"))
-    entries = [entry for entry in datalist["training"] if entry.get("fold") == fold and is_labelled(entry)]
+    entries = [entry for entry in datalist["training"] if entry.get("fold") == fold and "label" in entry]
     for number, entry in enumerate(entries):
         if not entry["image"].endswith((".nii", ".nii.gz")):
             raise ValueError(f"{data / entry['image']} is no NIfTI file: convert the slices with --format nifti.")
@@ -127,6 +127,7 @@ def row(name: str, evaluation: Path) -> str:
     return f"| {name} | {value:.3f} [{low:.3f}, {high:.3f}] |"
 
 
+@one_line_errors
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="data set folder with NIfTI files")

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from monai_kd.bundle.trained import trained_network, trained_settings
-from monai_kd.io.trained import read_trained, save_trained
+from monai_kd.io.trained import MEASURED, read_trained, save_trained
 
 
 def last_layer(network: nn.Module, classes: int) -> nn.Linear:
@@ -52,7 +52,8 @@ def shift(checkpoint: str, folder: str, name: str, probability: float) -> None:
     if out.exists():
         raise ValueError(f"{out} exists already: give another folder.")
     out.parent.mkdir(parents=True, exist_ok=True)
-    save_trained(network.state_dict(), out, {**(read_trained(checkpoint) or {}), "shifted": {name: probability}})
+    kept = {key: value for key, value in (read_trained(checkpoint) or {}).items() if key not in MEASURED}
+    save_trained(network.state_dict(), out, {**kept, "shifted": {name: probability}})
 
 
 def main(words: list[str]) -> int:

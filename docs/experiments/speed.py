@@ -6,6 +6,7 @@ python docs/experiments/speed.py bundles/seg_student runs/none/model.pt
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import torch
@@ -13,11 +14,13 @@ from monai.bundle import ConfigParser
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
+from monai_kd.config.errors import one_line_errors
 from monai_kd.engines import autocast
 from monai_kd.io.checkpoints import load_weights
 
 
-def main() -> None:
+@one_line_errors
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("checkpoint", type=Path)
@@ -46,7 +49,8 @@ def main() -> None:
                 measured = timer.adaptive_autorange(min_run_time=2)
             name = "mixed precision" if amp else "float32"
             print(f"{1000 * measured.median / given.batch_size:.1f} ms per slice, {name}, batch of {given.batch_size}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -18,11 +18,9 @@ from release import packed_files
 
 from monai_kd.config.errors import one_line_errors
 from monai_kd.io import read_checkpoint
-from monai_kd.io.trained import save_trained
+from monai_kd.io.trained import MEASURED, save_trained
 
 ROOT = Path(__file__).resolve().parents[2]
-# Measured with these very weights before they were rounded.
-LEFT_OUT = ("operating_point", "half_precision")
 
 
 def keep_twin(name: str, checkpoint: str) -> Path:
@@ -38,7 +36,8 @@ def keep_twin(name: str, checkpoint: str) -> Path:
     twin.parent.mkdir(parents=True, exist_ok=True)
     # Of an earlier twin, nothing is to be remembered.
     twin.unlink(missing_ok=True)
-    kept = {key: value for key, value in settings.items() if key not in LEFT_OUT}
+    # What was measured, was so before they were rounded.
+    kept = {key: value for key, value in settings.items() if key not in MEASURED}
     save_trained(half(read_checkpoint(checkpoint)), twin, kept)
     return twin
 

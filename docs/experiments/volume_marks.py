@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from monai_kd.config.errors import one_line_errors
 from monai_kd.inference import BundlePredictor, finding_of, read_image
 from monai_kd.io.atomic import atomic_write
 from monai_kd.plots.overlays import draw_outline
@@ -25,19 +26,21 @@ BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "seg_student"
 RULES = {"marked without the rule": {"presence_threshold": 0}, "marked with the rule": {}}
 
 
-def main(checkpoint: str, volume: str, label: str, areas: str, slices: str, *thresholds: str) -> None:
+@one_line_errors
+def main(checkpoint: str, volume: str, label: str, areas: str, slices: str, *thresholds: str) -> int:
     image, meta = read_image(volume)
     truth = read_image(label)[0] > 0
     pixel_mm2 = float(np.prod(meta["spacing"][:2]))
     masks = {}
     more = {f"marked from {each} on": {"presence_threshold": float(each)} for each in thresholds}
     for name, options in {**RULES, **more}.items():
-        predictor = BundlePredictor(BUNDLE, Path(checkpoint), device="cpu", **options)
+        predictor = BundlePredictor(BUNDLE, Path(checkpoint), device="cpu", amp=False, **options)
         masks[name] = finding_of(predictor(image, meta), predictor.mask_names).masks.any(axis=0)
         print_marks(name, masks[name], truth)
     masks = {name: masks[name] for name in RULES}
     draw_areas(masks, truth, pixel_mm2, areas)
     draw_slices(*(upright_array(each, meta["affine"]) for each in (image, *masks.values(), truth)), slices)
+    return 0
 
 
 def overlap(mask: np.ndarray, truth: np.ndarray) -> float:
@@ -80,7 +83,7 @@ def draw_areas(masks: dict[str, np.ndarray], truth: np.ndarray, pixel_mm2: float
 def draw_slices(image: np.ndarray, without: np.ndarray, with_rule: np.ndarray, truth: np.ndarray, picture: str) -> None:
     """All slices, upright: outlines of the tumour, of what the rule leaves marked, and of what it takes away."""
     shown = {"tumour": (truth, "#3ddc84"), "marked": (with_rule, "#ff5252")}
-    shown["taken away by the rule"] = (without & ~with_rule.any((0, 1)), "#ffb300")
+    shown["removed by the rule"] = (without & ~with_rule.any((0, 1)), "#ffb300")
     head = [slice(each.min(), each.max() + 1) for each in np.nonzero((image > image.max() / 20).any(axis=2))]
     columns = int(np.ceil(np.sqrt(image.shape[2])))
     rows = -(-image.shape[2] // columns)
@@ -96,10 +99,11 @@ def draw_slices(image: np.ndarray, without: np.ndarray, with_rule: np.ndarray, t
     lines = [Line2D([], [], color=colour, linewidth=2) for _, colour in shown.values()]
     figure.legend(lines, shown, loc="outside lower center", ncols=len(shown), fontsize=8, frameon=False)
     with atomic_write(picture) as temporary:
-        figure.savefig(temporary, dpi=80)
+        figure.savefig(temporary, dpi=110)
 
 
 if __name__ == "__main__":
     if len(sys.argv) < 6:
-        sys.exit(__doc__)
-    main(*sys.argv[1:])
+        print(__doc__, file=sys.stderr)
+        sys.exit(2)
+    sys.exit(main(*sys.argv[1:]))
