@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -66,8 +67,8 @@ def write_negatives(
     paths = [Path(path).expanduser() for path in volumes]
     if unknown := [view for view in views if view not in VIEWS]:
         raise NegativesError(f"there is no view {unknown[0]}; the views are {', '.join(VIEWS)}")
-    if not thickness_mm > 0 or not step_mm > 0:
-        raise NegativesError(f"thickness and step must be above 0 mm, got {thickness_mm:g} and {step_mm:g}")
+    if not (0 < thickness_mm < math.inf and 0 < step_mm < math.inf):
+        raise NegativesError(f"thickness and step must be numbers of mm above 0, got {thickness_mm:g} and {step_mm:g}")
     if double := [name for name, count in Counter(map(_name, paths)).items() if count > 1]:
         raise NegativesError(f"two volumes are named {double[0]}; a volume is a patient, so rename one")
     if dst.exists() and (not dst.is_dir() or any(dst.iterdir())):

@@ -97,6 +97,8 @@ def run_archive(
 
 
 def _executor(output_dir: Path, cluster: str, workers: int, slurm: Sequence[str]) -> Any:
+    if slurm and cluster != "slurm":
+        raise ValueError(f"--slurm {' '.join(slurm)} is for a cluster: give --cluster slurm too.")
     import submitit
 
     executor = submitit.AutoExecutor(output_dir / "jobs", cluster=cluster)

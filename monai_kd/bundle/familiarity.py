@@ -105,11 +105,11 @@ def fit_familiarity(bundle: Path, checkpoint: Path, dataset_dir: Path, device: s
     place = torch.device(device or default_device())
     network = trained_network(trained, checkpoint).to(place).eval()
     part = "all" if trained["fold"] is None else "training"
-    if data_known(trained) and not same_data(trained, dataset_dir):
-        logger.warning("%s is another data set than %s was trained on.", dataset_dir, checkpoint)
     outside = bool(trained.get("allow_outside", False))
     labels = {"labelled_share": trained["labelled_share"], "unlabelled": trained["teacher"] is not None}
     entries = load_fold(dataset_dir, trained["fold"], part, trained["leave_out"], outside, ("image",), **labels)
+    if data_known(trained) and not same_data(trained, dataset_dir):
+        logger.warning("%s is another data set than %s was trained on.", dataset_dir, checkpoint)
     chosen = [entries[index] for index in np.unique(np.linspace(0, len(entries) - 1, SLICES).round().astype(int))]
     logger.info("%s: learning from %d of %d training slices of %s", checkpoint, len(chosen), len(entries), dataset_dir)
     familiarity = Familiarity.fit(network, _batches(chosen, trained, place))

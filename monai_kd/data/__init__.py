@@ -1,3 +1,4 @@
+from .best_epoch import best_epoch_by
 from .checked import CheckedDataset, UnusableItems
 from .classes import class_weights, last_is_alone, load_classes
 from .datalist import (
@@ -11,7 +12,6 @@ from .datalist import (
     trainings,
 )
 from .fold import load_fold
-from .foreground import best_epoch_by
 from .foreign_lists import datalist_path
 from .leaks import find_leaks
 from .negative_list import add_negatives

@@ -9,22 +9,24 @@ import sys
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import monai
 import numpy as np
 import torch
 
-from ..io import source
+import data_prep
 
 __all__ = ["item_key", "transforms_key"]
 
 FORMAT = 1
+_PACKAGES = ("torch", "monai", "numpy", "nibabel", "pydicom", "pillow", "scikit-image", "h5py")
 
 
 def transforms_key(transforms: Iterable[object]) -> str | None:
-    """Hexadecimal digits that identify transforms: their classes, parameters and source code, and that of the readers.
+    """Hexadecimal digits that identify transforms: their classes and parameters, the source code of readers and
+    transforms, and the versions of the packages that these call.
 
     Returns:
         ``None`` if one of them has a parameter, such as a lambda, that can't be described.
@@ -42,9 +44,7 @@ def transforms_key(transforms: Iterable[object]) -> str | None:
         described = [_described(each) for each in transforms]
     except TypeError:
         return None
-    readers = sorted(Path(source.__file__).parent.glob("*.py"))
-    versions = [FORMAT, torch.__version__, monai.__version__, np.__version__, [_file_digest(str(f)) for f in readers]]
-    return _digest([described, versions])
+    return _digest([described, FORMAT, *map(version, _PACKAGES), [_file_digest(str(file)) for file in _sources()]])
 
 
 def item_key(item: Mapping[str, Any], files: Iterable[str]) -> str:
@@ -93,6 +93,15 @@ def _described(value: Any) -> Any:
     kind = type(value)
     attributes = [[name, _described(each)] for name, each in sorted(vars(value).items())]
     return [kind.__module__, kind.__qualname__, _code_of(kind.__module__), attributes]
+
+
+@cache
+def _sources() -> list[Path]:
+    """What reads and prepares images, in this package and beside it."""
+    package = Path(__file__).parents[1]
+    folders = [package / name for name in ("io", "data", "transforms")]
+    folders.append(Path(data_prep.__file__).parent)
+    return [package / "networks" / "network_input.py", *(each for f in folders for each in sorted(f.glob("*.py")))]
 
 
 def _code_of(module: str) -> str:

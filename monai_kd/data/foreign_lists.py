@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..io.kinds import SUFFIXES
+from ..io.kinds import stem_of
 from .unlabelled import is_labelled
 
 __all__ = ["UNCLASSED", "completed", "datalist_path"]
@@ -68,21 +68,14 @@ def completed(datalist: Mapping[str, Any], path: Path) -> dict[str, Any]:
         added["labels"] = {number: name for number, name in labels.items() if number != BACKGROUND}
     added["training"] = []
     images = {_first(entry["image"]) for entry in entries}
-    names = {image: _without_suffix(PurePosixPath(image).name) for image in images}
+    names = {image: stem_of(PurePosixPath(image).name) for image in images}
     shared = Counter(names.values())
     for entry, fold in zip(entries, given, strict=True):
         image = _first(entry["image"])
-        patient = names[image] if shared[names[image]] == 1 else _without_suffix(image)
+        patient = names[image] if shared[names[image]] == 1 else stem_of(image)
         own = {"class": 0, "patient": patient, "group": patient, "source": image}
         added["training"].append({**own, **entry, **({} if fold is None else {"fold": fold})})
     return added
-
-
-def _without_suffix(path: str) -> str:
-    """The path of an image without the suffix of its kind; other dots are of its name."""
-    longest_first = sorted(SUFFIXES, key=len, reverse=True)
-    suffix = next((suffix for suffix in longest_first if path.lower().endswith(suffix)), "")
-    return path[: len(path) - len(suffix)]
 
 
 def _first(image: Any) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ..io.kinds import stem_of
+
 __all__ = ["hide_labels", "identified", "is_labelled", "named", "with_unlabelled"]
 
 logger = logging.getLogger(__name__)
@@ -34,9 +36,8 @@ def identified(entry: dict) -> dict:
         >>> identified({"image": "more/u1.nii.gz", "labelled": False})["patient"]
         'more/u1'
     """
-    path = PurePosixPath(str(entry.get("image")))
     # With its folder: a patient of the list may have the name of a file.
-    patient = str(path.with_suffix("")).removesuffix(".nii")
+    patient = stem_of(str(PurePosixPath(str(entry.get("image")))))
     group = entry.get("patient", patient)
     return {"patient": patient, "group": group, "source": entry.get("image"), "fold": None, **entry}
 

@@ -20,6 +20,9 @@ from ..metrics import (
 __all__ = ["run_compare"]
 
 
+LEAST_RESAMPLES = 100  # of which 2.5 % at each end are an interval
+
+
 @one_line_errors
 def run_compare(first: Path, second: Path, resamples: int = 2000, seed: int = 0) -> int:
     """Print `monai_kd.metrics.paired_table` of two evaluations, and `paired_presence` where slices have no tumour.
@@ -33,6 +36,10 @@ def run_compare(first: Path, second: Path, resamples: int = 2000, seed: int = 0)
     Returns:
         The exit code: 0, or 2 if they can't be compared, with the reason on stderr.
     """
+    if resamples < LEAST_RESAMPLES:
+        raise ValueError(f"--resamples must be at least {LEAST_RESAMPLES}, got {resamples}: fewer give no interval.")
+    if seed < 0:
+        raise ValueError(f"--seed must be a whole number from 0, got {seed}.")
     check_same_data(first, second)
     slices = with_kinds(read_slices(first), read_slices(second), NO_TUMOUR)
     found = paired_differences(*slices, resamples, seed) | paired_presence(*slices, resamples, seed)

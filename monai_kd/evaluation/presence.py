@@ -116,6 +116,9 @@ class PresenceReport:
         Args:
             image: as the network got it, for the reader.
 
+        Raises:
+            ValueError: there is a reader and no image.
+
         Shape:
             - all but the image: (C, H, W), without the background
         """
@@ -123,7 +126,9 @@ class PresenceReport:
         self.marks.append(marks)
         scores = {kind: presence_score(probability, kind) for kind in PRESENCE_SCORES}
         asked = {}
-        if self.reader is not None and image is not None:
+        if self.reader is not None:
+            if image is None:
+                raise ValueError("the output of the evaluation has no image, which the classifier is asked about.")
             asked = {"p_tumour": float(self.reader(plain_tensor(image)[None])[0])}
             joined = joined_presence(np.array(list(scores.values())), np.full(len(scores), asked["p_tumour"]))
             scores = dict(zip(scores, joined.tolist(), strict=True))

@@ -55,7 +55,8 @@ class EvaluationReport(ABC):
         seed: seed of the bootstrap.
 
     Raises:
-        ValueError: while running: the loader returns more or fewer slices than ``data`` has.
+        ValueError: when the run starts: ``output_dir`` is the folder of the checkpoint; while running: the loader
+            returns more or fewer slices than ``data`` has.
         OSError: when the run starts: the folder is not writable.
     """
 
@@ -90,6 +91,13 @@ class EvaluationReport(ABC):
     def begin(self) -> None:
         """Clear the results of an earlier run, also on disk, where they would be left if this run failed."""
         self.rows, self._constant, self.description = [], [], dict(self.describe())
+        weights = Path(self.description["checkpoint"]["path"])
+        if weights.parent == self.output_dir.resolve():
+            raise ValueError(
+                f"output_dir {self.output_dir} is the folder of the checkpoint {weights.name}, whose temperature.json "
+                f"and pictures an evaluation would replace: give a folder of its own, such as "
+                f"{self.output_dir / 'evaluation'}."
+            )
         check_writable(self.output_dir)
         clear_partial(self.output_dir)
         remove_earlier([self.output_dir / name for name in WRITTEN], "evaluation")
@@ -140,7 +148,7 @@ class EvaluationReport(ABC):
     def title(self) -> str:
         """Title of the pictures: data set and fold."""
         dataset = self.description["dataset"]
-        part = f"all {self.of}" if dataset["fold"] is None else f"fold {dataset['fold']}"
+        part = f"all {self.of}" if dataset["fold"] is None else f"fold {dataset['fold']} (counted from 0)"
         title = printable(f"{dataset['name'] or Path(dataset['folder']).name}, {part}")
         return f"SYNTHETIC phantoms: {title}" if self.description["synthetic"] else title
 

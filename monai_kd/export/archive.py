@@ -215,8 +215,8 @@ def _is_place(text: str) -> bool:
 
 def _temperature(checkpoint: Path, evaluation: str | Path | None) -> float | None:
     found = find_temperature(checkpoint)
-    if evaluation is not None and (Path(evaluation) / TEMPERATURE_FILE).is_file():
-        found = Path(evaluation) / TEMPERATURE_FILE
+    if evaluation is not None and (fitted := Path(evaluation).expanduser() / TEMPERATURE_FILE).is_file():
+        found = fitted
     return None if found is None else read_temperature(str(found), checkpoint)
 
 

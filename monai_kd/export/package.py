@@ -15,6 +15,7 @@ from ..bundle.familiarity import familiarity_of
 from ..bundle.folder import bundle_folder
 from ..bundle.released import checkpoint_or_own
 from ..bundle.trained import of_segmentation
+from ..config.checks import is_number
 from ..config.errors import one_line_errors
 from ..extras import require_extra
 from ..inference import BundlePredictor
@@ -32,6 +33,7 @@ from .contents import checked_difference, origin_of, write_contents
 from .int8 import MAX_DICE_LOSS, Reference, add_int8
 from .network_file import open_network
 from .onnx_file import write_onnx
+from .slices import calibration_files
 from .volume_package import export_volume_package
 
 __all__ = ["export_package", "run_export"]
@@ -89,8 +91,11 @@ def export_package(
     of_volumes = _volumes_of(checkpoint) is not None
     if int8 is not None and of_volumes:
         raise ValueError("--int8 is for networks of slices, and these weights are of volumes: leave it out.")
+    if not is_number(max_dice_loss, highest=1):
+        raise ValueError(f"--max_dice_loss must be a number from 0 to 1, got {max_dice_loss}.")
     if int8 is not None:
         require_extra("openvino", ["nncf", "openvino"], "export --int8")
+        calibration_files(int8)  # that there are any
     bundle, output_dir = Path(bundle).expanduser().resolve(), Path(output_dir).expanduser().resolve()
     check_new_folder(output_dir)
     if of_volumes:
@@ -173,6 +178,11 @@ def _settings(predictor: BundlePredictor, bundle: Path, checkpoint: str | Path) 
         )
     normalizer = prepared[kinds.index(NormalizeIntensityd)].normalizer
     trained = predictor.value("trained")
+    if trained["in_channels"] != 3:
+        raise ValueError(
+            f"{checkpoint} takes {trained['in_channels']} channels; predict.py repeats a grey slice in three: train "
+            "with in_channels 3, or export it as in docs/export.md, as TorchScript."
+        )
     of_classes = not of_segmentation(bundle)
     if of_classes:
         output = {"class_names": predictor.value("class_names"), "temperature": predictor.value("temperature")}

@@ -19,6 +19,18 @@ __all__ = ["network_inputs"]
 logger = logging.getLogger(__name__)
 
 
+def calibration_files(source: Path | str) -> InputFiles:
+    """The files of a file or folder, as for inference.
+
+    Raises:
+        FileNotFoundError, ValueError: there are none.
+    """
+    # Nothing is written there; masks would be.
+    files = InputFiles(Path(source), Path(tempfile.gettempdir()) / "monai_kd_no_output")
+    len(files.images)
+    return files
+
+
 def network_inputs(predictor: BundlePredictor, source: Path, most: int) -> list[np.ndarray]:
     """Inputs of a bundle's network for the slices of a file or folder, evenly chosen over its files.
 
@@ -33,8 +45,7 @@ def network_inputs(predictor: BundlePredictor, source: Path, most: int) -> list[
     Raises:
         FileNotFoundError, ValueError: there is no such folder, or no slice in it can be used.
     """
-    # Nothing is written there; masks would be.
-    files = InputFiles(source, Path(tempfile.gettempdir()) / "monai_kd_no_output")
+    files = calibration_files(source)
     chosen = [files[index] for index in np.unique(np.linspace(0, len(files) - 1, most).round().astype(int))]
     inputs: list[np.ndarray] = []
     per_file = -(-most // len(chosen))

@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from .inputs import InputFiles, InputImage, stem_of
+from ..io.kinds import stem_of
+from .inputs import InputFiles, InputImage
 
 __all__ = ["InputVolumes"]
 

@@ -17,11 +17,11 @@ from data_prep.text import printable
 
 from ..io.dicom import series_and_volumes
 from ..io.dicom_frames import file_and_volume
-from ..io.kinds import SUFFIXES, kind_of
+from ..io.kinds import SUFFIXES, kind_of, stem_of
 from ..io.order import natural_order
 from .results import TABLES, named_files, result_rows
 
-__all__ = ["InputFiles", "InputImage", "stem_of"]
+__all__ = ["InputFiles", "InputImage"]
 
 logger = logging.getLogger(__name__)
 
@@ -194,15 +194,6 @@ def _results_of(table: Path) -> set[Path]:
     if found:
         logger.warning("input: %d files are left out, which %s names as results.", len(found), printable(str(table)))
     return found
-
-
-def stem_of(label: str) -> str:
-    """A name of a file without the suffix of its format."""
-    for suffix in sorted(SUFFIXES, key=len, reverse=True):
-        if label.lower().endswith(suffix):
-            return label[: -len(suffix)]
-    # Not every dot begins a suffix: DICOM files are often named by a number with dots.
-    return label
 
 
 def _shortened(name: str) -> str:

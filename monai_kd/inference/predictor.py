@@ -83,15 +83,15 @@ class BundlePredictor:
         """The value of the config under an id, with references and expressions resolved.
 
         Raises:
-            ValueError: it can't be resolved; the message is that of the first cause.
+            ValueError, OSError, ImportError: it can't be resolved; the first cause.
         """
         try:
             return self._parser.get_parsed_content(name)
         except RuntimeError as error:
             # MONAI wraps whatever an expression or a constructor raises.
             cause = cause_of(error)
-            if isinstance(cause, ValueError):
-                raise ValueError(str(cause)) from error
+            if isinstance(cause, (ValueError, OSError, ImportError)):
+                raise cause from None
             raise
 
     @property

@@ -12,6 +12,8 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from scipy import ndimage
 
+from ..config.checks import is_number
+
 __all__ = ["DropSmallAreasd"]
 
 logger = logging.getLogger(__name__)
@@ -37,7 +39,7 @@ class DropSmallAreasd(MapTransform):
 
     def __init__(self, keys: KeysCollection, smallest_area_mm2: float = 0.0, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
-        if not isinstance(smallest_area_mm2, int | float) or not 0 <= smallest_area_mm2 < float("inf"):
+        if not is_number(smallest_area_mm2):
             raise ValueError(f"smallest_area_mm2 must be a number from 0, got {smallest_area_mm2!r}.")
         self.smallest_area_mm2 = float(smallest_area_mm2)
 

@@ -11,8 +11,9 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
+from ..config.checks import is_number
 from ..metrics import SliceStack, label_lesions, lesion_extents
-from .presence import EXAMINATION
+from .examination import EXAMINATION
 
 __all__ = ["DropThinMarksd"]
 
@@ -38,7 +39,7 @@ class DropThinMarksd(MapTransform):
 
     def __init__(self, keys: KeysCollection, smallest_extent_mm: float = 0.0, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
-        if not isinstance(smallest_extent_mm, int | float) or not 0 <= smallest_extent_mm < float("inf"):
+        if not is_number(smallest_extent_mm):
             raise ValueError(f"smallest_extent_mm must be a number from 0, got {smallest_extent_mm!r}.")
         self.smallest_extent_mm = float(smallest_extent_mm)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from .dicom import is_dicom
 from .dicom_frames import file_and_volume
 
-__all__ = ["SUFFIXES", "kind_by_suffix", "kind_of"]
+__all__ = ["SUFFIXES", "kind_by_suffix", "kind_of", "stem_of"]
 
 SUFFIXES = {
     ".nii": "nifti",
@@ -30,6 +30,17 @@ def kind_by_suffix(path: str | PathLike[str]) -> str | None:
     """
     name = Path(path).name.lower()
     return next((kind for suffix, kind in SUFFIXES.items() if name.endswith(suffix)), None)
+
+
+def stem_of(name: str) -> str:
+    """A name or path without the suffix of its format. Other dots are of the name: many DICOM files have them.
+
+    Example:
+        >>> stem_of("more/scan.nii.gz"), stem_of("SLICE.PNG"), stem_of("1.2.840.1")
+        ('more/scan', 'SLICE', '1.2.840.1')
+    """
+    lower = name.lower()
+    return name[: len(name) - max((len(each) for each in SUFFIXES if lower.endswith(each)), default=0)]
 
 
 def kind_of(path: str | PathLike[str]) -> str | None:

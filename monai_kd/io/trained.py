@@ -30,6 +30,8 @@ from .places import absolute_places, relative_places
 
 __all__ = [
     "FAMILIARITY_FILE",
+    "FILES_OF_WEIGHTS",
+    "MEASURED",
     "READER_FILE",
     "TEMPERATURE_FILE",
     "add_settings",
@@ -48,8 +50,11 @@ __all__ = [
 HASH, PREVIOUS = "weights_sha256", "previous"
 # Files beside weights that hold for these weights alone.
 TEMPERATURE_FILE, FAMILIARITY_FILE = "temperature.json", "familiarity.safetensors"
+# Settings that were measured with the weights, and hold for these alone.
+MEASURED = ("operating_point", "half_precision")
 # The classifier of an operating point.
 READER_FILE = "classifier.safetensors"
+FILES_OF_WEIGHTS = (TEMPERATURE_FILE, FAMILIARITY_FILE, READER_FILE)
 
 # The key of a data list and of settings.json, and its values of images of heads, as DICOM writes them.
 BODY_PART, HEADS = "body_part", ("HEAD", "BRAIN")

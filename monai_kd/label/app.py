@@ -53,7 +53,7 @@ def make_app(folder: str | Path, checkpoints: dict[str, Path], bundles: str | Pa
     for what, checkpoint in checkpoints.items():
         try:
             BundlePredictor(find_bundle(BUNDLES[what], bundles), checkpoint, device="cpu")
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             raise ValueError(f"--{what}: {error}") from error
     with atomic_folder(folder) as made:
         for what, checkpoint in checkpoints.items():

@@ -11,6 +11,7 @@ from monai.bundle import ConfigParser
 from ..bundle import trained_settings
 from ..inference import BundlePredictor
 from ..io import SourceImage, read_source
+from ..io.trained import FILES_OF_WEIGHTS, settings_path
 
 __all__ = ["ServedBundle"]
 
@@ -41,8 +42,9 @@ class ServedBundle:
 
     @property
     def stamp(self) -> str:
-        """Changes whenever other weights are published."""
-        return str(self.checkpoint.stat().st_mtime_ns)
+        """Changes whenever other weights are published, or what was measured with them."""
+        beside = (settings_path(self.checkpoint), *map(self.checkpoint.with_name, FILES_OF_WEIGHTS))
+        return " ".join(str(file.stat().st_mtime_ns) for file in (self.checkpoint, *beside) if file.is_file())
 
     @property
     def description(self) -> str:

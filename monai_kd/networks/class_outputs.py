@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
+
+_COUNTING = threading.Lock()
 
 __all__ = ["class_logits", "log_odds_of_others", "returning_classes"]
 
@@ -31,7 +34,6 @@ def returning_classes(network: nn.Module) -> Iterator[None]:
     if not hasattr(network, "with_classes"):
         yield
         return
-    # Counted, since several threads may be inside at once.
     _add(network, 1)
     try:
         yield
@@ -40,7 +42,9 @@ def returning_classes(network: nn.Module) -> Iterator[None]:
 
 
 def _add(network: Any, count: int) -> None:
-    network.with_classes = int(network.with_classes) + count
+    # Counted, since several threads may be inside at once.
+    with _COUNTING:
+        network.with_classes = int(network.with_classes) + count
 
 
 def log_odds_of_others(logits: torch.Tensor, index: int) -> torch.Tensor:

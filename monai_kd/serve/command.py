@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import socket
 import sys
 from contextlib import suppress
@@ -40,7 +41,7 @@ def run_serve(host: str = "127.0.0.1", port: int = 8000, max_upload_mb: float = 
         the exit code: 0 after an interrupt; 2 when the server could not start, after printing the reason.
     """
     require_extra("serve", ["starlette", "uvicorn", "python_multipart"], "serve")
-    if not max_upload_mb > 0:
+    if not 0 < max_upload_mb < math.inf:
         raise ValueError(f"--max_upload_mb must be a positive number, got {max_upload_mb}.")
     with _listening(host, port) as listening:
         students = load_students(**networks)

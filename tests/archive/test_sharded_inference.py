@@ -114,6 +114,13 @@ def test_local_jobs_see_the_gpus_that_the_command_sees(visible, tmp_path, monkey
     assert job.result() == visible
 
 
+def test_options_of_a_cluster_need_one(archive, student, tmp_path, capsys):
+    pytest.importorskip("submitit")
+    line = ["archive", "seg_student", student, archive, tmp_path / "out", "--slurm", "partition=gpu"]
+    assert main([str(each) for each in line]) == 2
+    assert "--slurm partition=gpu is for a cluster: give --cluster slurm too" in capsys.readouterr().err
+
+
 def test_a_shard_that_fails_holds_no_other_up(archive, student, tmp_path, monkeypatch):
     plan = make_plan(archive, tmp_path, {"device": None}, 4)
     tried: list[tuple[int, str | None]] = []

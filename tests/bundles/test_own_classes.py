@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +279,29 @@ def test_long_volumes_and_slices_that_come_again(student, monkeypatch):
     for number in (0, 1, 2, 3, 4, 0, 5, 6):
         memory.remember(slices[number : number + 1], torch.tensor([[float(number)]]))
     assert [row is not None for row in memory.recall_each(slices[:2])] == [True, False]
+
+
+def test_threads_that_go_in_and_out_leave_it_as_it_was():
+    class Giving(torch.nn.Module):
+        with_classes = 0
+
+    network, interval = Giving(), sys.getswitchinterval()
+
+    def in_and_out() -> None:
+        for _ in range(3000):
+            with returning_classes(network):
+                pass
+
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=in_and_out) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert network.with_classes == 0
 
 
 def test_several_threads_may_be_inside(student):

@@ -13,8 +13,9 @@ import torch
 from students import SIZE, UNET, brightness_unet, classification_student, classifier_without_tumours, saved
 from test_evaluate import evaluate
 from test_evaluated_presence import blocks
-from tiny import cause
+from tiny import cause, untrained
 
+from monai_kd.__main__ import main
 from monai_kd.data import load_fold
 from monai_kd.export.archive import pack_bundle
 from monai_kd.io.checksum import file_sha256
@@ -49,6 +50,29 @@ def weights(tmp_path):
 def options(data, weights, classifier=None, **more):
     given = {} if classifier is None else {"classifier": str(classifier)}
     return {"dataset_dir": str(data), "checkpoint": str(weights), "fold": 0, **given, **more}
+
+
+def test_weights_without_their_classifier_are_one_clear_error(tmp_path, data, weights, capsys):
+    evaluate(tmp_path / "both", specificity=0.5, **options(data, weights, classifier_without_tumours(tmp_path / "c")))
+    weights.with_name(READER).unlink()
+    classifier = untrained("cls_student", tmp_path / "other")
+    given = ["--segmentation", str(weights), "--classification", str(classifier), "--device", "cpu"]
+    assert main(["report", str(data), "--output_dir", str(tmp_path / "report"), *given]) == 2
+    said = capsys.readouterr().err.splitlines()
+    (error,) = [line for line in said if line.startswith("error: ")]
+    assert error.startswith("error: --segmentation: ")
+    assert READER in error
+    assert not [line for line in said if line.startswith("Traceback")]
+    assert main(["label_app", str(tmp_path / "app"), "--segmentation", str(weights)]) == 2
+    assert "error: --segmentation: " in capsys.readouterr().err
+
+
+def test_an_evaluation_leaves_the_folder_of_its_weights_alone(tmp_path, data, weights):
+    (weights.parent / "overlays.png").write_bytes(b"of the training")
+    with pytest.raises(RuntimeError) as caught:
+        evaluate(weights.parent, **options(data, weights))
+    assert "is the folder of the checkpoint model.pt" in cause(caught.value)
+    assert (weights.parent / "overlays.png").read_bytes() == b"of the training"
 
 
 def test_scores_of_both_are_measured_and_the_classifier_is_kept(tmp_path, data, weights, caplog):

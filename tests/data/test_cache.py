@@ -7,6 +7,7 @@ import logging
 import os
 import pickle
 import threading
+from importlib.metadata import version
 from unittest import mock
 
 import numpy as np
@@ -28,7 +29,7 @@ from monai.transforms import (
 )
 from PIL import Image
 
-from monai_kd.data import CheckedDataset, SliceDataset
+from monai_kd.data import CheckedDataset, SliceDataset, described
 from monai_kd.data.indexed import packed, unpacked
 from monai_kd.io.plain import plain_tensor
 from monai_kd.transforms import NetworkInputd, slice_preprocessing
@@ -65,6 +66,14 @@ def equal(found: dict, expected: dict) -> bool:
         name: torch.equal(found[name], v) if torch.is_tensor(v) else found[name] == v for name, v in expected.items()
     }
     return found.keys() == expected.keys() and all(same.values())
+
+
+def test_the_key_on_disk_holds_what_reads_and_prepares(monkeypatch):
+    before = described.transforms_key([steps()])
+    names = {file.name for file in described._sources()}
+    assert {"values.py", "limits.py", "source.py", "spacing.py", "network_input.py", "resampling.py"} <= names
+    monkeypatch.setattr(described, "version", lambda name: "0.1" if name == "nibabel" else version(name))
+    assert described.transforms_key([steps()]) != before
 
 
 @pytest.mark.parametrize("flip", [True, False])

@@ -14,7 +14,7 @@ from heads_folder import write_heads
 from monai.data import list_data_collate
 
 from monai_kd.data import add_negatives, class_weights, is_labelled, load_classes, load_fold, load_volumes
-from monai_kd.data.unlabelled import hide_labels
+from monai_kd.data.unlabelled import hide_labels, identified
 
 
 def patients(count: int, classes: int = 3) -> list[dict]:
@@ -28,6 +28,14 @@ def patients(count: int, classes: int = 3) -> list[dict]:
 
 def labelled_groups(entries: list[dict]) -> set[str]:
     return {entry["group"] for entry in entries if is_labelled(entry)}
+
+
+@pytest.mark.parametrize(
+    ("image", "patient"),
+    [("u/1.2.840.1", "u/1.2.840.1"), ("u/1.2.840.2", "u/1.2.840.2"), ("a.b.NII.GZ", "a.b"), ("x/y.png", "x/y")],
+)
+def test_a_patient_is_named_after_the_whole_name_of_a_file(image, patient):
+    assert identified({"image": image, "labelled": False})["patient"] == patient
 
 
 @pytest.mark.parametrize(("share", "of_each"), [(0.1, 1), (0.25, 3), (0.5, 5), (0.9, 9), (1, 10)])

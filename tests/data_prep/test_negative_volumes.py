@@ -119,8 +119,8 @@ def test_what_is_refused(tmp_path, capsys):
         with pytest.raises(NegativesError, match=reason):
             write_negatives(tmp_path / "out", [good, *arguments])
         assert not (tmp_path / "out").exists()
-    for values in ({"views": ["top"]}, {"thickness_mm": 0}, {"step_mm": float("nan")}):
-        with pytest.raises(NegativesError, match=r"there is no view top|above 0 mm"):
+    for values in ({"views": ["top"]}, {"thickness_mm": 0}, {"step_mm": float("nan")}, {"step_mm": float("inf")}):
+        with pytest.raises(NegativesError, match=r"there is no view top|numbers of mm above 0"):
             write_negatives(tmp_path / "out", [good], **values)
     assert main(["negatives", str(tmp_path / "full"), str(good)]) == 1
     assert "is not an empty folder" in capsys.readouterr().err

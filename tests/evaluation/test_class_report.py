@@ -95,7 +95,7 @@ def test_pictures_say_what_they_count(tmp_path, monkeypatch):
     figures = {name.split(".")[1]: figure for name, figure in saved.items()}
     for stem, counted, number in (("", "slices", 60), ("_patients", "patients", groups)):
         for kind in ("confusion", "reliability"):
-            assert figures[kind + stem].get_suptitle().endswith(f"fold 0: {counted}")
+            assert figures[kind + stem].get_suptitle().endswith(f"fold 0 (counted from 0): {counted}")
         upper, lower = figures["reliability" + stem].axes
         assert upper.get_title().endswith(f", {number} {counted}")
         assert lower.get_ylabel() == counted

@@ -121,7 +121,7 @@ def evaluation_of(checkpoint: Path, folder: Path, **more) -> Path:
     return folder
 
 
-def test_metrics_and_temperature_are_of_these_weights(tmp_path):
+def test_metrics_and_temperature_are_of_these_weights(tmp_path, monkeypatch):
     checkpoint = saved("cls_student", tmp_path / "run", preset="demo")
     evaluation = evaluation_of(checkpoint, tmp_path / "evaluation")
     folder = unpacked(pack_bundle(BUNDLES / "cls_student", checkpoint, tmp_path, evaluation=evaluation), tmp_path / "o")
@@ -130,6 +130,11 @@ def test_metrics_and_temperature_are_of_these_weights(tmp_path):
     assert temperature_of(folder / "models" / "model.pt") == 2.5
     assert HOME not in (folder / "models" / "temperature.json").read_text()
     assert json.loads((folder / "models" / "settings.json").read_text())["synthetic"] is True
+    monkeypatch.setenv("HOME", str(tmp_path))
+    again = unpacked(
+        pack_bundle(BUNDLES / "cls_student", checkpoint, tmp_path / "2", evaluation="~/evaluation"), tmp_path / "p"
+    )
+    assert temperature_of(again / "models" / "model.pt") == 2.5
     # The network of the archive is calibrated, whoever runs it.
     assert BundlePredictor(folder, folder / "models" / "model.pt", device="cpu").value("temperature") == 2.5
 

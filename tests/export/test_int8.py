@@ -136,7 +136,7 @@ def test_int8_is_written_checked_and_run(slices, student, tmp_path, caplog):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["tumour"]
     with pytest.raises(ValueError, match=r"tumour loses 0\.\d+ .* nothing was written"):
-        export_package(BUNDLE, student, tmp_path / "other", int8=slices, max_dice_loss=-1)
+        export_package(BUNDLE, student, tmp_path / "other", int8=slices, max_dice_loss=0)
     assert not (tmp_path / "other").exists()
 
 

@@ -23,6 +23,7 @@ from PIL import Image
 
 from monai_kd.__main__ import main
 from monai_kd.export import export_package, network_file, predict, slice_files
+from monai_kd.export import package as package_of
 from monai_kd.export.package import KNOWN_SCORES
 from monai_kd.inference import BundlePredictor, read_image
 from monai_kd.io.checkpoints import save_checkpoint
@@ -464,6 +465,32 @@ def test_preparation_that_the_script_does_not_know_is_refused(segmenter, tmp_pat
     path.write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"HistogramNormalized.*would give other results"):
         export_package(bundle, segmenter, tmp_path / "package")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"max_dice_loss": float("nan")}, "--max_dice_loss must be a number from 0 to 1, got nan"),
+        ({"max_dice_loss": -1}, "--max_dice_loss must be a number from 0 to 1, got -1"),
+        ({"int8": "absent"}, "absent"),
+    ],
+)
+def test_options_are_checked_before_anything_is_exported(options, said, segmenter, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr(package_of, "BundlePredictor", None)
+    with pytest.raises((ValueError, FileNotFoundError), match=said):
+        export_package(BUNDLES / "seg_student", segmenter, tmp_path / "package", **options)
+
+
+def test_channels_that_the_script_does_not_make_are_refused(tmp_path):
+    network = {"_target_": "BasicUNet", "spatial_dims": 2, "in_channels": 4, "out_channels": 1, "features": FEATURES}
+    given = {"network_def": {**network, "norm": "batch"}, "image_size": 48, "in_channels": 4}
+    checkpoint = tmp_path / "model.pt"
+    save_checkpoint(BasicUNet(2, 4, 1, FEATURES, norm="batch").state_dict(), checkpoint)
+    (tmp_path / "settings.json").write_text(json.dumps({**given, "mean": [0.5] * 4, "std": [0.5] * 4}))
+    with pytest.raises(ValueError, match=r"takes 4 channels; predict\.py repeats a grey slice in three"):
+        export_package(BUNDLES / "seg_student", checkpoint, tmp_path / "package")
+    assert not (tmp_path / "package").exists()
 
 
 def test_missing_package_is_named(segmenter, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from monai_kd.inference import DropThinMarksd, JudgeInputd, JudgePresenced, finding_of, measure
+from monai_kd.inference import DropSmallAreasd, DropThinMarksd, JudgeInputd, JudgePresenced, finding_of, measure
 from monai_kd.inference.measures import told_absence
 
 POINT = {"score": "max", "threshold": 0.7}
@@ -68,6 +68,14 @@ def test_thin_marks_are_dropped(smallest, thickness, kept, dropped):
     assert int(out["pred"].sum()) == kept
     assert out.get("examination", {}).get("dropped_marks") == dropped
     assert int(mask.sum()) == 4 * 16 + 2 * 9
+
+
+@pytest.mark.parametrize("value", [True, -1, float("inf"), "3", None])
+def test_sizes_are_numbers(value):
+    with pytest.raises(ValueError, match="smallest_extent_mm must be a number from 0"):
+        DropThinMarksd("pred", value)
+    with pytest.raises(ValueError, match="smallest_area_mm2 must be a number from 0"):
+        DropSmallAreasd("pred", value)
 
 
 def test_positions_decide_how_far_a_mark_reaches():

@@ -14,6 +14,7 @@ from monai.networks.nets import BasicUNet
 
 from monai_kd.__main__ import main
 from monai_kd.bundle import familiarity_of, temperature_of
+from monai_kd.io.trained import add_settings
 from monai_kd.label.served import ServedBundle
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,6 +89,17 @@ def test_a_folder_in_use_is_left_alone(checkpoint, tmp_path, capsys):
 def test_one_class_is_called_tumour(checkpoint, tmp_path):
     main(["label_app", str(tmp_path / "app"), "--segmentation", str(checkpoint)])
     assert ServedBundle(tmp_path / "app" / "model" / "seg_student").labels == {"tumour": 1}
+
+
+def test_a_new_operating_point_is_served(checkpoint, tmp_path):
+    main(["label_app", str(tmp_path / "app"), "--segmentation", str(checkpoint)])
+    served = ServedBundle(tmp_path / "app" / "model" / "seg_student")
+    before = served.predictor("cpu")
+    assert served.predictor("cpu") is before
+    point = {"score": "max", "threshold": 0.7, "specificity": 0.9, "sensitivity": 0.9, "measured_on": "slices"}
+    add_settings(served.checkpoint, {"operating_point": point})
+    assert "0.7" in " ".join(served.predictor("cpu").rules)
+    assert "0.7" not in " ".join(before.rules)
 
 
 @pytest.mark.parametrize(("activation", "channels"), [("softmax", 4), ("sigmoid", 3)])

@@ -160,6 +160,9 @@ def test_command(tmp_path, capsys):
     assert f"{expected['difference']:+.3f}" in capsys.readouterr().out
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "absent")]) == 2
     assert capsys.readouterr().err.startswith("error: there is no")
+    for option, value in (("--resamples", "1"), ("--resamples", "-3"), ("--seed", "-1")):
+        assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), option, value]) == 2
+        assert capsys.readouterr().err.startswith(f"error: {option} must be ")
 
 
 def evaluation(folder, sha256: str | None):
@@ -172,13 +175,13 @@ def evaluation(folder, sha256: str | None):
 @pytest.mark.parametrize(("one", "other", "code"), [("a", "a", 0), ("a", "b", 2), ("a", None, 0), (None, None, 0)])
 def test_equal_names_in_different_data_sets_are_refused(tmp_path, capsys, caplog, one, other, code):
     folders = [evaluation(tmp_path / name, sha256) for name, sha256 in (("one", one), ("other", other))]
-    assert main(["compare", *folders, "--resamples", "10"]) == code
+    assert main(["compare", *folders, "--resamples", "100"]) == code
     said = capsys.readouterr().err
     assert said.startswith("error: the evaluations ") == (code == 2)
     assert ("different data sets" in said) == (code == 2)
     assert (f"{tmp_path}/other/metrics.json is missing" in caplog.text) == (other is None)
     # the tables themselves are given just as well
-    assert main(["compare", *(f"{folder}/slices.csv" for folder in folders), "--resamples", "10"]) == code
+    assert main(["compare", *(f"{folder}/slices.csv" for folder in folders), "--resamples", "100"]) == code
 
 
 @pytest.mark.parametrize("content", ["[]", pytest.param("[" * 100_000, id="deep")])

@@ -563,6 +563,7 @@ def test_one_clear_error(tmp_path, capsys, monkeypatch):
         ("--host", "256.1.1.1", "--port", "0"): "can't listen there",
         ("--port", "70000"): "can't listen there",
         ("--port", "0", "--max_upload_mb", "0"): "--max_upload_mb must be a positive number",
+        ("--port", "0", "--max_upload_mb", "inf"): "--max_upload_mb must be a positive number",
         ("--port", "0"): "there is no checkpoint",
     }.items():
         assert main(["serve", "--segmentation", "absent.pt", "--classification", "absent.pt", *more]) == 2
