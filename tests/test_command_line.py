@@ -35,6 +35,16 @@ def test_home_folder_is_expanded_in_every_path(command: str, tmp_path: Path, mon
     assert {name: given[name] for name in paths} == {name: tmp_path / path for name, path in paths.items()}
 
 
+@pytest.mark.parametrize("name", ["amp", "judge_unfit"])
+def test_switches_are_true_or_false(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for text, value in (("True", True), ("False", False)):
+        assert vars(command_parser().parse_args(["report", "in", "--output_dir=out", f"--{name}", text]))[name] is value
+    assert vars(command_parser().parse_args(["serve"]))[name] is None
+    with pytest.raises(SystemExit):
+        command_parser().parse_args(["serve", f"--{name}", "yes"])
+    assert "must be True or False, got 'yes'" in capsys.readouterr().err
+
+
 def test_home_folder_is_expanded_in_configs_of_taps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

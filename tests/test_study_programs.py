@@ -338,7 +338,7 @@ def test_a_teacher_of_small_images_is_written_for_larger_ones(lines, tmp_path, m
     small, large = (build_network({**definition, "vit_image_size": side}) for side in (112, 224))
     trained.parent.mkdir(parents=True)
     given = {"network_def": {**definition, "vit_image_size": 112}, "image_size": 128, "in_channels": 3}
-    of_it = {"operating_point": POINT, "half_precision": {"device": "cpu"}}
+    of_it = {"operating_point": POINT, "half_precision": {"metric": "Dice", "lost": {"all": 0.0}}}
     save_trained(small.state_dict(), trained, {"bundle": "seg_teacher", **given, **of_it})
 
     assert resize_vit.main(words) == 0

@@ -93,6 +93,15 @@ def test_report_and_serve(bundles, capsys):
     assert "segmentation: seg_student 4.5.6, as released (" in printed
     assert "classification: create_backbone of a training (" in printed
     assert students.segment.checkpoint == bundles / "seg_student" / "models" / "model.pt"
+    # Pages name the released one, and of others the file.
+    assert [facts.released for facts in students.checkpoints.values()] == ["seg_student 4.5.6", ""]
+
+
+def test_report_and_serve_choose_precision_and_judge_all(bundles):
+    for chosen in (True, False):
+        students = load_students(bundles=bundles, device="cpu", amp=chosen, judge_unfit=chosen)
+        for each in (students.segment, students.classify):
+            assert (each.value("amp"), each.value("judge_unfit")) == (chosen, chosen)
 
 
 def test_export(bundles, tmp_path, capsys):
