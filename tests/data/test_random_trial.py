@@ -11,6 +11,7 @@ import pytest
 import torch
 from monai.transforms import (
     Compose,
+    OneOf,
     RandCropByPosNegLabeld,
     RandFlipd,
     RandGaussianNoised,
@@ -19,6 +20,7 @@ from monai.transforms import (
     RandSimulateLowResolutiond,
     RandZoomd,
     Resized,
+    SomeOf,
     SpatialPadd,
     ToTensord,
 )
@@ -44,7 +46,18 @@ def item() -> dict[str, Any]:
         ),
     ],
 )
-def test_what_fails_is_named(transform, said):
+@pytest.mark.parametrize(
+    "within",
+    [
+        lambda each: each,
+        lambda each: Compose([RandGaussianNoised("image", prob=0.1), each]),
+        lambda each: OneOf([RandFlipd(BOTH, prob=0.5), each, RandGaussianNoised("image", prob=0.1)], [1, 0.001, 1]),
+        lambda each: SomeOf([each, RandFlipd(BOTH, prob=0.5)], num_transforms=1, weights=[0.001, 1]),
+    ],
+    ids=["alone", "Compose", "OneOf", "SomeOf"],
+)
+def test_what_fails_is_named(transform, said, within):
+    transform = within(transform)
     with pytest.raises(ValueError, match=said):
         try_random([RandFlipd(BOTH, prob=0.5), transform], item(), "slice.png")
 
