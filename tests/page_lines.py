@@ -112,7 +112,7 @@ OWN: dict[str, list[tuple[str, str]]] = {
         ("docs/volumes.md", "python -m monai_kd pack"),
     ],
     "tests/test_documented_lines.py::test_page_of_exports": [
-        ("docs/export.md", "python -m monai_kd export seg_student runs/seg_student/model.pt package"),
+        ("docs/export.md", "python -m monai_kd export seg_student package"),
         ("docs/export.md", "python -m monai_kd export cls_student"),
         ("docs/export.md", "python package/predict.py"),
         ("docs/export.md", "python -m monai_kd pack"),
