@@ -113,7 +113,9 @@ def test_lines_of_the_page(lines, tmp_path, monkeypatch):
     names += [name.replace("alone", "distilled") for name in names]
     names += [f"{network}_alone_fold1_seed0_epochs10_{small}" for network in ("small", "hybrid")]
     names += [f"{network}_alone_fold1_seed0_epochs100_{small}_labels0.1" for network in ("lite0", "hybrid")]
-    names += [f"small_distilled_fold1_seed0_epochs10_{small}"]
+    names += [f"small_distilled_fold1_seed0_epochs10_{small}", f"hybrid_alone_fold4_seed0_epochs10_{small}"]
+    sizes = [(network, how) for network in ("tiny", "small") for how in ("alone", "distilled")]
+    names += [f"{network}_{how}_fold4_seed0_epochs10_{small}" for network, how in sizes]
     soft = "lite0_distilled_fold1_seed0_epochs10_size128_recipesoft_dice_negatives0.3"
     for number, name in enumerate([*names, soft, f"{soft}_labels0.1"]):
         share = 0.1 if name.endswith("labels0.1") else 1
@@ -127,4 +129,4 @@ def test_lines_of_the_page(lines, tmp_path, monkeypatch):
     for line in lines:
         run(line, checkout, monkeypatch)
     pictures = sorted(path.name for path in (checkout / "docs" / "images").iterdir())
-    assert pictures == [f"study_{name}.png" for name in ("epochs", "int8", "labels")]
+    assert pictures == [f"study_{name}.png" for name in ("epochs", "int8", "labels", "size")]
