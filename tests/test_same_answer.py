@@ -101,7 +101,7 @@ def report(checkpoint: Path, classifier: Path, image: Path, folder: Path, **opti
     (row,) = read_table(folder / "report.csv")
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert ("No tumour found" in page) == (row["tumour"] == "no")
-    assert (f"<dd>{float(row['presence_score']):.2f}" in page) == (row["presence_threshold"] != "")
+    assert (f"<dd>{float(row['presence_score']):.3f}" in page) == (row["presence_threshold"] != "")
     assert len(read_table(folder / "lesions.csv")) == int(row["lesion_count"])
     return of_row(row, pixels_of(folder / row["mask"]))
 

@@ -141,8 +141,7 @@ class MaskReport(EvaluationReport):
         free = sum(row["truth_area_mm2"] == 0 for row in self.rows)
         listed = sum(map(is_negative, self.data))
         made = f", {free - listed} of them by taking the tumour out" if free > listed else ""
-        counted = "" if self.description["dataset"]["fold"] is None else " (counted from 0)"
-        return f"{self.title}{counted}: {len(self.rows) - free} slices with a tumour, {free} without{made}"
+        return f"{self.title}: {len(self.rows) - free} slices with a tumour, {free} without{made}"
 
     def _draw(self) -> list[str]:
         """The names of the pictures."""
