@@ -88,7 +88,9 @@ def test_folder_has_the_fold_with_its_geometry_and_masks(tmp_path):
             pixels = np.random.default_rng(number).integers(0, 2 if kind == "labels" else 900, (16, 24, 1))
             nib.save(nib.Nifti1Image(pixels.astype(np.int16), affine), data / kind / f"{number}.nii.gz")
         entries.append({"image": f"images/{number}.nii.gz", "label": f"labels/{number}.nii.gz", "fold": number % 2})
-    (data / "datalist.json").write_text(json.dumps({"labels": {"1": "a"}, "training": entries}))
+    # A mask that is not to be used, and a slice without a tumour, which needs none.
+    left_out = [{**entries[1], "labelled": False}, {"image": "images/1.nii.gz", "tumour": False, "fold": 1}]
+    (data / "datalist.json").write_text(json.dumps({"labels": {"1": "a"}, "training": entries + left_out}))
     robustness.write_degraded(data, tmp_path / "out", "blur", 2, 1)
     found = json.loads((tmp_path / "out" / "datalist.json").read_text())
     assert found == {"labels": {"1": "a"}, "training": entries[1::2]}

@@ -394,6 +394,18 @@ def test_complete_run_is_not_trained_again_and_time_ends_one(tmp_path, monkeypat
     assert len(ran) == 2
 
 
+def test_slices_without_a_usable_mask_do_not_travel(disc_dataset, tmp_path):
+    shutil.copytree(disc_dataset, tmp_path / "data")
+    file = tmp_path / "data" / "datalist.json"
+    datalist = json.loads(file.read_text())
+    entries, others = datalist["training"][:3], datalist["training"][3:5]
+    left_out = [{**others[0], "labelled": False}, {**others[1], "tumour": False}]
+    del left_out[1]["label"]
+    file.write_text(json.dumps({**datalist, "training": entries + left_out}))
+    gpu_files._pack_data(tmp_path / "data", tmp_path / "packed", 32)
+    assert len(json.loads((tmp_path / "packed" / "datalist.json").read_text())["training"]) == len(entries)
+
+
 def test_data_and_weights_travel(disc_dataset, tmp_path, capsys):
     gpu_files.pack(disc_dataset, tmp_path / "there", 48)
     pieces = sorted((tmp_path / "there").glob("pack.tar.*"))

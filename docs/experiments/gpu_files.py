@@ -18,7 +18,7 @@ import torch
 from gpu_plan import Plan, ended_by_signal, shared_gpu
 from PIL import Image
 
-from monai_kd.data import read_datalist
+from monai_kd.data import is_labelled, read_datalist
 from monai_kd.io import read_checkpoint, save_checkpoint
 from monai_kd.io.trained import read_trained, save_trained, settings_path
 from monai_kd.networks.installed_weights import weights_package
@@ -59,7 +59,7 @@ def _pack_data(data: Path, target: Path, side: int) -> None:
     prepare = slice_preprocessing(side, channels=1, mean=None, std=None, label=True, single_slices=True)
     for kind in ("images", "labels"):
         (target / kind).mkdir(parents=True)
-    datalist["training"] = [entry for entry in datalist["training"] if "label" in entry]
+    datalist["training"] = [each for each in datalist["training"] if is_labelled(each) and "label" in each]
     for number, entry in enumerate(datalist["training"]):
         item = prepare({**entry, "image": str(data / entry["image"]), "label": str(data / entry["label"])})
         sizes.add(tuple(int(pixels) for pixels in item["image"].meta["spatial_shape"][:2]))

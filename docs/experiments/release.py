@@ -120,7 +120,7 @@ def release(name: str, checkpoint: str, given: dict[str, str]) -> None:
     calibration = None
     if "temperature" in given:
         calibration = {
-            "temperature": read(given["temperature"], "temperature.json")["temperature"],
+            "temperature": read(given["temperature"], TEMPERATURE_FILE)["temperature"],
             "fitted_to": f"fold {evaluations['temperature']['dataset']['fold']} (counted from 0){by('temperature')}",
             "checkpoint": {"sha256": settings["weights_sha256"]},
         }

@@ -27,6 +27,7 @@ from PIL import Image
 from scipy import ndimage
 
 from monai_kd.config.errors import one_line_errors
+from monai_kd.data import is_labelled
 
 ROOT = Path(__file__).resolve().parents[2]
 GREY_VALUES = 4095
@@ -98,7 +99,9 @@ def write_degraded(data: Path, folder: Path, kind: str, strength: float, fold: i
         ValueError: the data set has no NIfTI files.
     """
     datalist = json.loads((data / "datalist.json").read_text(encoding="utf-8"))
-    entries = [entry for entry in datalist["training"] if entry.get("fold") == fold and "label" in entry]
+    entries = [
+        entry for entry in datalist["training"] if entry.get("fold") == fold and is_labelled(entry) and "label" in entry
+    ]
     for number, entry in enumerate(entries):
         if not entry["image"].endswith((".nii", ".nii.gz")):
             raise ValueError(f"{data / entry['image']} is no NIfTI file: convert the slices with --format nifti.")

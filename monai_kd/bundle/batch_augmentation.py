@@ -19,7 +19,7 @@ BATCH_AUGMENTATION = "batch_augmentation"
 def check_batch_augmentation(parser: ConfigParser) -> None:
     """Build the modules of ``batch_augmentation``, so that a mistake in one is an error that names it.
 
-    MONAI's own errors name the class alone, and a disabled entry of a list is left out without a word. What the modules
+    MONAI's own errors name the class alone, and a disabled entry of a list is left out silently. What the modules
     must be is checked by `monai_kd.engines.BatchAugmentation`.
 
     Raises:

@@ -9,14 +9,14 @@ from data_prep.text import printable
 from ..config.errors import one_line_errors
 from ..data import NO_TUMOUR
 from ..io.atomic import check_new_folder
-from ..io.trained import save_trained
+from ..io.trained import MEASURED, save_trained
 from ..networks import TimmUNet
 from .trained import named_network, trained_network, trained_settings, tried
 
 __all__ = ["run_class_head", "write_class_head"]
 
 # Settings of masks, and what was measured of them.
-_OF_MASKS = ("mask_names", "multiclass", "activation", "volumes", "taps", "operating_point", "half_precision")
+_OF_MASKS = ("mask_names", "multiclass", "activation", "volumes", "taps", *MEASURED)
 
 
 def write_class_head(checkpoint: str | Path, output_dir: str | Path) -> Path:

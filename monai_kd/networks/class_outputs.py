@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-_COUNTING = threading.Lock()
-
 __all__ = ["class_logits", "log_odds_of_others", "returning_classes"]
+
+_COUNTING = threading.Lock()
 
 
 def class_logits(output: Any) -> torch.Tensor | None:
