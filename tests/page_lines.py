@@ -183,12 +183,14 @@ OWN: dict[str, list[tuple[str, str]]] = {
     "tests/bundles/test_cards.py::test_classification": [
         (f"bundles/cls_{kind}/docs/README.md", "python") for kind in ("student", "teacher")
     ],
-    "tests/test_documented_study.py::test_runs": [("docs/study.md", "python docs/experiments/study.py")],
+    "tests/test_documented_study.py::test_runs": [
+        (f"docs/{page}.md", "python docs/experiments/study.py") for page in ("study_runs", "study")
+    ],
     "tests/test_study_programs.py::test_a_teacher_of_small_images_is_written_for_larger_ones": [
-        ("docs/study.md", "python docs/experiments/resize_vit.py"),
+        ("docs/study_runs.md", "python docs/experiments/resize_vit.py"),
     ],
     "tests/test_documented_study.py::test_plan": [("docs/study.md", "docs/experiments/gpu.sh")],
-    "tests/test_documented_study.py::test_heads_without_a_tumour": [("docs/study.md", "python -m data_prep negatives")],
+    "tests/test_documented_study.py::test_heads_without_a_tumour": [("docs/study_runs.md", "python -m data_prep negatives")],
     "tests/test_documented_study.py::test_scores_of_presence": [
         ("docs/examinations.md", "python docs/experiments/presence_context.py"),
         ("docs/examinations.md", "python docs/experiments/presence_scores.py"),
@@ -213,29 +215,31 @@ OWN: dict[str, list[tuple[str, str]]] = {
     ],
     "tests/test_documented_study.py::test_comparison_and_robustness": [
         ("docs/study.md", "python docs/experiments/compare_runs.py"),
+        ("docs/study_runs.md", "python docs/experiments/compare_runs.py"),
         ("docs/study.md", "python docs/experiments/robustness.py"),
-        ("docs/study.md", "python -m monai_kd compare"),
+        ("docs/study_runs.md", "python -m monai_kd compare"),
     ],
     "tests/test_documented_study.py::test_ensemble": [
-        ("docs/study.md", "python -m monai_kd ensemble"),
-        ("docs/study.md", EVALUATE),
+        ("docs/study_runs.md", "python -m monai_kd ensemble"),
+        ("docs/study_runs.md", EVALUATE),
     ],
     "tests/test_documented_study.py::test_twins_and_the_released_pair": [
-        ("docs/study.md", "python docs/experiments/twin.py"),
-        ("docs/study.md", "cp -r docs/experiments/twins"),
-        ("docs/study.md", f"{EVALUATE} --dataset_dir DATA --checkpoint TWINS"),
-        ("docs/study.md", "python docs/experiments/rule_table.py"),
+        ("docs/study_runs.md", "python docs/experiments/twin.py"),
+        ("docs/study_runs.md", "cp -r docs/experiments/twins"),
+        ("docs/study_runs.md", f"{EVALUATE} --dataset_dir DATA --checkpoint TWINS"),
+        ("docs/study_runs.md", "python docs/experiments/rule_table.py"),
         ("docs/study.md", "python -m monai_kd familiarity seg_student"),
         ("docs/study.md", "python docs/experiments/shift_class.py bundles/cls_student"),
         ("docs/study.md", "python docs/experiments/release.py seg_student"),
     ],
     "tests/test_documented_study.py::test_one_network_for_both_tasks": [
-        ("docs/study.md", "python -m monai_kd class_head"),
-        ("docs/study.md", f"{EVALUATE_CLASSES} --dataset_dir DATA --checkpoint CLASSES"),
-        ("docs/study.md", f"{EVALUATE} --dataset_dir DATA --checkpoint BOTH"),
-        ("docs/study.md", "python docs/experiments/rule_table.py BOTH"),
+        ("docs/study_runs.md", "python -m monai_kd class_head"),
+        ("docs/study_runs.md", f"{EVALUATE_CLASSES} --dataset_dir DATA --checkpoint CLASSES"),
+        ("docs/study_runs.md", f"{EVALUATE} --dataset_dir DATA --checkpoint BOTH"),
+        ("docs/study_runs.md", "python docs/experiments/rule_table.py BOTH"),
     ],
     "tests/test_documented_study.py::test_releases": [
+        ("docs/study_runs.md", EVALUATE_CLASSES),
         ("docs/study.md", EVALUATE_CLASSES),
         ("docs/study.md", "python -m monai_kd familiarity"),
         ("docs/study.md", "python docs/experiments/shift_class.py"),
