@@ -190,7 +190,9 @@ OWN: dict[str, list[tuple[str, str]]] = {
         ("docs/study_runs.md", "python docs/experiments/resize_vit.py"),
     ],
     "tests/test_documented_study.py::test_plan": [("docs/study.md", "docs/experiments/gpu.sh")],
-    "tests/test_documented_study.py::test_heads_without_a_tumour": [("docs/study_runs.md", "python -m data_prep negatives")],
+    "tests/test_documented_study.py::test_heads_without_a_tumour": [
+        ("docs/study_runs.md", "python -m data_prep negatives")
+    ],
     "tests/test_documented_study.py::test_scores_of_presence": [
         ("docs/examinations.md", "python docs/experiments/presence_context.py"),
         ("docs/examinations.md", "python docs/experiments/presence_scores.py"),

@@ -105,6 +105,11 @@ def _learnt(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _learns_classes(settings: Mapping[str, Any]) -> bool:
+    """Whether masks and classes are learnt together."""
+    return bool("mask_names" in settings and (settings.get("weights") or {}).get("class"))
+
+
 def _listed(folder: str | None) -> Path | None:
     """The data list of a folder, if there is one."""
     file = None if folder is None else datalist_path(folder)
@@ -176,6 +181,7 @@ class RunSettings:
         # Of weights without settings, the hash alone is known.
         known = start is not None and start.keys() > {HASH}
         self.unlike_start = _differences(_learnt(start), _learnt(plain)) if start and known else []
+        self.classes_left = bool(start) and _learns_classes(start) and not _learns_classes(plain)
 
     @property
     def path(self) -> Path:
@@ -200,6 +206,13 @@ class RunSettings:
             logger.warning(
                 "init_checkpoint %s was trained otherwise: %s. Its weights fit the former only.",
                 *(self.settings["init_checkpoint"], "; ".join(self.unlike_start)),
+            )
+        if self.save and self.classes_left:
+            logger.warning(
+                "init_checkpoint %s learnt classes beside its masks, and this run has no term 'class': its class head "
+                "will not be used any more, since the encoder below it changes. Give the term a weight to keep it, as "
+                "bundles/seg_student/configs/students/timm_lite0_classes_pretrained.json does.",
+                self.settings["init_checkpoint"],
             )
         if self.save:
             clear_partial(self.output_dir)

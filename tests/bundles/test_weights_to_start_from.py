@@ -63,6 +63,13 @@ def test_nothing_is_said_of_the_same_inputs_and_outputs(tmp_path, caplog, before
     assert "was trained otherwise" not in caplog.text
 
 
+@pytest.mark.parametrize(("kept", "said"), [({}, True), ({"class": 0}, True), ({"class": 0.5}, False)])
+def test_a_class_head_that_is_not_trained_further_is_said(tmp_path, caplog, kept, said):
+    both = {**SLICES, "class_names": ["a", "b"], "weights": {"supervised": 1, "class": 0.5}}
+    started(tmp_path, both, {**both, "weights": {"supervised": 1, **kept}})
+    assert ("this run has no term 'class'" in caplog.text) is said
+
+
 def test_volumes_keep_orientation_and_spacing_of_their_weights(tmp_path):
     described = {"bundle": "seg_student", "image_size": [16, 16, 16], "spatial_dims": 3, "in_channels": 2}
     described |= {"network_def": {"_target_": "BasicUNet"}, "volumes": {**VOLUMES, "orientation": "LPS"}}
