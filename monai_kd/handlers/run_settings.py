@@ -181,7 +181,7 @@ class RunSettings:
         # Of weights without settings, the hash alone is known.
         known = start is not None and start.keys() > {HASH}
         self.unlike_start = _differences(_learnt(start), _learnt(plain)) if start and known else []
-        self.classes_left = bool(start) and _learns_classes(start) and not _learns_classes(plain)
+        self.classes_left = start is not None and _learns_classes(start) and not _learns_classes(plain)
 
     @property
     def path(self) -> Path:
