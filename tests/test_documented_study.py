@@ -1,4 +1,4 @@
-"""The lines of the pages of the study, run as they are printed, in a checkout with small data and untrained networks."""
+"""The lines of the pages of the study, run as they are printed in a checkout with small data and untrained networks."""
 
 from __future__ import annotations
 
