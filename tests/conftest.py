@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,16 @@ import torch
 from disc_slices import write_disc_slices
 from documented import ROOT
 from matplotlib.figure import Figure
+from monai.bundle import ComponentLocator
 from page_lines import lines_of_test
 
 torch.set_num_threads(1)  # tests run side by side
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # and so do the processes that they start
+
+
+# What MONAI finds in the same modules stays the same; each of its parsers looks again.
+_found_in = cache(ComponentLocator._find_classes_or_functions)
+ComponentLocator._find_classes_or_functions = lambda self, modnames: _found_in(ComponentLocator, tuple(modnames))
 
 
 @pytest.fixture(autouse=True)

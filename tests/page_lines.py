@@ -212,6 +212,9 @@ OWN: dict[str, list[tuple[str, str]]] = {
     "tests/test_beyond_accuracy.py::test_lines_of_the_page": [
         ("docs/study.md", "python docs/experiments/beyond_accuracy.py"),
     ],
+    "tests/test_differences.py::test_line_of_the_page": [
+        ("docs/study.md", "python docs/experiments/differences.py"),
+    ],
     "tests/test_documented_study.py::test_marks_of_a_volume": [
         ("docs/examinations.md", "python docs/experiments/volume_marks.py"),
     ],

@@ -677,7 +677,10 @@ def test_an_unfinished_teacher_teaches_nobody(tmp_path, capsys):
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_gpu_shows_its_commands():
-    done = subprocess.run(["bash", str(EXPERIMENTS / "gpu.sh"), "what"], capture_output=True, text=True, check=False)
+    # Its Python is the first on the path.
+    own = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    command = ["bash", str(EXPERIMENTS / "gpu.sh"), "what"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=own)
     assert done.returncode == 2
     assert "docs/experiments/gpu.sh pack DATA FOLDER" in done.stderr
 

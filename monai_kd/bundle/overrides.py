@@ -100,7 +100,9 @@ def accept_overrides() -> None:
     for unused in unused_ids(run.config_files, known):
         logger.warning("%s", unused)
     # Also those of files; what is evaluated is checked with the settings.
-    written = {name: run.parser.get(name) for name in CHECKED if name in run.parser}
+    # `in parser` would look for the name that is most like each one that is not there.
+    content = run.parser.get()
+    written = {name: content[name] for name in CHECKED if name in content}
     check_settings({name: value for name, value in written.items() if not _evaluated(value)})
     if isinstance(device := run.overrides.get("device"), str) and not _evaluated(device):
         checked_device(device)
