@@ -9,11 +9,13 @@ import sys
 
 import pytest
 
+from monai_kd.config import memory
+
 # Pages that are asked for by the same allocations a second time, in a new process: the setting can't be taken back.
 PROGRAM = """
-import resource, sys
+import resource, runpy, sys
 import torch
-from monai_kd.config import keep_freed_memory
+keep_freed_memory = runpy.run_path(sys.argv[1])["keep_freed_memory"]  # without the seconds that MONAI takes to start
 
 def step():
     kept = [torch.ones(2**22) for _ in range(8)]  # 16 MiB each
@@ -31,7 +33,7 @@ PAGES = 8 * 2**24 // 4096
 def _run(*arguments: str, **environment: str) -> tuple[bool, int]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     clean.pop("GLIBC_TUNABLES", None)
-    command = [sys.executable, "-c", PROGRAM, *arguments]
+    command = [sys.executable, "-c", PROGRAM, memory.__file__, *arguments]
     done = subprocess.run(command, env={**clean, **environment}, capture_output=True, text=True, check=True)
     was_set, pages = done.stdout.split()
     return was_set == "True", int(pages)
