@@ -20,7 +20,7 @@ from monai_kd.config.errors import one_line_errors
 from monai_kd.io.atomic import atomic_write
 
 HEAD = "distilled − alone"
-BETTER, WORSE, UNKNOWN = "#0f766e", "#b91c1c", "#6b7280"
+COLOUR = "#0f766e"
 _NUMBER = r"([+−]?\d+(?:\.\d+)?)"
 DIFFERENCE = re.compile(rf"{_NUMBER} \[{_NUMBER}, {_NUMBER}\]")
 
@@ -83,13 +83,12 @@ def draw(found: list[Panel]) -> Figure:
 
 def _draw_panel(axes: Axes, panel: Panel) -> None:
     for place, (_, difference, low, high) in enumerate(panel.rows):
-        colour = BETTER if low > 0 else WORSE if high < 0 else UNKNOWN
-        axes.plot([low, high], [place, place], color=colour, linewidth=2)
-        axes.plot(difference, place, "o", color=colour, markersize=5)
+        axes.plot([low, high], [place, place], color=COLOUR, linewidth=2)
+        axes.plot(difference, place, "o", color=COLOUR, markersize=5)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(panel.rows)), [name for name, *_ in panel.rows], fontsize=8)
-    axes.invert_yaxis()
-    axes.set_xlabel(f"{HEAD}, {panel.unit}; 95 % interval over patients", fontsize=8)
+    axes.set_ylim(len(panel.rows) - 0.3, -0.7)
+    axes.set_xlabel(f"{HEAD}, {panel.unit}, with its 95 % interval; right of 0, distilled is better", fontsize=8)
     axes.tick_params(axis="x", labelsize=8)
     axes.grid(axis="x", alpha=0.3)
     for side in ("top", "right", "left"):
