@@ -159,6 +159,7 @@ def test_upright_inference_reads_the_slices_of_the_data_set_as_training_does(tra
     np.testing.assert_allclose(probabilities(plain), probabilities(upright), atol=1e-4)
 
 
+@pytest.mark.usefixtures("drawn")
 def test_kinds_of_files(trained, tmp_path):
     bundle, _ = trained
     folder, out = tmp_path / "in", tmp_path / "out"
