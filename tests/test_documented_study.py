@@ -101,9 +101,9 @@ def test_runs(lines, checkout, monkeypatch):
                 assert (checkout / line.partition(name)[2].split()[0]).is_file()
         run(line, checkout, monkeypatch)
     kinds = [command[4] for command in begun]
-    assert kinds.count("training") == len(lines) == 85
+    assert kinds.count("training") == len(lines) == 87
     # Plain, mirrored and with tumours taken out, but for those of all folds; the last not for three classifiers.
-    assert kinds.count("evaluating") == 3 * 75 - 3
+    assert kinds.count("evaluating") == 3 * 77 - 3
 
 
 def test_plan(lines, checkout, monkeypatch):
@@ -162,7 +162,7 @@ def test_comparison_and_robustness(lines, checkout, monkeypatch, capsys):
         for how in ("alone_fold4_seed0_epochs100", "distilled_fold4_seed0_epochs10")
     ]
     small = "fold4_seed0_epochs10_size128_negatives0.3"
-    names += [f"seg_lite0_{how}_{small}" for how in ("alone", "distilled")]
+    names += [f"seg_{network}_{how}_{small}" for network in ("lite0", "unet") for how in ("alone", "distilled")]
     names += [
         f"seg_lite0_distilled_{small.replace('128', f'128_recipe{recipe}')}" for recipe in ("kd_logit10", "soft_dice")
     ]
@@ -179,7 +179,7 @@ def test_comparison_and_robustness(lines, checkout, monkeypatch, capsys):
     for line in (runs_of, *(re.sub(r"fold\[\d+\]", "fold4", line) for line in of_two_folds)):
         run(line, checkout, monkeypatch)
         assert "| 4 | 0 | 0." in capsys.readouterr().out
-    assert len(compares) == 10
+    assert len(compares) == 11
     for compare in compares:
         run(compare, checkout, monkeypatch)
     monkeypatch.setattr(subprocess, "run", in_this_process)
