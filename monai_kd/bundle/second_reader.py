@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..inference.own_classes import OwnClasses, gives_presence, learnt_classes
+from ..inference.own_classes import OwnClasses, gives_presence
 from ..inference.second_reader import SecondReader
 from ..io.checksum import file_sha256
-from ..io.trained import READER_FILE, read_trained
+from ..io.trained import READER_FILE, learnt_classes, read_trained
 from ..metrics import OWN_CLASSES, classifier_of
 from .trained import task_of, trained_network, trained_settings
 

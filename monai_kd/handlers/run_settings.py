@@ -25,6 +25,7 @@ from ..io.trained import (
     begin_settings,
     copy_settings,
     described_weights,
+    learnt_classes,
     read_settings,
     read_trained,
 )
@@ -105,11 +106,6 @@ def _learnt(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _learns_classes(settings: Mapping[str, Any]) -> bool:
-    """Whether masks and classes are learnt together."""
-    return bool("mask_names" in settings and (settings.get("weights") or {}).get("class"))
-
-
 def _listed(folder: str | None) -> Path | None:
     """The data list of a folder, if there is one."""
     file = None if folder is None else datalist_path(folder)
@@ -181,7 +177,7 @@ class RunSettings:
         # Of weights without settings, the hash alone is known.
         known = start is not None and start.keys() > {HASH}
         self.unlike_start = _differences(_learnt(start), _learnt(plain)) if start and known else []
-        self.classes_left = start is not None and _learns_classes(start) and not _learns_classes(plain)
+        self.classes_left = start is not None and learnt_classes(start) and not learnt_classes(plain)
 
     @property
     def path(self) -> Path:

@@ -17,7 +17,7 @@ from ..metrics import OWN_CLASSES, joined_presence
 from ..networks.class_outputs import class_logits, returning_classes
 from .seen_slices import SeenSlices
 
-__all__ = ["OwnClasses", "gives_presence", "learnt_classes"]
+__all__ = ["OwnClasses", "gives_presence"]
 
 AT_ONCE = 16  # slices that have not been seen
 
@@ -32,11 +32,6 @@ def gives_presence(network: Any, settings: Mapping[str, Any]) -> bool:
     """
     known = bool(settings.get("class_names")) and hasattr(network, "with_classes")
     return known and getattr(network, "classes", 0) == len(settings["class_names"]) + 1
-
-
-def learnt_classes(settings: Mapping[str, Any]) -> bool:
-    """Whether the term ``class`` was part of the training, without which a class head stays as it began."""
-    return bool((settings.get("weights") or {}).get("class"))
 
 
 class OwnClasses:

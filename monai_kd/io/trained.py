@@ -41,6 +41,7 @@ __all__ = [
     "described_weights",
     "extendable_settings",
     "is_of_head",
+    "learnt_classes",
     "read_settings",
     "read_trained",
     "save_trained",
@@ -71,6 +72,11 @@ def is_of_head(settings: Mapping[str, Any]) -> bool:
     """
     part = settings.get(BODY_PART)
     return part is None or str(part).strip().upper() in HEADS
+
+
+def learnt_classes(settings: Mapping[str, Any]) -> bool:
+    """Whether the term ``class`` was part of the training, without which a class head stays as it began."""
+    return bool((settings.get("weights") or {}).get("class"))
 
 
 def settings_path(checkpoint: str | Path) -> Path:
