@@ -1,4 +1,4 @@
-"""Whether inference computes in half precision unless it is told."""
+"""Whether inference computes in half precision where the user does not say."""
 
 from __future__ import annotations
 
