@@ -28,8 +28,8 @@ FLOORS = [
     ["__main__"],
 ]
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
-# Names without a room: the package's own version, and whether an extra is installed.
-BELOW_ALL = {"__init__", "extras", "__version__"}
+# Names without a room: the package's own version, whether an extra is installed, and what a name may have meant.
+BELOW_ALL = {"__init__", "extras", "near_names", "__version__"}
 
 
 def _room(path: Path) -> str:

@@ -36,8 +36,12 @@ logger = logging.getLogger(__name__)
 
 # Values that a config's network_def refers to, unless a file that is laid over it has another network.
 _OF_NETWORK = ("features", "norm")
-# Values that tell what the data set holds, and where that is written.
-_OF_DATA = {"num_classes": "the classes of its slices", "modalities": "'modality' in its datalist.json"}
+# Values that follow from the data, and from what.
+_OF_DATA = {
+    "num_classes": "the classes of the slices of the data set",
+    "modalities": "'modality' in datalist.json of the data set",
+    "given_data": "whether train#dataset#data is a list",
+}
 # Values of slices: volumes have `normalization`.
 _OF_SLICES = ("mean", "std")
 
@@ -71,7 +75,7 @@ def accept_overrides() -> None:
     Raises:
         ValueError: an override is not an id of the config, the message lists the most similar ids; it is a plain value
             in place of an object; it has a value that is refused by `check_settings`, before what depends on it is; the
-            device is not available, see `checked_device`; it says what the data set holds; a path is ``~name`` and
+            device is not available, see `checked_device`; it follows from the data; a path is ``~name`` and
             there is no user of this name; a network is given that is not that of ``init_checkpoint``; or as
             `check_batch_augmentation`, `check_targets` and `loaded_network`.
     """
@@ -96,7 +100,7 @@ def accept_overrides() -> None:
     check_overrides(own, known, run.config_files[0])
     for name, source in _OF_DATA.items():
         if name in own:
-            raise ValueError(f"--{name}: what the data set holds can't be set; it follows from {source}: leave it out.")
+            raise ValueError(f"--{name} can't be set: it follows from {source}; leave it out.")
     for unused in unused_ids(run.config_files, known):
         logger.warning("%s", unused)
     # Also those of files; what is evaluated is checked with the settings.

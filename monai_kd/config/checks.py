@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from monai.bundle import ConfigParser
+
+from ..near_names import near_names
 
 __all__ = [
     *("CHECKED", "check_overrides", "check_settings", "is_axes", "is_number", "is_referred_to", "refuse_unknown"),
@@ -84,11 +85,8 @@ def _is_component(value: Any) -> bool:
 def _near(name: str, known: ConfigParser) -> str:
     """A hint at the nearest ids: those that take a value, or else those of objects."""
     ids = [each for each in known.get() if not each.startswith("_") and each != name]
-    for objects in (False, True):
-        listed = [each for each in ids if _is_component(known[each]) == objects]
-        if near := difflib.get_close_matches(name, listed, n=3, cutoff=0.5):
-            return f" (did you mean {' or '.join('--' + each for each in near)}?)"
-    return ""
+    values, objects = ([each for each in ids if _is_component(known[each]) == of] for of in (False, True))
+    return near_names(name, values, cutoff=0.5, prefix="--") or near_names(name, objects, cutoff=0.5, prefix="--")
 
 
 def is_number(value: Any, highest: float = math.inf) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import Any
 
 from monai.bundle import ComponentLocator, ConfigComponent
 
+from ..near_names import near_names
 from .checks import is_referred_to
 from .definition import TARGET
 
@@ -72,18 +72,15 @@ def _why_not(target: str, locator: ComponentLocator) -> str | None:
     if package is None:
         # The locator has no other list of what it knows.
         known = list(locator._components_table or ())
-        return f"MONAI has no class or function {target}; others need their module, as torch.optim.AdamW has." + _near(
-            target, known
-        )
+        near = _near(target, known)
+        return f"MONAI has no class or function {target}{near}; others need their module, as torch.optim.AdamW has."
     outer, name = parts[:1], parts[1]
     while (inner := locate(".".join([*outer, name]))) is not None:
         outer, package = [*outer, name], inner
         name = parts[len(outer)]
     modules = [each.name for each in pkgutil.iter_modules(getattr(package, "__path__", []))]
-    return f"{'.'.join(outer)} has no {name}, for {target}.{_near(name, [*dir(package), *modules])}"
+    return f"{'.'.join(outer)} has no {name}, for {target}{_near(name, [*dir(package), *modules])}."
 
 
 def _near(name: str, known: list[str]) -> str:
-    public = sorted({each for each in known if not each.startswith("_")} - {name})
-    near = difflib.get_close_matches(name, public, n=3, cutoff=0.6)
-    return f" Did you mean {' or '.join(near)}?" if near else ""
+    return near_names(name, sorted({each for each in known if not each.startswith("_")}))

@@ -5,10 +5,12 @@ from .datalist import (
     class_name,
     class_names,
     data_known,
+    marked_synthetic,
     mask_value,
     placed,
     read_datalist,
     same_data,
+    titled,
     trainings,
 )
 from .fold import load_fold
@@ -42,11 +44,13 @@ __all__ = [
     "load_classes",
     "load_fold",
     "load_volumes",
+    "marked_synthetic",
     "mask_value",
     "modalities",
     "placed",
     "read_datalist",
     "region_values",
     "same_data",
+    "titled",
     "trainings",
 ]

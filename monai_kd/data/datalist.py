@@ -21,10 +21,12 @@ __all__ = [
     "class_name",
     "class_names",
     "data_known",
+    "marked_synthetic",
     "mask_value",
     "placed",
     "read_datalist",
     "same_data",
+    "titled",
     "trainings",
 ]
 
@@ -101,6 +103,29 @@ def placed(folder: str | Path, image: str | Sequence[str]) -> str | list[str]:
         ['data/flair.nii.gz', 'data/t1.nii.gz']
     """
     return str(Path(folder) / image) if isinstance(image, str) else [str(Path(folder) / each) for each in image]
+
+
+def marked_synthetic(title: str, synthetic: bool) -> str:
+    """The title of a picture, which says so if its slices are drawn."""
+    return f"SYNTHETIC phantoms: {title}" if synthetic else title
+
+
+def titled(title: str, dataset_dir: str | Path | None) -> str:
+    """The title of a picture of a data set, see `marked_synthetic`.
+
+    Example:
+        >>> titled("teacher", None)
+        'teacher'
+
+    Args:
+        title: the rest of the title.
+        dataset_dir: folder with a data list, which says whether it is synthetic; ``None``: images given one by one.
+
+    Raises:
+        FileNotFoundError, ValueError: as for `read_datalist`.
+    """
+    known = dataset_dir is not None and read_datalist(dataset_dir, allow_outside=True)  # no file is read
+    return marked_synthetic(title, bool(known and known.get("synthetic", False)))
 
 
 def class_names(dataset_dir: str | Path, negatives: bool = False) -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 
 import torch
 from torch import nn
+
+from ..near_names import near_names
 
 __all__ = ["FeatureTaps"]
 
@@ -39,10 +40,9 @@ class FeatureTaps:
         modules = dict(network.named_modules())
         for name, path in paths.items():
             if path not in modules or path == "":
-                near = difflib.get_close_matches(path, modules, n=4, cutoff=0.3)
                 raise ValueError(
-                    f"tap '{name}': {type(network).__name__} has no module '{path}'; nearest: "
-                    f"{', '.join(near) or 'none'}."
+                    f"tap '{name}': {type(network).__name__} has no module '{path}'"
+                    f"{near_names(path, modules, most=4, cutoff=0.3)}."
                 )
         self.paths = dict(paths)
         self._recorded: dict[str, torch.Tensor] = {}

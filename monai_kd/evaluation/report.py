@@ -16,7 +16,7 @@ from monai.utils.enums import CommonKeys as Keys
 from data_prep.disk import check_writable
 from data_prep.text import printable
 
-from ..data import NO_TUMOUR, class_name, class_names, is_negative
+from ..data import NO_TUMOUR, class_name, class_names, is_negative, marked_synthetic
 from ..io.atomic import clear_partial, remove_earlier, write_json
 
 __all__ = ["EvaluationReport"]
@@ -150,7 +150,7 @@ class EvaluationReport(ABC):
         dataset = self.description["dataset"]
         part = f"all {self.of}" if dataset["fold"] is None else f"fold {dataset['fold']} (counted from 0)"
         title = printable(f"{dataset['name'] or Path(dataset['folder']).name}, {part}")
-        return f"SYNTHETIC phantoms: {title}" if self.description["synthetic"] else title
+        return marked_synthetic(title, self.description["synthetic"])
 
     def _write(self, _engine: Engine) -> None:
         if len(self.rows) != len(self.data):

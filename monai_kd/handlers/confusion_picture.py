@@ -27,10 +27,12 @@ class ConfusionPicture:
         path: the PNG to write.
         class_names: name of each class number.
         save: whether this process writes.
+        title: first line of the title.
     """
 
-    def __init__(self, path: str | Path, class_names: Sequence[str], save: bool = True) -> None:
+    def __init__(self, path: str | Path, class_names: Sequence[str], save: bool = True, title: str = "") -> None:
         self.path, self.class_names, self.save = Path(path).expanduser(), list(class_names), bool(save)
+        self.title = title
         self._true: list[int] = []
         self._predicted: list[int] = []
 
@@ -53,5 +55,5 @@ class ConfusionPicture:
         # Before any condition that may differ between processes, since all of them must take part.
         matrix = torch.as_tensor(idist.all_reduce(torch.as_tensor(counts, device=idist.device()))).cpu().numpy()
         if self.save and state.best_metric_epoch == state.epoch:
-            title = f"epoch {state.epoch}: accuracy {float(state.best_metric):.3f}"
+            title = f"{self.title}\nepoch {state.epoch}: accuracy {float(state.best_metric):.3f}".strip()
             plot_confusion(matrix, self.class_names, self.path, title)

@@ -52,6 +52,7 @@ class OverlayGrid:
         class_names: name of each class number, for the captions.
         save: whether this process writes.
         mask_names: names of the segmented classes; each of several has its own colour.
+        title: first line of the title.
     """
 
     def __init__(
@@ -61,10 +62,11 @@ class OverlayGrid:
         class_names: Sequence[str] = (),
         save: bool = True,
         mask_names: Sequence[str] = ("tumour",),
+        title: str = "",
     ) -> None:
         self.path, self.save, self.class_names = Path(path).expanduser(), bool(save), list(class_names)
         self.mask_names = list(mask_names)
-        self.count = int(count)
+        self.count, self.title = int(count), title
         self._shown: set[int] = set()
         self._seen = 0
         self._panels: list[OverlayPanel] = []
@@ -109,4 +111,5 @@ class OverlayGrid:
         state = engine.state
         if state.best_metric_epoch == state.epoch:
             best = "undefined" if math.isnan(state.best_metric) else f"{state.best_metric:.3f}"
-            plot_overlays(self._panels, self.path, f"epoch {state.epoch}: mean Dice {best}")
+            title = f"{self.title}\nepoch {state.epoch}: mean Dice {best}".strip()
+            plot_overlays(self._panels, self.path, title)

@@ -35,7 +35,7 @@ class TrainingRun:
 
     Args:
         output_dir: folder of the run.
-        settings: settings of the run, see `RunSettings`.
+        settings: settings of the run, see `RunSettings`. A ``batch_size`` among them becomes that of ``loader``.
         network: the student itself, not its DDP wrapper.
         loss: the loss, whose projections are needed for resuming.
         optimizer, lr_scheduler: those of the training.
@@ -77,6 +77,9 @@ class TrainingRun:
         save, self.lr_scheduler = rank == 0, lr_scheduler
         if save:
             _warn_of_untrained(loss, optimizer)
+        # The config may give the loader another one than its value of this name.
+        if "batch_size" in settings and loader.batch_size is not None:
+            settings = {**settings, "batch_size": loader.batch_size}
         if best_epoch_by is not None:
             settings = {**settings, "best_epoch_by": best_epoch_by}
         average = None if ema is None else WeightAverage(network, ema)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from monai.visualize import GradCAM
 from torch import nn
 
 from ..io.atomic import atomic_write
+from ..near_names import near_names
 
 __all__ = ["draw_gradcam", "gradcam_of"]
 
@@ -36,8 +36,8 @@ def gradcam_of(network: nn.Module, layer: str) -> GradCAM:
     modules = dict(network.named_modules())
     kind = type(network).__name__
     if layer not in modules or layer == "":
-        near = difflib.get_close_matches(layer, modules, n=4, cutoff=0.3)
-        raise ValueError(f"gradcam_layer: {kind} has no module '{layer}'; nearest: {', '.join(near) or 'none'}.")
+        near = near_names(layer, modules, most=4, cutoff=0.3)
+        raise ValueError(f"gradcam_layer: {kind} has no module '{layer}'{near}.")
 
     def check(_module: nn.Module, _inputs: tuple, output: object) -> None:
         if not isinstance(output, torch.Tensor) or output.ndim != 4:

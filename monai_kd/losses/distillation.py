@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import torch
 from torch import nn
 
+from ..near_names import near_names
 from .pairs import ComparedFeatures
 from .probability import full_precision
 from .projection import Projections
 from .report import LossReport
 from .rows import nothing_of, rows_of
-from .weights import check_weights, near_names
+from .weights import check_weights
 from .with_teacher import SUPERVISED, WithTeacher
 
 __all__ = ["DistillationLoss"]
@@ -65,7 +66,7 @@ class DistillationLoss(nn.Module):
         if set(terms) != set(weights):
             odd = sorted(set(terms) ^ set(weights))
             known = set(terms) | set(weights)
-            hints = [f"{name}{near_names(name, known - {name})}" for name in odd]
+            hints = [f"{name}{near_names(name, known)}" for name in odd]
             raise ValueError(f"loss terms and weights must have the same names; only on one side: {', '.join(hints)}.")
         check_weights(weights)
         self.terms = nn.ModuleDict(terms)

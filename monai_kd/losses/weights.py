@@ -1,19 +1,12 @@
-"""The weights of loss terms: which numbers they may be, and what a misspelt name may have meant."""
+"""The weights of loss terms: which numbers they may be."""
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from numbers import Real
 
-__all__ = ["check_weights", "near_names"]
-
-
-def near_names(name: str, known: Iterable[str]) -> str:
-    """The known names most like ``name``, in words to follow it; nothing where none is."""
-    near = difflib.get_close_matches(name, list(known), n=3)
-    return f" (did you mean {' or '.join(near)}?)" if near else ""
+__all__ = ["check_weights"]
 
 
 def check_weights(weights: Mapping[str, float]) -> None:

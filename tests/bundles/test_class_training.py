@@ -141,7 +141,10 @@ TAPS = {**untrained(), "recipe": "msgff"}
         ({"recipe": "kd_plus_plus"}, "recipe must be one of kd, msgff, none"),
         ({"weights": {"cee": 1}}, "there is no loss term of the name cee (did you mean ce?)"),
         ({"weights": {"ce": "much"}}, "loss weights must be numbers, got {'ce': 'much'}"),
-        (TAPS | {"teacher_taps": {"msgff": "backbones.0.layer9"}}, "has no module 'backbones.0.layer9'; nearest: back"),
+        (
+            TAPS | {"teacher_taps": {"msgff": "backbones.0.layer9"}},
+            "no module 'backbones.0.layer9' (did you mean b",
+        ),
         (TAPS | {"teacher_taps": {"msg": "backbones.0.layer2"}}, "has no module to compare with msgff of the student"),
         (TAPS | {"taps": {"msgff": "blocks.9"}}, "no module 'blocks.9'"),
         (untrained(freeze="no"), "teacher_overrides: freeze must be True or False, got 'no'"),

@@ -240,7 +240,7 @@ class TestWithATeacher:
     @pytest.mark.parametrize(
         ("given", "settings", "message"),
         [
-            ({"taps": {"d1": "upcat_9"}}, {}, r"tap 'd1': BasicUNet has no module 'upcat_9'; nearest: upcat_\d"),
+            ({"taps": {"d1": "upcat_9"}}, {}, r"tap 'd1': BasicUNet has no module 'upcat_9' \(did you mean upcat_\d"),
             ({}, {"taps": {"d4": "unet.upcat_4", "d1": "unet.up"}}, "tap 'd1': HybridUNet has no module 'unet.up'"),
             ({}, {"taps": {"d4": "unet.upcat_4"}}, "has no module|it has taps for d4|d1 of the student"),
             ({}, {"taps": {"d4": "vit.blocks.0", "d1": "unet.upcat_1"}}, "layer 'd4': student .* and teacher "),

@@ -27,6 +27,10 @@ def test_a_handler_of_ones_own(bundle, decollate, class_dataset, tmp_path):
     workflow = Workflow([*config(bundle, "train"), str(tmp_path / "more.json")], workflow_type="train", **values)
     workflow.initialize()
     workflow.run()
+    # What a picture of drawn slices says first.
+    (picture,) = (each.title for each in workflow.value("validate#handlers"))
+    assert picture == workflow.value("title")
+    assert picture.startswith("SYNTHETIC phantoms: ")
     losses = workflow.value("train#handlers")[-1].data
     assert len(losses) == len(workflow.value("train#dataloader"))
     assert all(torch.is_tensor(loss) and loss.numel() == 1 and loss > 0 for loss in losses)

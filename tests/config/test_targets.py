@@ -30,13 +30,13 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("BasicUNett", r"^the config .* a#1: MONAI has no class or function BasicUNett; .* Did you mean .*BasicUNet\b"),
+        ("BasicUNett", r"^the config .* a#1: MONAI has no class or function BasicUNett \(did you mean .*BasicUNet\b"),
         ("AdamW", r"no class or function AdamW; others need their module, as torch.optim.AdamW has"),
-        ("torch.optim.AdamV", r"a#1: torch.optim has no AdamV, for torch.optim.AdamV. Did you mean .*Adam\b"),
-        ("monai_kd.losses.EdgeKLL", r"monai_kd.losses has no EdgeKLL, .* Did you mean EdgeKL\b"),
+        ("torch.optim.AdamV", r"a#1: torch.optim has no AdamV, for torch.optim.AdamV \(did you mean .*Adam\b"),
+        ("monai_kd.losses.EdgeKLL", r"monai_kd.losses has no EdgeKLL, .* \(did you mean EdgeKL\b"),
         # A module that nobody has imported.
-        ("made_package.subb.Net", r"made_package has no subb, for made_package.subb.Net. Did you mean sub\?"),
-        ("made_package.sub.Nett", r"made_package.sub has no Nett, .* Did you mean Net\?"),
+        ("made_package.subb.Net", r"made_package has no subb, for made_package.subb.Net \(did you mean sub\?"),
+        ("made_package.sub.Nett", r"made_package.sub has no Nett, .* \(did you mean Net\?"),
         ("made_package.sub.nothing", r"made_package.sub has no nothing, for"),
         ("not_a_package.nets.Net", "there is no package not_a_package, for not_a_package.nets.Net: install it"),
         ("UNet.Inner", "there is no package UNet, for UNet.Inner"),

@@ -238,6 +238,13 @@ def test_grid_is_written_by_one_process_for_a_new_best(tmp_path, best_epoch, sav
     assert (tmp_path / "o.png").is_file() is written
 
 
+def test_the_title_has_a_first_line_of_its_own(monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr("monai_kd.handlers.overlay_grid.plot_overlays", lambda *args: drawn.append(args))
+    validation(OverlayGrid(tmp_path / "o.png", title="SYNTHETIC phantoms: teacher"), items(2), 2)
+    assert drawn[0][2] == "SYNTHETIC phantoms: teacher\nepoch 1: mean Dice 0.750"
+
+
 def test_undefined_dice_in_the_title(monkeypatch, tmp_path):
     drawn = []
     monkeypatch.setattr("monai_kd.handlers.overlay_grid.plot_overlays", lambda *args: drawn.append(args))

@@ -57,6 +57,11 @@ def test_settings_are_written_with_the_checksum_of_the_weights(tmp_path):
     assert settings["weights_sha256"] == file_sha256(tmp_path / "model.pt")
 
 
+def test_settings_have_the_batch_size_of_the_loader(tmp_path):
+    run(tmp_path, 1, in_one={"settings": {"batch_size": 8}})  # the loader of `run` has another one
+    assert json.loads((tmp_path / "settings.json").read_text())["batch_size"] == 2
+
+
 @pytest.mark.parametrize("schedule", [True, False])
 @pytest.mark.parametrize("init", [True, False])
 def test_order(tmp_path, schedule, init, monkeypatch):

@@ -140,7 +140,7 @@ def test_layers_without_height_and_width_are_refused(layer, match):
 
 def test_an_unknown_layer_names_its_neighbours(tmp_path):
     inputs = InputFiles(None, tmp_path)
-    with pytest.raises(ValueError, match=r"gradcam_layer: Corner has no module 'sen'; nearest: seen\."):
+    with pytest.raises(ValueError, match=r"gradcam_layer: Corner has no module 'sen' \(did you mean seen\?\)\."):
         Classifications(inputs, "ab", Corner(), "sen")
     with pytest.raises(ValueError, match="and there is none"):
         Classifications(inputs, "ab", None, "seen")
