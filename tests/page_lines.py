@@ -99,6 +99,7 @@ OWN: dict[str, list[tuple[str, str]]] = {
         ("README.md", "python -m data_prep figshare"),
         ("README.md", f"{RUN} training  "),
         ("README.md", f"{RUN} evaluating"),
+        ("README.md", "python -m monai_kd compare"),
         ("README.md", f"{RUN} inferring  "),
         ("README.md", "python -m monai_kd export"),
         ("README.md", "python -m monai_kd pack"),

@@ -233,12 +233,15 @@ def test_the_readme_from_raw_files_to_an_archive(lines, tmp_path, monkeypatch):
     for name in ("bundles", "docs"):
         (tmp_path / name).symlink_to(ROOT / name)
     run("python -m data_prep phantom RAW_FILES --slices 24 --size 64 --workers 1", tmp_path, monkeypatch)
-    convert, teacher, student, evaluate, infer, export, pack = lines
+    convert, teacher, student, alone, evaluate, evaluate_alone, compare, infer, export, pack = lines
     run(convert, tmp_path, monkeypatch, workers=1)
     run(teacher, tmp_path, monkeypatch, **{**TINY_TEACHER, "epochs": 1})
     student_values = {name: value for name, value in TINY_STUDENT.items() if name != "teacher_overrides"}
-    run(student, tmp_path, monkeypatch, **{**student_values, "epochs": 1})
-    run(evaluate, tmp_path, monkeypatch)
+    for training in (student, alone):
+        run(training, tmp_path, monkeypatch, **{**student_values, "epochs": 1})
+    assert json.loads((tmp_path / "runs" / "alone" / "settings.json").read_text())["teacher"] is None
+    for line in (evaluate, evaluate_alone, compare):
+        run(line, tmp_path, monkeypatch)
     (tmp_path / "NEW_SLICES").symlink_to(tmp_path / "DATA" / "images")
     run(infer, tmp_path, monkeypatch)
     assert len(list((tmp_path / "masks").glob("*_mask.nii.gz"))) == 24
