@@ -7,7 +7,7 @@ from ..handlers import not_worse, validation_metrics
 from ..io.trained import is_of_head
 from .alone import run_alone
 from .data import cache_folder, dataset_folder, made_negatives, mask_values, preset
-from .distillation import Distillation, learns_unlabelled, needs_teacher, recipe_title
+from .distillation import Distillation, learns_unlabelled, needs_teacher, others_learn_unlabelled, recipe_title
 from .familiarity import familiarity_of
 from .folder import find_bundle
 from .overrides import accept_overrides
@@ -58,6 +58,7 @@ __all__ = [
     "normalization",
     "normalization_steps",
     "not_worse",
+    "others_learn_unlabelled",
     "preset",
     "rank",
     "recipe_title",

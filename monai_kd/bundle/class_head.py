@@ -9,7 +9,7 @@ from data_prep.text import printable
 from ..config.errors import one_line_errors
 from ..data import NO_TUMOUR
 from ..io.atomic import check_new_folder
-from ..io.trained import MEASURED, save_trained
+from ..io.trained import MEASURED, learnt_classes, save_trained
 from ..networks import TimmUNet
 from .trained import named_network, trained_network, trained_settings, tried
 
@@ -35,7 +35,7 @@ def write_class_head(checkpoint: str | Path, output_dir: str | Path) -> Path:
     Raises:
         FileExistsError: the folder is not empty.
         FileNotFoundError: there is no such checkpoint.
-        ValueError: the network has no classes, or not one more than its settings name.
+        ValueError: the network has no classes, has not learnt them, or has not one more than its settings name.
     """
     path, folder = Path(checkpoint).expanduser(), Path(output_dir).expanduser().absolute()
     check_new_folder(folder)
@@ -45,6 +45,11 @@ def write_class_head(checkpoint: str | Path, output_dir: str | Path) -> Path:
         raise ValueError(
             f"{path} gives no classes, but masks alone: train a TimmUNet with `classes`, such as "
             "students/timm_lite0_classes_pretrained.json."
+        )
+    if not learnt_classes(settings):
+        raise ValueError(
+            f"{path} was trained without the loss term `class`, so that its class head stayed as it began: train it "
+            "with a weight of `class`, such as by students/timm_lite0_classes_pretrained.json."
         )
     names = [*settings["class_names"], NO_TUMOUR]
     if len(names) != network.classes:

@@ -27,6 +27,7 @@ from .teacher import Teacher
 from .teacher_settings import NORMALIZATION, normalization_of
 from .trained import black_images
 from .volumes import check_same_voxels
+from .workflow import running
 
 __all__ = ["Distillation", "learns_unlabelled", "needs_teacher", "recipe_title"]
 
@@ -51,6 +52,20 @@ def learns_unlabelled(terms: Mapping[str, Callable[[], nn.Module]], weights: Map
         ValueError: as `DistillationLoss.from_recipe`.
     """
     return DistillationLoss.from_recipe(terms, weights).learns_unlabelled
+
+
+def others_learn_unlabelled(weights: Mapping[str, float], term: str) -> bool:
+    """`learns_unlabelled` of the terms of the running config but one, which itself depends on the answer.
+
+    Such as a cross-entropy with weights that are counted from the labelled images.
+    """
+    parser = running().parser
+    if parser is None:
+        raise RuntimeError("the config can't be found from here: its terms are not known.")
+    # Names and weights are checked where the loss is built.
+    others = {name: weight for name, weight in weights.items() if name != term and name in parser["terms"]}
+    terms = {name: parser.get_parsed_content(f"terms::{name}") for name in others}
+    return any(others.values()) and learns_unlabelled(terms, others)
 
 
 def recipe_title(recipe: str, recipes: Mapping[str, Mapping[str, float]], weights: Mapping[str, float]) -> str:
@@ -123,7 +138,14 @@ class Distillation:
     @cached_property
     def loss(self) -> DistillationLoss:
         self._check_student()
-        return DistillationLoss.from_recipe(self.terms, self.weights, self._projections)
+        loss = DistillationLoss.from_recipe(self.terms, self.weights, self._projections)
+        given, names = getattr(self.student, "classes", None), self.settings.get("class_names")
+        if loss.needs_classes and given and names and given != len(names) + 1:
+            raise ValueError(
+                f"the network gives {given} classes, and the data list has {len(names)} ({', '.join(names)}), to which "
+                "'no tumour' is added: network_def must have one more of `classes` than the data list has labels."
+            )
+        return loss
 
     def _check_student(self) -> None:
         """Refuse an image size that the student does not take, also where no teacher is rehearsed with it."""

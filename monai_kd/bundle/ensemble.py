@@ -14,7 +14,7 @@ from ..config.errors import one_line_errors
 from ..handlers.run_settings import DATA
 from ..io.atomic import check_new_folder
 from ..io.checksum import file_sha256
-from ..io.trained import HASH, read_trained, save_trained
+from ..io.trained import BODY_PART, HASH, read_trained, save_trained
 from ..networks import Ensemble
 from .checkpoint import is_synthetic
 from .trained import named_network, task_of, trained_settings, tried
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 # What networks must share to see the same image, and to say the same about it.
 _OF_MASKS = ("volumes", "multiclass", "activation", "mask_names")
-_SAME = ("image_size", "spatial_dims", "in_channels", "mean", "std", "class_names", *_OF_MASKS)
+_SAME = ("image_size", "spatial_dims", "in_channels", "mean", "std", "class_names", BODY_PART, *_OF_MASKS)
 # Settings of each network that the ensemble repeats.
 _KEPT = ("bundle", "recipe", "epochs", "seed", "negative_probability", "ensemble_of")
 # Of each network and of its teacher, which slices they have seen, without a path of this computer.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import partial
+from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -15,13 +17,19 @@ from ..transforms import NORMALIZATION_OF_VOLUMES
 
 __all__ = ["fingerprint"]
 
-_BEFORE = {"labelled_share": 1, "batch_augmentation": [], "normalization": NORMALIZATION_OF_VOLUMES}
+_BEFORE = {
+    **{"labelled_share": 1, "batch_augmentation": [], "allow_outside": False},
+    "normalization": NORMALIZATION_OF_VOLUMES,
+}
+_FREE = {"workers": 0, "cache_rate": 1.0}
 
 
 def fingerprint(run: Mapping[str, Any]) -> str:
     """Ten hexadecimal digits that identify the settings and the data of a teacher's training."""
     # Without the device, which differs between the processes of one run, and the folders of the data and its cache.
     folders = ("dataset_dir", "negatives_dir")
+    # By these, a teacher is trained in less time or memory, and not otherwise.
+    run = {**run, **{name: value for name, value in _FREE.items() if name in run}}
     # These change nothing: teachers that were trained before there were such settings stay known.
     unchanged = {name for name, value in _BEFORE.items() if run.get(name, value) == value}
     settings = {k: value for k, value in run.items() if k not in {"device", "cache_dir", *folders, *unchanged}}
@@ -31,14 +39,28 @@ def fingerprint(run: Mapping[str, Any]) -> str:
 
 def _plain(value: Any) -> Any:
     """An object, such as a transform, as its class and parameters: its ``repr`` has an address that varies by run."""
+    if isinstance(value, CodeType):
+        return [value.co_code.hex(), value.co_names, list(value.co_consts)]
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(str, value))
+    if isinstance(value, partial):
+        return [_plain(value.func), _keyed(value.args), _keyed(value.keywords)]
     if hasattr(value, "__qualname__"):
-        return value.__qualname__
+        # What is called "<lambda>", or is made within a function, is known by what it does.
+        own = isinstance(value, FunctionType) and "<" in value.__qualname__
+        return [value.__qualname__, *_code(value)] if own else value.__qualname__
     if isinstance(value, torch.Tensor):
         return value.tolist()
     if not hasattr(value, "__dict__"):
         return str(value)
     parameters = {k: _keyed(v) for k, v in vars(value).items() if not isinstance(v, np.random.RandomState)}
     return [type(value).__qualname__, parameters]
+
+
+def _code(function: FunctionType) -> list[Any]:
+    """What it does, its defaults, and what it takes from around it."""
+    around = [cell.cell_contents for cell in function.__closure__ or ()]
+    return [_plain(function.__code__), *(_keyed(each) for each in (function.__defaults__ or (), around))]
 
 
 def _keyed(value: Any) -> Any:

@@ -112,7 +112,8 @@ def distributed(module: nn.Module, device: torch.device | str, find_unused: bool
     Args:
         module: student or loss.
         device: device of this process.
-        find_unused: whether some parameters may get no gradient, such as projections of terms of weight 0.
+        find_unused: whether some parameters may get no gradient, such as projections of terms of weight 0, or
+            heads of a network that the loss does not see.
     """
     if not any(parameter.requires_grad for parameter in module.parameters()):
         return module

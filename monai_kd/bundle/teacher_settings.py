@@ -88,6 +88,12 @@ def described_settings(checkpoint: str | Path, described: Mapping[str, Any]) -> 
             f"teacher_settings lacks {', '.join(lacking)}, which no settings.json beside {path} tells; in place of "
             f"mean and std, {NORMALIZATION} may be the transform of the teacher's own preprocessing."
         )
+    if len(half := {"mask_names", "activation"} & given.keys()) == 1:
+        (lacking_half,) = {"mask_names", "activation"} - half
+        raise ValueError(
+            f"teacher_settings has {half.pop()} and no {lacking_half}, which no settings.json beside {path} tells: "
+            "only both say what its masks are."
+        )
     if not any(name in given for name in _MEANING):
         logger.warning(
             "teacher_settings tells neither mask_names and activation nor class_names: whether the outputs of the "

@@ -9,7 +9,7 @@ from .fold import load_fold
 from .foreign_lists import datalist_path
 from .leaks import warn_of_leaks
 from .negatives import is_negative, negative_class
-from .unlabelled import named
+from .unlabelled import named, with_shared_keys
 
 __all__ = ["add_negatives"]
 
@@ -55,7 +55,5 @@ def add_negatives(
         )
     warn_of_leaks(found, entries("validation"), "negatives_dir: ")
     number = negative_class(class_names)
-    keys = {key for entry in training for key in entry} | {"tumour"}
-    completed = [{"labelled": True, **named(entry), "class": number} for entry in found]
-    added = [{key: value for key, value in entry.items() if key in keys} for entry in completed]
-    return [{"tumour": True, **named(entry)} for entry in training] + added
+    added = [{"labelled": True, **named(entry), "class": number} for entry in found]
+    return with_shared_keys([{"tumour": True, **named(entry)} for entry in training] + added)

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..io.kinds import stem_of
 
-__all__ = ["hide_labels", "identified", "is_labelled", "named", "with_unlabelled"]
+__all__ = ["hide_labels", "identified", "is_labelled", "named", "with_shared_keys", "with_unlabelled"]
 
 logger = logging.getLogger(__name__)
 
@@ -115,8 +115,20 @@ def with_unlabelled(entries: Sequence[dict], keep: bool, part: str, path: Path) 
         else {**named(entry), "class": 0, "label": entry["image"], **marked}
         for entry in entries
     ]
-    shared = set.intersection(*map(set, complete))
-    return [{key: value for key, value in entry.items() if key in shared} for entry in complete]
+    return with_shared_keys(complete)
+
+
+def with_shared_keys(entries: Sequence[dict]) -> list[dict]:
+    """Entries with the keys that all of them have, since the items of a batch must have the same.
+
+    Also with ``slice``, where it is there: which slice of a volume an entry is. No item of a batch has it.
+
+    Example:
+        >>> with_shared_keys([{"image": "a", "slice": 3, "scanner": "X"}, {"image": "b"}])
+        [{'image': 'a', 'slice': 3}, {'image': 'b'}]
+    """
+    shared = set.intersection(*map(set, entries)) | {"slice"}
+    return [{key: value for key, value in entry.items() if key in shared} for entry in entries]
 
 
 def named(entry: dict) -> dict:

@@ -38,11 +38,13 @@ class _Convolution(torch.autograd.Function):
         bias: torch.Tensor | None,
         *geometry: Any,
     ) -> torch.Tensor:
-        ctx.save_for_backward(image, weight)
-        ctx.geometry, ctx.bias = geometry, bias is not None
         half = image.dtype
+        rounded = weight.to(half)
+        # What the operator itself saves under autocast: torch.utils.checkpoint computes the forward pass again by it.
+        ctx.save_for_backward(image, rounded)
+        ctx.geometry, ctx.bias, ctx.of_weight = geometry, bias is not None, weight.dtype
         convolution = torch.conv2d if image.ndim == 4 else torch.conv3d
-        return convolution(image, weight.to(half), None if bias is None else bias.to(half), *geometry)
+        return convolution(image, rounded, None if bias is None else bias.to(half), *geometry)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -54,7 +56,7 @@ class _Convolution(torch.autograd.Function):
             [ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.bias and ctx.needs_input_grad[2]],
         )
         of_image = None if of_image is None else of_image.to(image.dtype)
-        return of_image, None if of_weight is None else of_weight.to(weight.dtype), of_bias, None, None, None, None
+        return of_image, None if of_weight is None else of_weight.to(ctx.of_weight), of_bias, None, None, None, None
 
 
 @dataclass

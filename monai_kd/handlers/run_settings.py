@@ -52,6 +52,8 @@ DATA = "datalist_sha256"
 _NESTED = ("teacher", "definitions", "terms", "volumes")
 # Settings that earlier versions did not have, which ran as with these values.
 _BEFORE = {"labelled_share": 1, "batch_augmentation": [], "normalization": NORMALIZATION_OF_VOLUMES}
+# Settings that are there only where they are used.
+_OPTIONAL = ("ema", "negatives_sha256")
 # Settings of the weights that a run starts from, which its own settings repeat.
 _START = (
     "weights_sha256",
@@ -220,7 +222,8 @@ class RunSettings:
         if not self.path.is_file():
             return
         earlier = read_settings(self.path)
-        changed = _differences(earlier, _as_before(self.settings, earlier))
+        now = {**dict.fromkeys(_OPTIONAL), **_as_before(self.settings, earlier)}
+        changed = _differences({**dict.fromkeys(_OPTIONAL), **earlier}, now)
         if changed:
             raise ValueError(
                 f"resume: the run in {self.output_dir} has other settings: {'; '.join(changed)}. Restore these, or "

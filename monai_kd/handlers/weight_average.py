@@ -44,8 +44,12 @@ class WeightAverage:
         self._average.requires_grad_(False)
         found = zip(_places(self._average.module), _places(network), network.state_dict().values(), strict=True)
         self._averaged, self._copied = list[_Pair](), list[_Pair]()
+        seen = set[int]()
         for ours, theirs, value in found:
-            (self._averaged if value.is_floating_point() else self._copied).append((ours, theirs))
+            # A tensor may have several names, as in MONAI's DynUNet; in one step, it is averaged once.
+            if (own := id(ours[0][ours[1]])) not in seen:
+                (self._averaged if value.is_floating_point() else self._copied).append((ours, theirs))
+            seen.add(own)
 
     @property
     def module(self) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from monai.losses import DiceCELoss
 
 __all__ = ["DiceCE"]
@@ -38,4 +39,11 @@ class DiceCE(DiceCELoss):
     """
 
     def ce(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return self.bce(input, target) if self.dice.sigmoid else super().ce(input, target)
+        if not self.dice.sigmoid:
+            return super().ce(input, target)
+        binary = self.binary_cross_entropy
+        # As it stands, torch would take the weights for those of the last axis of the image.
+        weight = None if binary.pos_weight is None else binary.pos_weight.reshape(-1, *[1] * (input.ndim - 2))
+        return F.binary_cross_entropy_with_logits(
+            input, target.to(input.dtype), pos_weight=weight, reduction=binary.reduction
+        )

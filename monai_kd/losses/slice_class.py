@@ -24,7 +24,7 @@ class SliceClassCE(nn.Module):
         - output: scalar
 
     Raises:
-        ValueError: a number is not one of the classes.
+        ValueError: a number is not one of the classes; or, on a CPU, it is the last one and the mask is not empty.
 
     Example:
         >>> masks = torch.stack([torch.ones(1, 4, 4), torch.zeros(1, 4, 4)])
@@ -44,5 +44,11 @@ class SliceClassCE(nn.Module):
                 "has labels."
             )
         shown = label.flatten(1).bool().any(dim=1)
+        # On a GPU, to look at it would stop the queue of a step: Distillation compares the numbers before.
+        if shown.device.type == numbers.device.type == "cpu" and bool((shown & (numbers == last)).any()):
+            raise ValueError(
+                f"an image with a tumour has the class {last}, counted from 0, which is 'no tumour' for a network with "
+                f"{last + 1} classes: network_def must have one more of `classes` than the data list has labels."
+            )
         target = torch.where(shown, numbers.to(classes.device, non_blocking=True).long(), last)
         return F.cross_entropy(classes, target)

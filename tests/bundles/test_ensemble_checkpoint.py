@@ -23,6 +23,7 @@ from monai_kd.bundle.ensemble import make_ensemble
 from monai_kd.data import load_fold
 from monai_kd.export import export_package
 from monai_kd.io.checksum import file_sha256
+from monai_kd.io.trained import is_of_head
 from monai_kd.networks import Ensemble
 
 TAPS = {f"d{level}": f"upcat_{level}" for level in (4, 3, 2, 1)}
@@ -208,11 +209,17 @@ def test_its_settings_are_those_that_all_share(tmp_path):
     assert settings_of(make_ensemble([*paths, plain], tmp_path / "three").parent)["mirror"] == []
 
 
+def test_networks_of_another_organ_are_of_it_together(tmp_path):
+    paths = [untrained("seg_student", tmp_path / str(draw), draw, body_part="CHEST") for draw in range(2)]
+    assert not is_of_head(settings_of(make_ensemble(paths, tmp_path / "both").parent))
+
+
 @pytest.mark.parametrize(
     ("other", "message"),
     [
         ({"image_size": 64}, "have image_size 32 and 64"),
         ({"mean": [0.5, 0.5, 0.5]}, r"have mean \[0.485, 0.456, 0.406\] and \[0.5, 0.5, 0.5\]"),
+        ({"body_part": "CHEST"}, "have body_part None and CHEST"),
         ({"class_names": ["a"], "mask_names": ["b"]}, r"have class_names \[\] and \['a'\]; mask_names"),
     ],
 )

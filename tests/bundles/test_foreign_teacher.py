@@ -165,6 +165,10 @@ def test_outputs_that_are_not_described_are_not_checked_and_it_is_said(zoo, capl
     [
         ({"network_def": NETWORK}, "lacks image_size, in_channels, mean, std"),
         ({"normalization": NORMALIZE}, "lacks network_def, image_size, in_channels, which no settings.json"),
+        (
+            {"network_def": NETWORK, **SETTINGS, "mask_names": ["tumour"]},
+            "teacher_settings has mask_names and no activation",
+        ),
         ({"network": NETWORK}, "teacher_settings has network; a teacher is described by network_def"),
         ({"network_def": NETWORK, **SETTINGS, "in_channels": "1"}, "teacher_settings#in_channels is '1'"),
         ({"network_def": NETWORK, **SETTINGS, "std": [0.0]}, "teacher_settings#std is [0.0]"),

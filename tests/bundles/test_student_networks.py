@@ -20,7 +20,7 @@ TEACHERS = sorted((BUNDLES / "seg_teacher" / "configs" / "teachers").glob("*.jso
 # Strides of d4 … d1, where they are not 8, 4, 2, 1.
 STRIDES = {"res_unet": [8, 4, 2, 2]}
 PLANAR = "timm_"
-OF_SOME = {"heads", "terms#supervised", "pretrained", "mean", "std", "param_groups", "optimizer#params"}
+OF_SOME = {"pretrained", "mean", "std", "param_groups", "optimizer#params"}
 OF_SOME |= {"class_weight", "terms#class", "weights"}
 
 
@@ -53,9 +53,8 @@ def test_at_most_fifteen_lines_of_a_network_and_its_taps(file):
     text = file.read_text()
     assert len(text.splitlines()) <= 15
     content = json.loads(text)
-    # One with deep supervision says what becomes of its heads; one with pretrained weights, which input they expect.
+    # One with pretrained weights says which input they expect. The loss is that of train.json, with its `batch_dice`.
     assert content.keys() - OF_SOME == {"network_def", "taps"}
-    assert ("heads" in content) == (file.stem == "dynunet")
     assert ("pretrained" in content) == ("mean" in content) == (file.stem in PRETRAINED)
 
 

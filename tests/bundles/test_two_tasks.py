@@ -140,6 +140,17 @@ def test_a_network_of_masks_alone_has_no_class_head(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_class_head_that_was_not_trained_is_no_classifier(checkpoint, tmp_path, capsys):
+    copied = tmp_path / "copy"
+    copied.mkdir()
+    (copied / "model.pt").write_bytes(checkpoint.read_bytes())
+    settings = {**settings_of(checkpoint.parent), "weights": {"supervised": 1}}
+    (copied / "settings.json").write_text(json.dumps(settings))
+    assert main(["class_head", str(copied / "model.pt"), str(tmp_path / "out")]) == 2
+    assert "was trained without the loss term `class`" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_names_must_fit_the_classes(checkpoint, tmp_path, capsys):
     settings = settings_of(checkpoint.parent)
     copied = tmp_path / "copy"
@@ -150,7 +161,8 @@ def test_names_must_fit_the_classes(checkpoint, tmp_path, capsys):
     assert "gives 4 classes, and its settings name 2" in capsys.readouterr().err
 
 
-def test_a_class_that_the_network_does_not_have(dataset, tmp_path):
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_class_that_the_network_does_not_have(dataset, tmp_path, classes):
     with pytest.raises(RuntimeError) as raised:
-        train(dataset, tmp_path, **{"network_def#classes": 2})
+        train(dataset, tmp_path, **{"network_def#classes": classes})
     assert "network_def must have one more of `classes`" in cause(raised.value)

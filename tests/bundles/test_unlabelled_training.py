@@ -11,7 +11,20 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from tiny import BUNDLES, CLASSIFICATION, TAPS_OF_TEACHER, cause, prepare, rows, settings_of, train, untrained
+from monai.bundle import create_workflow
+from tiny import (
+    BUNDLES,
+    CLASSIFICATION,
+    OVERRIDES,
+    TAPS_OF_TEACHER,
+    cause,
+    config,
+    prepare,
+    rows,
+    settings_of,
+    train,
+    untrained,
+)
 
 from monai_kd.bundle import familiarity
 from monai_kd.data import load_fold
@@ -71,6 +84,22 @@ def test_students_without_a_teacher_leave_them_out(bundle, class_dataset, tmp_pa
     data = workflow.parser.get_parsed_content("train#dataset").data
     assert not {Path(item["image"]).name for item in data} & hidden(class_dataset)
     assert f"{len(hidden(class_dataset))} of the 12 training images" in caplog.text
+    workflow.finalize()
+
+
+@pytest.mark.parametrize(
+    ("weights", "kept"),
+    [({"ce": 1, "focal": 0.5}, False), ({"ce": 1, "logit": 0}, False), ({"ce": 1, "logit": 1}, True)],
+)
+def test_a_second_term_of_labels_learns_nothing_without_one(class_dataset, tmp_path, weights, kept):
+    focal = {"_target_": "monai.losses.FocalLoss", "_mode_": "callable", "to_onehot_y": True}
+    (tmp_path / "focal.json").write_text(json.dumps({"terms#focal": focal}))
+    files = [*config("cls_student", "train"), str(tmp_path / "focal.json")]
+    given = {**OVERRIDES["cls_student"], "dataset_dir": str(class_dataset), "output_dir": str(tmp_path / "run")}
+    given |= {"labelled_share": SHARE, "weights": weights}
+    workflow = create_workflow(config_file=files, workflow_type="train", **given)
+    data = workflow.parser.get_parsed_content("train#dataset").data
+    assert bool({Path(item["image"]).name for item in data} & hidden(class_dataset)) == kept
     workflow.finalize()
 
 

@@ -7,10 +7,12 @@ import logging
 import shutil
 from functools import partial
 
+import nibabel as nib
+import numpy as np
 import pytest
 from heads_folder import write_heads
 
-from monai_kd.data import add_negatives, load_classes, load_fold, read_datalist
+from monai_kd.data import SliceDataset, add_negatives, load_classes, load_fold, read_datalist
 
 NAMES = ["meningioma", "glioma", "pituitary"]
 
@@ -33,6 +35,21 @@ def test_segmentation(disc_dataset, tmp_path, caplog):
         assert entry["class"] == 3
     assert len({frozenset(entry) for entry in found}) == 1
     assert "Because of this leak" not in caplog.text
+
+
+def test_listed_slices_of_a_volume_are_those_alone(disc_dataset, tmp_path):
+    """Also beside slices with a file of their own; and keys that not all entries have are left out."""
+    volume = np.zeros((16, 16, 10), np.float32)
+    nib.save(nib.Nifti1Image(volume, np.diag([-1.0, -1.0, 5.0, 1.0])), tmp_path / "head.nii.gz")
+    listed = [{"image": "head.nii.gz", "tumour": False, "fold": 0, "slice": place, "scanner": "X"} for place in (2, 5)]
+    listed = [{**entry, "patient": "a", "group": "a", "source": f"a{entry['slice']}"} for entry in listed]
+    (tmp_path / "datalist.json").write_text(json.dumps({"labels": {"1": "no tumour"}, "training": listed}))
+    training = load_fold(disc_dataset, 0, "training")
+    training[0]["site"] = "Y"
+    found = add_negatives(lambda part: training if part == "training" else [], tmp_path, NAMES)
+    assert [entry.get("slice") for entry in found] == [None] * len(training) + [2, 5]
+    assert len(SliceDataset(found)) == len(found)
+    assert len({frozenset(entry) - {"slice"} for entry in found}) == 1
 
 
 def test_patients_and_images_that_validate_are_warned_of(disc_dataset, tmp_path, caplog):

@@ -14,7 +14,7 @@ from heads_folder import write_heads
 from monai.data import list_data_collate
 
 from monai_kd.data import add_negatives, class_weights, is_labelled, load_classes, load_fold, load_volumes
-from monai_kd.data.unlabelled import hide_labels, identified
+from monai_kd.data.unlabelled import hide_labels, identified, with_unlabelled
 
 
 def patients(count: int, classes: int = 3) -> list[dict]:
@@ -28,6 +28,14 @@ def patients(count: int, classes: int = 3) -> list[dict]:
 
 def labelled_groups(entries: list[dict]) -> set[str]:
     return {entry["group"] for entry in entries if is_labelled(entry)}
+
+
+def test_slices_of_a_volume_stay_single_beside_images_without_a_label():
+    entries = [
+        {"image": "v.nii.gz", "label": "m.nii.gz", "class": 0, "slice": place, "tumour": True} for place in (3, 4)
+    ]
+    found = with_unlabelled([*entries, {"image": "u.png", "labelled": False}], True, "training", Path("list"))
+    assert [entry.get("slice") for entry in found] == [3, 4, None]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from monai_kd.distillation import Distiller
 from monai_kd.engines import DistillationTrainer
@@ -106,6 +107,23 @@ def test_only_what_is_meant_is_changed_under_autocast() -> None:
                 assert functional.conv2d(image, weight, groups=4).grad_fn is None
             assert functional.conv2d(image, weight.detach(), groups=4).grad_fn is None
         assert QUICK not in names(functional.conv2d(image, weight, groups=4).grad_fn)
+
+
+def test_a_checkpointed_part_is_computed_again() -> None:
+    """Without the mode, in the backward pass, which must save what the first pass saved."""
+    torch.manual_seed(0)
+    depthwise, image = nn.Conv2d(4, 4, 3, padding=1, groups=4), torch.randn(2, 4, 8, 8)
+    gradients = []
+    for checkpointed in (False, True):
+        depthwise.zero_grad()
+        with torch.autocast("cpu"), Float32Gradients():
+            given = image.clone().requires_grad_()
+            found = checkpoint(depthwise, given, use_reentrant=False) if checkpointed else depthwise(given)
+        found.float().square().sum().backward()
+        assert depthwise.weight.grad is not None
+        assert depthwise.weight.grad.dtype is torch.float32
+        gradients.append((depthwise.weight.grad.clone(), given.grad))
+    torch.testing.assert_close(gradients[0], gradients[1])
 
 
 def test_second_use_of_a_weight_adds_its_gradient() -> None:

@@ -140,6 +140,7 @@ def test_a_run_can_be_gone_on_with(tmp_path, changed):
     [
         ({"fold": 1}, "fold was 0 and is 1"),  # its validation patients would have been trained on
         ({"features": (4, 4)}, r"features was \[4, 8\] and is \[4, 4\]"),
+        ({"ema": 0.9}, "ema was None and is 0.9"),
     ],
 )
 def test_another_run_is_not_gone_on_with(tmp_path, changed, message):
@@ -148,6 +149,21 @@ def test_another_run_is_not_gone_on_with(tmp_path, changed, message):
     with pytest.raises(ValueError, match=f"has other settings: {message}"):
         begin(tmp_path, {**SETTINGS, **changed}, resume=True)
     assert (tmp_path / "settings.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(("before", "now"), [(0.9, None), (None, 0.9)])
+def test_an_average_is_neither_begun_nor_given_up_on_the_way(tmp_path, before, now):
+    begin(tmp_path, {**SETTINGS, **({"ema": before} if before else {})})
+    with pytest.raises(ValueError, match=f"ema was {before} and is {now}"):
+        begin(tmp_path, {**SETTINGS, **({"ema": now} if now else {})}, resume=True)
+
+
+def test_slices_without_a_tumour_are_neither_begun_with_nor_left_out_on_the_way(tmp_path):
+    (tmp_path / "heads").mkdir()
+    (tmp_path / "heads" / "datalist.json").write_text(json.dumps({"training": []}))
+    begin(tmp_path / "run", {**SETTINGS, "negatives_dir": str(tmp_path / "heads")})
+    with pytest.raises(ValueError, match=r"negatives_sha256 was '[0-9a-f]{64}' and is None"):
+        begin(tmp_path / "run", {**SETTINGS, "negatives_dir": None}, resume=True)
 
 
 def moved(tmp_path: Path) -> tuple[dict, dict]:

@@ -45,6 +45,23 @@ def test_first_average_is_the_first_weight():
     assert steps(0.999, [3.0])[0] == 3.0
 
 
+def test_a_weight_with_two_names_is_averaged_once():
+    """As those of the blocks of MONAI's DynUNet."""
+    net = nn.Linear(1, 1, bias=False)
+    twice = nn.ModuleDict({"block": net, "skip": net})
+    average = WeightAverage(twice, 0.5)
+
+    def step(_engine, value):
+        nn.init.constant_(net.weight, value)
+
+    engine = Engine(step)
+    average.attach(engine)
+    engine.run([0.0, 1.0, 1.0])
+    found = {name: value.item() for name, value in average.module.state_dict().items()}
+    expected = steps(0.5, [0.0, 1.0, 1.0])[-1]
+    assert found == pytest.approx({"block.weight": expected, "skip.weight": expected})
+
+
 @pytest.mark.parametrize("decay", [0, 1, -0.1, 1.5, True, "0.9"])
 def test_decay_out_of_range(decay):
     with pytest.raises(ValueError, match=r"ema must be a number between 0 and 1, such as 0\.999, or null, got"):

@@ -32,6 +32,18 @@ def test_of_overlapping_masks_each_channel_is_by_itself():
     torch.testing.assert_close(monai(logits, masks), monai(logits + 5, masks))
 
 
+@pytest.mark.parametrize("size", [(8, 3), (6, 5, 3)])  # an axis as long as there are channels
+def test_weights_are_of_the_positives_of_each_channel(size):
+    logits, masks = batch(3, *size)
+    weights = torch.tensor([1.0, 2.0, 5.0])
+    each = [
+        F.binary_cross_entropy_with_logits(logits[:, place], masks[:, place], pos_weight=weight)
+        for place, weight in enumerate(weights)
+    ]
+    found = DiceCE(sigmoid=True, lambda_dice=0, weight=weights)(logits, masks)
+    torch.testing.assert_close(found, torch.stack(each).mean())
+
+
 @pytest.mark.parametrize("kwargs", [{"sigmoid": True}, {"softmax": True, "to_onehot_y": True}])
 def test_one_channel_and_softmax_are_monai_s(kwargs):
     channels = 1 if "sigmoid" in kwargs else 4

@@ -36,6 +36,15 @@ def test_a_class_that_the_network_does_not_have(batch):
         SliceClassCE()(logits, masks, numbers + 2)
 
 
+def test_a_network_without_a_class_for_no_tumour(batch):
+    """Its last class would be trained as "no tumour" and as a kind of tumour, by what the mask shows."""
+    logits, masks, _ = batch
+    with pytest.raises(
+        ValueError, match="an image with a tumour has the class 3, counted from 0, which is 'no tumour'"
+    ):
+        SliceClassCE()(logits, masks, torch.tensor([3, 1, 0]))
+
+
 def loss() -> DistillationLoss:
     return DistillationLoss({"dice": DiceCE(sigmoid=True), "class": SliceClassCE()}, {"dice": 1.0, "class": 0.5})
 
