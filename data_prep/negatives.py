@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import math
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -85,11 +87,11 @@ def write_negatives(
     entries: list[dict[str, object]] = []
     for path in tqdm(paths, desc="volumes", disable=None if progress else True):
         patient = _name(path)
-        for name, image, pixel in _slices(*_upright(path), views, thickness_mm, step_mm, inverted):
+        for name, image, size in _slices(*_upright(path), views, thickness_mm, step_mm, inverted):
             source = f"{patient}_{name}"
             file = f"images/{source}.nii.gz"
             whole = np.rint(image * np.iinfo(np.uint16).max).astype(np.uint16)
-            write_file(dst / file, nifti_gz_bytes(whole, spacing=(*pixel, thickness_mm)))
+            write_file(dst / file, nifti_gz_bytes(whole, spacing=size))
             own = {"image": file, "tumour": False, "patient": patient, "group": patient, "fold": 0, "source": source}
             entries.append(own)
     top = {
@@ -120,12 +122,23 @@ def _upright(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     if path.is_dir():
         raise NegativesError(f"{path} is a folder; give its files, such as {path}/*.nii.gz")
     try:
+        if path.suffix == ".gz":
+            # nibabel stops behind the last voxel, and does not come to the checksum.
+            with gzip.open(path) as file:
+                while file.read(2**20):
+                    pass
         given = nib.as_closest_canonical(nib.load(path))
+        if given.get_data_dtype().kind not in "buif":
+            raise NegativesError(f"{path} holds colours or complex numbers, not grey values")
         values = np.asarray(given.dataobj, dtype=np.float32)
         spacing = np.array(given.header.get_zooms()[:3], dtype=float)
+        spacing *= {"meter": 1000, "micron": 0.001}.get(given.header.get_xyzt_units()[0], 1)
     except FileNotFoundError:
         raise NegativesError(f"there is no file {path}") from None
-    except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, EOFError, OSError) as error:
+    except (
+        *(nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, EOFError, OSError),
+        *(zlib.error, np.linalg.LinAlgError, ValueError),
+    ) as error:
         raise NegativesError(f"{path} is no NIfTI file, or is damaged ({error})") from error
     while values.ndim > 3 and values.shape[-1] == 1:
         values = values[..., 0]
@@ -146,8 +159,8 @@ def _slices(
     thickness_mm: float,
     step_mm: float,
     inverted: bool = False,
-) -> Iterator[tuple[str, NDArray[np.float32], tuple[float, float]]]:
-    """Name, values, (rows, cols), and size of a column and a row in mm, of each slice."""
+) -> Iterator[tuple[str, NDArray[np.float32], tuple[float, float, float]]]:
+    """Name, values, (rows, cols), and size of a column, a row and the slice in mm, of each slice."""
     for view in views:
         axis = VIEWS[view]
         column, row = (float(each) for each in np.delete(spacing, axis))
@@ -156,6 +169,7 @@ def _slices(
         for first in range(0, planes.shape[2] - thick + 1, step) if max(column, row) <= FINEST_MM else ():
             image = planes[:, :, first : first + thick].mean(axis=2).T
             if (image > _HEAD).mean() >= _LEAST_HEAD:
-                yield f"{view}_{first:03}", image, (column, row)
+                size = column, row, thick * float(spacing[axis])
+                yield f"{view}_{first:03}", image, size
                 if inverted:
-                    yield f"{view}_{first:03}_inverted", invert(image), (column, row)
+                    yield f"{view}_{first:03}_inverted", invert(image), size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import sys
 
 from data_prep.arguments import CommandParser
@@ -203,6 +204,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     Invalid options end the process with exit code 2.
     """
+    # A terminal or a file that is not UTF-8 gets an escape in place of a letter that it does not have.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     given = vars(command_parser().parse_args(arguments))
     # Imported when needed: torch takes seconds to import, and --help should not.
     module, function = PROGRAMS[given.pop("command")]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,18 @@ def test_home_folder_is_expanded_in_configs_of_taps(
     (tmp_path / "b.json").write_text(json.dumps({"channels": 2}))
     assert main(["taps", "~/a.json,~/b.json", "--input_shape=2,8,8", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["network"] == "Conv2d"
+
+
+def test_a_letter_that_the_output_does_not_have_is_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def says(**_: object) -> int:
+        print("…")
+        return 0
+
+    output = io.TextIOWrapper(io.BytesIO(), encoding="latin-1", write_through=True)
+    monkeypatch.setattr(sys, "stdout", output)
+    monkeypatch.setattr("monai_kd.taps.run_taps", says)
+    assert main(["taps", "a.json", "--input_shape=2,8,8"]) == 0
+    assert output.buffer.getvalue().strip() == rb"\u2026"  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("where", ["monai_kd.report.run_report", "monai_kd.config.keep_freed_memory"])

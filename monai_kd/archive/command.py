@@ -142,7 +142,7 @@ def _write_table(plan: Plan) -> None:
     first = table_of(plan, 0)
     assert first is not None, "every shard is done"
     columns = list(read_table(first)[0])
-    count = {"ok": 0, "failed": 0, "skipped": len(plan.skipped)}
+    count = {"ok": 0, "failed": len(plan.unreadable), "skipped": len(plan.skipped)}
 
     def rows() -> Iterator[dict[str, Any]]:
         for number in range(plan.shards):
@@ -152,6 +152,8 @@ def _write_table(plan: Plan) -> None:
             for row in read_table(table):
                 count[row["status"]] += 1
                 yield {**row, **{name: f"{within}/{row[name]}" for name in PATHS if row.get(name)}}
+        for folder, reason in plan.unreadable.items():
+            yield {"file": folder, "status": "failed", "reason": reason}
         for file in plan.skipped:
             yield {"file": file, "status": "skipped", "reason": UNSUPPORTED}
 

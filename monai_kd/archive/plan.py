@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
+
+from data_prep.text import printable
 
 from ..inference import InputFiles
 from ..inference.inputs import InputImage
@@ -16,6 +19,8 @@ from ..io.atomic import atomic_write
 __all__ = ["PLAN", "Plan", "make_plan", "read_plan"]
 
 PLAN = "plan.jsonl"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,7 @@ class Plan:
         shard_size: images in a shard; the last one may have fewer.
         images: all images in the order of their labels, as `InputFiles` finds them.
         skipped: files of no supported kind.
+        unreadable: folders that could not be listed, and why.
     """
 
     output_dir: Path
@@ -35,6 +41,7 @@ class Plan:
     shard_size: int
     images: list[InputImage]
     skipped: list[str]
+    unreadable: dict[str, str]
 
     @cached_property
     def shards(self) -> int:
@@ -78,9 +85,11 @@ def make_plan(source: Path, output_dir: Path, settings: Mapping[str, Any], shard
             )
         return plan
     inputs = InputFiles(source, output_dir)
-    plan = Plan(output_dir, told, shard_size, inputs.images, inputs.skipped)
+    plan = Plan(output_dir, told, shard_size, inputs.images, inputs.skipped, inputs.unreadable)
+    for folder, reason in plan.unreadable.items():
+        logger.warning("%s: failed, %s", printable(folder), reason)
     with atomic_write(output_dir / PLAN) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        head = {"settings": told, "shard_size": shard_size, "skipped": plan.skipped}
+        head = {"settings": told, "shard_size": shard_size, "skipped": plan.skipped, "unreadable": plan.unreadable}
         for line in (head, *([image.label, image.name, [str(path) for path in image.paths]] for image in plan.images)):
             file.write(json.dumps(line) + "\n")
     return plan
@@ -102,6 +111,7 @@ def _read(output_dir: Path, _written: int) -> Plan:
     try:
         head, *lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         images = [InputImage(tuple(map(Path, paths)), label, name) for label, name, paths in lines]
-        return Plan(output_dir, head["settings"], head["shard_size"], images, head["skipped"])
+        unused = head["skipped"], head.get("unreadable", {})
+        return Plan(output_dir, head["settings"], head["shard_size"], images, *unused)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}): delete it, and begin again in another folder.") from error

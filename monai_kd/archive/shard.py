@@ -46,6 +46,10 @@ class ShardFiles(InputFiles):
     def skipped(self) -> list[str]:
         return []
 
+    @cached_property
+    def unreadable(self) -> dict[str, str]:
+        return {}
+
 
 def table_of(plan: Plan, number: int) -> Path | None:
     """The table of a shard, if there is one."""

@@ -78,6 +78,7 @@ class EvaluationReport(ABC):
         self.bootstrap, self.seed = int(bootstrap), int(seed)
         self.class_names = class_names(dataset_dir)
         self.rows: list[dict[str, Any]] = []
+        self._sliced = any("slice" in entry for entry in self.data)
         self._constant: list[str] = []
 
     @abstractmethod
@@ -125,6 +126,8 @@ class EvaluationReport(ABC):
         return {
             "source": entry["source"],
             "image": Path(os.path.relpath(file, self.dataset_dir)).as_posix(),
+            # Of a slice that is listed as one of a volume.
+            **({"slice": entry.get("slice")} if self._sliced else {}),
             "class": number,
             "class_name": NO_TUMOUR if is_negative(entry) else class_name(self.class_names, number),
             "patient": entry["patient"],

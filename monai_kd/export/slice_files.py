@@ -49,10 +49,10 @@ def read_nifti(path, channels=False):
     image = image * slope + intercept if np.isfinite(slope) and slope != 0 else image
     size = get("f4", 76, 4).astype(float)
     spacing = np.where(size[1:] == 0, 1, np.abs(size[1:]))
-    if get("i2", 254)[0] > 0:
+    if 0 < get("i2", 254)[0] <= 5:
         rows = get("f4", 280, 12).astype(float).reshape(3, 4)
         affine, origin = rows[:, :3], rows[:, 3]
-    elif get("i2", 252)[0] > 0:
+    elif 0 < get("i2", 252)[0] <= 5 and all(n < 2 or mm for n, mm in zip(shape, size[1:], strict=False)):
         v, unit = get("f4", 256, 3).astype(float), np.eye(3)
         if not v @ v < 1 + 1e-5:
             raise ValueError("its orientation (qform) is no rotation")

@@ -128,7 +128,6 @@ class Classifications(FileReport):
         return f"{len(rows)} slices: " + ", ".join(f"{count} {name}" for name, count in counts.items() if count)
 
     def write(self) -> None:
-        super().write()
         files: dict[str, dict[str, Any]] = {}
         for row in self.sorted_rows():
             reason = "" if row["reason"] == CONSTANT else row["reason"]
@@ -143,3 +142,5 @@ class Classifications(FileReport):
                 file.setdefault("slices", []).append({**own, "probabilities": probabilities})
         content = {"classes": self.class_names, "files": list(files.values())}
         write_json(content, self.inputs.output_dir / "classes.json")
+        # The table last: by it, all is done.
+        super().write()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,12 +10,10 @@ from data_prep.text import printable
 from ..io.atomic import clear_partial, remove_earlier, write_json
 from ..io.table import as_text, write_table
 from .inputs import InputFiles, InputImage
-from .results import UNFINISHED, named_files, result_rows
+from .results import REMEMBERED, UNFINISHED, named_files, remembered, result_rows
 
 __all__ = ["claim_outputs", "unfinished_rows"]
 
-# Files of runs for other inputs, whose tables were replaced.
-OTHERS = ".monai_kd_results.json"
 NOT_ENDED = "the run did not come to its end"
 
 
@@ -49,7 +46,7 @@ def claim_outputs(
         rows = result_rows(table) if table.is_file() else []
     except ValueError:
         raise _somebodys([table], table) from None
-    named = named_files(rows) | _remembered(folder)
+    named = named_files(rows) | remembered(folder)
     unfinished = {row["file"] for row in rows if row["status"] == UNFINISHED}
     own: dict[str, Path] = {}
     foreign = [] if rows else [path for path in others if path.exists()]
@@ -63,19 +60,12 @@ def claim_outputs(
     if foreign:
         raise _somebodys(foreign, table)
     if stay := sorted(name for name in named - own.keys() if (folder / name).exists()):
-        write_json(stay, folder / OTHERS)
+        write_json(stay, folder / REMEMBERED)
     else:
-        (folder / OTHERS).unlink(missing_ok=True)
+        (folder / REMEMBERED).unlink(missing_ok=True)
     # The table last: what is still there is named.
     remove_earlier([*own.values(), *others, table], "run")
     write_table(unfinished_rows(inputs), ["file", "status", "reason"], table)
-
-
-def _remembered(folder: Path) -> set[str]:
-    try:
-        return {str(name) for name in json.loads((folder / OTHERS).read_text(encoding="utf-8"))}
-    except (OSError, ValueError, TypeError):
-        return set()
 
 
 def unfinished_rows(inputs: InputFiles) -> list[dict[str, str]]:

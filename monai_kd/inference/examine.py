@@ -159,6 +159,8 @@ def examine(
             if reason is None:
                 raise
             yield Examined({"file": image.label, "status": "failed", "reason": reason})
+    for folder, why in inputs.unreadable.items():
+        yield Examined({"file": folder, "status": "failed", "reason": why})
     for file in inputs.skipped:
         yield Examined({"file": file, "status": "skipped", "reason": UNSUPPORTED})
 

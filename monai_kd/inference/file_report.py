@@ -120,6 +120,9 @@ class FileReport(ABC):
         self.rows = [{"file": file, "status": "skipped", "reason": UNSUPPORTED} for file in self.inputs.skipped]
         for file in self.inputs.skipped:
             logger.warning("%s: skipped, %s", printable(file), UNSUPPORTED)
+        for folder, reason in self.inputs.unreadable.items():
+            self.rows.append({"file": folder, "status": "failed", "reason": reason})
+            logger.warning("%s: failed, %s", printable(folder), reason)
 
     def _add(self, engine: Any) -> None:
         batch, where = engine.state.batch, f"[{engine.state.iteration}/{len(self.inputs.images)}]"

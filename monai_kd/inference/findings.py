@@ -127,11 +127,12 @@ class Findings(FileReport):
         self.lesions = {}
 
     def write(self) -> None:
-        super().write()
         # Of a file whose mask could not be written, they were measured, and are none of its row.
         used = {row["file"] for row in self.rows if row["status"] == "ok"}
         lesions = {file: found for file, found in self.lesions.items() if file in used}
         write_lesions(lesions, self.mask_names, self.inputs.output_dir / LESIONS)
+        # The table last: by it, all is done.
+        super().write()
 
     def _write_dicom_seg(self, masks: np.ndarray, source: SourceImage, image: InputImage, row: dict[str, Any]) -> None:
         path = self.output(image, DICOM_SEG)

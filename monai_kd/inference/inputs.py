@@ -19,7 +19,7 @@ from ..io.dicom import series_and_volumes
 from ..io.dicom_frames import file_and_volume
 from ..io.kinds import SUFFIXES, kind_of, stem_of
 from ..io.order import natural_order
-from .results import TABLES, named_files, result_rows
+from .results import REMEMBERED, TABLES, named_files, remembered, result_rows
 
 __all__ = ["InputFiles", "InputImage"]
 
@@ -62,7 +62,8 @@ class InputFiles(Sequence):
     """
 
     def __init__(self, path: str | Path | None, output_dir: str | Path) -> None:
-        self.path = None if path is None else Path(path).expanduser()
+        # Absolute, since images are kept in plans for other processes, and MONAI takes `~name` at its start for a home.
+        self.path = None if path is None else Path(path).expanduser().absolute()
         self.output_dir = Path(output_dir).expanduser()
 
     @cached_property
@@ -91,6 +92,12 @@ class InputFiles(Sequence):
     def skipped(self) -> list[str]:
         """Files of no supported kind, relative to the input folder."""
         return [self._relative(file) for file, kind in self._kinds.items() if kind is None]
+
+    @cached_property
+    def unreadable(self) -> dict[str, str]:
+        """Folders within the input folder that can't be listed, relative to it, and why."""
+        closed = {} if self._given.is_file() else {self._relative(path): why for path, why in self._closed.items()}
+        return dict(sorted(closed.items(), key=lambda each: natural_order(each[0])))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -141,18 +148,29 @@ class InputFiles(Sequence):
 
     @cached_property
     def _files(self) -> list[Path]:
+        return self._found[0]
+
+    @property
+    def _closed(self) -> dict[Path, str]:
+        return self._found[1]
+
+    @cached_property
+    def _found(self) -> tuple[list[Path], dict[Path, str]]:
+        """All files, and folders that can't be listed."""
         if self._given.is_file():
-            return [self._given]
-        return sorted(self._walk(), key=lambda path: natural_order(str(path)))
+            return [self._given], {}
+        errors = list[OSError]()
+        files = sorted(self._walk(errors), key=lambda path: natural_order(str(path)))
+        return files, {Path(error.filename): f"the folder can't be read: {error.strerror}" for error in errors}
 
     @cached_property
     def _kinds(self) -> dict[Path, str | None]:
         """The kind of each file, which is opened for that where its name does not show it."""
         return {file: kind_of(file) for file in self._files}
 
-    def _walk(self) -> Iterator[Path]:
+    def _walk(self, errors: list[OSError]) -> Iterator[Path]:
         seen, outputs, results = set(), self.output_dir.resolve(), set[Path]()
-        for folder, folders, files in os.walk(self._given, followlinks=True):
+        for folder, folders, files in os.walk(self._given, onerror=errors.append, followlinks=True):
             real = Path(folder).resolve()
             if real in seen or real == outputs:
                 folders.clear()
@@ -161,6 +179,8 @@ class InputFiles(Sequence):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(set(TABLES) & set(files)):
                 results |= _results_of(Path(folder, name))
+            if REMEMBERED in files:
+                results |= {Path(folder, name) for name in remembered(Path(folder))}
             paths = (Path(folder, name) for name in files if not name.startswith(".") and name != MARKER)
             yield from (path for path in paths if path not in results)
 

@@ -58,7 +58,7 @@ def overlay_picture(
     mask_names: Sequence[str] = ("tumour",),
     marks: Mapping[str, str] | None = None,
 ) -> Image.Image:
-    """Draw a slice, or the slices of a volume with tumour (at most 12), upright and in true proportions.
+    """Draw a slice, or the slices of a volume with tumour (at most 12), upright, in true proportions up to 2 : 1.
 
     Without tumour, the slice whose probability came highest is drawn. Of several classes, each has a colour of its own,
     named below. Slices are counted from 1.

@@ -13,9 +13,9 @@ __all__ = ["kind_doubts", "other_kind"]
 
 # Texts that technicians and scanners write; in capitals, with everything but letters, digits, + and * as a space.
 DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "SequenceName", "ImageType")
-T1 = re.compile(r"\bT1|MPRAGE|MP RAGE|\bMPR\b|SPGR|BRAVO|\bVIBE|\bTHRIVE|\bTFL\b|\bIR ?SPGR")
+T1 = re.compile(r"\bT1|MPRAGE|MP RAGE|SPGR|BRAVO|\bVIBE|\bTHRIVE|\bTFL\b|\bIR ?SPGR")
 CONTRAST = re.compile(
-    r"\+ ?C\b|\bC ?\+|\bGD\b|\bGAD|\bPOST|CONTRAST|\bCE\b|T1 ?CE|T1 ?C\b|T1 ?KM|\bKM\b|T1 ?GD|ENHANCED"
+    r"\+ ?C\b|\bC ?\+|\bGD\b|\bGAD|\bPOST(?!ERIOR| ?FOSSA)|CONTRAST|\bCE\b|T1 ?CE|T1 ?C\b|T1 ?KM|\bKM\b|T1 ?GD|ENHANCED"
 )
 OTHERS = {
     "a localiser": re.compile(r"LOCALI[SZ]ER|\bSCOUT|\bSURVEY|3 ?PLANE"),
@@ -43,8 +43,9 @@ LONGEST_ECHO = 60.0  # ms; T1-weighted sequences have less than 30
 def other_kind(data: Any) -> str:
     """Why an image is no T1-weighted one of a head, by its header; empty where nothing says so.
 
-    The sequence is recognised by words of the description, unless one of them belongs to T1-weighted sequences; by a
-    diffusion weighting; and by an echo time that no T1-weighted sequence has.
+    The sequence is recognised by words of the first description that names one, in the order of `DESCRIPTIONS`, unless
+    a word there belongs to T1-weighted sequences; by a diffusion weighting; and by an echo time that no T1-weighted
+    sequence has, unless ``SeriesDescription`` says that it is one.
 
     Args:
         data: pydicom's data set.
@@ -64,13 +65,15 @@ def other_kind(data: Any) -> str:
     """
     if re.sub("[^A-Z]", "", _text(data, "BodyPartExamined")) in ELSEWHERE:
         return "the header names another part of the body than the head"
-    described = _described(data)
-    named = next((name for name, words in OTHERS.items() if words.search(described)), "")
-    if named and not T1.search(described):
-        return f"the header names {named}"
+    # What the series is called says more than its protocol, which may be that of the whole examination.
+    for name in DESCRIPTIONS:
+        if T1.search(text := _described(data, name)):
+            break
+        if named := next((other for other, words in OTHERS.items() if words.search(text)), ""):
+            return f"the header names {named}"
     if header_number(data, "DiffusionBValue") > 0:
         return "the header names a diffusion sequence"
-    if not T1.search(described) and header_number(data, "EchoTime") > LONGEST_ECHO:
+    if not T1.search(_described(data, "SeriesDescription")) and header_number(data, "EchoTime") > LONGEST_ECHO:
         return f"the header gives an echo time above {LONGEST_ECHO:g} ms, which no T1-weighted sequence has"
     return ""
 
@@ -81,13 +84,13 @@ def kind_doubts(data: Any) -> Sequence[str]:
     A header without any description, as de-identification leaves it, says nothing and raises no doubt.
     """
     agent = _text(data, "ContrastBolusAgent").strip()
-    if agent or CONTRAST.search(_described(data)) or not _text(data, "SeriesDescription").strip():
+    if agent or CONTRAST.search(_described(data, *DESCRIPTIONS)) or not _text(data, "SeriesDescription").strip():
         return ()
     return ("the header names no contrast agent",)
 
 
-def _described(data: Any) -> str:
-    return re.sub(r"[^A-Z0-9+*]+", " ", " ".join(_text(data, name) for name in DESCRIPTIONS))
+def _described(data: Any, *names: str) -> str:
+    return re.sub(r"[^A-Z0-9+*]+", " ", " ".join(_text(data, name) for name in names))
 
 
 def _text(data: Any, name: str) -> str:

@@ -16,7 +16,7 @@ from .bootstrap import bootstrap_interval
 from .class_summary import PROBABILITY
 from .masks import OVERLAP, SIZES, sizes_of
 from .paired_presence import PREFIX
-from .patients import grouped
+from .patients import grouped, slice_key
 from .sign_flip import sign_flip_p_value
 from .summary import counts
 from .tables import text_table
@@ -159,7 +159,7 @@ def paired_differences(
         >>> found["difference"], found["interval_95"], found["better"]
         (0.25, [0.25, 0.25], 1.0)
     """
-    one, other = ({row["image"]: row for row in rows} for rows in (first, second))
+    one, other = ({slice_key(row): row for row in rows} for rows in (first, second))
     if one.keys() != other.keys():
         apart = sorted(one.keys() ^ other.keys())
         raise ValueError(f"the evaluations are of different slices: {len(apart)} are in one only, such as {apart[0]}.")

@@ -7,6 +7,7 @@ from typing import Any
 
 from .class_summary import PROBABILITY, rows_of_kinds
 from .paired_presence import PREFIX, SHOWS_TUMOUR
+from .patients import slice_key
 
 __all__ = ["with_kinds"]
 
@@ -37,9 +38,9 @@ def with_kinds(
 
 
 def _added(rows: Sequence[Mapping[str, Any]], column: str, no_tumour: str) -> list[dict[str, Any]]:
-    right = {row["image"]: float(row["correct"]) for row in rows_of_kinds(rows, no_tumour)}
+    right = {slice_key(row): float(row["correct"]) for row in rows_of_kinds(rows, no_tumour)}
     return [
-        {**row, SHOWS_TUMOUR: row["class_name"] != no_tumour, "correct_kinds": right.get(row["image"])}
+        {**row, SHOWS_TUMOUR: row["class_name"] != no_tumour, "correct_kinds": right.get(slice_key(row))}
         | ({f"{PREFIX}p_tumour": 1 - row[column]} if column in row else {})
         for row in rows
     ]

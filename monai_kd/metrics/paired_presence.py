@@ -9,7 +9,7 @@ import numpy as np
 
 from .auc import auc_of_resamples
 from .bootstrap import resampled_interval
-from .patients import grouped
+from .patients import grouped, slice_key
 from .presence_shares import sensitivity_of_resamples, specificity_of_resamples
 
 __all__ = ["PREFIX", "SHOWS_TUMOUR", "TRUTH", "paired_presence"]
@@ -54,8 +54,8 @@ def paired_presence(
         >>> found["first"], found["second"], found["interval_95"]
         (0.5, 1.0, [0.5, 0.5])
     """
-    other = {row["image"]: row for row in second}
-    pairs = [(row, other[row["image"]]) for row in first]
+    other = {slice_key(row): row for row in second}
+    pairs = [(row, other[slice_key(row)]) for row in first]
     members = [np.array(own) for own in grouped(range(len(pairs)), lambda i: str(pairs[i][0]["group"])).values()]
     found: dict[str, dict[str, Any]] = {}
     for column in [name for name in (first[0] if first else ()) if name.startswith(PREFIX)]:

@@ -12,6 +12,17 @@ Key = TypeVar("Key", bound=Hashable)
 Item = TypeVar("Item")
 
 
+def slice_key(row: Mapping[str, Any]) -> str:
+    """What tells a row of an evaluation from others: the image, and of a volume the number of the slice.
+
+    Example:
+        >>> slice_key({"image": "a.nii.gz"}), slice_key({"image": "v.nii.gz", "slice": 3})
+        ('a.nii.gz', 'v.nii.gz, slice 3')
+    """
+    number = row.get("slice")
+    return row["image"] if number is None or number == "" else f"{row['image']}, slice {number}"
+
+
 def grouped(rows: Sequence[Item], of: Callable[[Item], Key]) -> dict[Key, list[Item]]:
     """The rows by the value of ``of``, in the order of the first row with each value."""
     groups: dict[Key, list[Item]] = {}

@@ -132,7 +132,14 @@ async function examine(gathered) {
   if (working) return;
   working = true;
   let used = 0, refused = 0;
-  const files = await gathered;
+  let files;
+  try {
+    files = await gathered;
+  } catch {
+    status.textContent = "What was dropped can't be read.";
+    working = false;
+    return;
+  }
   if (!files.length) {
     working = false;
     return;

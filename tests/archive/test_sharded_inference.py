@@ -57,6 +57,15 @@ def test_plan(archive, tmp_path):
         read_plan(tmp_path)
 
 
+def test_a_plan_names_its_images_wherever_it_is_continued(archive, tmp_path, monkeypatch):
+    monkeypatch.chdir(archive.parent)
+    make_plan(Path(archive.name), tmp_path / "out", {}, 4)
+    monkeypatch.chdir(tmp_path)
+    assert all(
+        path.is_absolute() and path.is_file() for image in read_plan(tmp_path / "out").images for path in image.paths
+    )
+
+
 @pytest.mark.parametrize(("files", "done"), [(None, False), (-1, False), (0, True), (1, False)])
 def test_a_shard_is_done_when_its_table_has_all_its_images(files, done, archive, tmp_path):
     plan = make_plan(archive, tmp_path, {}, 4)

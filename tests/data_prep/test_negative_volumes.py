@@ -51,6 +51,37 @@ def test_slices_are_upright_with_the_right_on_the_left(tmp_path):
         assert (abs(top - rows) <= 3, abs(left - columns) <= 3) == (True, True), view
 
 
+def test_a_damaged_file_is_no_training_data(tmp_path):
+    path = save(tmp_path / "a.nii.gz", values=head() + np.random.default_rng(0).integers(0, 9, SHAPE, dtype=np.int16))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(NegativesError, match="is damaged"):
+        write_negatives(tmp_path / "out", [path])
+    assert not (tmp_path / "out").exists()
+
+
+def test_colours_and_complex_numbers_are_refused(tmp_path):
+    for name, kind in (("c", np.complex64), ("rgb", [(colour, "u1") for colour in "RGB"])):
+        nib.save(nib.Nifti1Image(np.zeros(SHAPE, kind), np.eye(4)), tmp_path / f"{name}.nii")
+        with pytest.raises(NegativesError, match="holds colours or complex numbers"):
+            write_negatives(tmp_path / "out", [tmp_path / f"{name}.nii"])
+
+
+def test_metres_and_the_thickness_of_a_slice(tmp_path):
+    image = nib.load(save(tmp_path / "mm.nii.gz"))
+    image.header.set_xyzt_units("meter")
+    image.header.set_sform(np.diag([0.0015, 0.0015, 0.0015, 1]), 1)
+    image.header["pixdim"][1:4] = 0.0015
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), None, image.header), tmp_path / "m.nii.gz")
+    for name in ("mm", "m"):
+        write_negatives(tmp_path / f"out_{name}", [tmp_path / f"{name}.nii.gz"], thickness_mm=5)
+        slices = [nib.load(path) for path in sorted((tmp_path / f"out_{name}" / "images").glob("*.nii.gz"))]
+        # Three voxels are the nearest to 5 mm.
+        assert {tuple(np.round(each.header.get_zooms()[:3], 4)) for each in slices} == {(1.5, 1.5, 4.5)}
+    assert len(listed(tmp_path / "out_m")) == len(listed(tmp_path / "out_mm")) > 0
+
+
 @pytest.mark.parametrize("orientation", ["LPS", "PIR", "SAL"])
 def test_the_orientation_of_the_file_makes_no_difference(orientation, tmp_path):
     one, other = tmp_path / "one", tmp_path / "other"

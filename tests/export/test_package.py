@@ -265,6 +265,8 @@ HEADERS: dict[str, dict[str, Any]] = {
     "no size": {"sform_code": 0, "qform_code": 0, "pixdim": [1, 0, 0, 0, 0, 0, 0, 0]},
     "negative sizes": {"sform_code": 0, "qform_code": 0, "pixdim": [1, -0.5, 0.7, -5, 0, 0, 0, 0]},
     "quaternion": {"sform_code": 0, "qform_code": 1},
+    "quaternion, no size": {"sform_code": 0, "qform_code": 1, "pixdim": [1, 0.5, 0, 5, 0, 0, 0, 0]},
+    "no such codes": {"sform_code": 99, "qform_code": 99},
     "quaternion, negative sizes": {"sform_code": 0, "qform_code": 1, "pixdim": [-1, -0.5, 0.7, 5, 0, 0, 0, 0]},
 }
 

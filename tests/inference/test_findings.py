@@ -21,6 +21,7 @@ from monai_kd.inference import DropSmallAreasd, measure
 from monai_kd.inference.file_report import MOST_WAITING
 from monai_kd.inference.measures import finding_of
 from monai_kd.inference.overlay import draw_overlay
+from monai_kd.inference.results import result_rows
 
 SPACING = np.array([0.5, 0.8, 3.0])
 
@@ -166,6 +167,19 @@ def test_a_full_disk_ends_the_run(tmp_path, segment, monkeypatch):
         segment(tmp_path)
     assert isinstance(caught.value.__cause__, OSError)
     assert calls == [1]
+
+
+def test_a_run_is_not_done_before_all_its_tables_are_there(tmp_path, segment, monkeypatch):
+    Image.fromarray(np.where(pattern(), 220, 30).astype(np.uint8)).save(tmp_path / "a.png")
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("monai_kd.inference.findings.write_lesions", full)
+    with pytest.raises((RuntimeError, OSError)):
+        segment(tmp_path)
+    (table,) = tmp_path.rglob("findings.csv")
+    assert [row["status"] for row in result_rows(table)] == ["unfinished"]
 
 
 DRAWING = "monai_kd.inference.findings.draw_overlay"

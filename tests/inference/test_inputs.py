@@ -1,5 +1,6 @@
 """Which files are images, and what their outputs are called."""
 
+import json
 import os
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from slices import grey, pattern, write_dicom
 from data_prep.marker import MARKER
 from monai_kd.inference import Classifications, Findings, InputFiles
 from monai_kd.inference.masks import mask_path
-from monai_kd.inference.results import TABLES
+from monai_kd.inference.results import REMEMBERED, TABLES
 from monai_kd.io import atomic_write
 from monai_kd.io.table import write_table
 
@@ -89,6 +90,36 @@ def test_results_of_another_run_are_no_inputs(tmp_path, caplog):
     assert [image.label for image in inputs.images] == ["a.png", "old/b.png", "old/own_mask.png"]
     assert inputs.skipped == ["old/findings.csv", "report.csv"]
     assert f"input: 3 files are left out, which {tmp_path}/old/findings.csv names as results." in caplog.text
+
+
+def test_results_of_runs_whose_tables_were_replaced_are_no_inputs(tmp_path):
+    touch(tmp_path, "a.png", "a_mask.png", "b.png")
+    (tmp_path / REMEMBERED).write_text(json.dumps(["a_mask.png"]))
+    assert [image.label for image in InputFiles(tmp_path, tmp_path / "out").images] == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize("name", ["~a.png", "~nobody/a.png"])
+def test_a_name_that_begins_with_a_tilde_is_none_of_a_user(name, tmp_path, monkeypatch):
+    touch(tmp_path, name)
+    monkeypatch.chdir(tmp_path)
+    inputs = InputFiles(".", tmp_path / "out")
+    assert Path(inputs[0]["image"]) == tmp_path / name
+    assert inputs.images[0].label == name
+
+
+def test_folders_that_can_not_be_read_are_named(tmp_path, monkeypatch):
+    touch(tmp_path, "a/1.png", "b/2.png")
+    listed = os.scandir
+
+    def scandir(path):
+        if Path(path).name == "b":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    inputs = InputFiles(tmp_path, tmp_path / "out")
+    assert [image.label for image in inputs.images] == ["a/1.png"]
+    assert inputs.unreadable == {"b": "the folder can't be read: Permission denied"}
 
 
 def test_the_tables_of_results():

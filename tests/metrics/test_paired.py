@@ -30,6 +30,15 @@ def slices(seed: int, shift: float = 0.0, patients: int = 8, each: int = 5) -> l
     return rows
 
 
+def test_slices_of_one_volume_are_compared_one_by_one():
+    first, second = slices(1), slices(2, shift=0.05)
+    expected = paired_differences(first, second)["dice"]
+    for rows in (first, second):
+        for row in rows:
+            row["image"], _, row["slice"] = row["image"].partition("-")
+    assert paired_differences(first, second)["dice"] == expected
+
+
 def test_difference_is_that_of_the_means_and_its_interval_is_narrow():
     first, second = slices(1), slices(2, shift=0.05)
     found = paired_differences(first, second)["dice"]
