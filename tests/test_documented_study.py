@@ -101,9 +101,9 @@ def test_runs(lines, checkout, monkeypatch):
                 assert (checkout / line.partition(name)[2].split()[0]).is_file()
         run(line, checkout, monkeypatch)
     kinds = [command[4] for command in begun]
-    assert kinds.count("training") == len(lines) == 87
+    assert kinds.count("training") == len(lines) == 89
     # Plain, mirrored and with tumours taken out, but for those of all folds; the last not for three classifiers.
-    assert kinds.count("evaluating") == 3 * 77 - 3
+    assert kinds.count("evaluating") == 3 * 79 - 3
 
 
 def test_plan(lines, checkout, monkeypatch):
@@ -179,7 +179,7 @@ def test_comparison_and_robustness(lines, checkout, monkeypatch, capsys):
     for line in (runs_of, *(re.sub(r"fold\[\d+\]", "fold4", line) for line in of_two_folds)):
         run(line, checkout, monkeypatch)
         assert "| 4 | 0 | 0." in capsys.readouterr().out
-    assert len(compares) == 11
+    assert len(compares) == 12
     for compare in compares:
         run(compare, checkout, monkeypatch)
     monkeypatch.setattr(subprocess, "run", in_this_process)
