@@ -169,6 +169,7 @@ def test_comparison_and_robustness(lines, checkout, monkeypatch, capsys):
     names.append("seg_lite0_distilled_fold4_seed0_epochs10_size128_recipesoft_dice_negatives0.3_labels0.1")
     names.append("seg_lite0_alone_fold4_seed0_epochs10_size128")
     names += [f"seg_lite0_alone_fold1_seed0_epochs10_size128{negatives}" for negatives in ("", "_negatives0.3")]
+    names += [f"seg_unet_{how}_{small.replace('fold4', 'fold1')}" for how in ("alone", "distilled")]
     evaluated(checkout, untrained("seg_student", checkout / "runs" / names[0], fold=3), monkeypatch)
     for name in [*names[1:], "both"]:
         shutil.copytree(checkout / "runs" / names[0], checkout / "runs" / name)
