@@ -327,7 +327,8 @@ class TestWeights:
         (row,) = rows(tmp_path)
         assert {name for name in row if name.startswith("loss/")} == {"loss/supervised", "loss/edge"}
         assert row["loss"] == pytest.approx(row["loss/supervised"] + 0.5 * row["loss/edge"], rel=1e-4)
-        assert workflow.parser.get_parsed_content("title") == "segmentation student, weights supervised 1, edge 0.5"
+        title = "SYNTHETIC phantoms: segmentation student, weights supervised 1, edge 0.5"
+        assert workflow.parser.get_parsed_content("title") == title
         # edges are of logits: nothing is tapped
         assert list(workflow.parser.get_parsed_content("loss").parameters()) == []
 
