@@ -23,11 +23,11 @@ from ..distillation import (
     scaling_between,
 )
 from ..losses import DistillationLoss, Projections
+from .running import parser_with
 from .teacher import Teacher
 from .teacher_settings import NORMALIZATION, normalization_of
 from .trained import black_images
 from .volumes import check_same_voxels
-from .workflow import running
 
 __all__ = ["Distillation", "learns_unlabelled", "needs_teacher", "recipe_title"]
 
@@ -58,10 +58,12 @@ def others_learn_unlabelled(weights: Mapping[str, float], term: str) -> bool:
     """`learns_unlabelled` of the terms of the running config but one, which itself depends on the answer.
 
     Such as a cross-entropy with weights that are counted from the labelled images.
+
+    Raises:
+        RuntimeError: no config is running.
+        ValueError: as `learns_unlabelled`.
     """
-    parser = running().parser
-    if parser is None:
-        raise RuntimeError("the config can't be found from here: its terms are not known.")
+    parser = parser_with("terms")
     # Names and weights are checked where the loss is built.
     others = {name: weight for name, weight in weights.items() if name != term and name in parser["terms"]}
     terms = {name: parser.get_parsed_content(f"terms::{name}") for name in others}

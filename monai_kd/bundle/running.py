@@ -15,7 +15,7 @@ from ..io.places import PLACES
 from ..transforms import checked_normalization
 from .workflow import running
 
-__all__ = ["choose", "definition", "described", "given_data", "normalization", "recorded", "root"]
+__all__ = ["choose", "definition", "described", "given_data", "normalization", "parser_with", "recorded", "root"]
 
 TRAINING_DATA = "train#dataset#data"
 # Of a training, what a config may replace and the losses depend on.
@@ -68,7 +68,7 @@ def definition(id: str) -> dict[str, Any]:
         RuntimeError: no config is running.
         ValueError: as `definition_of`.
     """
-    parser = _parser(id)
+    parser = parser_with(id)
     return definition_of(parser[id], parser.get_parsed_content, id)
 
 
@@ -79,7 +79,7 @@ def described(id: str) -> dict[str, Any]:
         RuntimeError: no config is running.
         ValueError: as `plain_values`.
     """
-    parser = _parser(id)
+    parser = parser_with(id)
     return plain_values(parser[id], parser.get_parsed_content, id)
 
 
@@ -93,7 +93,7 @@ def normalization() -> list[dict[str, Any]]:
         ValueError: as `checked_normalization` and `definition_of`.
     """
     id = "normalization"
-    parser = _parser(id)
+    parser = parser_with(id)
 
     def defined(raw: Any, at: str) -> dict[str, Any]:
         return definition_of(
@@ -107,7 +107,12 @@ def normalization() -> list[dict[str, Any]]:
     return checked_normalization([defined(given, id)])
 
 
-def _parser(id: str) -> ConfigParser:
+def parser_with(id: str) -> ConfigParser:
+    """The parser of the running config, to look up an id.
+
+    Raises:
+        RuntimeError: no config is running.
+    """
     parser = running().parser
     if parser is None:
         raise RuntimeError(f"the config can't be found from here: {id} has no definition.")
@@ -140,7 +145,7 @@ def recorded(weights: Iterable[str] = ()) -> dict[str, Any]:
     Raises:
         RuntimeError: no config is running.
     """
-    parser = _parser("definitions")
+    parser = parser_with("definitions")
     found = {id: _written(parser.get(id), parser, id in _FOLLOWED) for id in _OF_TRAINING if id in parser}
     terms = {name: _written(parser.get(f"terms#{name}"), parser, True) for name in weights}
     return {**found, **({"terms": terms} if terms else {})}

@@ -96,8 +96,8 @@ class InputFiles(Sequence):
     @cached_property
     def unreadable(self) -> dict[str, str]:
         """Folders within the input folder that can't be listed, relative to it, and why."""
-        closed = {} if self._given.is_file() else {self._relative(path): why for path, why in self._closed.items()}
-        return dict(sorted(closed.items(), key=lambda each: natural_order(each[0])))
+        closed = ((self._relative(path), reason) for path, reason in self._found[1].items())
+        return dict(sorted(closed, key=lambda each: natural_order(each[0])))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -147,14 +147,6 @@ class InputFiles(Sequence):
         return self.path
 
     @cached_property
-    def _files(self) -> list[Path]:
-        return self._found[0]
-
-    @property
-    def _closed(self) -> dict[Path, str]:
-        return self._found[1]
-
-    @cached_property
     def _found(self) -> tuple[list[Path], dict[Path, str]]:
         """All files, and folders that can't be listed."""
         if self._given.is_file():
@@ -166,7 +158,7 @@ class InputFiles(Sequence):
     @cached_property
     def _kinds(self) -> dict[Path, str | None]:
         """The kind of each file, which is opened for that where its name does not show it."""
-        return {file: kind_of(file) for file in self._files}
+        return {file: kind_of(file) for file in self._found[0]}
 
     def _walk(self, errors: list[OSError]) -> Iterator[Path]:
         seen, outputs, results = set(), self.output_dir.resolve(), set[Path]()
@@ -177,10 +169,8 @@ class InputFiles(Sequence):
                 continue
             seen.add(real)
             folders[:] = sorted(name for name in folders if not name.startswith("."))
-            for name in sorted(set(TABLES) & set(files)):
+            for name in sorted({*TABLES, REMEMBERED} & set(files)):
                 results |= _results_of(Path(folder, name))
-            if REMEMBERED in files:
-                results |= {Path(folder, name) for name in remembered(Path(folder))}
             paths = (Path(folder, name) for name in files if not name.startswith(".") and name != MARKER)
             yield from (path for path in paths if path not in results)
 
@@ -206,9 +196,10 @@ class InputFiles(Sequence):
 
 
 def _results_of(table: Path) -> set[Path]:
-    """What a run wrote whose table this is; nothing, where it is another table."""
+    """What runs wrote whose table this is, or list of earlier files; nothing, where it is another table."""
     try:
-        found = {path for name in named_files(result_rows(table)) if (path := table.parent / name).is_file()}
+        names = remembered(table.parent) if table.name == REMEMBERED else named_files(result_rows(table))
+        found = {path for name in names if (path := table.parent / name).is_file()}
     except (OSError, ValueError):
         return set()
     if found:

@@ -92,10 +92,11 @@ def test_results_of_another_run_are_no_inputs(tmp_path, caplog):
     assert f"input: 3 files are left out, which {tmp_path}/old/findings.csv names as results." in caplog.text
 
 
-def test_results_of_runs_whose_tables_were_replaced_are_no_inputs(tmp_path):
+def test_results_of_runs_whose_tables_were_replaced_are_no_inputs(tmp_path, caplog):
     touch(tmp_path, "a.png", "a_mask.png", "b.png")
     (tmp_path / REMEMBERED).write_text(json.dumps(["a_mask.png"]))
     assert [image.label for image in InputFiles(tmp_path, tmp_path / "out").images] == ["a.png", "b.png"]
+    assert f"input: 1 files are left out, which {tmp_path}/{REMEMBERED} names as results." in caplog.text
 
 
 @pytest.mark.parametrize("name", ["~a.png", "~nobody/a.png"])
