@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from types import TracebackType
@@ -29,18 +30,34 @@ def cause_of(error: BaseException) -> BaseException:
 def one_line_errors(command: Callable[Given, int]) -> Callable[Given, int]:
     """Of a command: an error that its user can mend is one line on stderr and exit code 2.
 
-    These are ``OSError``, ``ValueError``, and ``ImportError`` of a package that is not installed.
+    These are ``OSError``, ``ValueError``, and ``ImportError`` of a package that is not installed. Where the reader of
+    the output has closed it, as ``head`` does, the command ends silently, with the exit code of a shell's ``SIGPIPE``.
     """
 
     @functools.wraps(command)
     def ended(*args: Given.args, **kwargs: Given.kwargs) -> int:
         try:
-            return command(*args, **kwargs)
+            code = command(*args, **kwargs)
+            sys.stdout.flush()
+            return code
         except (OSError, ValueError, ImportError) as error:
+            if isinstance(error, BrokenPipeError) and _output_is_closed():
+                return 128 + 13
             print(f"error: {error}", file=sys.stderr)
             return 2
 
     return ended
+
+
+def _output_is_closed() -> bool:
+    try:
+        # A flush alone may have nothing left to write, and then it succeeds.
+        print(flush=True)
+    except BrokenPipeError:
+        # What is left of the output goes nowhere: Python writes it once more when it ends, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def install_short_errors() -> None:
