@@ -34,7 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(map(printable, f"error: {error}".split("\n"))), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nstopped; run the same command again to go on", file=sys.stderr)
+        resumed = options.command is _figshare
+        how = "run the same command again to go on" if resumed else "what it has written is not complete: delete it"
+        print(f"\nstopped; {how}", file=sys.stderr)
         return 130
     return 0
 

@@ -168,8 +168,10 @@ def _convert(
     cvind = _one_cvind(ordered, cvinds)
     slices = [row for row in ordered if row["status"] == OK]
     bad = [(row["file"], row["reason"]) for row in ordered if row["status"] in (BAD, DUPLICATE)]
-    for row in (row for row in ordered if row["status"] != OK and row["file"] in earlier):
-        resume.remove_outputs(dst, earlier[row["file"]]["id"], slices, str(settings["format"]))
+    for row in (row for row in ordered if row["file"] in earlier):
+        old = earlier[row["file"]]["id"]
+        if row["status"] != OK or row["id"] != old:
+            resume.remove_outputs(dst, old, slices, str(settings["format"]))
     synthetic = {row["synthetic"] for row in slices}
     if len(synthetic) > 1:
         raise ConvertError("SRC mixes synthetic phantoms with real slices: convert them into separate folders")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -67,6 +68,7 @@ def write_negatives(
     """
     dst = Path(dst).expanduser()
     paths = [Path(path).expanduser() for path in volumes]
+    views = tuple(dict.fromkeys(views))
     if unknown := [view for view in views if view not in VIEWS]:
         raise NegativesError(f"there is no view {unknown[0]}; the views are {', '.join(VIEWS)}")
     if not (0 < thickness_mm < math.inf and 0 < step_mm < math.inf):
@@ -127,17 +129,21 @@ def _upright(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
             with gzip.open(path) as file:
                 while file.read(2**20):
                     pass
-        given = nib.as_closest_canonical(nib.load(path))
+        loaded = nib.load(path)
+        if not isinstance(loaded, nib.Nifti1Pair):
+            raise NegativesError(f"{path} is no NIfTI file; convert it first, as with nib.save of nibabel")
+        given = nib.as_closest_canonical(loaded)
         if given.get_data_dtype().kind not in "buif":
             raise NegativesError(f"{path} holds colours or complex numbers, not grey values")
         values = np.asarray(given.dataobj, dtype=np.float32)
-        spacing = np.array(given.header.get_zooms()[:3], dtype=float)
-        spacing *= {"meter": 1000, "micron": 0.001}.get(given.header.get_xyzt_units()[0], 1)
+        # By the number of the unit: nibabel has no name for one that the standard leaves undefined.
+        scale = {1: 1000.0, 3: 0.001}.get(int(given.header["xyzt_units"]) & 7, 1.0)
+        spacing = voxel_sizes(given.affine) * scale
     except FileNotFoundError:
         raise NegativesError(f"there is no file {path}") from None
     except (
-        *(nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, EOFError, OSError),
-        *(zlib.error, np.linalg.LinAlgError, ValueError),
+        *(nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, nib.orientations.OrientationError),
+        *(zlib.error, np.linalg.LinAlgError, EOFError, OSError, ValueError),
     ) as error:
         raise NegativesError(f"{path} is no NIfTI file, or is damaged ({error})") from error
     while values.ndim > 3 and values.shape[-1] == 1:

@@ -61,13 +61,14 @@ def _stamp(size: int, crc: int) -> str:
 def slice_id(name: str) -> str:
     """Stem of a slice's output files: `0012` for `a/12.mat`; other names are kept, unsafe characters as underscores.
 
-    Names that leave no room for a suffix are cut, and kept distinct by a hash of the whole name.
+    Names of letters other than A to Z are kept distinct by a hash of the whole name, and so are those that leave no
+    room for a suffix, which are cut.
     """
     stem = name.rsplit("/", 1)[-1].rsplit(".", 1)[0]
     if re.fullmatch(r"[0-9]{1,9}", stem):
         return f"{int(stem):04d}"
     safe = re.sub(r"[^A-Za-z0-9_-]", "_", stem)
-    if len(safe) <= LONGEST_ID:
+    if len(safe) <= LONGEST_ID and stem.isascii():
         return safe
     return f"{safe[: LONGEST_ID - 9]}-{hashlib.sha256(stem.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 

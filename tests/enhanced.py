@@ -36,8 +36,8 @@ def write_enhanced(
     Args:
         path: the file.
         frames: of each, ``image``, (rows, columns), ``position`` and, where they are not those of all frames,
-            ``orientation``, ``slope`` and ``intercept``; and ``stack``, ``phase``, ``echo``, ``component`` and
-            ``b_value``, where it has one.
+            ``orientation``, ``slope`` and ``intercept``; and ``stack``, ``phase``, ``echo``, ``component``,
+            ``contrast`` and ``b_value``, where it has one.
         spacing: between rows and columns.
         header: other values.
     """
@@ -74,8 +74,9 @@ def write_enhanced(
             group.PixelValueTransformationSequence = items(**values)
         if "echo" in frame:
             group.MREchoSequence = items(EffectiveEchoTime=frame["echo"])
-        if "component" in frame:
-            group.MRImageFrameTypeSequence = items(ComplexImageComponent=frame["component"])
+        kinds = {"ComplexImageComponent": "component", "AcquisitionContrast": "contrast"}
+        if kind := {name: frame[key] for name, key in kinds.items() if key in frame}:
+            group.MRImageFrameTypeSequence = items(**kind)
         if "b_value" in frame:
             group.MRDiffusionSequence = items(DiffusionBValue=frame["b_value"])
         own.append(group)

@@ -19,7 +19,7 @@ from .leaks import find_leaks
 from .negative_list import add_negatives
 from .negatives import NO_TUMOUR, is_negative
 from .slices import SliceDataset
-from .spacing import has_geometry, in_plane_spacing
+from .spacing import has_geometry, in_plane_spacing, voxel_spacing
 from .unlabelled import is_labelled
 from .volume_list import load_volumes, modalities, region_values
 
@@ -53,4 +53,5 @@ __all__ = [
     "same_data",
     "titled",
     "trainings",
+    "voxel_spacing",
 ]

@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 
 from ..io.kinds import kind_by_suffix
 
-__all__ = ["has_geometry", "in_plane_spacing"]
+__all__ = ["has_geometry", "in_plane_spacing", "voxel_spacing"]
 
 
 def has_geometry(image: torch.Tensor) -> bool:
@@ -56,3 +56,26 @@ def in_plane_spacing(image: MetaTensor, path: str | Path, listed: Sequence[float
             f"{path} does not record the size of a pixel, and datalist.json has no 'spacing': add it, [x, y, z] in mm."
         )
     return float(listed[0]), float(listed[1])
+
+
+def voxel_spacing(volume: MetaTensor, path: str | Path) -> tuple[float, float, float]:
+    """Size of a voxel in mm; of slices that are tilted against their stack, the distance between their planes.
+
+    So the product of the three is the volume of a voxel in either case.
+
+    Args:
+        volume: in the geometry of its file. Its metadata ``spacing`` says whether the size is known.
+        path: file of the volume.
+
+    Shape:
+        - volume: (C, H, W, D), with a 4 × 4 affine.
+
+    Raises:
+        ValueError: the file does not record the size of its voxels.
+    """
+    axes = torch.as_tensor(volume.affine)[:3, :3].double()
+    known = torch.as_tensor(volume.meta.get("spacing", 1.0))
+    if not known.isfinite().all() or not axes.isfinite().all():
+        raise ValueError(f"{path} does not record the size of a voxel, so that nothing in mm can be measured: add it.")
+    columns, rows = axes[:, :2].norm(dim=0).tolist()
+    return columns, rows, float(axes.det().abs()) / float(torch.linalg.cross(axes[:, 0], axes[:, 1]).norm())

@@ -9,7 +9,7 @@ import numpy as np
 from monai.transforms import LoadImaged
 from monai.utils.enums import CommonKeys as Keys
 
-from ..data import in_plane_spacing
+from ..data import in_plane_spacing, voxel_spacing
 from ..io import VolumeReader
 from ..metrics import masks_metrics
 from .mask_report import MaskReport
@@ -55,11 +55,11 @@ class VolumeReport(MaskReport):
         place = int(most.argmax())
         self.keep(*(each.reshape(*each.shape[:3], -1)[..., place] for each in (predicted, true)))
         self._shown.append(place)
+        first = entry[Keys.IMAGE][0] if isinstance(entry[Keys.IMAGE], list) else entry[Keys.IMAGE]
         if predicted.ndim == 3:
-            first = entry[Keys.IMAGE][0] if isinstance(entry[Keys.IMAGE], list) else entry[Keys.IMAGE]
             spacing: Sequence[float] = in_plane_spacing(prediction, first, self.listed_spacing)
         else:
-            spacing = [float(length) for length in prediction.pixdim]
+            spacing = voxel_spacing(prediction, first)
         return masks_metrics(predicted, true, spacing, self.mask_names)
 
     def picture(self, number: int) -> np.ndarray:

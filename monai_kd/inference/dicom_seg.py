@@ -182,7 +182,7 @@ def _refer_to_frames(segmentation: Any, slices: Sequence[Any]) -> None:
 
 
 def _label(name: str) -> str:
-    """A name as DICOM takes it as a label of a segment, whatever alphabet the source has."""
+    """A name as DICOM takes it in 64 characters (VR LO), whatever alphabet the source has."""
     plain = name.encode("ascii", "replace").decode("ascii").replace("\\", "/")
     return "".join(each if each.isprintable() else "?" for each in plain)[:LONGEST_LABEL]
 
@@ -206,7 +206,7 @@ def _segmentation(frames: np.ndarray, slices: Sequence[Any], algorithm: str, mas
             segmented_property_type=getattr(codes.SCT, _property_type(name)),
             algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=hd.AlgorithmIdentificationSequence(
-                name=algorithm, version=__version__, family=codes.DCM.ArtificialIntelligence
+                name=_label(algorithm), version=__version__, family=codes.DCM.ArtificialIntelligence
             ),
             anatomic_regions=[codes.SCT.Brain],
             display_color=hd.color.CIELabColor.from_rgb(*(round(255 * part) for part in to_rgb(colour))),
@@ -224,7 +224,7 @@ def _segmentation(frames: np.ndarray, slices: Sequence[Any], algorithm: str, mas
         sop_instance_uid=hd.UID(),
         instance_number=1,
         manufacturer="monai_kd",
-        manufacturer_model_name=algorithm,
+        manufacturer_model_name=_label(algorithm),
         software_versions=__version__,
         device_serial_number="none",
         content_label="TUMOUR",

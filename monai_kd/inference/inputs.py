@@ -57,13 +57,15 @@ class InputFiles(Sequence):
     of an earlier run, in their folder or above, names as its own.
 
     Args:
-        path: file or folder, or ``None``.
+        path: file or folder, or one volume of a file, ``exam.dcm/phase-2``; or ``None``.
         output_dir: where the outputs go.
     """
 
     def __init__(self, path: str | Path | None, output_dir: str | Path) -> None:
         # Absolute, since images are kept in plans for other processes, and MONAI takes `~name` at its start for a home.
-        self.path = None if path is None else Path(path).expanduser().absolute()
+        self.path, self.volume = (None, "")
+        if path is not None:
+            self.path, self.volume = file_and_volume(Path(path).expanduser().absolute())
         self.output_dir = Path(output_dir).expanduser()
 
     @cached_property
@@ -72,7 +74,7 @@ class InputFiles(Sequence):
 
         Raises:
             FileNotFoundError: there is no such file or folder.
-            ValueError: it holds no supported file, or the outputs would go among the inputs.
+            ValueError: it holds no supported file, or no volume of that name, or the outputs would go among the inputs.
         """
         if self.path is None:
             return []
@@ -81,12 +83,21 @@ class InputFiles(Sequence):
         if self.path.is_dir() and self.path.resolve() == self.output_dir.resolve():
             raise ValueError(f"output_dir must not be the input folder {self.path}: masks would become inputs.")
         images = self._grouped([file for file, kind in self._kinds.items() if kind is not None])
+        if self.volume:
+            images = self._named_volume(images)
         if not images:
             raise ValueError(
                 f"input: {self.path} holds no file of a supported kind; supported are {', '.join(SUFFIXES)}, and "
                 "DICOM under any name."
             )
         return _named(sorted(self._told_apart(images), key=lambda image: natural_order(image.label)))
+
+    def _named_volume(self, images: list[InputImage]) -> list[InputImage]:
+        volumes = {file_and_volume(image.paths[0])[1]: image for image in images}
+        if self.volume in volumes:
+            return [volumes[self.volume]]
+        held = ", ".join(filter(None, volumes))
+        raise ValueError(f"input: {self.path} holds no volume {self.volume}; it holds {held or 'one image'}.")
 
     @cached_property
     def skipped(self) -> list[str]:

@@ -18,20 +18,27 @@ __all__ = ["PIXELS", "chosen_volume", "file_and_volume", "frames_of", "is_enhanc
 
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 SHARED, PER_FRAME = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
-# Of a frame: the attribute of a single slice, and the functional group that has it (PS3.3 C.7.6.16).
-_GEOMETRY = {
-    "ImagePositionPatient": "PlanePositionSequence",
-    "ImageOrientationPatient": "PlaneOrientationSequence",
-    **dict.fromkeys(("PixelSpacing", "SpacingBetweenSlices", "SliceThickness"), "PixelMeasuresSequence"),
-    **dict.fromkeys(("RescaleSlope", "RescaleIntercept"), "PixelValueTransformationSequence"),
+_ECHO = ("MREchoSequence", "EffectiveEchoTime")
+_B_VALUE = ("MRDiffusionSequence", "DiffusionBValue")
+_MEASURES, _VALUES = "PixelMeasuresSequence", "PixelValueTransformationSequence"
+# Of a frame: the attribute of a single slice, and where the functional groups have it (PS3.3 C.7.6.16, C.8.13.5).
+_OF_A_SLICE: dict[str, tuple[str, ...]] = {
+    "ImagePositionPatient": ("PlanePositionSequence", "ImagePositionPatient"),
+    "ImageOrientationPatient": ("PlaneOrientationSequence", "ImageOrientationPatient"),
+    **{name: (_MEASURES, name) for name in ("PixelSpacing", "SpacingBetweenSlices", "SliceThickness")},
+    **{name: (_VALUES, name) for name in ("RescaleSlope", "RescaleIntercept")},
+    # By which `dicom_kind` knows the sequence.
+    "EchoTime": _ECHO,
+    "DiffusionBValue": _B_VALUE,
+    "AcquisitionContrast": ("MRImageFrameTypeSequence", "AcquisitionContrast"),
 }
 # What may tell the volumes of an object apart, in the order in which it names them.
 _APART: dict[str, tuple[str, ...]] = {
     "stack": ("FrameContentSequence", "StackID"),
     "phase": ("FrameContentSequence", "TemporalPositionIndex"),
     "trigger": ("CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime"),
-    "echo": ("MREchoSequence", "EffectiveEchoTime"),
-    "b-value": ("MRDiffusionSequence", "DiffusionBValue"),
+    "echo": _ECHO,
+    "b-value": _B_VALUE,
     "direction": ("MRDiffusionSequence", "DiffusionGradientDirectionSequence", "DiffusionGradientOrientation"),
     "component": ("MRImageFrameTypeSequence", "ComplexImageComponent"),
 }
@@ -81,11 +88,11 @@ def frames_of(data: Any) -> list[Any]:
         frame: Any = Dataset()
         for element in common:
             frame.add(element)
-        for name, sequence in _GEOMETRY.items():
-            value = _value((groups, shared), (sequence, name))
+        for name, path in _OF_A_SLICE.items():
+            value = _value((groups, shared), path)
             if value is not None:
                 # Not by assignment, which would change an element that all frames share.
-                frame.add_new(name, dictionary_VR(name), value)
+                frame.add_new(name, dictionary_VR(path[-1]), value)
         frame.file_meta, frame.source_name = data.file_meta, data.source_name
         frame.whole, frame.place = data, index
         frame.apart = {name: _value((groups, shared), path) for name, path in _APART.items()}

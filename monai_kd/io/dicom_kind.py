@@ -11,8 +11,9 @@ from .dicom_values import header_number
 
 __all__ = ["kind_doubts", "other_kind"]
 
-# Texts that technicians and scanners write; in capitals, with everything but letters, digits, + and * as a space.
-DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "SequenceName", "ImageType")
+# A code of enhanced objects, and texts that technicians and scanners write; in capitals, with everything but letters,
+# digits, + and * as a space.
+DESCRIPTIONS = ("AcquisitionContrast", "SeriesDescription", "ProtocolName", "SequenceName", "ImageType")
 T1 = re.compile(r"\bT1|MPRAGE|MP RAGE|SPGR|BRAVO|\bVIBE|\bTHRIVE|\bTFL\b|\bIR ?SPGR")
 CONTRAST = re.compile(
     r"\+ ?C\b|\bC ?\+|\bGD\b|\bGAD|\bPOST(?!ERIOR| ?FOSSA)|CONTRAST|\bCE\b|T1 ?CE|T1 ?C\b|T1 ?KM|\bKM\b|T1 ?GD|ENHANCED"
@@ -24,9 +25,10 @@ OTHERS = {
     "a susceptibility-weighted sequence": re.compile(r"\bSWI|\bSWAN\b|T2 ?\*|\bT2STAR|\bHEMO"),
     "an angiographic sequence": re.compile(r"\bTOF\b|\bMRA\b|\bANGIO|\bMRV\b"),
     "a functional sequence": re.compile(r"\bBOLD\b|\bFMRI\b"),
-    "a FLAIR sequence": re.compile(r"FLAIR|\bTIRM|DARK ?FLUID"),
+    "a FLAIR sequence": re.compile(r"FLAIR|\bTIRM|DARK ?FLUID|FLUID ATTENUATED"),
+    "a STIR sequence": re.compile(r"\bSTIR\b"),
     "a T2-weighted sequence": re.compile(r"\bT2"),
-    "a proton-density sequence": re.compile(r"\bPD\b|\bPDW"),
+    "a proton-density sequence": re.compile(r"\bPD\b|\bPDW|PROTON DENSITY"),
 }
 # Codes of BodyPartExamined, PS3.16 annex L. Others, such as NECK, may show a head.
 ELSEWHERE = frozenset(
@@ -83,7 +85,7 @@ def kind_doubts(data: Any) -> Sequence[str]:
 
     A header without any description, as de-identification leaves it, says nothing and raises no doubt.
     """
-    agent = _text(data, "ContrastBolusAgent").strip()
+    agent = _text(data, "ContrastBolusAgent").strip() or _text(data, "ContrastBolusAgentSequence").strip()
     if agent or CONTRAST.search(_described(data, *DESCRIPTIONS)) or not _text(data, "SeriesDescription").strip():
         return ()
     return ("the header names no contrast agent",)

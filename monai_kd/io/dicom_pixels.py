@@ -129,7 +129,9 @@ def dicom_pixels(data: Any) -> np.ndarray:
                 stored = stored.reshape(-1, *stored.shape[-2:])[data.place]
             image = _values(data, _without_unused_bits(stored, data))
             inverted = data.PhotometricInterpretation == "MONOCHROME1"
-            shifted = int(data.get("HighBit", data.BitsStored - 1)) != data.BitsStored - 1
+            # Objects of floating-point numbers have neither.
+            bits = data.get("BitsStored")
+            shifted = bits is not None and int(data.get("HighBit", bits - 1)) != bits - 1
     except MemoryError:
         raise
     except Exception as error:

@@ -11,7 +11,7 @@ from monai.transforms import LoadImaged
 from PIL import Image
 from slices import grey, pattern, write_dicom
 
-from monai_kd.data import in_plane_spacing
+from monai_kd.data import in_plane_spacing, voxel_spacing
 from monai_kd.io import SliceReader
 
 IMAGE = grey(pattern())
@@ -52,3 +52,12 @@ def test_without_the_metadata_of_the_reader():
     assert in_plane_spacing(image, "a.nii", None) == (0.5, 0.75)
     with pytest.raises(ValueError, match="add it"):
         in_plane_spacing(image, "a.jpg", None)
+
+
+def test_voxels_of_a_volume():
+    affine = torch.tensor([[-0.5, 0, 0, 3], [0, 0.75, 2, 4], [0, 0, 5, 5], [0, 0, 0, 1]])  # slices tilted by 22 degrees
+    volume = MetaTensor(torch.zeros(1, 4, 4, 4), affine=affine)
+    assert voxel_spacing(volume, "a.nii") == pytest.approx((0.5, 0.75, 5))
+    volume.meta["spacing"] = np.array([np.nan, np.nan, 5])
+    with pytest.raises(ValueError, match=r"a\.dcm does not record the size of a voxel"):
+        voxel_spacing(volume, "a.dcm")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from pathlib import Path
@@ -29,6 +30,20 @@ def save(path: Path, orientation: str = "RAS", values: np.ndarray | None = None,
     image = nib.Nifti1Image(head() if values is None else values, np.diag([mm, mm, mm, 1.0]))
     wanted = nib.orientations.axcodes2ornt(orientation)
     nib.save(image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(image.affine), wanted)), path)
+    return path
+
+
+def other_format(path: Path, kind: type) -> Path:
+    nib.save(kind(head(), np.diag([1.5, 1.5, 1.5, 1.0])), path)
+    return path
+
+
+def without_affine(path: Path) -> Path:
+    image = nib.Nifti1Image(head(), np.eye(4))
+    image.header["sform_code"], image.header["qform_code"] = 1, 0
+    for row in ("srow_x", "srow_y", "srow_z"):
+        image.header[row] = 0
+    path.write_bytes(gzip.compress(image.header.binaryblock + bytes(4) + head().tobytes(order="F")))
     return path
 
 
@@ -126,6 +141,34 @@ def test_inverted_slices_keep_the_air(tmp_path):
         assert (slices[f"{name}_inverted"][image == 0] == 0).all()
 
 
+@pytest.mark.parametrize("first", [1, -1])
+def test_the_affine_has_the_size_of_a_voxel(first, tmp_path):
+    image = nib.Nifti1Image(head(), np.diag([first * 1.5, 1.5, 1.5, 1.0]))
+    image.header["pixdim"][1:4] = 3.0
+    image.header["xyzt_units"] = 5  # which the standard leaves undefined
+    (path := tmp_path / "a.nii.gz").write_bytes(
+        gzip.compress(image.header.binaryblock + bytes(4) + head().tobytes(order="F"))
+    )
+    write_negatives(tmp_path / "out", [path], ["axial", "axial"], thickness_mm=4.5)
+    file = nib.load(next((tmp_path / "out" / "images").iterdir()))
+    assert file.header.get_zooms() == pytest.approx((1.5, 1.5, 4.5))
+    entries = json.loads((tmp_path / "out" / "datalist.json").read_text())["training"]
+    assert len({entry["image"] for entry in entries}) == len(entries)
+
+
+def test_an_interrupted_run_says_how_to_go_on(tmp_path, capsys, monkeypatch):
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("data_prep.negatives.write_file", stopped)
+    monkeypatch.setattr("data_prep.__main__.convert", stopped)
+    for command, said in (("negatives", "delete it"), ("figshare", "run the same command again")):
+        source, folder = save(tmp_path / "a.nii.gz"), tmp_path / command
+        order = [folder, source] if command == "negatives" else [source, folder]
+        assert main([command, *map(str, order)]) == 130
+        assert said in capsys.readouterr().err
+
+
 def test_what_is_refused(tmp_path, capsys):
     good = save(tmp_path / "a.nii.gz")
     (tmp_path / "bad.nii.gz").write_bytes(b"x" * 400)
@@ -144,6 +187,9 @@ def test_what_is_refused(tmp_path, capsys):
         ([save(tmp_path / "nan.nii.gz", values=values)], "not finite"),
         ([save(tmp_path / "two.nii.gz", values=head()[:, :, 0])], "three dimensions"),
         ([save(tmp_path / "coarse.nii.gz", mm=3.0)], "no slice is left.* Choose other views"),
+        ([other_format(tmp_path / "surfer.mgz", nib.MGHImage)], "is no NIfTI file"),
+        ([other_format(tmp_path / "analyze.img", nib.Spm2AnalyzeImage)], "is no NIfTI file"),
+        ([without_affine(tmp_path / "zero.nii.gz")], "is no NIfTI file, or is damaged"),
     ):
         with pytest.raises(NegativesError, match=reason):
             write_negatives(tmp_path / "out", arguments)

@@ -97,3 +97,11 @@ def test_nothing_there(tmp_path: Path) -> None:
 )
 def test_slice_id(name: str, expected: str) -> None:
     assert slice_id(name) == expected
+
+
+def test_names_in_other_alphabets_stay_apart() -> None:
+    names = ["患者甲.mat", "患者乙.mat", "Müller.mat", "Möller.mat"]
+    stems = [slice_id(name) for name in names]
+    assert len(set(stems)) == len(names)
+    assert all(stem.isascii() for stem in stems)
+    assert slice_id("other/患者甲.mat") == stems[0]

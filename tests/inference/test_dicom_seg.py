@@ -68,6 +68,15 @@ def test_mask_reads_back_and_refers_to_its_source(tmp_path):
     assert "research" in found.SeriesDescription
 
 
+@pytest.mark.parametrize(("name", "written"), [("x" * 80, "x" * 64), ("сеть\\a", "????/a")])
+def test_names_of_networks_that_dicom_has_no_room_for(name, written, tmp_path):
+    series(tmp_path / "in")
+    write_dicom_seg(volume(), datasets(tmp_path / "in"), tmp_path / "seg.dcm", name)
+    found = pydicom.dcmread(tmp_path / "seg.dcm")
+    (algorithm,) = found.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence
+    assert algorithm.AlgorithmName == found.ManufacturerModelName == written
+
+
 def test_frames_lie_where_the_source_lies(tmp_path):
     series(tmp_path / "in")
     write_dicom_seg(volume(), datasets(tmp_path / "in"), tmp_path / "seg.dcm", "a network")

@@ -217,6 +217,24 @@ def test_dicom_series_by_position(tmp_path, segment):
     assert float(row["volume_mm3"]) == pytest.approx(volume, abs=0.1)
 
 
+@pytest.mark.parametrize("tilt", [0, 15])
+def test_both_forms_of_a_mask_are_where_the_slices_are(tilt, tmp_path, segment):
+    """A qform can't say that slices are tilted against their stack, and viewers that have one look at nothing else."""
+    across = np.tan(np.deg2rad(tilt))
+    for number in range(4):
+        write_dicom(
+            tmp_path / "study" / f"{number}", grey(pattern()), position=(0, 4.0 * number * across, 4.0 * number)
+        )
+    (row,) = segment(tmp_path / "study").values()
+    image = nib.load(tmp_path / "out" / row["mask"])
+    corner = [0, 0, 3]
+    np.testing.assert_allclose(apply_affine(image.affine, corner), [0, -12 * across, 12], atol=1e-3)
+    assert int(image.header["sform_code"]) == 1
+    assert int(image.header["qform_code"]) == (0 if tilt else 1)
+    if not tilt:
+        np.testing.assert_allclose(image.get_qform(), image.affine, atol=1e-5)
+
+
 def test_dicom_where_bright_means_low(tmp_path, segment):
     write_dicom(tmp_path / "a.dcm", grey(~pattern()), PhotometricInterpretation="MONOCHROME1")
     segment(tmp_path / "a.dcm")

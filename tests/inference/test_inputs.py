@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from enhanced import stack, write_enhanced
 from slices import grey, pattern, write_dicom
 
 from data_prep.marker import MARKER
@@ -183,6 +184,19 @@ def test_errors(tmp_path):
         len(InputFiles(tmp_path / "texts" / "a.txt", tmp_path / "out"))
     with pytest.raises(ValueError, match="must not be the input folder"):
         len(InputFiles(touch(tmp_path / "in", "a.png"), tmp_path / "in"))
+
+
+def test_one_volume_of_a_file(tmp_path):
+    path = write_enhanced(tmp_path / "in" / "exam.dcm", [*stack(3, phase=1), *stack(3, phase=2)])
+    (image,) = InputFiles(path / "phase-2", tmp_path / "out").images
+    of_all = InputFiles(path, tmp_path / "out").images
+    assert image in of_all
+    assert len(of_all) == 2
+    with pytest.raises(ValueError, match=r"exam.dcm holds no volume phase-3; it holds phase-1, phase-2\."):
+        len(InputFiles(path / "phase-3", tmp_path / "out"))
+    touch(tmp_path / "in", "a.png")
+    with pytest.raises(ValueError, match=r"a.png holds no volume x; it holds one image\."):
+        len(InputFiles(tmp_path / "in" / "a.png" / "x", tmp_path / "out"))
 
 
 def test_nothing_is_looked_at_without_need(tmp_path):

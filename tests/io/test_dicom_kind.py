@@ -1,6 +1,7 @@
 """What headers say of the kind of an image."""
 
 import pytest
+from enhanced import items, stack, write_enhanced
 from pydicom import Dataset
 from slices import PATIENT, grey, pattern, write_dicom
 
@@ -43,6 +44,14 @@ HEADERS = [
     ("T1 GD", {"BodyPartExamined": "HEAD AND NECK"}, "", False),
     ("", {}, "", False),
     ("PDE5 POST T1", {}, "", False),
+    ("AX FSE", {"AcquisitionContrast": "T2"}, "a T2-weighted sequence", True),
+    ("AX", {"AcquisitionContrast": "FLUID_ATTENUATED"}, "a FLAIR sequence", True),
+    ("AX", {"AcquisitionContrast": "PROTON_DENSITY"}, "a proton-density sequence", True),
+    ("AX", {"AcquisitionContrast": "STIR"}, "a STIR sequence", True),
+    ("AX", {"AcquisitionContrast": "T1", "ProtocolName": "T2 GD"}, "", False),
+    ("AX", {"AcquisitionContrast": "UNKNOWN", "ProtocolName": "T1 GD"}, "", False),
+    ("AX T1", {"ContrastBolusAgentSequence": items(CodeMeaning="Gadobutrol")}, "", False),
+    ("AX T1", {"ContrastBolusAgentSequence": []}, "", True),
 ]
 
 
@@ -66,6 +75,24 @@ def test_damaged_values_are_neither_an_error_nor_quoted(tmp_path):
     assert source.unfit
     assert source.warnings == ("the header names a T2-weighted sequence", "the header names no contrast agent")
     assert source.meta()["unfit"] == 1
+
+
+@pytest.mark.parametrize(
+    ("frame", "header", "said"),
+    [
+        ({"echo": 100.0}, {}, "the header gives an echo time above 60 ms, which no T1-weighted sequence has"),
+        ({"echo": 9.0}, {}, ""),
+        ({"b_value": 1000.0}, {}, "the header names a diffusion sequence"),
+        ({"b_value": 0.0}, {}, ""),
+        ({"contrast": "T2"}, {}, "the header names a T2-weighted sequence"),
+        ({"contrast": "T1"}, {}, ""),
+        ({}, {"AcquisitionContrast": "PERFUSION"}, "the header names a perfusion sequence"),
+    ],
+)
+def test_enhanced_objects_say_it_in_their_functional_groups(frame, header, said, tmp_path):
+    source = read_source(write_enhanced(tmp_path / "a.dcm", stack(4, **frame), SeriesDescription="AX FSE", **header))
+    assert source.unfit == bool(said)
+    assert source.warnings == (*([said] if said else []), "the header names no contrast agent")
 
 
 def test_a_header_that_says_nothing_raises_no_doubt(tmp_path):
