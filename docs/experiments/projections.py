@@ -1,13 +1,19 @@
-"""How large the student's features are beside the projected ones of its teacher: a collapse would show as two zeros.
+"""What the projections of a finished run have learnt: whether features collapsed, and whose maps of attention they carry.
 
 python docs/experiments/projections.py runs/kd_plus_plus
+
+Of each layer: the root mean squares of the student's features and of the projected ones of its teacher, which a collapse
+would make zero; and the distance of the maps of attention, as the term had it, with projections as they were drawn, and
+of the features as tapped.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -17,6 +23,7 @@ from monai_kd.config import literal
 from monai_kd.config.errors import one_line_errors
 from monai_kd.io.checkpoints import read_checkpoint
 from monai_kd.io.trained import read_settings
+from monai_kd.losses import AttentionLoss
 
 CONFIG = Path(__file__).resolve().parents[2] / "bundles" / "seg_student" / "configs" / "train.json"
 KEPT = ("dataset_dir", "fold", "leave_out", "weights", "taps", "projection_side")
@@ -56,18 +63,28 @@ def measured(run: Path, slices: int, folder: str) -> list[str]:
     data = workflow.parser.get_parsed_content("validate#dataset")
     last = read_checkpoint(run / "last.ckpt")
     distiller.student.load_state_dict(last["network"])
+    drawn = copy.deepcopy(loss.projections["teacher"])
     loss.load_state_dict(last["loss"])
     image = torch.stack([data[len(data) * n // slices]["image"] for n in range(slices)])
     with torch.no_grad():
         outputs = distiller.eval()(image)
-        student, teacher = loss.projections["teacher"](outputs["student_features"], outputs["teacher_features"])
+        tapped = outputs["student_features"], outputs["teacher_features"]
+        student, teacher = loss.projections["teacher"](*tapped)
+        at_first = drawn(*tapped)
     lines = []
     for name in student:
         sizes = [float(side[name].square().mean().sqrt()) for side in (student, teacher)]
         lines.append(
-            f"{name}: root mean square {sizes[0]:.3f} of the student's features, {sizes[1]:.3f} of the projected ones"
+            f"{name}: root mean square {sizes[0]:.3f} of the student's features, {sizes[1]:.3f} of the projected ones; "
+            f"distance of attention {_distance(AttentionLoss(), name, student, teacher):.3f}, with projections as drawn "
+            f"{_distance(AttentionLoss(), name, *at_first):.3f}, as tapped "
+            f"{_distance(AttentionLoss(projected=False), name, *tapped):.3f}"
         )
     return lines
+
+
+def _distance(term: AttentionLoss, name: str, *sides: Mapping[str, torch.Tensor]) -> float:
+    return float(term(*({name: side[name]} for side in sides)))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ such as _rate0.0005. A run that was interrupted continues; one that is complete 
     negatives     0             share of the training slices whose tumour is taken out (negative_probability)
     heads         -             folder of slices without a tumour (negatives_dir), see docs/examinations.md
     start         -             weights to train further from, with one epoch of warm-up
+    config        -             JSON of settings laid over all others, such as fixed_target.json
     batch_dice    0             seg: 1 computes Dice over the batch instead of slice by slice
     teacher       its run       checkpoint; by default of the hybrid with the same fold, epochs, size and batch, seed 0
     threads       1             OMP_NUM_THREADS
@@ -71,7 +72,7 @@ COMMON = {
     **{"data": "", "runs": "runs", "fold": "4", "seed": "0"},
     **{"rate": "", "recipe": "", "logit": "", "temperature": "", "teacher": ""},
     **{"negatives": "0", "batch_dice": "0", "labels": "1"},
-    **{"heads": "", "start": ""},
+    **{"heads": "", "start": "", "config": ""},
     **{"threads": "1", "workers": "0", "minutes": "", "evaluate": "1", "device": "", "show": "0"},
 }
 # Values that are part of the name of a run where they differ from the protocol.
@@ -112,6 +113,7 @@ class Run:
         if self.values["fold"] not in ("1", "2", "3", "4", "all"):
             raise ValueError(f"fold must be 1, 2, 3, 4 or all, got '{self.values['fold']}'.")
         varied = [f"_{name}{self.values[name]}" for name in NAMED if self.values[name] != plan.get(name, "")]
+        varied += [f"_{Path(self.values['config']).stem}"] if self.values["config"] else []
         varied += ["_heads"] if self.values["heads"] else []
         if self.values["start"]:
             # By the name of the run that it starts from, wherever that lies.
@@ -164,6 +166,7 @@ class Run:
         files.append(HERE / "last_epoch.json")
         files += [HERE / "all_folds.json"] if self.values["fold"] == "all" else []
         files += [HERE / "nnunet_cls.json"] if self.task == "cls" else []
+        files += [Path(self.values["config"]).expanduser()] if self.values["config"] else []
         epochs = int(self.values["epochs"])
         values = {
             **{"dataset_dir": self.values["data"], "output_dir": str(self.folder), "seed": self.values["seed"]},

@@ -23,6 +23,7 @@ from ..distillation import (
     scaling_between,
 )
 from ..losses import DistillationLoss, Projections
+from ..losses.pairs import check_layers
 from .running import parser_with
 from .teacher import Teacher
 from .teacher_settings import NORMALIZATION, normalization_of
@@ -250,6 +251,9 @@ class Distillation:
             if self.store is not None:
                 logger.warning("teacher_store: NOT used: this recipe has no teacher.")
             return Distiller(self.student)
+        if self._rehearsed is None and self.loss.needs_features:
+            self._rehearsed = self._rehearse(self.taps)
+            check_layers(self._rehearsed[0].student_shapes, self._rehearsed[0].teacher_shapes())
         if self._rehearsed is None:
             self.teacher.warn_unused_taps()
         found, teacher_taps = self._rehearsed or self._rehearse({})

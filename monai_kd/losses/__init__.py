@@ -16,6 +16,7 @@ from .logit import LogitMSE as LogitMSE
 from .mask_bce import MaskBCE as MaskBCE
 from .projection import Projections as Projections
 from .report import LossReport as LossReport
+from .similarity import SimilarityLoss as SimilarityLoss
 from .slice_class import SliceClassCE as SliceClassCE
 from .soft_dice import SoftDice as SoftDice
 from .with_teacher import WithTeacher as WithTeacher

@@ -18,6 +18,9 @@ from .with_teacher import SUPERVISED, WithTeacher
 
 __all__ = ["DistillationLoss"]
 
+# In the names of inputs: features of the same channels on both sides, and as they are.
+PROJECTED, TAPPED = "_features", "_taps"
+
 
 class DistillationLoss(nn.Module):
     r"""Weighted sum of named loss terms.
@@ -25,7 +28,8 @@ class DistillationLoss(nn.Module):
     .. math:: \mathcal{L} = \sum_k w_k \, \mathcal{L}_k
 
     The attribute ``inputs`` of a term lists its arguments: ``student``, ``teacher`` (logits), ``student_features``,
-    ``teacher_features`` (layer name to tensor), ``label``, and of a network of masks that also classifies
+    ``teacher_features`` (layer name to tensor, projected to the same channels), ``student_taps``, ``teacher_taps``
+    (layer name to tensor as tapped, of any shape), ``label``, and of a network of masks that also classifies
     ``student_classes`` and ``class``, see `SliceClassCE`. A loss without this attribute, such as those of MONAI and
     torch, is supervised: it is called with ``(student, label)``. The teacher's tensors may come from a forward pass or
     from a `TeacherStore`.
@@ -94,7 +98,7 @@ class DistillationLoss(nn.Module):
                 a config of MONAI, an entry with ``"_mode_": "callable"``.
             weights: the recipe: name of a term to its weight. A term of weight 0 is built, computed and reported.
             projections: as for the class, or a callable that builds them. They are built, and kept, only when a term of
-                the recipe compares features.
+                the recipe compares projected features.
 
         Raises:
             ValueError: as for the class; there is no term of the name of a weight, a term is not given as a callable,
@@ -112,7 +116,7 @@ class DistillationLoss(nn.Module):
             raise ValueError(f"there is no loss term of the name {', '.join(hints)}; terms are {', '.join(terms)}.")
         check_weights(weights)
         built = {name: _built(name, terms[name]) for name in weights}
-        if not _needs_features(built.values()):
+        if not _use(built.values(), PROJECTED):
             projections = None
         elif projections is not None and not isinstance(projections, (Projections, Mapping)):
             projections = projections()
@@ -137,7 +141,7 @@ class DistillationLoss(nn.Module):
     @property
     def needs_features(self) -> bool:
         """Whether any term compares features, so that layers must be tapped."""
-        return _needs_features(self.terms.values())
+        return _use(self.terms.values(), PROJECTED, TAPPED)
 
     def feature_sizes(
         self, student: Mapping[str, Sequence[int]], teacher: Mapping[str, Sequence[int]]
@@ -158,7 +162,7 @@ class DistillationLoss(nn.Module):
             >>> loss.feature_sizes({"d1": (1, 4, 8, 8)}, {"d1": (1, 4, 32, 32)})
             {'d1': (8, 8)}
         """
-        terms = [term for term in map(_inner, self.terms.values()) if _needs_features([term])]
+        terms = [term for term in map(_inner, self.terms.values()) if _use([term], PROJECTED, TAPPED)]
         sizes = {}
         for name in student.keys() & teacher.keys():
             sides = tuple(student[name][2:]), tuple(teacher[name][2:])
@@ -171,7 +175,7 @@ class DistillationLoss(nn.Module):
         return any(getattr(_inner(term), "needs_energies", False) for term in self.terms.values())
 
     def _projected(self, outputs: Mapping[str, object]) -> dict[str, object]:
-        """The outputs with projected features; with several teachers, the student's features for each of them."""
+        """The outputs with features as tapped and projected; of the student, for each of several teachers."""
         projected = dict(outputs)
         for key in outputs:
             if not key.startswith("teacher_features"):
@@ -182,6 +186,8 @@ class DistillationLoss(nn.Module):
                 student, teacher = self.projections[name](outputs["student_features"], outputs[key])
             else:
                 student, teacher = outputs["student_features"], outputs[key]
+            projected[f"student_taps{suffix}"] = outputs["student_features"]
+            projected[f"teacher_taps{suffix}"] = outputs[key]
             projected[f"student_features{suffix}"] = ComparedFeatures(student, self._with_energies)
             projected[key] = teacher
         return projected
@@ -275,8 +281,8 @@ def _inputs(term: nn.Module) -> tuple[str, ...]:
     return getattr(term, "inputs", SUPERVISED)
 
 
-def _needs_features(terms: Iterable[nn.Module]) -> bool:
-    return any("features" in name for term in terms for name in _inputs(term))
+def _use(terms: Iterable[nn.Module], *kinds: str) -> bool:
+    return any(kind in name for term in terms for name in _inputs(term) for kind in kinds)
 
 
 def _built(name: str, build: Callable[[], nn.Module]) -> nn.Module:

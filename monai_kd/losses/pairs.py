@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -98,11 +98,11 @@ def aligned_pairs(student: Mapping[str, torch.Tensor], teacher: Mapping[str, tor
     return student.pairs(teacher) if isinstance(student, ComparedFeatures) else _aligned(student, teacher, False)
 
 
-def check_shapes(student: Mapping[str, Sequence[int]], teacher: Mapping[str, Sequence[int]]) -> None:
-    """Check that the layers of both sides, given by their shapes, can be compared but for channels and sizes.
+def check_layers(student: Collection[str], teacher: Collection[str]) -> None:
+    """Check the names of the layers of both sides.
 
     Raises:
-        ValueError: the names differ, none is given, or the axes of a pair differ.
+        ValueError: they differ, or none is given.
     """
     if not student and not teacher:
         raise ValueError(
@@ -114,12 +114,22 @@ def check_shapes(student: Mapping[str, Sequence[int]], teacher: Mapping[str, Seq
             f"student and teacher must be tapped under the same names: student has {sorted(student)}, teacher has "
             f"{sorted(teacher)}."
         )
+
+
+def check_shapes(student: Mapping[str, Sequence[int]], teacher: Mapping[str, Sequence[int]]) -> None:
+    """Check that the layers of both sides, given by their shapes, can be compared but for channels and sizes.
+
+    Raises:
+        ValueError: the names differ, none is given, or the axes of a pair differ.
+    """
+    check_layers(student, teacher)
     for name, shape in student.items():
         s, t = tuple(shape), tuple(teacher[name])
         if len(s) != len(t) or not 3 <= len(s) <= 5:
             raise ValueError(
                 f"layer '{name}': student {s} and teacher {t} must be (B, C, spatial axes …) with the same one to "
-                "three axes; tokens of a transformer, (B, N, C), are no such map."
+                "three axes, to be projected; tokens, (B, N, C), and embeddings, (B, C), are no such map. Terms that "
+                "compare them as they are, such as SimilarityLoss, take any."
             )
 
 

@@ -295,7 +295,7 @@ class TestBeforeATeacherIsTrained:
                 {"teacher_taps": {name: "unet.nowhere" for name in ("d4", "d3", "d2", "d1")}},
                 "HybridUNet has no module 'unet.nowhere'",
             ),
-            ("cls_student", {"teacher_taps": {"msgff": "backbones.1.blocks.0"}}, "tokens of a transformer"),
+            ("cls_student", {"teacher_taps": {"msgff": "backbones.1.blocks.0"}}, "tokens, (B, N, C), and embeddings"),
             (
                 "seg_student",
                 {"teacher_overrides": {**SEG_TAUGHT_BY, "multiclass": True, "epochs": 10**6}},

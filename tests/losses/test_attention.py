@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from monai_kd.losses import AttentionLoss
+from monai_kd.losses import AttentionLoss, DistillationLoss, Projections
 from monai_kd.losses.attention import attention_map
 
 SHAPES = [
@@ -81,3 +81,56 @@ def test_gradients(teacher_shape):
 def test_names_must_agree():
     with pytest.raises(ValueError, match=r"same names: student has \['d1'\], teacher has \['d2'\]"):
         AttentionLoss()({"d1": features(0, (1, 2, 4, 4))}, {"d2": features(0, (1, 2, 4, 4))})
+
+
+class TestAsTapped:
+    """Without a projection: as the paper has it."""
+
+    @pytest.mark.parametrize("shape", SHAPES)
+    def test_channels_of_the_sides_may_differ(self, shape):
+        student, teacher = features(0, shape), features(1, (shape[0], 7, *shape[2:]))
+        expected = np.square(reference_map(student.numpy(), 1e-6) - reference_map(teacher.numpy(), 1e-6)).mean()
+        found = AttentionLoss(projected=False)({"d1": student}, {"d1": teacher})
+        assert float(found) == pytest.approx(expected, rel=1e-5)
+
+    def test_energies_are_pooled_and_not_features(self):
+        # Channels of alternating sign have no mean and all their energy.
+        signs = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(4, 4)
+        student, teacher = torch.ones(1, 1, 4, 4), signs[None, None]
+        assert float(AttentionLoss(projected=False)({"d1": student}, {"d1": teacher})) == pytest.approx(0, abs=1e-9)
+        assert float(AttentionLoss()({"d1": student}, {"d1": teacher})) == pytest.approx(1, abs=1e-4)
+
+    def test_a_trained_projection_can_not_take_over_the_loss(self):
+        """Of a student that can't move, the distance stays; the projection of the other form lowers it alone."""
+        torch.manual_seed(0)
+        sides = {
+            "student_features": {"d1": torch.randn(4, 6, 8, 8)},
+            "teacher_features": {"d1": torch.randn(4, 9, 8, 8)},
+        }
+        losses = {}
+        for projected in (True, False):
+            projections = Projections.fitted(*({"d1": each["d1"].shape} for each in sides.values()))
+            loss = DistillationLoss({"at": AttentionLoss(projected=projected)}, {"at": 1.0}, projections)
+            optimizer = torch.optim.Adam(loss.parameters(), 0.05)
+            before = float(loss(sides).total.detach())
+            for _ in range(60):
+                optimizer.zero_grad()
+                total = loss(sides).total
+                if total.requires_grad:
+                    total.backward()
+                    optimizer.step()
+            losses[projected] = (before, float(loss(sides).total.detach()))
+        assert losses[True][1] < 0.8 * losses[True][0]
+        assert losses[False][1] == losses[False][0] > 0
+
+    def test_what_is_no_map(self):
+        with pytest.raises(ValueError, match=r"must be \(B, C, spatial axes"):
+            AttentionLoss(projected=False)({"e": torch.ones(2, 3)}, {"e": torch.ones(2, 3)})
+        with pytest.raises(ValueError, match="tapped under the same names"):
+            AttentionLoss(projected=False)({"a": torch.ones(2, 3, 4)}, {"b": torch.ones(2, 3, 4)})
+
+    def test_the_teachers_features_are_stored_as_they_are(self):
+        sides = {"d1": (1, 4, 8, 8)}, {"d1": (1, 4, 32, 32)}
+        for projected, size in ((True, (8, 8)), (False, (32, 32))):
+            loss = DistillationLoss({"at": AttentionLoss(projected=projected)}, {"at": 1.0})
+            assert loss.feature_sizes(*sides) == {"d1": size}

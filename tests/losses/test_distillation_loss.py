@@ -307,7 +307,7 @@ def test_two_teachers_have_a_projection_each(side):
         (
             LogitKL(),
             "teacher",
-            "loss term 'x' needs teacher; there is label, student, student_features, student_heads, teacher_features",
+            "loss term 'x' needs teacher; there is label, student, student_features, student_heads, student_taps, ",
         ),
         (FeatureLoss(), "teacher_features", "loss term 'x' needs teacher_features; there is label, student"),
         (WithTeacher(LogitKL(), "vit"), None, r"loss term 'x' needs teacher\.vit; there is"),

@@ -149,7 +149,11 @@ def test_fitted_where_the_teacher_has_other_sizes():
     [
         ({}, {}, "no layers are tapped"),
         ({"a": (1, 4, 8, 8)}, {"b": (1, 4, 8, 8)}, r"student has \['a'\], teacher has \['b'\]"),
-        ({"a": (1, 4, 8, 8)}, {"a": (1, 197, 768)}, r"layer 'a': student \(1, 4, 8, 8\) .* tokens of a transformer"),
+        (
+            {"a": (1, 4, 8, 8)},
+            {"a": (1, 197, 768)},
+            r"layer 'a': student \(1, 4, 8, 8\) .* tokens, \(B, N, C\), and embeddings",
+        ),
         ({"a": (1, 4)}, {"a": (1, 8)}, "layer 'a': .* one to three axes"),
         (
             {"a": (1, 4, 8, 8), "b": (1, 4, 8)},
