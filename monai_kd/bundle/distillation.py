@@ -19,10 +19,12 @@ from ..distillation import (
     Rehearsal,
     TeacherStore,
     ends_in_probabilities,
+    may_be_probabilities,
     rehearse,
     scaling_between,
 )
 from ..losses import DistillationLoss, Projections
+from ..losses.inputs import check_inputs, offered
 from ..losses.pairs import check_layers
 from .running import parser_with
 from .teacher import Teacher
@@ -263,10 +265,20 @@ class Distillation:
                 f"the student returns logits {student} and the teacher {teacher} for one image: they must have the "
                 "same classes. Take a teacher of the same task, see docs/training.md."
             )
+        check_inputs(self.loss.terms, offered(found.shapes))
         sizes = self.loss.feature_sizes(found.student_shapes, found.teacher_shapes())
         store = self._teacher_store(found, sizes)
         taps = self.taps if teacher_taps else {}
-        return Distiller(self.student, self.teacher.load(), taps, teacher_taps, store, self._teacher_input, sizes)
+        network = self.teacher.load()
+        if self.teacher.is_described and may_be_probabilities(
+            network, self._teacher_input(black_images(self.settings))
+        ):
+            logger.warning(
+                "teacher_settings: all outputs of %s for noise lie between 0 and 1, as PROBABILITIES do, and the loss "
+                "terms take logits, of which they compute the probabilities themselves: return these in forward.",
+                type(network).__name__,
+            )
+        return Distiller(self.student, network, taps, teacher_taps, store, self._teacher_input, sizes)
 
     def _teacher_store(self, found: Rehearsal, sizes: Mapping[str, tuple[int, ...]]) -> TeacherStore | None:
         """The store, unless the outputs for all images would be larger than the limit or the disk."""

@@ -1,6 +1,6 @@
 from .distiller import Distiller
 from .inspect_taps import TapRow, inspect_taps
-from .rehearsal import Rehearsal, ends_in_probabilities, fitted_projections, rehearse
+from .rehearsal import Rehearsal, ends_in_probabilities, fitted_projections, may_be_probabilities, rehearse
 from .store import TeacherStore
 from .taps import FeatureTaps
 from .teacher_input import AdaptInput, resize_to, scaling_between
@@ -15,6 +15,7 @@ __all__ = [
     "ends_in_probabilities",
     "fitted_projections",
     "inspect_taps",
+    "may_be_probabilities",
     "rehearse",
     "resize_to",
     "scaling_between",

@@ -14,9 +14,10 @@ from ..losses import Projections
 from ..networks.outputs import main_logits
 from .distiller import Distiller
 
-__all__ = ["Rehearsal", "ends_in_probabilities", "fitted_projections", "rehearse"]
+__all__ = ["Rehearsal", "ends_in_probabilities", "fitted_projections", "may_be_probabilities", "rehearse"]
 
 Shapes = dict[str, tuple[int, ...]]
+_MANY = 256  # outputs, of which at least one logit is below 0 or above 1
 # By the node of autograd that made them.
 _PROBABILITIES = {"SigmoidBackward0": "sigmoid", "SoftmaxBackward0": "softmax"}
 
@@ -110,6 +111,38 @@ def ends_in_probabilities(network: nn.Module, image: torch.Tensor) -> str | None
         example = image.cpu().clone().requires_grad_() * 1
         made_by = main_logits(copied(example), copied, example.ndim).grad_fn
     return None if made_by is None else _PROBABILITIES.get(made_by.name())
+
+
+def may_be_probabilities(network: nn.Module, image: torch.Tensor) -> bool:
+    """Whether all outputs of a trained network for random images lie between 0 and 1, as logits hardly do.
+
+    For networks whose last step is not what makes the probabilities, see `ends_in_probabilities`: they may be resized,
+    clamped or averaged. A copy runs as in `rehearse`. Few outputs say nothing by themselves, but those of a softmax
+    have a sum of 1 over the channels.
+
+    Args:
+        network: with its trained weights.
+        image: (B, C, spatial axes …), of the shape of its input.
+
+    Raises:
+        TypeError: as `ends_in_probabilities`.
+
+    Example:
+        >>> torch.manual_seed(0)
+        <torch._C.Generator object at ...>
+        >>> network = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Sigmoid(), nn.Upsample(scale_factor=2))
+        >>> image = torch.zeros(1, 1, 8, 8)
+        >>> may_be_probabilities(network, image), may_be_probabilities(network[0], image)
+        (True, False)
+    """
+    copied = copy.deepcopy(network).cpu().eval()
+    images = torch.randn(4, *image.shape[1:], generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        outputs = main_logits(copied(images), copied, images.ndim).float()
+    if bool((outputs < 0).any() or (outputs > 1).any()):
+        return False
+    sums = outputs.sum(dim=1)
+    return outputs.numel() >= _MANY or (outputs.shape[1] > 1 and torch.allclose(sums, torch.ones_like(sums), atol=1e-3))
 
 
 def fitted_projections(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +25,7 @@ GREY_MODES = {"L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_WITH_COLOURS = (2, 4, 6)  # RGB, grey with alpha, RGB with alpha
 _lock = threading.Lock()
+logger = logging.getLogger(__name__)
 
 
 def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -40,7 +43,10 @@ def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         # Viewers apply the EXIF orientation, so the network and the mask must see the same image.
         picture = ImageOps.exif_transpose(file)
         if picture.mode not in GREY_MODES:
-            picture = picture.convert("RGB").convert("L")
+            coloured = picture.convert("RGB")
+            picture = coloured.convert("L")
+            if not (np.asarray(coloured) == np.asarray(picture)[..., None]).all():
+                _say_that_colours_are_lost()
         return np.asarray(picture).T
 
 
@@ -52,6 +58,12 @@ def picture_size(path: str | Path) -> tuple[int, int]:
     """
     with _opened(Path(path), MAX_PIXELS) as file:
         return file.size
+
+
+@functools.cache
+def _say_that_colours_are_lost() -> None:
+    """Once in a process; the name of the file may be that of a patient."""
+    logger.warning("there are pictures in COLOUR, of which only the brightness is used: networks here see grey values.")
 
 
 @contextmanager

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
 
 from ..near_names import near_names
+from .inputs import PROJECTED, TAPPED, check_inputs, inputs_of, use
 from .pairs import ComparedFeatures
 from .probability import full_precision
 from .projection import Projections
 from .report import LossReport
 from .rows import nothing_of, rows_of
 from .weights import check_weights
-from .with_teacher import SUPERVISED, WithTeacher
+from .with_teacher import WithTeacher
 
 __all__ = ["DistillationLoss"]
-
-# In the names of inputs: features of the same channels on both sides, and as they are.
-PROJECTED, TAPPED = "_features", "_taps"
 
 
 class DistillationLoss(nn.Module):
@@ -116,7 +114,7 @@ class DistillationLoss(nn.Module):
             raise ValueError(f"there is no loss term of the name {', '.join(hints)}; terms are {', '.join(terms)}.")
         check_weights(weights)
         built = {name: _built(name, terms[name]) for name in weights}
-        if not _use(built.values(), PROJECTED):
+        if not use(built.values(), PROJECTED):
             projections = None
         elif projections is not None and not isinstance(projections, (Projections, Mapping)):
             projections = projections()
@@ -125,23 +123,23 @@ class DistillationLoss(nn.Module):
     @property
     def needs_teacher(self) -> bool:
         """Whether any term compares with a teacher: its logits or its features."""
-        return any(name.startswith("teacher") for term in self.terms.values() for name in _inputs(term))
+        return any(name.startswith("teacher") for term in self.terms.values() for name in inputs_of(term))
 
     @property
     def learns_unlabelled(self) -> bool:
         """Whether any term of a weight above 0 compares with a teacher and needs no label."""
-        counted = (set(_inputs(term)) for name, term in self.terms.items() if self.weights[name] > 0)
+        counted = (set(inputs_of(term)) for name, term in self.terms.items() if self.weights[name] > 0)
         return any("label" not in names and any(name.startswith("teacher") for name in names) for names in counted)
 
     @property
     def needs_classes(self) -> bool:
         """Whether any term needs the class of each item beside its label."""
-        return any("class" in _inputs(term) for term in self.terms.values())
+        return any("class" in inputs_of(term) for term in self.terms.values())
 
     @property
     def needs_features(self) -> bool:
         """Whether any term compares features, so that layers must be tapped."""
-        return _use(self.terms.values(), PROJECTED, TAPPED)
+        return use(self.terms.values(), PROJECTED, TAPPED)
 
     def feature_sizes(
         self, student: Mapping[str, Sequence[int]], teacher: Mapping[str, Sequence[int]]
@@ -162,7 +160,7 @@ class DistillationLoss(nn.Module):
             >>> loss.feature_sizes({"d1": (1, 4, 8, 8)}, {"d1": (1, 4, 32, 32)})
             {'d1': (8, 8)}
         """
-        terms = [term for term in map(_inner, self.terms.values()) if _use([term], PROJECTED, TAPPED)]
+        terms = [term for term in map(_inner, self.terms.values()) if use([term], PROJECTED, TAPPED)]
         sizes = {}
         for name in student.keys() & teacher.keys():
             sides = tuple(student[name][2:]), tuple(teacher[name][2:])
@@ -221,12 +219,10 @@ class DistillationLoss(nn.Module):
         marks = None if labelled is None else torch.as_tensor(labelled)
         rows = None if marks is None or bool(marks.all()) else marks.nonzero().flatten()
         undefined = []
+        there = [key for key, value in available.items() if value is not None]
         for name, term in self.terms.items():
-            wanted = _inputs(term)
-            missing = [key for key in wanted if available.get(key) is None]
-            if missing:
-                there = sorted(key for key, value in available.items() if value is not None)
-                raise ValueError(f"loss term '{name}' needs {', '.join(missing)}; there is {', '.join(there)}.")
+            check_inputs({name: term}, there)
+            wanted = inputs_of(term)
             given = [available[key] for key in wanted]
             if rows is not None and "label" in wanted:
                 if not len(rows):
@@ -236,7 +232,10 @@ class DistillationLoss(nn.Module):
                 given = [rows_of(value, rows) for value in given]
             half = getattr(_inner(term), "takes_half", False)
             with torch.set_grad_enabled(torch.is_grad_enabled() and self.weights[name] > 0):
-                values[name] = term(*(value if half else _in_full(value) for value in given))
+                try:
+                    values[name] = term(*(value if half else _in_full(value) for value in given))
+                except (TypeError, ValueError) as error:
+                    raise ValueError(f"loss term '{name}': {error}") from error
             if values[name].numel() != 1:
                 raise ValueError(
                     f"loss term '{name}' returns a tensor {tuple(values[name].shape)}, and one number is needed: set "
@@ -275,14 +274,6 @@ def _in_full(value: object) -> object:
 
 def _inner(term: nn.Module) -> nn.Module:
     return term.term if isinstance(term, WithTeacher) else term
-
-
-def _inputs(term: nn.Module) -> tuple[str, ...]:
-    return getattr(term, "inputs", SUPERVISED)
-
-
-def _use(terms: Iterable[nn.Module], *kinds: str) -> bool:
-    return any(kind in name for term in terms for name in _inputs(term) for kind in kinds)
 
 
 def _built(name: str, build: Callable[[], nn.Module]) -> nn.Module:

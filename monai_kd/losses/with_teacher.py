@@ -7,9 +7,9 @@ from typing import cast
 import torch
 from torch import nn
 
-__all__ = ["SUPERVISED", "WithTeacher"]
+from .inputs import SUPERVISED
 
-SUPERVISED = ("student", "label")  # inputs of a term that names none
+__all__ = ["WithTeacher"]
 
 
 class WithTeacher(nn.Module):

@@ -17,7 +17,7 @@ from torch import nn
 
 from monai_kd.bundle import Distillation, Teacher, needs_teacher, recipe_title
 from monai_kd.config import build_network
-from monai_kd.losses import AttentionLoss, FeatureLoss, LogitKL
+from monai_kd.losses import AttentionLoss, FeatureLoss, LogitKL, SimilarityLoss
 from monai_kd.transforms import slice_preprocessing
 
 TAPS = {"d4": "upcat_4", "d1": "upcat_1"}
@@ -60,6 +60,19 @@ def distillation(teacher: Teacher, weights: dict[str, float], **more: Any) -> Di
     student = more.pop("student", None) or build_network(NETWORKS["seg_student"])
     given = {"terms": TERMS, "taps": TAPS, "settings": SETTINGS, **more}
     return Distillation(student, teacher, weights=weights, **given)
+
+
+class Embedding(nn.Module):
+    """A network of masks with a vector beside."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.embedding = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 5))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        self.embedding(image)
+        return self.network(image)
 
 
 class TestOutputOfTheStudent:
@@ -173,6 +186,44 @@ class TestWithATeacher:
         assert all(torch.equal(value, saved[name]) for name, value in network.state_dict().items())
         assert not network.training
         assert not any(parameter.requires_grad for parameter in network.parameters())
+
+    @pytest.mark.parametrize("store", [None, "store"])
+    def test_layers_that_no_projection_takes_are_compared_as_tapped(self, tmp_path, store):
+        """Embeddings of the two networks, (B, C) with other numbers of channels."""
+        given = teacher(tmp_path / "t", taps={"e": "unet.conv_0"})
+        student = Embedding(build_network(NETWORKS["seg_student"]))
+        terms = {"similarity": SimilarityLoss, "supervised": TERMS["supervised"]}
+        made = distillation(
+            given,
+            {"similarity": 1},
+            student=student,
+            taps={"e": "embedding"},
+            terms=terms,
+            store=store and str(tmp_path / store),
+        )
+        assert len(made.loss.projections) == 0
+        for _ in range(2):  # the second time from the store
+            outputs = made.distiller(torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+            assert outputs["student_features"]["e"].shape == (3, 5)
+            assert outputs["teacher_features"]["e"].ndim == 4
+            report = made.loss(outputs)
+            assert float(report.terms["similarity"]) > 0
+        report.total.backward()
+        assert student.embedding[-1].weight.grad.abs().sum() > 0
+
+    @pytest.mark.parametrize(
+        ("term", "taps", "message"),
+        [
+            (FeatureLoss, {"e": "embedding"}, r"embeddings, \(B, C\), are no such map. .* such as SimilarityLoss"),
+            (SimilarityLoss, {}, "compares features, and no layers are tapped"),
+        ],
+    )
+    def test_layers_that_a_term_does_not_take(self, tmp_path, term, taps, message):
+        given = teacher(tmp_path / "t", taps={"e": "unet.conv_0"})
+        student = Embedding(build_network(NETWORKS["seg_student"]))
+        made = distillation(given, {"x": 1}, student=student, taps=taps, terms={"x": term})
+        with pytest.raises(ValueError, match=message):
+            made.distiller  # noqa: B018
 
     @pytest.mark.parametrize("side", ["teacher", "student"])
     def test_projections_have_the_channels_that_are_there(self, tmp_path, side):

@@ -96,6 +96,23 @@ def test_it_teaches_and_gets_its_own_input(zoo, disc_dataset, tmp_path, monkeypa
     workflow.finalize()
 
 
+class OfProbabilities(OwnNetwork):
+    """Which no last step shows."""
+
+    def forward(self, x):
+        return super().forward(x).sigmoid().clamp(1e-6, 1 - 1e-6)
+
+
+@pytest.mark.parametrize("probabilities", [True, False])
+def test_outputs_that_look_like_probabilities_are_said(probabilities, zoo, disc_dataset, tmp_path, caplog):
+    own = {**NETWORK, "_target_": f"{__name__}.{(OfProbabilities if probabilities else OwnNetwork).__name__}"}
+    workflow = student(zoo, disc_dataset, tmp_path, {**SETTINGS, **OF_MASKS, "network_def": own})
+    workflow.initialize()
+    workflow.value("distiller")
+    assert ("lie between 0 and 1, as PROBABILITIES do" in caplog.text) == probabilities
+    workflow.finalize()
+
+
 def test_the_lines_of_the_page(lines, zoo, disc_dataset, tmp_path, monkeypatch):
     (line,) = lines
     page = (BUNDLES.parent / "docs" / "training.md").read_text(encoding="utf-8")

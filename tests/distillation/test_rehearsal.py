@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from monai_kd.distillation import Distiller, fitted_projections, rehearse
+from monai_kd.distillation import Distiller, fitted_projections, may_be_probabilities, rehearse
 from monai_kd.losses import DistillationLoss, FeatureLoss, LogitKL, Projections, WithTeacher
 
 
@@ -127,3 +127,24 @@ def test_a_student_that_is_tapped_already():
     distiller = Distiller(student, student_taps=TAPS)
     distiller(torch.zeros(2, 1, 8, 8))
     assert rehearse(student, None, TAPS, image=torch.zeros(2, 1, 8, 8)).student_shapes["early"] == (2, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("after", "expected"),
+    [
+        (nn.Identity(), False),
+        (nn.Sequential(nn.Sigmoid(), nn.Upsample(scale_factor=2)), True),
+        (nn.Sequential(nn.Softmax(1), nn.AdaptiveAvgPool2d(1), nn.Flatten()), True),
+        (nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), False),
+        (nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.ReLU(), nn.Hardtanh(0.1, 0.9)), False),  # too few
+    ],
+)
+def test_what_may_be_probabilities(after, expected):
+    torch.manual_seed(0)
+    network = nn.Sequential(small(3, 8), nn.Conv2d(1, 4, 1), after).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    state = torch.get_rng_state()
+    assert may_be_probabilities(network, torch.zeros(1, 3, 16, 16)) is expected
+    assert torch.equal(torch.get_rng_state(), state)
+    assert network.training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

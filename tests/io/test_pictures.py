@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from monai_kd.io import UnreadableImage, read_image
+from monai_kd.io import UnreadableImage, pictures, read_image
 from monai_kd.io.pictures import picture_size
 
 RANDOM = np.random.default_rng(0)
@@ -97,3 +97,15 @@ def test_size_is_known_before_pixels_are_read(tmp_path):
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(UnreadableImage, match="900,000,000 pixels"):
         read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("colours", "said"), [([[255, 0, 0], [0, 200, 0]], True), ([[9, 9, 9], [200, 200, 200]], False)]
+)
+def test_colours_are_said_to_be_lost(colours, said, tmp_path, caplog):
+    pictures._say_that_colours_are_lost.cache_clear()
+    Image.fromarray(np.array([colours, colours], np.uint8)).save(tmp_path / "a.png")
+    for _ in range(2):
+        read_image(tmp_path / "a.png")
+    assert caplog.text.count("pictures in COLOUR, of which only the brightness is used") == said
+    assert "a.png" not in caplog.text

@@ -320,6 +320,15 @@ def test_missing_input(term, drop, message):
         DistillationLoss({"x": term}, {"x": 1.0})(given, None if drop == "label" else mask())
 
 
+def test_an_error_of_a_term_has_its_name():
+    class Failing(nn.Module):
+        def forward(self, *_: torch.Tensor) -> torch.Tensor:
+            raise ValueError("ground truth has different shape")
+
+    with pytest.raises(ValueError, match="loss term 'focal': ground truth has different shape"):
+        DistillationLoss({"focal": Failing()}, {"focal": 1.0})(outputs(), mask())
+
+
 @pytest.mark.parametrize(
     ("weights", "message"),
     [

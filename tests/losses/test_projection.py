@@ -152,7 +152,7 @@ def test_fitted_where_the_teacher_has_other_sizes():
         (
             {"a": (1, 4, 8, 8)},
             {"a": (1, 197, 768)},
-            r"layer 'a': student \(1, 4, 8, 8\) .* tokens, \(B, N, C\), and embeddings",
+            r"layer 'a': student \(1, 4, 8, 8\) .* tokens, \(B, N, C\)",
         ),
         ({"a": (1, 4)}, {"a": (1, 8)}, "layer 'a': .* one to three axes"),
         (
