@@ -1,5 +1,5 @@
 from .command import run_archive
-from .plan import Plan, make_plan, read_plan
-from .shard import ShardFiles, is_done, run_shard
+from .plan import Plan, is_done, make_plan, read_plan
+from .shard import ShardFiles, run_shard
 
 __all__ = ["Plan", "ShardFiles", "is_done", "make_plan", "read_plan", "run_archive", "run_shard"]

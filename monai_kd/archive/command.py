@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +18,10 @@ from ..inference.results import PATHS
 from ..io.checksum import file_sha256
 from ..io.table import read_table, write_table
 from ..io.trained import settings_path
-from .plan import Plan, make_plan
-from .shard import is_done, run_shards, table_of
+from .jobs import job_executor, run_jobs
+from .plan import Plan, make_plan, table_of
 
 __all__ = ["run_archive"]
-
-logger = logging.getLogger(__name__)
-
-ATTEMPTS = 3
-A_YEAR = 365 * 24 * 60  # minutes: submitit ends local jobs after two otherwise
 
 
 @one_line_errors
@@ -80,61 +71,21 @@ def run_archive(
     settings["beside_sha256"] = {path.name: file_sha256(path) for path in beside if path.is_file()}
     settings["configs_sha256"] = [file_sha256(Path(path)) for path in configs]
     with only_writer(output_dir, "output_dir"):
+        executor = job_executor(output_dir / "jobs", cluster, workers, slurm)
         plan = make_plan(Path(input).expanduser(), output_dir, settings, shard_size)
         # Jobs on one computer share its cores; one of Slurm has its own.
         sharing = workers if cluster == "local" else 1
-        left = _run(plan, _executor(output_dir, cluster, workers, slurm), workers, sharing)
+        left = run_jobs(plan, executor, workers, sharing)
         if left:
-            numbers = ", ".join(map(str, left[:10]))
+            first, reason = next(iter(left.items()))
             print(
-                f"error: {len(left)} of {plan.shards} shards are not done ({numbers}); the logs are in "
-                f"{output_dir / 'jobs'}. The same command tries again.",
+                f"error: {len(left)} of {plan.shards} shards are not done. Shard {first}: {reason}. The logs are in "
+                f"{output_dir / 'jobs'}; the same command tries again.",
                 file=sys.stderr,
             )
             return 1
         _write_table(plan)
     return 0
-
-
-def _executor(output_dir: Path, cluster: str, workers: int, slurm: Sequence[str]) -> Any:
-    if slurm and cluster != "slurm":
-        raise ValueError(f"--slurm {' '.join(slurm)} is for a cluster: give --cluster slurm too.")
-    import submitit
-
-    executor = submitit.AutoExecutor(output_dir / "jobs", cluster=cluster)
-    if wrong := [option for option in slurm if "=" not in option]:
-        raise ValueError(f"slurm: {', '.join(wrong)} is no NAME=VALUE, such as partition=gpu.")
-    options = dict(option.split("=", 1) for option in slurm)
-    executor.update_parameters(name="monai_kd_archive")
-    if cluster == "local":
-        executor.update_parameters(timeout_min=A_YEAR)
-        # Without GPUs that are asked for, submitit hides all from its local jobs.
-        seen = os.environ.get("CUDA_VISIBLE_DEVICES")
-        setup = "unset CUDA_VISIBLE_DEVICES" if seen is None else f"export CUDA_VISIBLE_DEVICES={shlex.quote(seen)}"
-        executor.update_parameters(local_setup=[setup])
-    else:
-        executor.update_parameters(slurm_array_parallelism=workers, **{f"slurm_{k}": v for k, v in options.items()})
-    return executor
-
-
-def _run(plan: Plan, executor: Any, workers: int, sharing: int) -> list[int]:
-    """Run what is not done, by jobs of which some share the cores; the shards that are not done afterwards."""
-    left = [number for number in range(plan.shards) if not is_done(plan, number)]
-    for attempt in range(ATTEMPTS):
-        if not left:
-            break
-        logger.info("%d of %d shards are left, attempt %d", len(left), plan.shards, attempt + 1)
-        parts = [left[first::workers] for first in range(min(workers, len(left)))]
-        job_of = partial(run_shards, str(plan.output_dir), sharing=sharing)
-        jobs = executor.map_array(job_of, parts, range(len(parts)))
-        # Only when all have ended is what they left given to others: no shard is in two hands.
-        for job in jobs:
-            job.wait()
-        for job in jobs:
-            if (error := job.exception()) is not None:
-                logger.warning("job %s ended early: %s", job.job_id, str(error).partition("\n")[0])
-        left = [number for number in left if not is_done(plan, number)]
-    return left
 
 
 def _write_table(plan: Plan) -> None:

@@ -14,9 +14,11 @@ from data_prep.text import printable
 
 from ..inference import InputFiles
 from ..inference.inputs import InputImage
+from ..inference.results import TABLES, UNFINISHED
 from ..io.atomic import atomic_write
+from ..io.table import as_text, read_table
 
-__all__ = ["PLAN", "Plan", "make_plan", "read_plan"]
+__all__ = ["PLAN", "Plan", "is_done", "make_plan", "read_plan", "table_of"]
 
 PLAN = "plan.jsonl"
 
@@ -115,3 +117,17 @@ def _read(output_dir: Path, _written: int) -> Plan:
         return Plan(output_dir, head["settings"], head["shard_size"], images, *unused)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}): delete it, and begin again in another folder.") from error
+
+
+def table_of(plan: Plan, number: int) -> Path | None:
+    """The table of a shard, if there is one."""
+    return next((path for name in TABLES if (path := plan.folder(number) / name).is_file()), None)
+
+
+def is_done(plan: Plan, number: int) -> bool:
+    """Whether the table of a shard has every image of the shard, and no other, and none is unfinished."""
+    table = table_of(plan, number)
+    rows = [] if table is None else read_table(table)
+    return UNFINISHED not in {row.get("status") for row in rows} and {row["file"] for row in rows} == {
+        as_text(image.label) for image in plan.of_shard(number)
+    }

@@ -11,16 +11,15 @@ from typing import Any
 import torch
 from monai.bundle import create_workflow
 
+from data_prep.lock import only_writer
 from data_prep.pool import available_cores
 
-from ..config import choose_threads, literal
+from ..config import cause_of, choose_threads, literal
 from ..inference import InputFiles
 from ..inference.inputs import InputImage
-from ..inference.results import TABLES, UNFINISHED
-from ..io.table import as_text, read_table
-from .plan import Plan, read_plan
+from .plan import Plan, is_done, read_plan
 
-__all__ = ["ShardFiles", "is_done", "run_shard", "run_shards", "table_of"]
+__all__ = ["ShardFiles", "run_shard", "run_shards"]
 
 logger = logging.getLogger(__name__)
 
@@ -51,22 +50,10 @@ class ShardFiles(InputFiles):
         return {}
 
 
-def table_of(plan: Plan, number: int) -> Path | None:
-    """The table of a shard, if there is one."""
-    return next((path for name in TABLES if (path := plan.folder(number) / name).is_file()), None)
-
-
-def is_done(plan: Plan, number: int) -> bool:
-    """Whether the table of a shard has every image of the shard, and no other, and none is unfinished."""
-    table = table_of(plan, number)
-    rows = [] if table is None else read_table(table)
-    return UNFINISHED not in {row.get("status") for row in rows} and {row["file"] for row in rows} == {
-        as_text(image.label) for image in plan.of_shard(number)
-    }
-
-
 def run_shard(plan: Plan, number: int, device: str | None = None) -> None:
     """Run the inference of the plan's bundle on one shard, unless it is done.
+
+    A process that is at it already, such as a job of a run that was killed, is waited for.
 
     Args:
         plan, number: the shard.
@@ -75,9 +62,10 @@ def run_shard(plan: Plan, number: int, device: str | None = None) -> None:
     Raises:
         Exception: whatever ends the run before every image has a row, such as a full disk.
     """
-    if is_done(plan, number):
-        return
     settings, folder = plan.settings, plan.folder(number)
+    with only_writer(folder, wait=True):
+        if is_done(plan, number):
+            return
     inputs = {
         "_target_": "monai_kd.archive.ShardFiles",
         **{"plan_dir": literal(str(plan.output_dir)), "number": number, "output_dir": literal(str(folder))},
@@ -97,7 +85,7 @@ def run_shard(plan: Plan, number: int, device: str | None = None) -> None:
         workflow.finalize()
 
 
-def run_shards(output_dir: str, numbers: list[int], place: int = 0, sharing: int = 1) -> None:
+def run_shards(output_dir: str, numbers: list[int], place: int = 0, sharing: int = 1) -> dict[int, str]:
     """`run_shard` of several shards, one after the other: the work of one job.
 
     Args:
@@ -106,22 +94,21 @@ def run_shards(output_dir: str, numbers: list[int], place: int = 0, sharing: int
         place: number of this job among those that share this computer, from 0: of several GPUs, each takes another.
         sharing: how many share it. Each takes its part of the cores, unless ``OMP_NUM_THREADS`` is set.
 
-    Raises:
-        Exception: the first error that ended a shard, after all others were tried.
+    Returns:
+        The errors that ended shards, after which the others were tried.
     """
     if "OMP_NUM_THREADS" not in os.environ:
         choose_threads(max(1, available_cores() // sharing))
-    plan = read_plan(Path(output_dir))
     gpus = torch.cuda.device_count() if sharing > 1 else 1
     device = f"cuda:{place % gpus}" if gpus > 1 else None
-    errors: list[Exception] = []
+    errors: dict[int, str] = {}
     for number in numbers:
         try:
-            run_shard(plan, number, device)
+            run_shard(read_plan(Path(output_dir)), number, device)
         except Exception as error:
-            logger.exception("shard %d of %d ended early", number, plan.shards)
-            errors.append(error)
+            logger.exception("shard %d ended early", number)
+            cause = cause_of(error)
+            errors[number] = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
         else:
-            logger.info("shard %d of %d is done", number, plan.shards)
-    if errors:
-        raise errors[0]
+            logger.info("shard %d is done", number)
+    return errors
