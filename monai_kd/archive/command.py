@@ -13,7 +13,8 @@ from ..bundle.familiarity import files_of_weights
 from ..bundle.folder import bundle_folder
 from ..config.errors import one_line_errors
 from ..extras import require_extra
-from ..inference.file_report import UNSUPPORTED
+from ..inference import BundlePredictor, InputFiles
+from ..inference.file_report import UNSUPPORTED, none_of
 from ..inference.results import PATHS
 from ..io.checksum import file_sha256
 from ..io.table import read_table, write_table
@@ -56,7 +57,7 @@ def run_archive(
         bundles: folder of the bundles.
 
     Returns:
-        The exit code: 0; 1 when some shards could not be done; 2 after an error on stderr.
+        The exit code: 0; 1 when some shards could not be done, or no image could be used; 2 after an error on stderr.
     """
     output_dir = Path(output_dir).expanduser().resolve()
     require_extra("cluster", ["submitit"], "archive")
@@ -70,9 +71,10 @@ def run_archive(
     beside = [settings_path(checkpoint), *files_of_weights(checkpoint).values()]
     settings["beside_sha256"] = {path.name: file_sha256(path) for path in beside if path.is_file()}
     settings["configs_sha256"] = [file_sha256(Path(path)) for path in configs]
+    found = _found(folder, checkpoint, config, Path(input).expanduser(), output_dir)
     with only_writer(output_dir, "output_dir"):
         executor = job_executor(output_dir / "jobs", cluster, workers, slurm)
-        plan = make_plan(Path(input).expanduser(), output_dir, settings, shard_size)
+        plan = make_plan(Path(input).expanduser(), output_dir, settings, shard_size, found)
         # Jobs on one computer share its cores; one of Slurm has its own.
         sharing = workers if cluster == "local" else 1
         left = run_jobs(plan, executor, workers, sharing)
@@ -84,12 +86,22 @@ def run_archive(
                 file=sys.stderr,
             )
             return 1
-        _write_table(plan)
+        table, used = _write_table(plan)
+    if used == 0:
+        print(f"error: {none_of(len(plan.images))} be used; {table} has the reasons.", file=sys.stderr)
+        return 1
     return 0
 
 
-def _write_table(plan: Plan) -> None:
-    """The rows of all shards, in the order of the files, and those of skipped files."""
+def _found(folder: Path, checkpoint: Path, config: Path | None, input: Path, output_dir: Path) -> InputFiles:
+    """The images as the configs find them, whose network takes the weights: wrong ones would fail in every job."""
+    over = [str(config.resolve())] if config else []
+    places = {"input": str(input.absolute()), "output_dir": str(output_dir)}
+    return BundlePredictor(folder, checkpoint, over, device="cpu", **places).value("inputs")
+
+
+def _write_table(plan: Plan) -> tuple[Path, int]:
+    """Write the rows of all shards, in the order of the files, and those of skipped files; how many could be used."""
     first = table_of(plan, 0)
     assert first is not None, "every shard is done"
     columns = list(read_table(first)[0])
@@ -111,3 +123,4 @@ def _write_table(plan: Plan) -> None:
     write_table(rows(), columns, plan.output_dir / first.name)
     counted = ", ".join(f"{number} {status}" for status, number in count.items())
     print(f"{counted}: {plan.output_dir / first.name}")
+    return plan.output_dir / first.name, count["ok"]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+from data_prep.lock import only_writer
 from data_prep.text import printable
 
 from ..inference import InputFiles
@@ -59,19 +61,26 @@ class Plan:
         return self.output_dir / "shards" / f"{number:06d}"
 
 
-def make_plan(source: Path, output_dir: Path, settings: Mapping[str, Any], shard_size: int) -> Plan:
+def make_plan(
+    source: Path, output_dir: Path, settings: Mapping[str, Any], shard_size: int, found: InputFiles | None = None
+) -> Plan:
     """Read the plan in the output folder, or list the images of a file or folder and write it.
+
+    A plan that is read is not compared with the folder, which is logged as a warning. One that was made with other
+    settings is made anew, with a warning too, where no shard of it is done.
 
     Args:
         source: as for inference.
         output_dir: of the plan.
         settings: see `Plan`; values of JSON.
         shard_size: 1 or more.
+        found: the images of the source, for configs that find other ones than `InputFiles`.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
-        ValueError: ``shard_size`` is less than 1, nothing can be segmented there, or the plan in the folder was made
-            with other settings, or for other images.
+        FolderInUse: a plan would be made anew, and a job is at a shard of the one before.
+        ValueError: ``shard_size`` is less than 1, nothing can be segmented there, or a shard is done by the plan
+            in the folder, which was made with other settings, or for other images.
     """
     if shard_size < 1:
         raise ValueError(f"shard_size must be 1 or more, got {shard_size}.")
@@ -80,13 +89,23 @@ def make_plan(source: Path, output_dir: Path, settings: Mapping[str, Any], shard
         plan = read_plan(output_dir)
         other = [name for name in told | plan.settings if told.get(name) != plan.settings.get(name)]
         other += ["shard_size"] if plan.shard_size != shard_size else []
-        if other:
+        if not other:
+            logger.warning(
+                "%s is continued by its plan of %d images: those that came since are not seen, give another output_dir "
+                "for them.",
+                *(output_dir, len(plan.images)),
+            )
+            return plan
+        if any(is_done(plan, number) for number in range(plan.shards)):
             raise ValueError(
                 f"{output_dir} holds an archive that was begun with another {', '.join(other)}: give the values of "
                 "then, or another folder."
             )
-        return plan
-    inputs = InputFiles(source, output_dir)
+        logger.warning(
+            "%s was begun with another %s, and no shard of it is done: it begins anew.", output_dir, ", ".join(other)
+        )
+        _clear(plan)
+    inputs = InputFiles(source, output_dir) if found is None else found
     plan = Plan(output_dir, told, shard_size, inputs.images, inputs.skipped, inputs.unreadable)
     for folder, reason in plan.unreadable.items():
         logger.warning("%s: failed, %s", printable(folder), reason)
@@ -95,6 +114,14 @@ def make_plan(source: Path, output_dir: Path, settings: Mapping[str, Any], shard
         for line in (head, *([image.label, image.name, [str(path) for path in image.paths]] for image in plan.images)):
             file.write(json.dumps(line) + "\n")
     return plan
+
+
+def _clear(plan: Plan) -> None:
+    """Remove what jobs began: shards of another plan may be fewer, or without files of these names."""
+    for number in range(plan.shards):
+        if (folder := plan.folder(number)).is_dir():
+            with only_writer(folder):
+                shutil.rmtree(folder)
 
 
 def read_plan(output_dir: Path) -> Plan:

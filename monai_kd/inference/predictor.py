@@ -33,8 +33,8 @@ class BundlePredictor:
     Args:
         bundle: folder that holds ``configs/``.
         checkpoint: weights of the bundle's network, loaded strictly; ``settings.json`` beside it gives widths and size.
-        over: names of other configs of the bundle, which are laid over it, such as ``["volumes_inference.json"]`` for
-            networks of volumes.
+        over: names of other configs of the bundle, or absolute paths, which are laid over it, such as
+            ``["volumes_inference.json"]`` for networks of volumes.
         overrides: other values of the config by their ids: ``threshold=0.3``, ``device="cpu"``. Unlike those of the
             command line they are values, never expressions, references or components: ``"@x"`` is a text of two
             characters, see `monai_kd.config.literal`.

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from at_once import AtOnce
 from PIL import Image
 from students import segmentation_student
 
@@ -62,7 +63,7 @@ def slurm(tmp_path, monkeypatch) -> Path:
 
 @pytest.mark.parametrize("visible", [None, "0,2", ""])
 def test_local_jobs_see_the_gpus_that_the_command_sees(visible, tmp_path, monkeypatch):
-    # A shell that replaces itself by its last command, as bash does, is the process that it starts, and no parent of it.
+    # A shell that replaces itself by its last command, as bash does, is no parent of what it starts.
     monkeypatch.setattr("submitit.local.local.subprocess.Popen", bash_popen)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
@@ -142,19 +143,6 @@ def test_a_shard_that_an_earlier_job_works_on_is_waited_for(slices, tmp_path, mo
     plan, locked = make_plan(slices, tmp_path / "out", {"device": None}, 2), threading.Event()
     monkeypatch.setattr(shard, "create_workflow", lambda **_: pytest.fail("the earlier job has done it"))
 
-    class Submitted:
-        """An executor that runs its job at once."""
-
-        def map_array(self, job_of, parts, places):
-            self.result = lambda: job_of(parts[0], places[0])
-            return [self]
-
-        def done(self):
-            return True
-
-        def exception(self):
-            return None
-
     def earlier() -> None:
         with only_writer(plan.folder(0)):
             locked.set()
@@ -165,6 +153,6 @@ def test_a_shard_that_an_earlier_job_works_on_is_waited_for(slices, tmp_path, mo
     job = threading.Thread(target=earlier)
     job.start()
     locked.wait()
-    assert run_jobs(plan, Submitted(), 1, 1) == {}
+    assert run_jobs(plan, AtOnce(), 1, 1) == {}
     job.join()
     assert "1 shards (0) are still worked on by jobs of an earlier run" in caplog.text

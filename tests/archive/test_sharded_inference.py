@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 from students import segmentation_student
 
+from data_prep.lock import FolderInUse, only_writer
 from monai_kd.__main__ import main
-from monai_kd.archive import is_done, make_plan, read_plan, shard
+from monai_kd.archive import Plan, is_done, make_plan, read_plan, shard
 from monai_kd.io.table import write_table
 
 
@@ -46,6 +47,7 @@ def test_plan(archive, tmp_path):
     assert plan.skipped == ["notes.txt"]
     again = read_plan(tmp_path)
     assert again == plan == make_plan(archive, tmp_path, {"checkpoint": "a"}, 4)
+    write_done(plan, 2)
     for settings, size, name in (({"checkpoint": "b"}, 4, "checkpoint"), ({"checkpoint": "a"}, 5, "shard_size")):
         with pytest.raises(ValueError, match=f"begun with another {name}"):
             make_plan(archive, tmp_path, settings, size)
@@ -54,6 +56,30 @@ def test_plan(archive, tmp_path):
     (tmp_path / "plan.jsonl").write_text('{"settings": ')
     with pytest.raises(ValueError, match="is damaged"):
         read_plan(tmp_path)
+
+
+def write_done(plan: Plan, number: int) -> None:
+    rows = [{"file": image.label, "status": "ok"} for image in plan.of_shard(number)]
+    write_table(rows, ["file", "status"], plan.folder(number) / "findings.csv")
+
+
+def test_a_plan_of_which_nothing_is_done_is_made_anew_with_other_settings(archive, tmp_path, caplog):
+    plan = make_plan(archive, tmp_path, {"checkpoint": "a"}, 4)
+    rows = [{"file": image.label, "status": "unfinished"} for image in plan.of_shard(2)]
+    write_table(rows, ["file", "status"], plan.folder(2) / "findings.csv")
+    with only_writer(plan.folder(2)), pytest.raises(FolderInUse):
+        make_plan(archive, tmp_path, {"checkpoint": "b"}, 6)
+    assert read_plan(tmp_path) == plan
+    assert make_plan(archive, tmp_path, {"checkpoint": "b"}, 6).shards == 2
+    assert "begun with another checkpoint, shard_size, and no shard of it is done: it begins anew" in caplog.text
+    assert not plan.folder(2).exists()
+
+
+def test_a_plan_that_is_continued_says_of_how_many_images_it_is(archive, tmp_path, caplog):
+    make_plan(archive, tmp_path, {}, 4)
+    assert "is continued" not in caplog.text
+    make_plan(archive, tmp_path, {}, 4)
+    assert "is continued by its plan of 11 images: those that came since are not seen" in caplog.text
 
 
 def test_a_plan_names_its_images_wherever_it_is_continued(archive, tmp_path, monkeypatch):
