@@ -23,7 +23,7 @@ from ..inference.examination import EXAMINATION
 from ..inference.familiarity import Familiarity
 from ..inference.input_kind import UNFAMILIAR
 from ..inference.own_classes import OwnClasses
-from ..io.atomic import atomic_folder, check_new_folder
+from ..io.atomic import atomic_folder, check_atomic_folder
 from ..io.network_name import network_name
 from ..io.trained import read_trained
 from ..metrics import PresenceRule
@@ -97,7 +97,7 @@ def export_package(
         require_extra("openvino", ["nncf", "openvino"], "export --int8")
         calibration_files(int8)  # that there are any
     bundle, output_dir = Path(bundle).expanduser().resolve(), Path(output_dir).expanduser().resolve()
-    check_new_folder(output_dir)
+    check_atomic_folder(output_dir)
     if of_volumes:
         return export_volume_package(bundle, checkpoint, output_dir)
     predictor = BundlePredictor(bundle, checkpoint, device="cpu", amp=False)

@@ -17,7 +17,15 @@ from typing import Any
 from data_prep.disk import is_running, write_error
 from data_prep.text import printable
 
-__all__ = ["atomic_folder", "atomic_write", "check_new_folder", "clear_partial", "remove_earlier", "write_json"]
+__all__ = [
+    "atomic_folder",
+    "atomic_write",
+    "check_atomic_folder",
+    "check_new_folder",
+    "clear_partial",
+    "remove_earlier",
+    "write_json",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -99,12 +107,27 @@ def check_new_folder(path: Path) -> None:
         raise FileExistsError(f"{path} is not empty: choose another folder, or remove it.")
 
 
+def check_atomic_folder(path: Path) -> None:
+    """Check that `atomic_folder` can put a folder at a path: `check_new_folder`, and an empty one can be replaced.
+
+    Raises:
+        FileExistsError: as `check_new_folder`, or it is a mount point or the working directory.
+    """
+    check_new_folder(path)
+    if os.path.ismount(path):
+        raise FileExistsError(f"{path} is a mount point, which can't be replaced: choose a new folder within it.")
+    if path.exists() and path.samefile(Path.cwd()):
+        raise FileExistsError(
+            f"{path} is the working directory, which would be replaced under the shell: choose a new folder within it."
+        )
+
+
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside ``path``, and rename it to ``path`` when the block ends without an exception.
 
     Args:
-        path: absolute; it must pass `check_new_folder`.
+        path: absolute; it must pass `check_atomic_folder`.
 
     Raises:
         OSError: the disk is full, or the folder can't be written to; the message names the cause and a remedy.

@@ -15,7 +15,7 @@ from ..bundle.folder import copy_bundle
 from ..bundle.metadata import described
 from ..config.errors import one_line_errors
 from ..inference import BundlePredictor
-from ..io.atomic import atomic_folder, check_new_folder, write_json
+from ..io.atomic import atomic_folder, check_atomic_folder, write_json
 from ..io.checksum import file_sha256
 from ..io.network_name import network_name
 from ..io.trained import check_of_slices, copy_settings, settings_path
@@ -45,7 +45,7 @@ def make_app(folder: str | Path, checkpoints: dict[str, Path], bundles: str | Pa
             fit its bundle.
     """
     folder = Path(folder).expanduser().resolve()
-    check_new_folder(folder)
+    check_atomic_folder(folder)
     if not checkpoints.keys() & set(STUDENTS):
         raise ValueError("nothing to serve: give --segmentation CHECKPOINT, --classification CHECKPOINT, or both.")
     if "teacher" in checkpoints and "segmentation" not in checkpoints:

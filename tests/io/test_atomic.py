@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from monai_kd.io import atomic
-from monai_kd.io.atomic import atomic_folder, atomic_write, clear_partial, write_json
+from monai_kd.io.atomic import atomic_folder, atomic_write, check_atomic_folder, clear_partial, write_json
 from monai_kd.io.checkpoints import save_checkpoint
 
 
@@ -64,6 +64,20 @@ def test_a_full_disk(small_disk):
         save_checkpoint({"a": torch.ones(10**6)}, kept)
     assert list(small_disk.iterdir()) == [kept]
     assert kept.read_bytes() == before
+
+
+def test_a_mount_point_is_refused(small_disk):
+    with pytest.raises(FileExistsError, match="disk is a mount point, which can't be replaced: choose a new folder"):
+        check_atomic_folder(small_disk)
+    check_atomic_folder(small_disk / "new")
+
+
+def test_the_working_directory_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    check_atomic_folder(tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(FileExistsError, match=r"here is the working directory.*choose a new folder"):
+        check_atomic_folder(tmp_path / "here")
 
 
 def test_a_full_disk_that_torch_does_not_name(tmp_path, monkeypatch):
