@@ -122,7 +122,9 @@ def command_parser() -> argparse.ArgumentParser:
         "--evaluation", type=path_argument, metavar="FOLDER", help="what evaluate.json wrote, for eval_metrics"
     )
     pack.add_argument(
-        "--weights_url", metavar="URL", help="of the weights: write NAME/ with large_files.yml too, for the zoo"
+        "--weights_url",
+        metavar="URL",
+        help="of the weights, or with / at its end of their folder: write NAME/ for the zoo",
     )
     label = commands.add_parser("label_app", help="write a folder that MONAI Label can serve")
     label.add_argument("folder", type=path_argument, help="new folder")
@@ -145,7 +147,9 @@ def command_parser() -> argparse.ArgumentParser:
     speed.add_argument("--repeat", type=int, default=9, metavar="N", help="repetitions of each (default: 9)")
     speed.add_argument("--tiny", action="store_true", help="tiny networks: only to try whether the benchmark runs")
     speed.add_argument(
-        "--checkpoint", type=path_argument, help="of seg_student, for inference (default: random weights of full width)"
+        "--checkpoint",
+        type=path_argument,
+        help="of seg_student, for inference (default: of a folder the bundle's weights, else random)",
     )
     speed.add_argument("--slices", type=path_argument, metavar="FOLDER", help="for inference (default: phantoms)")
     archive = commands.add_parser(

@@ -26,7 +26,7 @@ from ..bundle.volumes import volume_settings
 from ..config.errors import one_line_errors
 from ..inference import BundlePredictor
 from ..io import places
-from ..io.atomic import atomic_folder, atomic_write, check_new_folder, write_json
+from ..io.atomic import atomic_folder, atomic_write, check_atomic_folder, write_json
 from ..io.checkpoints import check_checkpoint
 from ..io.checksum import file_sha256
 from ..io.trained import FAMILIARITY_FILE, READER_FILE, TEMPERATURE_FILE
@@ -63,13 +63,15 @@ def pack_bundle(
         name: of the bundle in the archive, lower case with underscores; ``None`` for that of its folder.
         evaluation: folder that ``evaluate.json`` wrote for this checkpoint, for ``eval_metrics``. Without it they are
             empty: those of the bundle were measured with other weights.
-        weights_url: where the weights are published. Then the folder ``<name>`` is written too, as the zoo's repository
-            keeps a bundle: files above 25 MB are named in ``large_files.yml`` instead.
+        weights_url: where the weights are published, or with ``/`` at its end the folder where they are under the names
+            that they have in the bundle's ``models/``. Then the folder ``<name>`` is written too, as the zoo's
+            repository keeps a bundle: files above 25 MB are named in ``large_files.yml`` instead.
 
     Raises:
         FileExistsError: the archive or the folder exists.
         FileNotFoundError: there is no such checkpoint or evaluation.
-        ValueError: the name is not allowed, the evaluation is of another checkpoint, or the checkpoint does not fit.
+        ValueError: the name is not allowed, the evaluation is of another checkpoint, the checkpoint does not fit, or
+            several files are above 25 MB, and ``weights_url`` is of one.
     """
     bundle, checkpoint = Path(bundle).expanduser().resolve(), Path(checkpoint).expanduser()
     output_dir = Path(output_dir).expanduser().resolve()
@@ -83,11 +85,17 @@ def pack_bundle(
             f"{archive} exists: remove it, or raise version in {bundle.name}/configs/metadata.json, with its changelog."
         )
     if weights_url is not None:
-        check_new_folder(folder)
+        check_atomic_folder(folder)
     with tempfile.TemporaryDirectory(prefix="monai_kd-pack-") as temporary:
         packed = Path(temporary) / name
         _fill(packed, bundle, checkpoint, metadata, evaluation)
         _try(packed)
+        large = _large_files(packed)
+        if weights_url is not None and len(large) > 1 and not weights_url.endswith("/"):
+            raise ValueError(
+                f"--weights_url {weights_url} is the address of one file, and {len(large)} are above 25 MB "
+                f"({', '.join(file.name for file in large)}): give that of their folder, with / at its end."
+            )
         with atomic_write(archive) as partial:
             _zip(packed, partial)
         if weights_url is not None:
@@ -229,14 +237,19 @@ def _zip(folder: Path, path: Path) -> None:
                 shutil.copyfileobj(source, target)
 
 
+def _large_files(folder: Path) -> list[Path]:
+    return [file for file in sorted(folder.rglob("*")) if file.is_file() and file.stat().st_size > LARGEST_FILE]
+
+
 def _as_in_the_repository(packed: Path, folder: Path, weights_url: str) -> None:
     shutil.copytree(packed, folder, dirs_exist_ok=True)
-    large = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.stat().st_size > LARGEST_FILE]
+    large = _large_files(folder)
     lines = ["large_files:"]
     for file in large:
         # JSON texts are YAML texts.
         values = {
-            **{"path": file.relative_to(folder).as_posix(), "url": weights_url},
+            "path": file.relative_to(folder).as_posix(),
+            "url": weights_url + file.name if weights_url.endswith("/") else weights_url,
             **{"hash_val": file_sha256(file), "hash_type": "sha256"},
         }
         start = "- "

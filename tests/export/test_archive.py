@@ -197,6 +197,20 @@ def test_large_weights_are_listed_for_the_repository(tmp_path, monkeypatch):
     assert LARGEST_FILE == 25 * 1024**2
 
 
+def test_several_large_files_are_listed_in_one_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("monai_kd.export.archive.LARGEST_FILE", 10)
+    monkeypatch.setattr("monai_kd.export.archive._try", lambda _: None)
+    url = "https://example.org/weights"
+    assert "is the address of one file, and" in refused(tmp_path, capsys, "--weights_url", url)
+    assert not list((tmp_path / "out").glob("*"))
+    pack_bundle(BUNDLES / "cls_student", tmp_path / "run" / "model.pt", tmp_path / "out", weights_url=f"{url}/")
+    parser = ConfigParser()
+    parser.read_config(str(tmp_path / "out" / "cls_student" / "large_files.yml"))
+    listed = {each["path"]: each["url"] for each in parser["large_files"]}
+    assert listed["models/model.pt"] == f"{url}/model.pt"
+    assert listed["models/settings.json"] == f"{url}/settings.json"
+
+
 ZOO = Path(os.environ.get("MODEL_ZOO", "/nowhere"))
 
 
