@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from monai.bundle import create_workflow
+from monai.utils.enums import CommonKeys as Keys
 
 from data_prep.convert import convert
 from data_prep.phantom import write_phantoms
@@ -70,7 +71,10 @@ def _folder_row(
     value = workflow.parser.get_parsed_content
     evaluator, network, inferer, dataset = (value(name) for name in ("evaluator", "network", "inferer", "dataset"))
     batch = int(value("batch_size"))
-    images = [torch.as_tensor(item["image"].as_tensor()) for item in map(dataset.__getitem__, range(len(dataset)))]
+    items = [item for item in map(dataset.__getitem__, range(len(dataset))) if Keys.IMAGE in item]
+    if not items:
+        raise ValueError(f"--slices: no slice in {slices} can be used.")
+    images = [torch.as_tensor(item[Keys.IMAGE].as_tensor()) for item in items]
     together = [torch.stack(images[first : first + batch]).to(device) for first in range(0, len(images), batch)]
 
     def alone() -> None:
@@ -80,7 +84,8 @@ def _folder_row(
         wait_for(torch.device(device))
 
     kind = ("bfloat16" if amp else "float32") + (", on a GPU" if device == "cuda" else "")
-    whole, inner = f"{len(images)} files, masks, overlays and table", "their network alone"
+    left_out = f" and {len(dataset) - len(items)} that can't be used" if len(items) < len(dataset) else ""
+    whole, inner = f"{len(images)} files{left_out}, masks, overlays and table", "their network alone"
     times = interleaved({whole: evaluator.run, inner: alone}, repeat)
     workflow.finalize()
     aim = FOLDER_AIMS[amp] if device == "cpu" else "measured"
