@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..config import checked_device, default_device, literal
 
-__all__ = ["literal_overrides", "requested_device", "training_request"]
+__all__ = ["check_training_part", "literal_overrides", "requested_device", "training_request"]
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +84,24 @@ def training_request(request: Mapping[str, Any], names: Mapping[str, str]) -> di
     if unused:
         logger.warning("The training request has options that are not used: %s.", ", ".join(unused))
     return taken
+
+
+def check_training_part(training: Sequence[Any], labelled: Sequence[Any], val_split: float) -> None:
+    """Check that a split of the labelled images leaves some to train on.
+
+    Args:
+        training: those that MONAI Label would train on.
+        labelled: all of them.
+        val_split: as it was asked.
+
+    Raises:
+        ValueError: none is left.
+    """
+    if labelled and not training:
+        raise ValueError(
+            f"val_split {val_split} of {len(labelled)} labelled images leaves none to train on: give a smaller one, or "
+            "label more images."
+        )
 
 
 def literal_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:

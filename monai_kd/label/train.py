@@ -12,7 +12,7 @@ from monailabel.tasks.train.bundle import BundleTrainTask
 from monailabel.utils.others.generic import device_map
 
 from ..config import literal
-from .request import OPTIONS, literal_overrides, training_request
+from .request import OPTIONS, check_training_part, literal_overrides, training_request
 
 __all__ = ["LiteralTrainTask"]
 
@@ -37,6 +37,16 @@ class LiteralTrainTask(BundleTrainTask):
         except ValueError as error:
             raise MONAILabelException(MONAILabelError.INVALID_INPUT, str(error)) from error
         return super().__call__(taken, datastore)
+
+    def _partition_datalist(
+        self, datalist: list[dict[str, Any]], request: Mapping[str, Any], shuffle: bool = False
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
+        training, validating = super()._partition_datalist(datalist, request, shuffle)
+        try:
+            check_training_part(training, datalist, request.get("val_split", 0.2))
+        except ValueError as error:
+            raise MONAILabelException(MONAILabelError.INVALID_INPUT, str(error)) from error
+        return training, validating
 
     def _load_bundle_config(self, path: str, config: str) -> ConfigParser:
         parser = super()._load_bundle_config(path, config)

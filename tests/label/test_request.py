@@ -7,8 +7,9 @@ import json
 import pytest
 import torch
 from monai.bundle import ConfigParser
+from monai.data import partition_dataset
 
-from monai_kd.label.request import literal_overrides, requested_device, training_request
+from monai_kd.label.request import check_training_part, literal_overrides, requested_device, training_request
 
 # As MONAI Label names GPUs in its forms.
 NAMES = {"Some GPU:0": "cuda:0", "Some GPU:1": "cuda:1"}
@@ -124,3 +125,15 @@ def test_overrides_are_values_and_handlers_a_config(tmp_path):
         found = {name: read.get_parsed_content(name) for name in overrides}
         assert found.pop("train#handlers") == [{"root": f"{tmp_path}/a#b"}]
         assert found == {name: value for name, value in overrides.items() if name != "train#handlers"}
+
+
+@pytest.mark.parametrize(("labels", "val_split", "trains"), [(1, 0.2, True), (4, 0.1, True), (4, 0.9, False)])
+def test_a_split_must_leave_images_to_train_on(labels, val_split, trains):
+    labelled = list(range(labels))
+    # As MONAI Label divides them.
+    training, _ = partition_dataset(labelled, ratios=[1 - val_split, val_split])
+    if trains:
+        check_training_part(training, labelled, val_split)
+    else:
+        with pytest.raises(ValueError, match=r"val_split 0\.9 of 4 labelled images leaves none to train on"):
+            check_training_part(training, labelled, val_split)
