@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,10 @@ __all__ = ["PATHS", "accept_overrides"]
 logger = logging.getLogger(__name__)
 
 # Values that a config's network_def refers to, unless a file that is laid over it has another network.
-_OF_NETWORK = ("features", "norm")
+_OF_NETWORK = (
+    *("features", "norm", "network_name", "backbones", "pretrained", "freeze"),
+    *("vit_name", "vit_image_size"),
+)
 # Values that follow from the data, and from what.
 _OF_DATA = {
     "num_classes": "the classes of the slices of the data set",
@@ -76,8 +80,9 @@ def accept_overrides() -> None:
         ValueError: an override is not an id of the config, the message lists the most similar ids; it is a plain value
             in place of an object; it has a value that is refused by `check_settings`, before what depends on it is; the
             device is not available, see `checked_device`; it follows from the data; a path is ``~name`` and
-            there is no user of this name; a network is given that is not that of ``init_checkpoint``; or as
-            `check_batch_augmentation`, `check_targets` and `loaded_network`.
+            there is no user of this name; a network is given that is not that of ``init_checkpoint``; ``pretrained`` is
+            a file, and the network does not use it; or as `check_batch_augmentation`, `check_targets` and
+            `loaded_network`.
     """
     install_short_errors()
     run = running()
@@ -110,7 +115,13 @@ def accept_overrides() -> None:
     check_settings({name: value for name, value in written.items() if not _evaluated(value)})
     if isinstance(device := run.overrides.get("device"), str) and not _evaluated(device):
         checked_device(device)
-    _warn_of_unused(run.parser, own)
+    without_effect = _without_effect(content)
+    _tell_unused(run.parser, own, without_effect)
+    # What had no effect is not recorded as if the network had been built with it.
+    recorded = content.get("settings")
+    not_recorded = [name for name in without_effect if isinstance(recorded, dict) and name in recorded]
+    for name in not_recorded:
+        del recorded[name]
     paths = {name: _as_typed(name, value) for name, value in run.overrides.items() if name in PATHS}
     changed = {name: value for name, value in paths.items() if value != run.overrides[name]}
     changed |= {
@@ -118,7 +129,7 @@ def accept_overrides() -> None:
         for name in PATHS - paths.keys()
         if isinstance(written := run.parser.get(name), str) and written.startswith("~")
     }
-    if changed or removed:
+    if changed or removed or not_recorded:
         for name, value in changed.items():
             run.parser[name] = value
         # Items that were parsed before hold the old values.
@@ -148,16 +159,29 @@ def _check_one_network(parser: ConfigParser, config_file: Any) -> None:
         )
 
 
-def _warn_of_unused(parser: ConfigParser, own: Mapping[str, Any]) -> None:
-    """Say which values of a network are given, and have no effect on the one that is built."""
-    given = [name for name in _OF_NETWORK if name in own]
+def _without_effect(content: Mapping[str, Any]) -> list[str]:
+    """Values of a network that a config has, and nothing in it refers to but the settings that are recorded."""
+    text = str({name: value for name, value in content.items() if name != "settings"})
+    return [name for name in _OF_NETWORK if name in content and not re.search(rf"@{name}\b", text)]
+
+
+def _tell_unused(parser: ConfigParser, own: Mapping[str, Any], unused: Sequence[str]) -> None:
+    """Say which values of a network are given, and have no effect on the one that is built.
+
+    Raises:
+        ValueError: one of them names the file of pretrained weights.
+    """
+    why = f"{NETWORK} does not refer to it"
     if own.get("init_checkpoint") is not None:
-        unused, why = given, "the network is that of init_checkpoint"
-    else:
-        definition = str(parser.get(NETWORK))
-        unused, why = [name for name in given if f"@{name}" not in definition], f"{NETWORK} does not refer to it"
-    if unused:
-        logger.warning("%s: NOT used, since %s.", ", ".join(f"--{name}" for name in unused), why)
+        unused, why = _OF_NETWORK, "the network is that of init_checkpoint"
+    given = [name for name in unused if name in own]
+    if "pretrained" in given and isinstance(file := own["pretrained"], (str, Path)) and not _evaluated(file):
+        raise ValueError(
+            f"--pretrained: the weights {file} would NOT be used, since {why}. Leave it out, or give network_def the "
+            'argument of its class that takes weights, as "@pretrained".'
+        )
+    if given:
+        logger.warning("%s: NOT used, since %s.", ", ".join(f"--{name}" for name in given), why)
     of_slices = [f"--{name}" for name in _OF_SLICES if name in own and "normalization" in parser]
     if of_slices:
         logger.warning("%s: NOT used, since volumes are scaled by `normalization`.", ", ".join(of_slices))

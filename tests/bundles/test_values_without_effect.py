@@ -252,3 +252,54 @@ def test_a_teacher_that_ends_in_probabilities_is_refused(disc_dataset, tmp_path)
     with pytest.raises(RuntimeError) as caught:
         train("seg_student", disc_dataset, tmp_path / "run", **values)
     assert "the teacher, Probable, ends in a softmax" in cause(caught.value)
+
+
+OWN_CLASSIFIER = {"_target_": "monai.networks.nets.DenseNet", "spatial_dims": 2, "in_channels": 3, "out_channels": 3}
+SMALL_CLASSIFIER = {**OWN_CLASSIFIER, "init_features": 4, "growth_rate": 2, "block_config": [1, 1, 1, 1]}
+
+
+@pytest.mark.parametrize(
+    ("bundle", "values", "said"),
+    [
+        (
+            "cls_student",
+            {"network_name": "resnet18", "pretrained": True},
+            "--network_name, --pretrained: NOT used",
+        ),
+        (
+            "cls_teacher",
+            {"backbones": ["resnet18"], "freeze": True},
+            "--backbones, --freeze: NOT used",
+        ),
+    ],
+)
+def test_values_of_a_network_that_is_replaced(bundle, values, said, class_dataset, tmp_path, caplog):
+    quick = {"network_def": SMALL_CLASSIFIER, "epochs": 1, "taps": {}, **values}
+    recipe = {"recipe": "none"} if bundle == "cls_student" else {}
+    train(bundle, class_dataset, tmp_path / "run", **quick, **recipe)
+    assert said in caplog.text
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert not {"pretrained", "freeze"} & settings.keys()
+    assert settings["network_def"]["_target_"] == OWN_CLASSIFIER["_target_"]
+
+
+@pytest.mark.parametrize(
+    ("bundle", "values", "said"),
+    [
+        ("cls_teacher", {"network_def": SMALL_CLASSIFIER}, "NOT be used, since network_def does not refer to it"),
+        ("seg_teacher", {"network_def": SEGRESNET}, "the weights weights.pth would NOT be used"),
+    ],
+)
+def test_weights_that_no_network_takes_are_refused(bundle, values, said, class_dataset, tmp_path):
+    with pytest.raises(RuntimeError) as caught:
+        prepare(bundle, class_dataset, tmp_path / "run", **values, pretrained="weights.pth").initialize()
+    assert said in cause(caught.value)
+
+
+def test_a_network_of_ones_own_may_take_weights(class_dataset, tmp_path, caplog):
+    definition = {"_target_": "monai_kd.networks.create_backbone", "name": "test_efficientnet_ln", "num_classes": 3}
+    values = {"network_def": {**definition, "pretrained": "@pretrained"}, "recipe": "none", "pretrained": False}
+    workflow = prepare("cls_student", class_dataset, tmp_path / "run", **values)
+    workflow.initialize()
+    assert "--pretrained" not in caplog.text
+    assert workflow.parser.get_parsed_content("settings")["pretrained"] is False
