@@ -14,7 +14,7 @@ from .overrides import accept_overrides
 from .precision import amp_by_default
 from .processes import distributed, local_rank, rank, start_processes, stop_processes
 from .released import checkpoint_of, training_folder
-from .running import choose, definition, described, given_data, normalization, recorded, root
+from .running import choose, definition, described, given_data, normalization, recorded, root, unbuilt
 from .second_reader import second_reader
 from .set_up import set_up
 from .teacher import Teacher
@@ -74,6 +74,7 @@ __all__ = [
     "trained_network",
     "trained_settings",
     "training_folder",
+    "unbuilt",
     "validation_metrics",
     "volume_settings",
 ]

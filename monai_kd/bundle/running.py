@@ -10,12 +10,15 @@ from monai.bundle import ConfigParser
 from monai.bundle.utils import EXPR_KEY, ID_REF_KEY
 
 from ..config import definition_of
-from ..config.definition import TARGET, plain_values
+from ..config.definition import TARGET, holds_definition, plain_values
 from ..io.places import PLACES
 from ..transforms import checked_normalization
 from .workflow import running
 
-__all__ = ["choose", "definition", "described", "given_data", "normalization", "parser_with", "recorded", "root"]
+__all__ = [
+    *("choose", "definition", "described", "given_data", "normalization", "parser_with", "recorded", "root"),
+    "unbuilt",
+]
 
 TRAINING_DATA = "train#dataset#data"
 # Of a training, what a config may replace and the losses depend on.
@@ -81,6 +84,25 @@ def described(id: str) -> dict[str, Any]:
     """
     parser = parser_with(id)
     return plain_values(parser[id], parser.get_parsed_content, id)
+
+
+def unbuilt(id: str) -> Any:
+    """A mapping of the running config whose values replace those of another one.
+
+    Values that hold a definition, such as that of a network, stay as they are written, since the other config builds
+    them, and looks up references in them. All others are evaluated here.
+
+    Raises:
+        RuntimeError: no config is running.
+    """
+    parser = parser_with(id)
+    raw = parser[id]
+    if not isinstance(raw, Mapping) or not holds_definition(raw):
+        return parser.get_parsed_content(id)
+    return {
+        name: value if holds_definition(value) else parser.get_parsed_content(f"{id}::{name}")
+        for name, value in raw.items()
+    }
 
 
 def normalization() -> list[dict[str, Any]]:

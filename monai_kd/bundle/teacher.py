@@ -14,6 +14,7 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from ..config import build_network, check_overrides, check_settings, literal
+from ..config.definition import holds_definition
 from ..data import NO_TUMOUR, class_names, datalist_path
 from ..io import load_weights, read_checkpoint
 from ..io.checksum import file_sha256
@@ -52,7 +53,7 @@ class Teacher:
         bundle: folder of the teacher's bundle.
         output_dir: folder of the student's run.
         run: values of the student's run that the teacher is trained with too, by the ids of the teacher's config.
-        overrides: other values for the teacher's config.
+        overrides: other values for the teacher's config, which builds the definitions among them.
         taps: name to module path in the teacher, instead of the taps of its settings.
         configs: config files of the bundle that train a teacher; later ones override earlier ones.
         class_names: of the student; ``None``: those of the data list.
@@ -251,8 +252,8 @@ class Teacher:
                 "--teacher_checkpoint FILE, or --teacher_bundle FOLDER."
             )
         values = {**self.run, "output_dir": str(self._folder), **more}
-        # Values of these are objects, such as transforms, which can't be written as text.
-        objects = ("augmentation", "batch_augmentation")
+        # Transforms are objects, which can't be written as text, and definitions are built by the config.
+        objects = {"augmentation", "batch_augmentation", *filter(lambda name: holds_definition(values[name]), values)}
         given = {name: value if name in objects else literal(value) for name, value in values.items()}
         return Workflow([str(file) for file in files], workflow_type="train", logging_file=False, **given)
 

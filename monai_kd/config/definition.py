@@ -107,6 +107,13 @@ def _checked(value: Any, at: str) -> Any:
     )
 
 
+def holds_definition(value: Any) -> bool:
+    """Whether a value of a config is the definition of an object, or has one anywhere within it."""
+    if isinstance(value, Mapping):
+        return TARGET in value or any(map(holds_definition, value.values()))
+    return isinstance(value, (list, tuple)) and any(map(holds_definition, value))
+
+
 def without_pretrained(definition: Any) -> Any:
     """The same definition without pretrained weights, for a network whose checkpoint is loaded next.
 

@@ -353,6 +353,33 @@ class TestOwn:
             Teacher(None, BUNDLE, tmp_path, run_of(None)).load()
 
 
+OTHER_TEACHER = {
+    "network_def": {
+        **{"_target_": "BasicUNet", "spatial_dims": 2, "in_channels": "@in_channels", "out_channels": "@out_channels"},
+        "features": [4, 4, 4, 4, 4, 4],
+    },
+    "taps": {f"d{level}": f"upcat_{level}" for level in (1, 2, 3, 4)},
+    "optimizer": {"_target_": "torch.optim.SGD", "params": "$@network.parameters()", "lr": "@learning_rate"},
+    "augmentation": [{"_target_": "RandRotated", "keys": ["image", "label"], "range_x": 0.1}],
+}
+
+
+def test_a_teacher_of_another_architecture_is_trained_first(disc_dataset, tmp_path, caplog):
+    overrides = {"epochs": 1, "learning_rate": "$10 * @learning_rate", **OTHER_TEACHER}
+    for _ in range(2):
+        train("seg_student", disc_dataset, tmp_path, epochs=1, teacher_overrides=overrides)
+    (folder,) = tmp_path.glob("teacher-*")
+    settings = json.loads((folder / "settings.json").read_text())
+    assert settings["network_def"] == {**OTHER_TEACHER["network_def"], "in_channels": 3, "out_channels": 1}
+    assert settings["learning_rate"] == pytest.approx(0.01)
+    assert settings["definitions"]["optimizer"]["_target_"] == "torch.optim.SGD"
+    assert settings["definitions"]["augmentation"] == OTHER_TEACHER["augmentation"]
+    assert "pretrained" not in settings
+    student = json.loads((tmp_path / "settings.json").read_text())
+    assert student["teacher"]["network_def"] == settings["network_def"]
+    assert "using the teacher trained earlier" in caplog.text
+
+
 def test_a_run_is_not_resumed_with_other_weights_of_the_same_teacher(disc_dataset, tmp_path):
     one, other = (
         untrained("seg_teacher", tmp_path / name, draw, taps=TAPS_OF_TEACHER) for draw, name in enumerate("ab")
