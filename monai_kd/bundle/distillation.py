@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from ..distillation import (
@@ -18,7 +17,6 @@ from ..distillation import (
     Distiller,
     Rehearsal,
     TeacherStore,
-    ends_in_probabilities,
     may_be_probabilities,
     rehearse,
     scaling_between,
@@ -30,6 +28,7 @@ from .running import parser_with
 from .teacher import Teacher
 from .teacher_settings import NORMALIZATION, normalization_of
 from .trained import black_images
+from .trial_runs import FAILURES, check_logits, check_student, ended, failed_taps, sizes_hint
 from .volumes import check_same_voxels
 
 __all__ = ["Distillation", "learns_unlabelled", "needs_teacher", "recipe_title"]
@@ -142,7 +141,7 @@ class Distillation:
 
     @cached_property
     def loss(self) -> DistillationLoss:
-        self._check_student()
+        check_student(self.student, self.settings)
         loss = DistillationLoss.from_recipe(self.terms, self.weights, self._projections)
         given, names = getattr(self.student, "classes", None), self.settings.get("class_names")
         if loss.needs_classes and given and names and given != len(names) + 1:
@@ -151,30 +150,6 @@ class Distillation:
                 "'no tumour' is added: network_def must have one more of `classes` than the data list has labels."
             )
         return loss
-
-    def _check_student(self) -> None:
-        """Refuse an image size that the student does not take, also where no teacher is rehearsed with it."""
-        image = black_images(self.settings)
-        try:
-            found = rehearse(self.student, image=image)
-        except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"image_size is {self.settings['image_size']}, and the network, {type(self.student).__name__}, fails "
-                f"on an image of this size: {error}. Networks that halve the image n times take multiples of 2ⁿ, and "
-                "with instance normalisation more than one pixel has to be left."
-            ) from None
-        _check_logits(self.student, image, "network")
-        if "mask_names" not in self.settings:
-            return
-        names, background = self.settings["mask_names"], bool(self.settings.get("multiclass"))
-        wanted = (len(names) + background, *image.shape[2:])
-        if (returned := tuple(found.shapes["student"][1:])) != wanted:
-            raise ValueError(
-                f"the network, {type(self.student).__name__}, returns {returned} (channels, spatial axes), and "
-                f"{wanted} are needed: an output for each of mask_names ({', '.join(names)})"
-                f"{' and the background' if background else ''}, of the size of the image. Correct "
-                "network_def or mask_names."
-            )
 
     @cached_property
     def _teacher_input(self) -> AdaptInput:
@@ -186,14 +161,21 @@ class Distillation:
             if 1 not in (student["in_channels"], teacher["in_channels"]):
                 raise ValueError(
                     f"the student takes {student['in_channels']} channels and the teacher {teacher['in_channels']} "
-                    f"({'teacher_settings#in_channels' if self.teacher.is_described else 'its settings.json'}): only "
-                    "a single grey channel can be repeated to fit another network. Set the student's in_channels, mean "
-                    "and std to fit."
+                    f"({self.teacher.origin_of('in_channels')}): only a single grey channel can be repeated to fit "
+                    "another network. Set the student's in_channels, mean and std to fit."
                 )
             channels = [0] * teacher["in_channels"]
-        same_size = student["image_size"] == teacher["image_size"]
-        # Slices are resized to what a network takes; patches of volumes keep the voxels of the file.
-        size = None if same_size or student.get("volumes") else teacher["image_size"]
+        same_size, size = student["image_size"] == teacher["image_size"], None
+        if not same_size and student.get("volumes"):
+            # Slices are resized to what a network takes; patches of volumes keep the voxels of the file.
+            logger.warning(
+                "the student takes patches of %s and the teacher was trained with %s, %s: patches are NOT resized, so "
+                "that the teacher gets those of the student. Give both the same image_size, unless the teacher does "
+                "as well with it.",
+                *(student["image_size"], teacher["image_size"], self.teacher.origin_of("image_size")),
+            )
+        elif not same_size:
+            size = teacher["image_size"]
         transform, told = normalization_of(teacher), str(teacher.get(NORMALIZATION) or "")
         scaling = scaling_between(student, teacher)
         return AdaptInput(**scaling, channels=channels, size=size, transform=transform, told=told)
@@ -225,18 +207,23 @@ class Distillation:
         teacher_taps = self.teacher.taps(untrained, list(taps)) if taps else {}
         teacher_image = self._teacher_input(image)
         try:
-            if self.teacher.is_described:
-                # Others were trained with losses that take logits.
-                _check_logits(untrained, teacher_image, "teacher")
             found = rehearse(self.student, untrained, taps, teacher_taps, image=image, teacher_image=teacher_image)
-        except RuntimeError as error:
+        except FAILURES as error:
+            if failed_taps(error):
+                raise ValueError(str(error)) from None
             sizes, channels = " × ".join(map(str, teacher_image.shape[2:])), teacher_image.shape[1]
-            described = " (teacher_settings#in_channels)" if self.teacher.is_described else ""
+            its, own = self.teacher.trained["image_size"], self.settings["image_size"]
+            follows = f"its image_size is {its}, {self.teacher.origin_of('image_size')}"
+            if self.settings.get("volumes") and its != own:
+                follows = f"patches have the image_size of the student, {own}, and {follows}"
             raise ValueError(
-                f"the teacher, {type(untrained).__name__}, fails on an image of {sizes}, which follows from image_size "
-                f"{self.settings['image_size']}, with {channels} channel{'s' if channels > 1 else ''}{described}: "
-                f"{error}. Networks that halve the image n times take multiples of 2ⁿ."
+                f"the teacher, {type(untrained).__name__}, fails on an image of {sizes} with {channels} "
+                f"channel{'s' if channels > 1 else ''}, {self.teacher.origin_of('in_channels')}; {follows}: "
+                f"{ended(error)}{sizes_hint(error)}"
             ) from None
+        if self.teacher.is_described:
+            # Others were trained with losses that take logits.
+            check_logits(untrained, teacher_image, "teacher")
         return found, teacher_taps
 
     def _projections(self) -> Projections:
@@ -302,14 +289,6 @@ class Distillation:
             logger.info("teacher_store: outputs of the teacher will take %s, in %s.", size, self.store)
         logger.info("teacher_store: delete %s when no run needs it.", self.store)
         return TeacherStore(self.store, self.images)
-
-
-def _check_logits(network: nn.Module, image: torch.Tensor, what: str) -> None:
-    if (activation := ends_in_probabilities(network, image)) is not None:
-        raise ValueError(
-            f"the {what}, {type(network).__name__}, ends in a {activation}, and the loss terms take logits, of which "
-            f"they compute the {activation} themselves: return its input in forward, or leave it out of network_def."
-        )
 
 
 def _existing(folder: Path) -> Path:

@@ -105,6 +105,14 @@ class Teacher:
         """Whether the config of the student describes the teacher, which then may be of another origin."""
         return bool(self._described)
 
+    def origin_of(self, name: str) -> str:
+        """Where a setting of the teacher comes from, for messages."""
+        if name in self._described:
+            return f"of teacher_settings#{name}"
+        if self.checkpoint is not None:
+            return "of its settings.json"
+        return "of teacher_overrides" if name in self._overridden else "of its training, as teacher_overrides may set"
+
     @cached_property
     def trained(self) -> dict[str, Any]:
         """The ``settings.json`` of the teacher; for one that is trained first, the settings that it will have.
@@ -155,21 +163,30 @@ class Teacher:
         return {"checkpoint": str(path.resolve()), **recorded, **own}
 
     def untrained(self) -> nn.Module:
-        """The network with random weights, on the CPU; torch's random state is not changed.
+        """The network with random weights, frozen, on the CPU; torch's random state is not changed.
 
         Raises:
             ValueError: the network can't be built; see `build_network`.
         """
         with torch.random.fork_rng(devices=[]):
             trusted = self.checkpoint is None or "network_def" in self._described
-            return build_network(self.trained["network_def"], trusted=trusted)
+            network = build_network(self.trained["network_def"], trusted=trusted)
+        for parameter in network.parameters():
+            # Or copies of a TorchScript network could not be frozen any more.
+            parameter.requires_grad_(False)
+        return network
 
     def taps(self, network: nn.Module, names: Sequence[str]) -> dict[str, str]:
         """Name to module path in the network, for the names of the student's taps.
 
         Raises:
-            ValueError: the teacher has no tap of one of these names.
+            ValueError: the teacher has no tap of one of these names, or its modules can't be tapped.
         """
+        if isinstance(network, torch.jit.ScriptModule):
+            raise ValueError(
+                "the teacher is TorchScript, whose modules can't be tapped: choose a recipe that compares outputs "
+                "alone, such as --recipe kd."
+            )
         taps: Mapping[str, str] = self._taps or self.trained.get("taps") or {}
         first, path = network, ""
         while isinstance(first, Ensemble):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from pydoc import ErrorDuringImport, locate
+from typing import Any, cast
 
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigComponent, ConfigParser
 
 from ..near_names import near_names
 
@@ -18,16 +20,35 @@ __all__ = [
 
 
 def refuse_unknown(names: Iterable[str], known: ConfigParser, config_file: Any) -> None:
-    """Check that names of overrides are ids of a config.
+    """Check that names of overrides are ids of a config, or further arguments of its objects.
 
     Raises:
         ValueError: some are not; the message lists them, with the nearest known ids.
     """
-    unknown = [name for name in names if name not in known]
+    unknown = [name for name in names if name not in known and not _is_argument(name, known)]
     if not unknown:
         return
     hints = [f"--{name}{_near(name, known)}" for name in unknown]
-    raise ValueError(f"unknown override: {', '.join(hints)}. The config {config_file} has no such id.")
+    nested = any("#" in name or "::" in name for name in unknown)
+    raise ValueError(
+        f"unknown override: {', '.join(hints)}. The config {config_file} has no such id"
+        f"{', and no object that takes it as an argument: set it in a file that is laid over the config' * nested}."
+    )
+
+
+def _is_argument(name: str, known: ConfigParser) -> bool:
+    """Whether an id is that of an argument which an object of the config takes, and has not been given."""
+    id, _, argument = name.replace("::", "#").rpartition("#")
+    definition = known.get(id) if id and id in known else None
+    if not isinstance(definition, Mapping) or not isinstance(definition.get("_target_"), str):
+        return False
+    target = ConfigComponent(dict(definition)).resolve_module_name()
+    try:
+        found = locate(target) if isinstance(target, str) else target
+        return found is not None and argument in inspect.signature(cast(Callable[..., Any], found)).parameters
+    # What can't be imported is told by `check_targets`; some that are written in C have no signature.
+    except (ErrorDuringImport, TypeError, ValueError):
+        return False
 
 
 def check_overrides(overrides: Mapping[str, Any], known: ConfigParser, config_file: Any) -> None:
@@ -225,7 +246,8 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         )
     if type(size) is int and axes not in (None, 2):
         raise ValueError(
-            f"spatial_dims is {axes}, and this config is of slices: lay volumes_train.json over it, see "
+            f"spatial_dims is {axes}, and this config is of slices: lay volumes.json over train.json, "
+            "volumes_evaluate.json over evaluate.json, or volumes_inference.json over inference.json, see "
             "docs/volumes.md."
         )
     if isinstance(size, list) and axes is not None and len(size) != axes:

@@ -101,7 +101,9 @@ class Distiller(nn.Module):
         for suffix, network in teachers.items():
             adapt = own_input.get(suffix[1:]) if isinstance(teacher_input, Mapping) else teacher_input
             self._teacher_input[suffix] = (nn.Identity() if adapt is None else adapt).eval()
-            network.eval().requires_grad_(False)
+            # TorchScript has no requires_grad_ of a module.
+            for parameter in network.eval().parameters():
+                parameter.requires_grad_(False)
             self._half[suffix] = HalfWeights(network)
             self._teacher_taps[suffix] = FeatureTaps(network, own_taps.get(suffix[1:], shared_taps))
 

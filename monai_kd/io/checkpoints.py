@@ -56,6 +56,24 @@ def _prefix(own: Mapping[str, Any], state: Mapping[str, Any]) -> str:
     return prefix if prefix != given and {f"{prefix}{key}" for key in own} == set(state) else ""
 
 
+def _instead(content: Any) -> str:
+    """What a file holds in place of a bare state dict, and what to do."""
+    if not isinstance(content, dict):
+        return f", but a {type(content).__name__}."
+    inner = [str(key) for key, value in content.items() if isinstance(value, dict) and _is_bare(value)]
+    keys = f": its keys are {', '.join(map(str, content))}"
+    if "epoch" in content or not inner:
+        return f"{keys}. Of a training run, that is model.pt, not last.ckpt."
+    return (
+        f"{keys}, of which {' and '.join(inner)} holds tensors. Save the weights alone: "
+        f"torch.save(torch.load(file)['{inner[0]}'], new_file)."
+    )
+
+
+def _is_bare(state: dict[Any, Any]) -> bool:
+    return bool(state) and all(isinstance(value, torch.Tensor) for value in state.values())
+
+
 def load_weights(network: nn.Module, path: str | Path, map_location: torch.device | str = "cpu") -> nn.Module:
     """Load a bare state dict strictly into ``network``, and return the network.
 
@@ -66,9 +84,7 @@ def load_weights(network: nn.Module, path: str | Path, map_location: torch.devic
     """
     state = read_checkpoint(path, map_location)
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ValueError(
-            f"{path} is no bare state dict (name to tensor); of a training run, that is model.pt, not last.ckpt."
-        )
+        raise ValueError(f"{path} is no bare state dict (name to tensor){_instead(state)}")
     own = network.state_dict()
     missing = [key for key in own if key not in state]
     unknown = [key for key in state if key not in own]

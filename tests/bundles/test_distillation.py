@@ -96,6 +96,22 @@ class TestOutputOfTheStudent:
             distillation(Forbidden(), {"supervised": 1}, student=student, taps={}).loss  # noqa: B018
 
 
+def test_patches_that_the_teacher_was_not_trained_with_are_said(tmp_path, caplog):
+    network = {**NETWORKS["seg_student"], "spatial_dims": 3, "in_channels": 1, "features": [4] * 6}
+    read = {"modalities": ["t1"], "orientation": "RAS", "spacing": None, "regions": {"tumour": [1]}}
+    own = {**SETTINGS, "in_channels": 1, "spatial_dims": 3, "mean": None, "std": None, "volumes": read}
+    theirs = {**own, "image_size": [32, 32, 16], "network_def": network}
+    made = distillation(
+        teacher(tmp_path, **theirs),
+        {"supervised": 1, "logit": 1},
+        student=build_network(network),
+        settings={**own, "image_size": [32, 32, 32]},
+    )
+    assert made.distiller.teachers
+    said = "takes patches of [32, 32, 32] and the teacher was trained with [32, 32, 16], of its settings.json: patches"
+    assert said in caplog.text
+
+
 class TestRecipes:
     @pytest.mark.parametrize(
         ("weights", "needed"),

@@ -150,7 +150,10 @@ def test_constants_in_place_of_a_transform(zoo):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"in_channels": 3}, "with 3 channels (teacher_settings#in_channels): Given groups=1"),
+        (
+            {"in_channels": 3},
+            "64 × 64 with 3 channels, of teacher_settings#in_channels; its image_size is 64, of teacher_set",
+        ),
         (
             {"normalization": {**NORMALIZE, "_target_": "NormalizeIntensityd", "keys": "image"}},
             "teacher_settings#normalization: NormalizeIntensityd fails on an image as a tensor (1, 8, 8)",
@@ -169,6 +172,58 @@ def test_what_does_not_fit_its_images_is_named(changed, said, zoo, disc_dataset,
         training()
     assert not (tmp_path / "out" / "model.pt").exists()
     assert said in cause(caught.value)
+
+
+# A network of instance normalisation with one pixel at its lowest level, and one that is left with half pixels.
+TOO_DEEP = {**NETWORK, "channels": [4, 4, 4, 4, 4, 4], "strides": [2, 2, 2, 2, 2]}
+
+
+@pytest.mark.parametrize(
+    ("network", "size", "said"),
+    [
+        (TOO_DEEP, 32, "more than 1 spatial element"),
+        ({**NETWORK, "channels": [4, 8, 8], "strides": [2, 2]}, 34, "must match"),
+    ],
+)
+def test_a_size_that_the_teacher_does_not_take(network, size, said, zoo, disc_dataset, tmp_path):
+    described = {**SETTINGS, **OF_MASKS, "network_def": network, "image_size": size}
+    with pytest.raises(ValueError) as caught:
+        student(zoo, disc_dataset, tmp_path, described).value("distillation").distiller  # noqa: B018
+    error = cause(caught.value)
+    assert f"the teacher, UNet, fails on an image of {size} × {size} with 1 channel" in error
+    assert f"its image_size is {size}, of teacher_settings#image_size: " in error
+    assert said in error
+    assert "It may be that this network takes multiples of 2ⁿ only" in error
+
+
+class Failing(UNet):
+    def forward(self, x):
+        raise RuntimeError("the weights are not there.")
+
+
+def test_of_other_errors_no_size_is_blamed(zoo, disc_dataset, tmp_path):
+    described = {**SETTINGS, **OF_MASKS, "network_def": {**NETWORK, "_target_": f"{__name__}.Failing"}}
+    with pytest.raises(ValueError) as caught:
+        student(zoo, disc_dataset, tmp_path, described).value("distillation").distiller  # noqa: B018
+    assert cause(caught.value).endswith("teacher_settings#image_size: the weights are not there.")
+
+
+def test_torchscript_teaches_by_its_outputs(zoo, disc_dataset, tmp_path):
+    network = UNet(**{name: value for name, value in NETWORK.items() if name != "_target_"}).eval()
+    torch.jit.script(network).save(file := tmp_path / "teacher.ts")
+    torch.save(network.state_dict(), model_of(zoo))
+    described = {
+        **SETTINGS,
+        **OF_MASKS,
+        "network_def": {"_target_": "torch.jit.load", "f": str(file)},
+    }
+    workflow = student(zoo, disc_dataset, tmp_path, described)
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+    assert (tmp_path / "out" / "model.pt").is_file()
+    with pytest.raises(ValueError, match="the teacher is TorchScript, whose modules can't be tapped"):
+        teacher_of(zoo, **described).taps(teacher_of(zoo, **described).untrained(), ["d1"])
 
 
 def test_outputs_that_are_not_described_are_not_checked_and_it_is_said(zoo, caplog):

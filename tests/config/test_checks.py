@@ -3,14 +3,42 @@
 from __future__ import annotations
 
 import pytest
+from monai.bundle import ConfigParser
 
-from monai_kd.config import check_settings
+from monai_kd.config import check_overrides, check_settings
 
 SWITCHES = ["amp", "resume", "freeze", "calibrate", "gradcam", "upright", "overlays", "batch_dice"]
 FEATURES = [4, 4, 8, 8, 8, 4]
 UNET = {"network_def": {"_target_": "BasicUNet", "features": FEATURES}}
 HYBRID = {"network_def": {"_target_": "monai_kd.networks.HybridUNet", "features": FEATURES}}
 OTHER = {"network_def": {"_target_": "DynUNet", "filters": [4, 8]}}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("term#kernel_size", None),
+        ("term::kernel_size", None),
+        ("loss#alpha", None),
+        ("term#kernel", "no such id, and no object that takes it as an argument: set it in a file that is laid over"),
+        ("settings#kernel_size", "no such id, and no object"),
+        ("gone#kernel_size", "no such id, and no object"),
+        ("nowhere#x", "no such id, and no object"),
+        ("terms", "no such id[.]"),
+    ],
+)
+def test_arguments_that_an_object_takes_and_the_config_lacks(name, said):
+    content = {
+        "term": {"_target_": "monai_kd.losses.BoundaryKL", "_mode_": "callable", "activation": "sigmoid"},
+        "loss": {"_target_": "FocalLoss"},
+        "settings": {"a": 1},
+        "gone": {"_target_": "no_package.Loss"},
+    }
+    if said is None:
+        check_overrides({name: 7}, ConfigParser(content), "train.json")
+        return
+    with pytest.raises(ValueError, match=f"unknown override: --{name}.* {said}"):
+        check_overrides({name: 7}, ConfigParser(content), "train.json")
 
 
 @pytest.mark.parametrize("name", SWITCHES)
@@ -132,7 +160,7 @@ def test_activation_of_exclusive_classes(multiclass, activation):
 
 
 def test_slices_have_two_axes():
-    with pytest.raises(ValueError, match=r"spatial_dims is 3, and this config is of slices: lay volumes_train\.json"):
+    with pytest.raises(ValueError, match=r"spatial_dims is 3, .* of slices: lay volumes\.json over train"):
         check_settings({"image_size": 64, "spatial_dims": 3})
     check_settings({"image_size": 64, "spatial_dims": 2})
     check_settings({"image_size": [64, 64, 64], "spatial_dims": 3})

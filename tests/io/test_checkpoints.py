@@ -142,3 +142,21 @@ def test_half_a_file(tmp_path):
 def test_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no checkpoint .*model\.pt; train first"):
         load_weights(network(), tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            lambda state: {"state_dict": state, "hparams": {"lr": 1}},
+            "keys are state_dict, hparams, of which state_dict",
+        ),
+        (lambda state: {"network": state, "epoch": 3}, "that is model.pt, not last.ckpt"),
+        (lambda state: [state], "but a list"),
+    ],
+)
+def test_weights_within_something_else_are_named(content, said, tmp_path):
+    network = nn.Linear(1, 1)
+    torch.save(content(network.state_dict()), tmp_path / "wrapped.pt")
+    with pytest.raises(ValueError, match=said):
+        load_weights(network, tmp_path / "wrapped.pt")
