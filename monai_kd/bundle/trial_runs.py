@@ -27,7 +27,7 @@ def check_student(student: nn.Module, settings: Mapping[str, Any]) -> None:
 
     Raises:
         ValueError: the student does not take images of ``image_size``, ends in probabilities, or has not an output of
-            this size for each mask.
+            this size for each mask, or one for each class.
     """
     image, name = black_images(settings), type(student).__name__
     try:
@@ -38,15 +38,16 @@ def check_student(student: nn.Module, settings: Mapping[str, Any]) -> None:
             f"{ended(error)}{sizes_hint(error)}"
         ) from None
     check_logits(student, image, "network")
-    if "mask_names" not in settings:
+    masks, background = settings.get("mask_names"), bool(settings.get("multiclass"))
+    if not (names := masks or settings.get("class_names")):
         return
-    names, background = settings["mask_names"], bool(settings.get("multiclass"))
-    wanted = (len(names) + background, *image.shape[2:])
+    wanted = (len(names) + background, *image.shape[2:]) if masks else (len(names),)
     if (returned := tuple(found.shapes["student"][1:])) != wanted:
+        what, of_size = ("mask_names", ", of the size of the image") if masks else ("class_names", "")
         raise ValueError(
             f"the network, {name}, returns {returned} (channels, spatial axes), and {wanted} are needed: an output for "
-            f"each of mask_names ({', '.join(names)}){' and the background' if background else ''}, of the size of the "
-            "image. Correct network_def or mask_names."
+            f"each of {what} ({', '.join(names)}){' and the background' if masks and background else ''}{of_size}. "
+            f"Correct network_def or {what}."
         )
 
 
