@@ -79,10 +79,10 @@ def accept_overrides() -> None:
     Raises:
         ValueError: an override is not an id of the config, the message lists the most similar ids; it is a plain value
             in place of an object; it has a value that is refused by `check_settings`, before what depends on it is; the
-            device is not available, see `checked_device`; it follows from the data; a path is ``~name`` and
-            there is no user of this name; a network is given that is not that of ``init_checkpoint``; ``pretrained`` is
-            a file, and the network does not use it; or as `check_batch_augmentation`, `check_targets` and
-            `loaded_network`.
+            device is not available, see `checked_device`; it follows from the data; a classification is to take
+            volumes; a path is ``~name`` and there is no user of this name; a network is given that is not that of
+            ``init_checkpoint``; ``pretrained`` is a file, and the network does not use it; or as
+            `check_batch_augmentation`, `check_targets` and `loaded_network`.
     """
     install_short_errors()
     run = running()
@@ -96,6 +96,11 @@ def accept_overrides() -> None:
     of_tracking = track_settings(run.parser)
     known = ConfigParser()
     known.read_config(list(run.config_files))
+    if {"num_classes", "volumes"} <= known.get().keys():
+        raise ValueError(
+            "the config of a classification has one of volumes laid over it: a classification is of slices, each of "
+            "one class; leave that file out, or take a segmentation's bundle, see docs/volumes.md."
+        )
     own = {name: value for name, value in run.overrides.items() if name not in of_tracking}
     # MONAI's command line drops what is None.
     plain = [name for name, value in known.get().items() if not isinstance(value, (dict, list))]

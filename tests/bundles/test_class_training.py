@@ -12,9 +12,23 @@ import timm
 import torch
 from monai.bundle import ConfigParser, create_workflow
 from scipy.special import log_softmax, softmax
-from tiny import CLASSIFICATION, CLS_TAUGHT_BY, OVERRIDES, TINY_BACKBONES, cause, config, prepare, rows, train
+from tiny import (
+    CLASSIFICATION,
+    CLS_TAUGHT_BY,
+    NETWORKS,
+    OVERRIDES,
+    TINY_BACKBONES,
+    cause,
+    config,
+    prepare,
+    rows,
+    settings_of,
+    train,
+)
+from tiny import untrained as untrained_checkpoint
 
 from monai_kd.io.checkpoints import load_weights
+from monai_kd.io.checksum import file_sha256
 from monai_kd.io.trained import read_settings
 from monai_kd.networks import LateFusionClassifier
 
@@ -267,3 +281,38 @@ def test_a_last_batch_of_one_slice_is_left_out(class_dataset, tmp_path, caplog):
     train("cls_student", class_dataset, tmp_path, **{**given, "batch_size": 11})
     assert "the last batch would hold one of 12 slices" in caplog.text
     assert (tmp_path / "model.pt").is_file()
+
+
+def test_it_goes_on_from_weights(class_dataset, tmp_path, caplog):
+    """With their network and input, whatever the config says."""
+    model = untrained_checkpoint("cls_student", tmp_path / "start", mean=[0.4] * 3, std=[0.3] * 3)
+    given = {name: value for name, value in OVERRIDES["cls_student"].items() if name != "image_size"}
+    values = {**given, "dataset_dir": str(class_dataset), "output_dir": str(tmp_path / "run")}
+    values |= {"recipe": "none", "epochs": 1, "network_name": "resnet18"}
+    files = config("cls_student", "train")
+    workflow = create_workflow(config_file=files, workflow_type="train", init_checkpoint=str(model), **values)
+    state = workflow.parser.get_parsed_content("network").state_dict()
+    workflow.run()
+    settings = settings_of(tmp_path / "run")
+    assert settings["network_def"] == NETWORKS["cls_student"]
+    assert (settings["image_size"], settings["mean"], settings["std"]) == (32, [0.4] * 3, [0.3] * 3)
+    assert settings["started_from"]["weights_sha256"] == file_sha256(model)
+    assert state.keys() == torch.load(model, weights_only=True).keys()
+    assert rows(tmp_path / "run")[0]["epoch"] == 0
+    assert "--network_name: NOT used, since the network is that of init_checkpoint" in caplog.text
+
+
+def test_outputs_that_are_not_those_of_the_classes(class_dataset, tmp_path):
+    network = {"_target_": "monai_kd.networks.create_backbone", "name": "test_efficientnet", "num_classes": 4}
+    with pytest.raises(RuntimeError) as caught:
+        train("cls_student", class_dataset, tmp_path, recipe="none", network_def=network, taps={})
+    assert "returns (4,) (channels, spatial axes), and (3,) are needed: an output for each of class_names (" in cause(
+        caught.value
+    )
+
+
+def test_volumes_are_not_classified(class_dataset, tmp_path):
+    files = [*config("cls_student", "train"), *config("seg_student", "volumes")]
+    with pytest.raises(RuntimeError) as caught:
+        create_workflow(config_file=files, workflow_type="train", dataset_dir=str(class_dataset), logging_file=False)
+    assert "the config of a classification has one of volumes laid over it" in cause(caught.value)
