@@ -101,7 +101,8 @@ class DistillationTrainer(SupervisedTrainer):
 
         with autocast(engine.state.device, engine.autocast), engine.gradients():
             outputs = engine.inferer(plain_tensor(inputs), engine.network, *args, **kwargs)
-        if not isinstance(outputs, dict):
+        # Networks of one's own may return a mapping too, as torchvision's segmentations do.
+        if not isinstance(outputs, dict) or "student" not in outputs:
             outputs = student_outputs(outputs, engine.network, inputs.ndim)
         outputs = _float(outputs)
         output[Keys.PRED] = outputs["student"]

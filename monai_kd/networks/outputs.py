@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -31,6 +31,7 @@ def all_logits(output: Any, network: Any, axes: int) -> list[torch.Tensor]:
                                                               the rest, such as hidden states, is ignored
     the same, of MONAI's ``BasicUNetPlusPlus``                as before, from the last item to the first: its heads
                                                               are sorted from the shallowest to the deepest
+    mapping with ``out`` (torchvision's segmentations)        that of ``out``, and of ``aux`` where it is there
     ========================================================  =====================================================
 
     Args:
@@ -46,6 +47,8 @@ def all_logits(output: Any, network: Any, axes: int) -> list[torch.Tensor]:
         >>> [tuple(each.shape) for each in all_logits(heads, nn.Identity(), axes=4)]
         [(2, 1, 8, 8), (2, 1, 8, 8), (2, 1, 8, 8)]
     """
+    if isinstance(output, Mapping) and "out" in output:
+        output = [output["out"], *([output["aux"]] if "aux" in output else [])]
     if isinstance(output, torch.Tensor):
         if 2 <= output.ndim <= axes:
             return [output]
@@ -58,8 +61,8 @@ def all_logits(output: Any, network: Any, axes: int) -> list[torch.Tensor]:
             return [main, *(each for each in heads[1:] if _alike(each, main))]
     raise TypeError(
         f"{_name(network)} returned {_described(output)} for a batch of {axes} axes. Logits are a tensor (B, classes, "
-        "…) of at most as many axes, heads stacked on axis 1, or a list or tuple that begins with the main logits: put "
-        "the network into a module whose forward returns one of these."
+        "…) of at most as many axes, heads stacked on axis 1, a list or tuple that begins with the main logits, or a "
+        "mapping with 'out': put the network into a module whose forward returns one of these."
     )
 
 

@@ -14,7 +14,9 @@ from monai.bundle import ConfigParser, create_workflow
 from monai.networks.nets import BasicUNet
 from tiny import OVERRIDES, SEG_TAUGHT_BY, TINY_STUDENT, TINY_TEACHER, cause, config, interrupted, prepare, rows, train
 
+from monai_kd.bundle import trained_network, trained_settings
 from monai_kd.config import cause_of
+from monai_kd.engines import main_logits
 from monai_kd.io.checkpoints import load_weights
 from monai_kd.io.trained import read_settings
 
@@ -348,3 +350,19 @@ def test_metric_of_the_training_batches_is_there_on_request(bundle, disc_dataset
     # The metric changes nothing.
     states = [torch.load(tmp_path / name / "model.pt", weights_only=True) for name in ("plain", "asked")]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+TORCHVISION = {
+    **{"_target_": "torchvision.models.segmentation.lraspp_mobilenet_v3_large", "num_classes": 1},
+    **{"weights": None, "weights_backbone": None},
+}
+
+
+@pytest.mark.parametrize("bundle", ["seg_student", "seg_teacher"])
+def test_a_segmentation_of_torchvision_returns_a_mapping(bundle, disc_dataset, tmp_path, monkeypatch):
+    recipe = {"recipe": "none"} if bundle == "seg_student" else {}
+    train(bundle, disc_dataset, tmp_path, epochs=1, network_def=TORCHVISION, taps={}, **recipe)
+    monkeypatch.setenv("MONAI_KD_NETWORKS", "torchvision.models.segmentation")
+    model = tmp_path / "model.pt"
+    network = trained_network(trained_settings(model), model).eval()
+    assert main_logits(network(torch.zeros(1, 3, 32, 32)), network, 4).shape == (1, 1, 32, 32)

@@ -32,6 +32,7 @@ def full(value: float, *shape: int) -> torch.Tensor:
         ((full(1, 2, 1, 8, 8), full(2, 2, 5, 7)), 4, [1]),  # logits, tokens
         ((full(1, 2, 1, 8, 8), full(2, 2, 32, 8, 8)), 4, [1]),  # logits, features of as many axes
         ((full(1, 2, 1, 8, 8), torch.tensor(0.0), None), 4, [1]),  # logits, a loss, nothing
+        ({"aux": full(2, 2, 1, 8, 8), "out": full(1, 2, 1, 8, 8)}, 4, [1, 2]),  # torchvision's segmentations
     ],
 )
 def test_forms_of_outputs(output: Any, axes: int, expected: list[float]):
@@ -46,7 +47,8 @@ def test_forms_of_outputs(output: Any, axes: int, expected: list[float]):
 @pytest.mark.parametrize(
     ("output", "described"),
     [
-        ({"out": full(1, 2, 1, 8, 8)}, "a dict"),
+        ({"logits": full(1, 2, 1, 8, 8)}, "a dict"),
+        ({"out": None}, r"a list of 1 \(a NoneType\)"),
         (None, "a NoneType"),
         ([], r"a list of 0 \(\)"),
         ((None, full(1, 2, 1, 8, 8)), r"a tuple of 2 \(a NoneType, a tensor \(2, 1, 8, 8\)\)"),
