@@ -118,7 +118,10 @@ class TrainingRun:
         engine.add_event_handler(Events.STARTED, self._check_schedule)
 
     def _check_schedule(self, engine: Engine) -> None:
-        """Warn of a cosine that is shorter than the run, as the rate rises again behind its end."""
+        """Warn of a schedule that is made for another number of epochs than the run has.
+
+        Behind the end of a cosine, the rate rises again; those with a number of steps end where they should not.
+        """
         length, epochs = getattr(self.lr_scheduler, "T_max", None), engine.state.max_epochs
         if length is not None and epochs is not None and epochs > length:
             logger.warning(
@@ -126,6 +129,15 @@ class TrainingRun:
                 "lr_scheduler#T_max to the epochs of all rounds or runs together.",
                 *(length, epochs),
             )
+        for name in ("total_steps", "t_total"):
+            steps = getattr(self.lr_scheduler, name, None)
+            if None not in (steps, epochs) and steps != epochs:
+                logger.warning(
+                    "lr_scheduler: its %s is %d, and this run has %d epochs. It steps once an epoch, so that the run "
+                    "does not end where the schedule does: set lr_scheduler#%s to the epochs of all rounds or runs "
+                    "together.",
+                    *(name, steps, epochs, name),
+                )
 
 
 def _warn_of_untrained(loss: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -69,6 +69,8 @@ def run(
     optimizer = torch.optim.Adam([*student.parameters(), *loss.parameters()], lr=0.05)
     if schedule == "cosine":
         lr_scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs, eta_min=0.001)
+    elif callable(schedule):
+        lr_scheduler = schedule(optimizer)
     elif schedule == "plateau":
         lr_scheduler = plateau(optimizer)
     else:

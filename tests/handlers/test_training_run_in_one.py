@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from ignite.engine import Events
+from monai.optimizers import WarmupCosineSchedule
 from test_training_run import network, plateau, run, table, without_clock
 
 from monai_kd.handlers import TrainingRun
@@ -48,6 +49,23 @@ def test_a_rate_that_follows_the_loss_follows_that_of_the_log(tmp_path):
         scheduler.step(float(row["loss"]))
     assert [float(row["learning_rate"]) for row in rows] == rates
     assert 1 < len(set(rates)) < len(rates)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "said"),
+    [
+        (
+            lambda optimizer: torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, 6),
+            "its total_steps is 6, and this run",
+        ),
+        (lambda optimizer: WarmupCosineSchedule(optimizer, 1, 1), "its t_total is 1, and this run has 2 epochs"),
+        (lambda optimizer: WarmupCosineSchedule(optimizer, 1, 2), None),
+    ],
+)
+def test_a_schedule_of_other_steps_than_epochs_is_said(schedule, said, tmp_path, caplog):
+    run(tmp_path, 2, schedule=schedule, in_one={})
+    assert (said or "") in caplog.text
+    assert ("It steps once an epoch" in caplog.text) is (said is not None)
 
 
 def test_settings_are_written_with_the_checksum_of_the_weights(tmp_path):
