@@ -73,7 +73,8 @@ def _checked(entry: Any, where: str) -> dict:
             continue
         valid, kind = _TYPES[key]
         if not valid(entry[key]):
-            raise ValueError(f"{where} has the '{key}' {entry[key]!r}; it must be {kind}.")
+            hint = " The class of an image is its 'class', counted from 0." if _is_class(key, entry[key]) else ""
+            raise ValueError(f"{where} has the '{key}' {entry[key]!r}; it must be {kind}.{hint}")
     if not labelled:
         if "tumour" in entry:
             raise ValueError(
@@ -86,6 +87,11 @@ def _checked(entry: Any, where: str) -> dict:
         image = f", {entry['image']!r}," if "image" in entry else ""
         raise ValueError(f"{where}{image} has no {', '.join(lacking)}; see docs/data.md for what each entry needs.")
     return entry
+
+
+def _is_class(key: str, value: Any) -> bool:
+    """Whether a value may be a class by the key that lists of other programs have for it."""
+    return key == "label" and _count(value)
 
 
 def _check_body_part(datalist: Mapping[str, Any], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Data lists of the Medical Segmentation Decathlon and of Auto3DSeg, taken as they are."""
+"""Data lists of the Medical Segmentation Decathlon and of Auto3DSeg, and of images and classes, taken as they are."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..io.kinds import stem_of
+from .negatives import is_negative
 from .unlabelled import is_labelled
 
 __all__ = ["UNCLASSED", "completed", "datalist_path"]
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 FOLDS, SEED = 5, 0
 UNCLASSED = "unclassed"  # key of a data list whose images have no class
 BACKGROUND = "0"  # among the labels of other lists
-OWN = ("class", "patient", "group", "source")  # what entries of the lists of this project have
+OWN = ("patient", "group", "source")  # what entries of the lists of this project have
 
 
 def datalist_path(folder: str | Path) -> Path:
@@ -34,14 +35,18 @@ def datalist_path(folder: str | Path) -> Path:
 # A run reads its list several times.
 @cache
 def _warn_of_random_folds(path: Path, images: int) -> None:
-    logger.warning("%s has no folds: its %d images are put into %d at random.", path, images, FOLDS)
+    logger.warning(
+        "%s has no folds: its %d images are put into %d at random, each as of a patient of its own.",
+        *(path, images, FOLDS),
+    )
 
 
 def completed(datalist: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """A data list with what lists of the Decathlon and of Auto3DSeg do not have.
 
-    Their entries have an ``image`` and a ``label``, Auto3DSeg's also a ``fold``, and none of ``class``, ``patient``,
-    ``group`` and ``source``: lists in which an entry has one of these are returned as they are. Each image is of a
+    Their entries have an ``image`` and a ``label``, Auto3DSeg's also a ``fold``, those of lists for classification a
+    ``class``, and none of ``patient``, ``group`` and ``source``: lists in which an entry has one of these, or only some
+    have a class, are returned as they are. Each image is of a
     patient of its own, named after it, and after its folders where names are shared. Images without ``fold`` are put
     into 5 folds at random, always the same, which is logged as a warning. Images without a class can't be classified,
     see `UNCLASSED`. The background is left out of ``labels``. Images marked as without a label get no fold.
@@ -55,7 +60,10 @@ def completed(datalist: Mapping[str, Any], path: Path) -> dict[str, Any]:
         return dict(datalist)
     if any(key in entry for entry in filter(is_labelled, entries) for key in OWN):
         return dict(datalist)
-    added = {**datalist, UNCLASSED: True}
+    classed = ["class" in entry for entry in entries if is_labelled(entry) and not is_negative(entry)]
+    if any(classed) and not all(classed):
+        return dict(datalist)
+    added = {**datalist, **({} if any(classed) else {UNCLASSED: True})}
     labelled = [number for number, entry in enumerate(entries) if is_labelled(entry)]
     given = [entry.get("fold") for entry in entries]
     if all(given[number] is None for number in labelled):
@@ -64,7 +72,7 @@ def completed(datalist: Mapping[str, Any], path: Path) -> dict[str, Any]:
             given[number] = fold
         _warn_of_random_folds(path, len(labelled))
     labels = datalist.get("labels")
-    if isinstance(labels, Mapping) and BACKGROUND in labels:
+    if isinstance(labels, Mapping) and BACKGROUND in labels and UNCLASSED in added:
         added["labels"] = {number: name for number, name in labels.items() if number != BACKGROUND}
     added["training"] = []
     images = {_first(entry["image"]) for entry in entries}
@@ -73,7 +81,7 @@ def completed(datalist: Mapping[str, Any], path: Path) -> dict[str, Any]:
     for entry, fold in zip(entries, given, strict=True):
         image = _first(entry["image"])
         patient = names[image] if shared[names[image]] == 1 else stem_of(image)
-        own = {"class": 0, "patient": patient, "group": patient, "source": image}
+        own = {**({"class": 0} if UNCLASSED in added else {}), "patient": patient, "group": patient, "source": image}
         added["training"].append({**own, **entry, **({} if fold is None else {"fold": fold})})
     return added
 

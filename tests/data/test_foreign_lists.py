@@ -94,6 +94,29 @@ def test_lists_that_are_neither_are_checked_as_before(tmp_path, change):
         read_datalist(tmp_path)
 
 
+def test_images_and_classes_alone(tmp_path, caplog):
+    images = [{"image": f"img/{number:03d}.png", "class": number % 2} for number in range(20)]
+    negative = {"image": "img/none.png", "tumour": False}
+    content = {"labels": {"1": "red", "2": "green", "3": "no tumour"}, "training": [*images, negative]}
+    (tmp_path / "img").mkdir()
+    for entry in content["training"]:
+        (tmp_path / entry["image"]).write_bytes(b"")
+    (tmp_path / "datalist.json").write_text(json.dumps(content))
+    entries = read_datalist(tmp_path)["training"]
+    assert [entry.get("class") for entry in entries] == [*(each["class"] for each in images), None]
+    assert {entry["fold"] for entry in entries} == set(range(5))
+    assert entries[3]["patient"] == "003"
+    assert class_names(tmp_path) == ["red", "green", "no tumour"]
+    assert len(load_fold(tmp_path, 0, "training", keys=("image",))) == 16
+    assert "its 21 images are put into 5 at random, each as of a patient of its own" in caplog.text
+
+
+def test_a_class_by_another_key_is_told(tmp_path):
+    (tmp_path / "datalist.json").write_text(json.dumps({"training": [{"image": "a.png", "label": 3}]}))
+    with pytest.raises(ValueError, match="The class of an image is its 'class', counted from 0"):
+        read_datalist(tmp_path)
+
+
 def test_our_own_list_comes_first(tmp_path, disc_dataset):
     (tmp_path / "dataset.json").write_text(json.dumps(DECATHLON))
     (tmp_path / "datalist.json").write_text((disc_dataset / "datalist.json").read_text())
