@@ -17,7 +17,6 @@ from ..distillation import (
     Distiller,
     Rehearsal,
     TeacherStore,
-    may_be_probabilities,
     rehearse,
     scaling_between,
 )
@@ -28,7 +27,7 @@ from .running import parser_with
 from .teacher import Teacher
 from .teacher_settings import NORMALIZATION, normalization_of
 from .trained import black_images
-from .trial_runs import FAILURES, check_logits, check_student, ended, failed_taps, sizes_hint
+from .trial_runs import FAILURES, check_logits, check_student, ended, failed_taps, sizes_hint, warn_of_probabilities
 from .volumes import check_same_voxels
 
 __all__ = ["Distillation", "learns_unlabelled", "needs_teacher", "recipe_title"]
@@ -257,14 +256,8 @@ class Distillation:
         store = self._teacher_store(found, sizes)
         taps = self.taps if teacher_taps else {}
         network = self.teacher.load()
-        if self.teacher.is_described and may_be_probabilities(
-            network, self._teacher_input(black_images(self.settings))
-        ):
-            logger.warning(
-                "teacher_settings: all outputs of %s for noise lie between 0 and 1, as PROBABILITIES do, and the loss "
-                "terms take logits, of which they compute the probabilities themselves: return these in forward.",
-                type(network).__name__,
-            )
+        if self.teacher.is_described:
+            warn_of_probabilities(network, self._teacher_input(black_images(self.settings)))
         return Distiller(self.student, network, taps, teacher_taps, store, self._teacher_input, sizes)
 
     def _teacher_store(self, found: Rehearsal, sizes: Mapping[str, tuple[int, ...]]) -> TeacherStore | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -9,10 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..distillation import ends_in_probabilities, rehearse
+from ..distillation import ends_in_probabilities, may_be_probabilities, rehearse
 from .trained import black_images
 
-__all__ = ["FAILURES", "check_logits", "check_student", "ended", "failed_taps", "sizes_hint"]
+__all__ = [
+    *("FAILURES", "check_logits", "check_student", "ended", "failed_taps", "sizes_hint", "warn_of_probabilities"),
+]
+
+logger = logging.getLogger(__name__)
 
 # What networks raise for an image that they do not take.
 FAILURES = (AssertionError, RuntimeError, TypeError, ValueError)
@@ -61,6 +66,16 @@ def check_logits(network: nn.Module, image: torch.Tensor, what: str) -> None:
         raise ValueError(
             f"the {what}, {type(network).__name__}, ends in a {activation}, and the loss terms take logits, of which "
             f"they compute the {activation} themselves: return its input in forward, or leave it out of network_def."
+        )
+
+
+def warn_of_probabilities(teacher: nn.Module, image: torch.Tensor) -> None:
+    """Say that the outputs of a trained teacher look like probabilities, see `may_be_probabilities`."""
+    if may_be_probabilities(teacher, image):
+        logger.warning(
+            "teacher_settings: all outputs of %s for noise lie between 0 and 1, as PROBABILITIES do, and the loss "
+            "terms take logits, of which they compute the probabilities themselves: return these in forward.",
+            type(teacher).__name__,
         )
 
 
