@@ -17,7 +17,7 @@ from .workflow import running
 
 __all__ = [
     *("choose", "definition", "described", "given_data", "normalization", "parser_with", "recorded", "root"),
-    "unbuilt",
+    *("Unbuilt", "unbuilt"),
 ]
 
 TRAINING_DATA = "train#dataset#data"
@@ -86,11 +86,25 @@ def described(id: str) -> dict[str, Any]:
     return plain_values(parser[id], parser.get_parsed_content, id)
 
 
+class Unbuilt(dict[str, Any]):
+    """Values that replace those of another config.
+
+    Attributes:
+        definitions: names of the values that stand in the running config as they are here, and are built there. Only
+            what a config says is built: other values may look like definitions, and are those of data.
+    """
+
+    definitions: frozenset[str] = frozenset()
+
+
 def unbuilt(id: str) -> Any:
     """A mapping of the running config whose values replace those of another one.
 
     Values that hold a definition, such as that of a network, stay as they are written, since the other config builds
     them, and looks up references in them. All others are evaluated here.
+
+    Returns:
+        `Unbuilt`; or the value of the config, where no value of it holds a definition.
 
     Raises:
         RuntimeError: no config is running.
@@ -99,10 +113,12 @@ def unbuilt(id: str) -> Any:
     raw = parser[id]
     if not isinstance(raw, Mapping) or not holds_definition(raw):
         return parser.get_parsed_content(id)
-    return {
-        name: value if holds_definition(value) else parser.get_parsed_content(f"{id}::{name}")
+    values = Unbuilt(
+        (name, value if holds_definition(value) else parser.get_parsed_content(f"{id}::{name}"))
         for name, value in raw.items()
-    }
+    )
+    values.definitions = frozenset(name for name, value in raw.items() if holds_definition(value))
+    return values
 
 
 def normalization() -> list[dict[str, Any]]:

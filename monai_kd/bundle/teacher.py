@@ -14,7 +14,6 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from ..config import build_network, check_overrides, check_settings, literal
-from ..config.definition import holds_definition
 from ..data import NO_TUMOUR, class_names, datalist_path
 from ..io import load_weights, read_checkpoint
 from ..io.checksum import file_sha256
@@ -22,6 +21,7 @@ from ..io.first_process import from_first, is_distributed
 from ..io.trained import HASH, read_trained
 from ..networks import Ensemble, LateFusionClassifier
 from .fingerprint import fingerprint
+from .running import Unbuilt
 from .teacher_leaks import warn_of_leaks
 from .teacher_settings import NORMALIZATION, described_settings
 from .trained import trained_settings
@@ -53,7 +53,7 @@ class Teacher:
         bundle: folder of the teacher's bundle.
         output_dir: folder of the student's run.
         run: values of the student's run that the teacher is trained with too, by the ids of the teacher's config.
-        overrides: other values for the teacher's config, which builds the definitions among them.
+        overrides: other values for the teacher's config, which builds the ``definitions`` of `Unbuilt`.
         taps: name to module path in the teacher, instead of the taps of its settings.
         configs: config files of the bundle that train a teacher; later ones override earlier ones.
         class_names: of the student; ``None``: those of the data list.
@@ -89,6 +89,7 @@ class Teacher:
         self.labelled_share = run.get("labelled_share", 1)
         # Without what a teacher's bundle of one's own need not have.
         given = {name: value for name, value in run.items() if name != "batch_augmentation" or value}
+        self._definitions = overrides.definitions if isinstance(overrides, Unbuilt) else frozenset[str]()
         self.run, self._overridden = {**given, **(overrides or {})}, list(overrides or {})
         self._taps, self._configs, self._class_names = taps, list(configs), class_names
         self._described = dict(settings or {})
@@ -270,7 +271,7 @@ class Teacher:
             )
         values = {**self.run, "output_dir": str(self._folder), **more}
         # Transforms are objects, which can't be written as text, and definitions are built by the config.
-        objects = {"augmentation", "batch_augmentation", *filter(lambda name: holds_definition(values[name]), values)}
+        objects = {"augmentation", "batch_augmentation", *self._definitions}
         given = {name: value if name in objects else literal(value) for name, value in values.items()}
         return Workflow([str(file) for file in files], workflow_type="train", logging_file=False, **given)
 

@@ -30,7 +30,8 @@ def offered(outputs: Collection[str]) -> set[str]:
         >>> sorted(offered(["student", "student_features", "teacher", "teacher_features"]))[-4:]
         ['student_taps', 'teacher', 'teacher_features', 'teacher_taps']
     """
-    names = {*outputs, "label", "class", "student_heads"}
+    # Of a network that also classifies, classes are output in training alone.
+    names = {*outputs, "label", "class", "student_heads", "student_classes"}
     for name in outputs:
         if name.startswith(f"teacher{PROJECTED}"):
             of = name.removeprefix(f"teacher{PROJECTED}")

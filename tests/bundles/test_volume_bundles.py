@@ -392,9 +392,8 @@ def test_a_patch_that_the_teacher_does_not_take(run, dataset, tmp_path):
     with pytest.raises((RuntimeError, ValueError)) as caught:
         trained(dataset, tmp_path / "out", network_def=student, image_size=[18, 18, 18], **given)
     found = cause(caught.value)
-    assert (
-        "the teacher, SegResNet, fails on an image of 18 × 18 × 18, which follows from image_size [18, 18, 18]" in found
-    )
+    assert "the teacher, SegResNet, fails on an image of 18 × 18 × 18 with 4 channels, of its settings.json" in found
+    assert "patches have the image_size of the student, [18, 18, 18]" in found
 
 
 def test_masks_of_other_values_are_said(run, tmp_path, caplog):

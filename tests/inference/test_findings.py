@@ -223,6 +223,7 @@ def test_pictures_of_slices_are_drawn_while_the_network_runs(tmp_path, segment, 
 @pytest.mark.parametrize("last", [False, True])
 def test_a_full_disk_while_drawing_ends_the_run_and_keeps_what_was_found(last, tmp_path, segment, monkeypatch):
     names, calls = pictures(tmp_path / "in", 4), []
+    before = set(threading.enumerate())
 
     def full(*args, **kwargs):
         calls.append(1)
@@ -238,7 +239,8 @@ def test_a_full_disk_while_drawing_ends_the_run_and_keeps_what_was_found(last, t
         found = {row["file"]: row["status"] for row in csv.DictReader(file)}
     assert found[names[0]] == "ok"
     assert found[names[3 if last else 1]] == "unfinished"
-    assert not any(thread.name.startswith("ThreadPoolExecutor") for thread in threading.enumerate())
+    begun = set(threading.enumerate()) - before
+    assert not any(thread.name.startswith("ThreadPoolExecutor") for thread in begun)
 
 
 def test_broken_drawing_is_not_taken_for_a_bad_file(tmp_path, segment, monkeypatch):
