@@ -101,9 +101,9 @@ def test_runs(lines, checkout, monkeypatch):
                 assert (checkout / line.partition(name)[2].split()[0]).is_file()
         run(line, checkout, monkeypatch)
     kinds = [command[4] for command in begun]
-    assert kinds.count("training") == len(lines) == 91
+    assert kinds.count("training") == len(lines) == 92
     # Plain, mirrored and with tumours taken out, but for those of all folds; the last not for three classifiers.
-    assert kinds.count("evaluating") == 3 * 81 - 3
+    assert kinds.count("evaluating") == 3 * 82 - 3
 
 
 def test_plan(lines, checkout, monkeypatch):
@@ -169,6 +169,7 @@ def test_comparison_and_robustness(lines, checkout, monkeypatch, capsys):
     names.append("seg_lite0_distilled_fold4_seed0_epochs10_size128_recipesoft_dice_negatives0.3_labels0.1")
     names.append("seg_lite0_alone_fold4_seed0_epochs10_size128")
     names += [f"seg_lite0_alone_fold1_seed0_epochs10_size128{negatives}" for negatives in ("", "_negatives0.3")]
+    names.append(f"seg_unet_distilled_{small}_fixed_target")
     for other in (small.replace("fold4", "fold1"), small.replace("epochs10", "epochs20")):
         names += [f"seg_unet_{how}_{other}" for how in ("alone", "distilled")]
     evaluated(checkout, untrained("seg_student", checkout / "runs" / names[0], fold=3), monkeypatch)
