@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -124,7 +124,7 @@ def run_jobs(plan: Plan, executor: Any, workers: int, sharing: int) -> dict[int,
     return left
 
 
-def _held(plan: Plan, numbers: Sequence[int] | dict[int, str]) -> Iterator[int]:
+def _held(plan: Plan, numbers: Iterable[int]) -> Iterator[int]:
     for number in numbers:
         if (folder := plan.folder(number)).is_dir():
             try:

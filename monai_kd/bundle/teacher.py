@@ -173,8 +173,7 @@ class Teacher:
             trusted = self.checkpoint is None or "network_def" in self._described
             network = build_network(self.trained["network_def"], trusted=trusted)
         for parameter in network.parameters():
-            # Or copies of a TorchScript network could not be frozen any more.
-            parameter.requires_grad_(False)
+            parameter.requires_grad_(False)  # Or copies of a TorchScript network could not be frozen any more.
         return network
 
     def taps(self, network: nn.Module, names: Sequence[str]) -> dict[str, str]:

@@ -74,7 +74,7 @@ def warn_of_probabilities(teacher: nn.Module, image: torch.Tensor) -> None:
     if may_be_probabilities(teacher, image):
         logger.warning(
             "teacher_settings: all outputs of %s for noise lie between 0 and 1, as PROBABILITIES do, and the loss "
-            "terms take logits, of which they compute the probabilities themselves: return these in forward.",
+            "terms take logits, of which they compute the probabilities themselves: return the logits in forward.",
             type(teacher).__name__,
         )
 

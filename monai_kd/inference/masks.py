@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import itertools
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -21,6 +20,7 @@ from PIL import Image
 from ..io.atomic import atomic_write
 from ..io.kinds import kind_by_suffix
 from ..io.nifti import header_from_bytes, nifti_header, slice_axis
+from ..io.volumes import corners_apart
 from ..plots import class_colours
 from .inputs import InputFiles
 
@@ -157,7 +157,7 @@ class MaskWriter(ImageWriter):
             # Both codes, or viewers that look at the other one see no geometry.
             image.set_sform(image.affine, code="scanner")
             image.set_qform(image.affine, code="scanner")
-            if _moved(image) > 0.5 * voxel_sizes(image.affine).min():
+            if corners_apart(image.shape, image.get_qform(), image.affine) > 0.5 * voxel_sizes(image.affine).min():
                 # A qform has no shear, as slices have that are tilted against their stack.
                 image.set_qform(None, code="unknown")
             if image.ndim == 2:
@@ -172,12 +172,6 @@ class MaskWriter(ImageWriter):
             return header_from_bytes(convert_to_numpy(self.meta["nifti_header"]).tobytes())
         source = str(self.meta.get("filename_or_obj", ""))
         return nifti_header(source) if kind_by_suffix(source) == "nifti" else None
-
-
-def _moved(image: nib.Nifti1Image) -> float:
-    """How far the qform puts a corner of the image from where its affine does, in mm."""
-    corners = np.array([*itertools.product(*((0, side - 1) for side in (*image.shape, 1)[:3]), [1])], dtype=float)
-    return float(np.linalg.norm(((image.get_qform() - image.affine) @ corners.T)[:3], axis=0).max())
 
 
 def _channels_last(masks: np.ndarray) -> np.ndarray:

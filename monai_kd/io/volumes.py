@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from .readers import Paths, SourceReader
 from .source import SourceImage, read_source
 from .unreadable import UnreadableImage
 
-__all__ = ["VolumeReader", "read_volume"]
+__all__ = ["VolumeReader", "corners_apart", "read_volume"]
 
 _APART = 0.1  # pixels that channels may lie apart, for affines that were rounded
 _WAY_OUT = "resample all channels of a patient onto one grid"
@@ -112,6 +113,12 @@ class VolumeReader(SourceReader):
         return first, read
 
 
+def corners_apart(shape: Sequence[int], first: np.ndarray, second: np.ndarray) -> float:
+    """How far two affines, 4 × 4 in mm, put a corner of an image of two or three axes apart at most, in mm."""
+    corners = np.array([*itertools.product(*((0, length - 1) for length in [*shape, 1][:3]), [1])], dtype=float)
+    return float(np.linalg.norm(((first - second) @ corners.T)[:3], axis=0).max())
+
+
 def _even(image: SourceImage) -> SourceImage:
     if image.positions is not None:
         raise UnreadableImage(
@@ -126,9 +133,7 @@ def _apart(image: SourceImage, first: SourceImage) -> str | None:
     if shape != first.pixels.shape:
         sizes = [" × ".join(map(str, each.pixels.shape)) for each in (image, first)]
         return f"it has {sizes[0]} pixels, and the first channel {sizes[1]}: {_WAY_OUT}"
-    lengths = [*shape, 1][:3]
-    corners = np.array([*itertools.product(*((0, length - 1) for length in lengths), [1])], dtype=float)
-    away = np.linalg.norm(((image.affine - first.affine) @ corners.T)[:3], axis=0).max()
+    away = corners_apart(shape, image.affine, first.affine)
     if away > _APART * np.linalg.norm(first.affine[:3, :3], axis=0).min():
         return f"it lies up to {away:.3g} mm beside the first channel by its affine: {_WAY_OUT}"
     return None
