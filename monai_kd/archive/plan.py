@@ -78,7 +78,7 @@ def make_plan(
 
     Raises:
         FileNotFoundError: there is no such file or folder.
-        FolderInUse: a plan would be made anew, and a job is at a shard of the one before.
+        FolderInUse: a plan would be made anew, and a job is still working on a shard of the one before.
         ValueError: ``shard_size`` is less than 1, nothing can be segmented there, or a shard is done by the plan
             in the folder, which was made with other settings, or for other images.
     """

@@ -53,7 +53,7 @@ class ShardFiles(InputFiles):
 def run_shard(plan: Plan, number: int, device: str | None = None) -> None:
     """Run the inference of the plan's bundle on one shard, unless it is done.
 
-    A process that is at it already, such as a job of a run that was killed, is waited for.
+    Another process that is working on the shard, such as a job of a run that was killed, is waited for.
 
     Args:
         plan, number: the shard.

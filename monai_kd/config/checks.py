@@ -46,7 +46,7 @@ def _is_argument(name: str, known: ConfigParser) -> bool:
     try:
         found = locate(target) if isinstance(target, str) else target
         return found is not None and argument in inspect.signature(cast(Callable[..., Any], found)).parameters
-    # What can't be imported is told by `check_targets`; some that are written in C have no signature.
+    # What can't be imported is reported by `check_targets`; some classes that are written in C have no signature.
     except (ErrorDuringImport, TypeError, ValueError):
         return False
 

@@ -120,7 +120,7 @@ class TrainingRun:
     def _check_schedule(self, engine: Engine) -> None:
         """Warn of a schedule that is made for another number of epochs than the run has.
 
-        Behind the end of a cosine, the rate rises again; those with a number of steps end where they should not.
+        After the end of a cosine the rate rises again; one with a number of steps ends before or after the run.
         """
         length, epochs = getattr(self.lr_scheduler, "T_max", None), engine.state.max_epochs
         if length is not None and epochs is not None and epochs > length:
