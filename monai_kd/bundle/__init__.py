@@ -11,7 +11,7 @@ from .distillation import Distillation, learns_unlabelled, needs_teacher, others
 from .familiarity import familiarity_of
 from .folder import find_bundle
 from .overrides import accept_overrides
-from .precision import amp_by_default
+from .precision import amp_by_default, amp_in_training
 from .processes import distributed, local_rank, rank, start_processes, stop_processes
 from .released import checkpoint_of, training_folder
 from .running import choose, definition, described, given_data, normalization, recorded, root, unbuilt
@@ -31,6 +31,7 @@ __all__ = [
     "Workflow",
     "accept_overrides",
     "amp_by_default",
+    "amp_in_training",
     "build_network",
     "cache_folder",
     "check_settings",

@@ -21,14 +21,14 @@ _BEFORE = {
     **{"labelled_share": 1, "batch_augmentation": [], "allow_outside": False},
     "normalization": NORMALIZATION_OF_VOLUMES,
 }
-_FREE = {"workers": 0, "cache_rate": 1.0}
+_FREE = {"workers": 0, "cache_rate": 1.0, "amp": True}
 
 
 def fingerprint(run: Mapping[str, Any]) -> str:
     """Ten hexadecimal digits that identify the settings and the data of a teacher's training."""
     # Without the device, which differs between the processes of one run, and the folders of the data and its cache.
     folders = ("dataset_dir", "negatives_dir")
-    # By these, a teacher is trained in less time or memory, and not otherwise.
+    # By these, a teacher is trained in less time or memory, and not otherwise, but for the digits of `amp`.
     run = {**run, **{name: value for name, value in _FREE.items() if name in run}}
     # These change nothing: teachers that were trained before there were such settings stay known.
     unchanged = {name for name, value in _BEFORE.items() if run.get(name, value) == value}

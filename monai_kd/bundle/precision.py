@@ -1,4 +1,4 @@
-"""Whether inference computes in half precision where the user does not say."""
+"""Whether inference and training compute in half precision where the user does not say."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from ..engines import autocast_pays
 from ..evaluation.precision import MAX_LOSS
 
-__all__ = ["amp_by_default", "is_half_precision"]
+__all__ = ["amp_by_default", "amp_in_training", "is_half_precision"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +38,27 @@ def amp_by_default(trained: Mapping[str, Any], device: str | torch.device) -> bo
         *(max(lost, 0.0), measured["metric"]),
     )
     return True
+
+
+def amp_in_training(device: str | torch.device) -> bool:
+    """Whether a training uses ``amp`` where the user does not say: on GPUs, and on CPUs with instructions for bfloat16.
+
+    On other CPUs, a step takes many times as long in bfloat16 as in float32, see docs/performance.md.
+
+    Args:
+        device: where the network is trained, see `monai_kd.engines.autocast_pays`.
+
+    Example:
+        >>> amp_in_training("cuda:0")
+        True
+    """
+    if torch.device(device).type != "cpu" or autocast_pays(device):
+        return True
+    logger.info(
+        "amp: float32, since this processor has no instructions for bfloat16 (AVX-512 BF16, AMX), which is several "
+        "times slower without: --amp True for it."
+    )
+    return False
 
 
 def is_half_precision(value: Any) -> bool:

@@ -45,8 +45,11 @@ _RUN_FILES = (
     "confusion.png",
     "tensorboard",
 )
-# Settings that may change when a run is resumed, because the losses do not depend on them, and `epochs`.
-_FREE = frozenset({"bundle_root", "epochs", "resume", "started_from", "synthetic", "val_interval", "workers", *PLACES})
+# Settings that may change when a run is resumed, because the losses do not depend on them; `epochs`; and `amp`, which
+# follows the computer unless it is given.
+_FREE = frozenset(
+    {"amp", "bundle_root", "epochs", "resume", "started_from", "synthetic", "val_interval", "workers", *PLACES}
+)
 DATA = "datalist_sha256"
 # Settings that are compared value by value.
 _NESTED = ("teacher", "definitions", "terms", "volumes")
@@ -151,8 +154,8 @@ class RunSettings:
     Args:
         output_dir: folder of the run.
         settings: name to value; values that JSON does not support are written as text.
-        resume: whether to resume the run in the folder. Its settings must be the same, except ``epochs`` and those that
-            the losses do not depend on. Folders may have moved: the data set is the same if its data list is.
+        resume: whether to resume the run in the folder. Its settings must be the same, except ``epochs``, ``amp`` and
+            those that the losses do not depend on. Folders may have moved: the data set is the same if its list is.
         save: whether this process writes; with DDP, only rank 0 does.
         serving: whether ``model.pt`` of the folder may be in use, as by a server: then it is copied, not moved, and
             stays in place until it is replaced after the first validated epoch.
@@ -228,6 +231,12 @@ class RunSettings:
             raise ValueError(
                 f"resume: the run in {self.output_dir} has other settings: {'; '.join(changed)}. Restore these, or "
                 "choose another output_dir for a new run."
+            )
+        if (before := earlier.get("amp", amp := now.get("amp"))) != amp:
+            logger.warning(
+                "resume: amp was %s until now and is %s from now on, so that the losses differ from those of an "
+                "uninterrupted run in some digits: --amp %s for the same.",
+                *(before, amp, before),
             )
 
     def _move_earlier_run(self) -> None:

@@ -22,9 +22,11 @@ def augmented(function) -> str:
     return fingerprint({"fold": 0, "augmentation": [Lambdad("image", function)]})
 
 
-@pytest.mark.parametrize("value", [{"workers": 2}, {"cache_rate": 0.5}, {"allow_outside": False}, {"device": "cuda:1"}])
+@pytest.mark.parametrize(
+    "value", [{"workers": 2}, {"cache_rate": 0.5}, {"allow_outside": False}, {"device": "cuda:1"}, {"amp": False}]
+)
 def test_what_changes_no_weight_is_no_difference(value):
-    run = {"fold": 0, "workers": 0, "cache_rate": 1.0}
+    run = {"fold": 0, "workers": 0, "cache_rate": 1.0, "amp": True}
     assert fingerprint({**run, **value}) == fingerprint(run)
 
 

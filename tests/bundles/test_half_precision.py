@@ -1,4 +1,4 @@
-"""Half precision is the default of inference where it was measured to cost next to nothing, and is quicker."""
+"""Half precision is the default where it is quicker, and of inference where it was measured to cost next to nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from monai.bundle import create_workflow
 from tiny import BUNDLES, CLASSIFICATION, SEGMENTATION, config, untrained
 
 from monai_kd.__main__ import main
-from monai_kd.bundle import amp_by_default, trained_settings
+from monai_kd.bundle import amp_by_default, amp_in_training, trained_settings
 from monai_kd.engines import autocast_pays
 from monai_kd.io.checksum import file_sha256
 from monai_kd.io.table import read_table
@@ -170,6 +170,37 @@ def test_a_damaged_record_is_refused(tmp_path, value):
 def test_default(quick, lost, device, expected):
     measured = None if lost is None else {"metric": "Dice", "lost": lost}
     assert amp_by_default({"half_precision": measured}, device) is expected
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """A processor without instructions for bfloat16."""
+    monkeypatch.setattr("monai_kd.bundle.precision.autocast_pays", lambda device: False)
+
+
+@pytest.mark.parametrize(("processor", "on_a_cpu"), [("quick", True), ("slow", False)])
+def test_trainings_use_it_on_gpus_and_where_the_processor_has_it(processor, on_a_cpu, request, caplog):
+    request.getfixturevalue(processor)
+    with caplog.at_level("INFO"):
+        assert amp_in_training("cuda:1") is True
+        assert not caplog.records
+        assert amp_in_training(torch.device("cpu")) is on_a_cpu
+    assert ("no instructions for bfloat16" in caplog.text) is not on_a_cpu
+
+
+@pytest.mark.parametrize("bundle", ALL)
+def test_all_trainings_follow_the_processor_unless_they_are_told(bundle, slow, disc_dataset, class_dataset, tmp_path):
+    dataset = disc_dataset if bundle in SEGMENTATION else class_dataset
+
+    def amp(**values) -> tuple[bool, bool, bool]:
+        places = {"dataset_dir": str(dataset), "output_dir": str(tmp_path), "device": "cpu"}
+        workflow = create_workflow(config_file=config(bundle, "train"), logging_file=False, **places, **values)
+        parser = workflow.parser
+        validation = parser.get_parsed_content("validate#inferer").amp
+        return parser.get_parsed_content("amp"), validation, parser.get_parsed_content("settings")["amp"]
+
+    assert amp() == (False,) * 3
+    assert amp(amp=True) == (True,) * 3
 
 
 @pytest.mark.usefixtures("quick")

@@ -135,6 +135,16 @@ def test_a_run_can_be_gone_on_with(tmp_path, changed):
     assert all(written[name] == value for name, value in changed.items())
 
 
+@pytest.mark.parametrize(("before", "now"), [(True, False), (False, True)])
+def test_a_run_goes_on_in_the_precision_of_another_computer(tmp_path, before, now, caplog):
+    begin(tmp_path, {**SETTINGS, "amp": before})
+    begin(tmp_path, {**SETTINGS, "amp": before}, resume=True)
+    assert not caplog.records
+    begin(tmp_path, {**SETTINGS, "amp": now}, resume=True)
+    assert f"amp was {before} until now and is {now} from now on" in caplog.text
+    assert f"--amp {before} for the same" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
