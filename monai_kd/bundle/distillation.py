@@ -14,6 +14,7 @@ from torch import nn
 
 from ..distillation import (
     AdaptInput,
+    AdaptOutput,
     Distiller,
     Rehearsal,
     TeacherStore,
@@ -25,9 +26,19 @@ from ..losses.inputs import check_inputs, offered
 from ..losses.pairs import check_layers
 from .running import parser_with
 from .teacher import Teacher
+from .teacher_output import matched_output
 from .teacher_settings import NORMALIZATION, normalization_of
 from .trained import black_images
-from .trial_runs import FAILURES, check_logits, check_student, ended, failed_taps, sizes_hint, warn_of_probabilities
+from .trial_runs import (
+    FAILURES,
+    check_logits,
+    check_student,
+    check_terms,
+    ended,
+    failed_taps,
+    sizes_hint,
+    warn_of_probabilities,
+)
 from .volumes import check_same_voxels
 
 __all__ = ["Distillation", "learns_unlabelled", "needs_teacher", "recipe_title"]
@@ -88,7 +99,8 @@ class Distillation:
 
     Layers are tapped only where a term of the recipe compares features, and a teacher is loaded, or trained, only where
     a term needs one: any network can be trained with the supervised terms alone. Before any training, the student and
-    an untrained teacher, where there is one, run once on a black image, so that a wrong size, tap or shape is found.
+    an untrained teacher, where there is one, run once on a black image, and the terms once on random logits, so that a
+    wrong size, tap, shape or loss is found.
 
     Args:
         student: the network to train.
@@ -107,8 +119,8 @@ class Distillation:
 
     Raises:
         ValueError: a store is given and images never repeat: it would fill the disk and never be read; the student does
-            not take images of ``image_size``, or has not an output of this size for each mask; or as
-            `DistillationLoss.from_recipe`, `rehearse` and `Teacher.load`.
+            not take images of ``image_size``, or has not an output of this size for each mask; a term does not take
+            logits and labels of this form; or as `DistillationLoss.from_recipe`, `rehearse` and `Teacher.load`.
     """
 
     def __init__(
@@ -140,8 +152,9 @@ class Distillation:
 
     @cached_property
     def loss(self) -> DistillationLoss:
-        check_student(self.student, self.settings)
+        logits = check_student(self.student, self.settings)
         loss = DistillationLoss.from_recipe(self.terms, self.weights, self._projections)
+        check_terms(loss, logits, self.settings)
         given, names = getattr(self.student, "classes", None), self.settings.get("class_names")
         if loss.needs_classes and given and names and given != len(names) + 1:
             raise ValueError(
@@ -179,34 +192,25 @@ class Distillation:
         scaling = scaling_between(student, teacher)
         return AdaptInput(**scaling, channels=channels, size=size, transform=transform, told=told)
 
-    def _check_masks(self) -> None:
-        """Refuse a teacher whose output channels have another meaning, even if there are equally many."""
-        both = (self.settings, self.teacher.trained)
-        # A classifier has no masks; and the name of a single mask makes no difference.
-        if not all("mask_names" in each for each in both):
-            return
-        single = all(len(each["mask_names"]) == 1 for each in both)
-        if single and both[0]["activation"] == both[1]["activation"]:
-            return
-        student, teacher = (f"{', '.join(each['mask_names'])} ({each['activation']})" for each in both)
-        if student != teacher:
-            same_names = both[0]["mask_names"] == both[1]["mask_names"]
-            softmax = both[1]["activation"] == "softmax"
-            remedy = f"train the student with --multiclass {softmax}, or " if same_names else ""
-            raise ValueError(
-                f"the student segments {student} and the teacher {teacher}: {remedy}take a teacher that was trained "
-                "for the same masks, with the same `multiclass`. The background is no name of a mask."
-            )
+    @cached_property
+    def _teacher_output(self) -> AdaptOutput | None:
+        """Turns the teacher's logits into those of the student's outputs."""
+        return matched_output(self.settings, self.teacher.trained, self.teacher.named)
 
     def _rehearse(self, taps: Mapping[str, str]) -> tuple[Rehearsal, dict[str, str]]:
         """The student and an untrained teacher, run once, and the taps of the teacher."""
-        # Masks are checked first: a network for others may not even be one that can be built.
-        self._check_masks()
+        # Outputs are matched first: a network for others may not even be one that can be built.
+        given: dict[str, Any] = {"teacher_output": self._teacher_output}
         untrained, image = self.teacher.untrained(), black_images(self.settings)
         teacher_taps = self.teacher.taps(untrained, list(taps)) if taps else {}
         teacher_image = self._teacher_input(image)
+        given |= {"image": image, "teacher_image": teacher_image}
         try:
-            found = rehearse(self.student, untrained, taps, teacher_taps, image=image, teacher_image=teacher_image)
+            found = rehearse(self.student, untrained, taps, teacher_taps, **given)
+        except IndexError as error:
+            if self._teacher_output is None:
+                raise
+            raise ValueError(f"the teacher, {type(untrained).__name__}, has other outputs: {error}") from None
         except FAILURES as error:
             if failed_taps(error):
                 raise ValueError(str(error)) from None
@@ -258,7 +262,8 @@ class Distillation:
         network = self.teacher.load()
         if self.teacher.is_described:
             warn_of_probabilities(network, self._teacher_input(black_images(self.settings)))
-        return Distiller(self.student, network, taps, teacher_taps, store, self._teacher_input, sizes)
+        adapters = {"teacher_input": self._teacher_input, "teacher_output": self._teacher_output}
+        return Distiller(self.student, network, taps, teacher_taps, store, feature_sizes=sizes, **adapters)
 
     def _teacher_store(self, found: Rehearsal, sizes: Mapping[str, tuple[int, ...]]) -> TeacherStore | None:
         """The store, unless the outputs for all images would be larger than the limit or the disk."""

@@ -14,7 +14,7 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from ..config import build_network, check_overrides, check_settings, literal
-from ..data import NO_TUMOUR, class_names, datalist_path
+from ..data import datalist_path
 from ..io import load_weights, read_checkpoint
 from ..io.checksum import file_sha256
 from ..io.first_process import from_first, is_distributed
@@ -56,7 +56,6 @@ class Teacher:
         overrides: other values for the teacher's config, which builds the ``definitions`` of `Unbuilt`.
         taps: name to module path in the teacher, instead of the taps of its settings.
         configs: config files of the bundle that train a teacher; later ones override earlier ones.
-        class_names: of the student; ``None``: those of the data list.
         settings: describe a checkpoint of another origin, or replace what its ``settings.json`` says, see
             `described_settings`.
 
@@ -73,7 +72,6 @@ class Teacher:
         overrides: Mapping[str, Any] | None = None,
         taps: Mapping[str, str] | None = None,
         configs: Sequence[str] = ("train.json",),
-        class_names: Sequence[str] | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.checkpoint = None if checkpoint is None else Path(checkpoint).expanduser()
@@ -91,11 +89,11 @@ class Teacher:
         given = {name: value for name, value in run.items() if name != "batch_augmentation" or value}
         self._definitions = overrides.definitions if isinstance(overrides, Unbuilt) else frozenset[str]()
         self.run, self._overridden = {**given, **(overrides or {})}, list(overrides or {})
-        self._taps, self._configs, self._class_names = taps, list(configs), class_names
+        self._taps, self._configs = taps, list(configs)
         self._described = dict(settings or {})
 
     @property
-    def _named(self) -> str:
+    def named(self) -> str:
         """For messages."""
         if self.checkpoint is None:
             return "the teacher of teacher_overrides"
@@ -120,7 +118,7 @@ class Teacher:
 
         Raises:
             FileNotFoundError: there is no such checkpoint, or no bundle to train one with.
-            ValueError: the settings can't be read, or the teacher was trained for other classes.
+            ValueError: the settings can't be read.
         """
         if self.checkpoint is None:
             if self._described:
@@ -130,7 +128,6 @@ class Teacher:
             logger.warning("teacher_overrides: NOT used, since a teacher_checkpoint is given, which is not trained.")
         described = self._described
         settings = described_settings(self.checkpoint, described) if described else trained_settings(self.checkpoint)
-        self._check_classes(settings)
         return settings
 
     def _planned(self) -> dict[str, Any]:
@@ -151,7 +148,6 @@ class Teacher:
         except ValueError as error:
             raise ValueError(f"teacher_overrides: {error}") from None
         settings["datalist_sha256"] = file_sha256(datalist_path(str(self.run["dataset_dir"])))
-        self._check_classes(settings)
         return settings
 
     @property
@@ -225,7 +221,7 @@ class Teacher:
         if self.dataset_dir is not None:
             # Of slices that are given one by one, no metrics are reported. One that is trained first may differ from
             # the student by its overrides.
-            warn_of_leaks(self._named, self.trained, self.dataset_dir, self.kept_from, self.labelled_share)
+            warn_of_leaks(self.named, self.trained, self.dataset_dir, self.kept_from, self.labelled_share)
         checkpoint = self._train() if self.checkpoint is None else self.checkpoint
         logger.info("teacher: %s", checkpoint)
         if self.checkpoint is None:
@@ -233,20 +229,6 @@ class Teacher:
             network.load_state_dict(from_first(lambda: load_weights(network, checkpoint).state_dict()))
             return network
         return load_weights(network, checkpoint)
-
-    def _check_classes(self, trained: Mapping[str, Any]) -> None:
-        """Refuse other classes, or the same ones in another order, which would load without an error."""
-        trained_names = trained.get("class_names")
-        if not trained_names or self.dataset_dir is None:
-            return
-        names = list(self._class_names or class_names(self.dataset_dir))
-        if list(trained_names) != names:
-            known = NO_TUMOUR in {*trained_names, *names}
-            raise ValueError(
-                f"{self._named} was trained for the classes {', '.join(trained_names)}, and the student "
-                f"learns {', '.join(names)}, of {self.dataset_dir}: give a teacher of these classes in this "
-                f"order.{' A negative_probability above 0 adds the class no tumour.' if known else ''}"
-            )
 
     @cached_property
     def _folder(self) -> Path:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ..distillation import ends_in_probabilities, may_be_probabilities, rehearse
+from ..losses import DistillationLoss
+from ..losses.inputs import inputs_of
 from .trained import black_images
 
 __all__ = [
-    *("FAILURES", "check_logits", "check_student", "ended", "failed_taps", "sizes_hint", "warn_of_probabilities"),
+    *("FAILURES", "check_logits", "check_student", "check_terms", "ended", "failed_taps", "sizes_hint"),
+    "warn_of_probabilities",
 ]
 
 logger = logging.getLogger(__name__)
@@ -23,12 +29,15 @@ logger = logging.getLogger(__name__)
 FAILURES = (AssertionError, RuntimeError, TypeError, ValueError)
 
 
-def check_student(student: nn.Module, settings: Mapping[str, Any]) -> None:
+def check_student(student: nn.Module, settings: Mapping[str, Any]) -> tuple[int, ...]:
     """Refuse a student that does not take its images, or whose outputs are not those that are needed.
 
     Args:
         student: the network to train.
         settings: settings of the run, see `Distillation`.
+
+    Returns:
+        the shape of its logits for one image.
 
     Raises:
         ValueError: the student does not take images of ``image_size``, ends in probabilities, or has not an output of
@@ -43,17 +52,68 @@ def check_student(student: nn.Module, settings: Mapping[str, Any]) -> None:
             f"{ended(error)}{sizes_hint(error)}"
         ) from None
     check_logits(student, image, "network")
+    returned = tuple(found.shapes["student"][1:])
     masks, background = settings.get("mask_names"), bool(settings.get("multiclass"))
     if not (names := masks or settings.get("class_names")):
-        return
+        return returned
     wanted = (len(names) + background, *image.shape[2:]) if masks else (len(names),)
-    if (returned := tuple(found.shapes["student"][1:])) != wanted:
+    if returned != wanted:
         what, of_size = ("mask_names", ", of the size of the image") if masks else ("class_names", "")
         raise ValueError(
             f"the network, {name}, returns {returned} (channels, spatial axes), and {wanted} are needed: an output for "
             f"each of {what} ({', '.join(names)}){' and the background' if masks and background else ''}{of_size}. "
             f"Correct network_def or {what}."
         )
+    return returned
+
+
+def check_terms(loss: DistillationLoss, logits: tuple[int, ...], settings: Mapping[str, Any]) -> None:
+    """Refuse a loss term that does not take the logits and labels of the training, by calling copies of the terms once.
+
+    Logits are random. Of the labels, which have the form of the training's, half of each mask is 1, and every class is
+    there. Terms that also get features or classes of items are not called.
+
+    Args:
+        loss: of the training.
+        logits: their shape for one image.
+        settings: settings of the run, see `Distillation`.
+
+    Raises:
+        ValueError: a term fails, or returns other than one number.
+    """
+    label, holds = _example_label(logits, settings)
+    generator = torch.Generator().manual_seed(0)
+    examples = {name: torch.randn(len(label), *logits, generator=generator) for name in ("student", "teacher")}
+    examples["label"] = label
+    for name, term in loss.terms.items():
+        wanted = inputs_of(term)
+        if not set(wanted) <= examples.keys():
+            continue
+        copied = copy.deepcopy(term)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            try:
+                DistillationLoss({name: copied}, {name: 1}).term_value(name, [examples[key] for key in wanted])
+            except (*FAILURES, IndexError, KeyError) as error:
+                shapes = " and ".join(f"{key} {tuple(examples[key].shape)}" for key in wanted)
+                told = str(error) if str(error).startswith("loss term") else f"loss term '{name}': {ended(error)}"
+                raise ValueError(
+                    f"{told} It is called with {shapes}{f' of {holds}' * ('label' in wanted)}: correct terms#{name}, "
+                    "or leave it out of the recipe."
+                ) from None
+
+
+def _example_label(logits: tuple[int, ...], settings: Mapping[str, Any]) -> tuple[torch.Tensor, str]:
+    """A batch of labels for logits of this shape, and what they hold."""
+    classes, *spatial = logits
+    if not spatial:
+        # All classes: there may be losses that count those in a batch.
+        numbers = torch.arange(max(2, classes)) % classes
+        if settings.get("mixup"):
+            return F.one_hot(numbers, classes).float(), "probabilities"
+        return numbers, "class numbers"
+    channels, values, holds = (1, classes, "class numbers") if settings.get("multiclass") else (classes, 2, "0 and 1")
+    places = torch.arange(math.prod(spatial)).reshape(spatial)
+    return (places % values).float().expand(2, channels, *spatial), holds
 
 
 def check_logits(network: nn.Module, image: torch.Tensor, what: str) -> None:

@@ -4,9 +4,11 @@ from .rehearsal import Rehearsal, ends_in_probabilities, fitted_projections, may
 from .store import TeacherStore
 from .taps import FeatureTaps
 from .teacher_input import AdaptInput, resize_to, scaling_between
+from .teacher_output import AdaptOutput
 
 __all__ = [
     "AdaptInput",
+    "AdaptOutput",
     "Distiller",
     "FeatureTaps",
     "Rehearsal",

@@ -36,6 +36,8 @@ class Distiller(nn.Module):
         store: cache of the teachers' outputs, so that a teacher runs only once on each image.
         teacher_input: converts the student's batch for the teacher, such as `AdaptInput`; or, for several teachers,
             name of the teacher to such a module. Taps are still paths in the teacher itself.
+        teacher_output: converts a teacher's logits to those of the student's outputs, such as `AdaptOutput`; or, for
+            several teachers, name of the teacher to such a module.
         feature_sizes: name of a tap to the size, for each spatial axis, to which the teachers' features are pooled
             where they are larger, see `DistillationLoss.feature_sizes`. The store keeps them at this size.
 
@@ -47,8 +49,8 @@ class Distiller(nn.Module):
         student's by linear interpolation, ``align_corners=False``. Features are not resized.
 
     Raises:
-        ValueError: a tap's path does not exist, or ``teacher_taps`` or ``teacher_input`` have the name of an unknown
-            teacher.
+        ValueError: a tap's path does not exist, or ``teacher_taps``, ``teacher_input`` or ``teacher_output`` have the
+            name of an unknown teacher.
         TypeError: when called: a network returned no logits.
 
     Example:
@@ -66,6 +68,7 @@ class Distiller(nn.Module):
         store: TeacherStore | None = None,
         teacher_input: nn.Module | Mapping[str, nn.Module] | None = None,
         feature_sizes: Mapping[str, Sequence[int]] | None = None,
+        teacher_output: nn.Module | Mapping[str, nn.Module] | None = None,
     ) -> None:
         super().__init__()
         self.student = student
@@ -86,8 +89,12 @@ class Distiller(nn.Module):
         per_teacher = bool(taps) and all(isinstance(paths, Mapping) for paths in taps.values())
         own_taps = cast("Mapping[str, Mapping[str, str]]", taps if per_teacher else {})
         shared_taps = cast("Mapping[str, str]", {} if per_teacher else taps)
-        own_input = teacher_input if isinstance(teacher_input, Mapping) else {}
-        for argument, names in (("teacher_taps", own_taps.keys()), ("teacher_input", own_input.keys())):
+        named = {
+            "teacher_taps": own_taps,
+            "teacher_input": teacher_input if isinstance(teacher_input, Mapping) else {},
+            "teacher_output": teacher_output if isinstance(teacher_output, Mapping) else {},
+        }
+        for argument, names in ((argument, given.keys()) for argument, given in named.items()):
             unknown = sorted(names - {suffix[1:] for suffix in teachers if suffix})
             if unknown:
                 known = ", ".join(suffix[1:] for suffix in teachers if suffix) or "none with a name"
@@ -97,10 +104,11 @@ class Distiller(nn.Module):
         self._fingerprints: dict[str, str] = {}
         self._teacher_taps: dict[str, FeatureTaps] = {}
         self._teacher_input: dict[str, nn.Module] = {}
+        self._teacher_output: dict[str, nn.Module] = {}
         self._half: dict[str, HalfWeights] = {}
         for suffix, network in teachers.items():
-            adapt = own_input.get(suffix[1:]) if isinstance(teacher_input, Mapping) else teacher_input
-            self._teacher_input[suffix] = (nn.Identity() if adapt is None else adapt).eval()
+            self._teacher_input[suffix] = _of(teacher_input, suffix[1:])
+            self._teacher_output[suffix] = _of(teacher_output, suffix[1:])
             # TorchScript has no requires_grad_ of a module.
             for parameter in network.eval().parameters():
                 parameter.requires_grad_(False)
@@ -126,16 +134,18 @@ class Distiller(nn.Module):
 
     def _apply(self, fn, recurse: bool = True):
         # `.to(device)` and the like must also apply to the teachers, which are not submodules.
-        for network in (*self._teachers.values(), *self._teacher_input.values()):
+        adapters = (*self._teacher_input.values(), *self._teacher_output.values())
+        for network in (*self._teachers.values(), *adapters):
             network._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
     def _run_teacher(self, suffix: str, image: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Logits and tapped features of one teacher, computed or from the store."""
-        network, taps, adapt = self._teachers[suffix], self._teacher_taps[suffix], self._teacher_input[suffix]
+        network, taps = self._teachers[suffix], self._teacher_taps[suffix]
+        adapt, convert = self._teacher_input[suffix], self._teacher_output[suffix]
 
         def run(images: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-            logits = main_logits(self._half[suffix](adapt(images)), network, images.ndim)
+            logits = convert(main_logits(self._half[suffix](adapt(images)), network, images.ndim))
             features = taps.take()
             for name in features.keys() & self._feature_sizes.keys():
                 features[name] = pool_to(features[name], self._feature_sizes[name])
@@ -145,7 +155,8 @@ class Distiller(nn.Module):
             return run(image)
         if suffix not in self._fingerprints:
             # Computed at the first image: until then, weights may be loaded or moved.
-            whole = network if isinstance(adapt, nn.Identity) else nn.ModuleList([network, adapt])
+            adapters = [each for each in (adapt, convert) if not isinstance(each, nn.Identity)]
+            whole = nn.ModuleList([network, *adapters]) if adapters else network
             sizes = {name: f"{path} {self._feature_sizes.get(name, '')}" for name, path in taps.paths.items()}
             self._fingerprints[suffix] = fingerprint(whole, sizes)
         return self.store.answer(self._fingerprints[suffix], image, run)
@@ -182,6 +193,12 @@ class Distiller(nn.Module):
             if outputs[key].ndim == outputs["student"].ndim:
                 outputs[key] = resize_to(outputs[key], outputs["student"].shape[2:])
         return outputs
+
+
+def _of(adapter: nn.Module | Mapping[str, nn.Module] | None, teacher: str) -> nn.Module:
+    """The one for a teacher."""
+    own = adapter.get(teacher) if isinstance(adapter, Mapping) else adapter
+    return (nn.Identity() if own is None else own).eval()
 
 
 def _without_prefix(module: nn.Module, state: dict[str, Any], prefix: str, _metadata: Any) -> None:

@@ -50,6 +50,7 @@ def rehearse(
     *,
     image: torch.Tensor,
     teacher_image: torch.Tensor | None = None,
+    teacher_output: nn.Module | Mapping[str, nn.Module] | None = None,
     loss: Callable[[dict, torch.Tensor | None], object] | None = None,
     label: torch.Tensor | None = None,
 ) -> Rehearsal:
@@ -62,6 +63,7 @@ def rehearse(
         student, teacher, student_taps, teacher_taps: as for `Distiller`.
         image: (B, C, spatial axes …), an example for the student, and for the teachers unless they have their own.
         teacher_image: an example for the teachers.
+        teacher_output: as for `Distiller`.
         loss: a `monai_kd.losses.DistillationLoss`, of which a copy is called once with the outputs and ``label``.
         label: an example for its supervised terms.
 
@@ -75,7 +77,9 @@ def rehearse(
         >>> rehearse(student, teacher, teacher_taps={"first": "0"}, **images).teacher_shapes()
         {'first': (2, 4, 6, 6)}
     """
-    distiller = Distiller(copy.deepcopy(student), copy.deepcopy(teacher), student_taps, teacher_taps).cpu().eval()
+    copies = copy.deepcopy(student), copy.deepcopy(teacher)
+    output = copy.deepcopy(teacher_output)
+    distiller = Distiller(*copies, student_taps, teacher_taps, teacher_output=output).cpu().eval()
     loss = copy.deepcopy(loss)
     image = image.cpu()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -190,6 +190,26 @@ class DistillationLoss(nn.Module):
             projected[key] = teacher
         return projected
 
+    def term_value(self, name: str, inputs: Iterable[object]) -> torch.Tensor:
+        """The term ``name``, without its weight, called with ``inputs``.
+
+        Raises:
+            ValueError: the term does not take the inputs, or does not return one number.
+        """
+        term = self.terms[name]
+        half = getattr(_inner(term), "takes_half", False)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.weights[name] > 0):
+            try:
+                value = term(*(each if half else _in_full(each) for each in inputs))
+            except (AssertionError, TypeError, ValueError) as error:
+                raise ValueError(f"loss term '{name}': {error}") from error
+        if value.numel() != 1:
+            raise ValueError(
+                f"loss term '{name}' returns a tensor {tuple(value.shape)}, and one number is needed: set its "
+                "reduction to 'mean'."
+            )
+        return value.reshape(())
+
     def forward(
         self,
         outputs: Mapping[str, object],
@@ -230,18 +250,7 @@ class DistillationLoss(nn.Module):
                     values[name] = nothing_of(given)
                     continue
                 given = [rows_of(value, rows) for value in given]
-            half = getattr(_inner(term), "takes_half", False)
-            with torch.set_grad_enabled(torch.is_grad_enabled() and self.weights[name] > 0):
-                try:
-                    values[name] = term(*(value if half else _in_full(value) for value in given))
-                except (TypeError, ValueError) as error:
-                    raise ValueError(f"loss term '{name}': {error}") from error
-            if values[name].numel() != 1:
-                raise ValueError(
-                    f"loss term '{name}' returns a tensor {tuple(values[name].shape)}, and one number is needed: set "
-                    "its reduction to 'mean'."
-                )
-            values[name] = values[name].reshape(())
+            values[name] = self.term_value(name, given)
         # A term of weight 0 is left out of the sum rather than multiplied by 0, because it may be infinite.
         counted = [self.weights[name] * value for name, value in values.items() if self.weights[name] > 0]
         total = torch.stack(counted).sum()

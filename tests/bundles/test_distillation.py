@@ -311,8 +311,9 @@ class TestWithATeacher:
             ({}, {"taps": {"d4": "unet.upcat_4", "d1": "unet.up"}}, "tap 'd1': HybridUNet has no module 'unet.up'"),
             ({}, {"taps": {"d4": "unet.upcat_4"}}, "has no module|it has taps for d4|d1 of the student"),
             ({}, {"taps": {"d4": "vit.blocks.0", "d1": "unet.upcat_1"}}, "layer 'd4': student .* and teacher "),
-            ({}, {"mask_names": ["tumour", "edema"]}, "mask"),
-            ({}, {"activation": "softmax", "multiclass": True}, "softmax"),
+            ({}, {"mask_names": ["tumour", "edema"]}, "HybridUNet, has other outputs: it returns 1 outputs, and 2 are"),
+            ({}, {"mask_names": ["edema", "cyst"]}, r"the student segments tumour \(sigmoid\), and .* has no 'tumour'"),
+            ({}, {"activation": "softmax", "multiclass": True}, "HybridUNet, has other outputs: it returns 1 outputs"),
             ({}, {"in_channels": 4}, "the student takes 3 channels and the teacher 4"),
         ],
     )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from heads_folder import write_heads
 from scipy.integrate import trapezoid
-from tiny import CLASSIFICATION, NAMES, cause, infer, prepare, rows, settings_of, train
+from tiny import CLASSIFICATION, NAMES, cause, infer, prepare, rows, settings_of, train, untrained
 
 FOUR = [*NAMES, "no tumour"]
 
@@ -69,12 +69,21 @@ def test_slices_of_another_folder_are_of_the_class(class_dataset, tmp_path):
     workflow.finalize()
 
 
-def test_a_teacher_of_other_classes_is_refused(class_dataset, teacher, tmp_path):
-    values = {"recipe": "kd", "teacher_checkpoint": str(teacher)}
+def test_a_teacher_that_knows_the_class_teaches_the_others(class_dataset, teacher, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        train("cls_student", class_dataset, tmp_path, recipe="kd", epochs=1, teacher_checkpoint=str(teacher))
+    assert f"of its classes, {', '.join(FOUR)}, it teaches {', '.join(NAMES)}." in caplog.text
+    assert float(rows(tmp_path)[0]["loss/logit"]) > 0
+
+
+def test_a_teacher_without_the_class_is_refused(class_dataset, tmp_path):
+    checkpoint = untrained("cls_teacher", tmp_path / "teacher", class_names=NAMES)
+    values = {"recipe": "kd", "negative_probability": 0.5, "teacher_checkpoint": str(checkpoint)}
     with pytest.raises(RuntimeError) as caught:
-        train("cls_student", class_dataset, tmp_path, **values)
+        train("cls_student", class_dataset, tmp_path / "out", **values)
     said = cause(caught.value)
-    assert f"trained for the classes {', '.join(FOUR)}" in said
+    learnt = f"the student learns {', '.join(FOUR)}"
+    assert f"for the classes {', '.join(NAMES)}, and {learnt}: it has no 'no tumour'" in said
     assert "A negative_probability above 0 adds the class no tumour." in said
 
 

@@ -101,8 +101,8 @@ def test_teacher_of_other_masks_is_refused(settings, teacher, class_dataset, tmp
             **{"dataset_dir": str(class_dataset), "teacher_checkpoint": checkpoint, **TINY},
         )
     said = cause(error.value)
-    assert "the student segments meningioma, glioma, pituitary (softmax) and the teacher" in said
-    assert f"{', '.join(settings['mask_names'])} (sigmoid)" in said
+    assert "the student segments meningioma, glioma, pituitary (softmax), and teacher_checkpoint" in said
+    assert f" {', '.join(settings['mask_names'])} (sigmoid)" in said
 
 
 def test_trains_on_labels_that_hold_the_numbers_of_the_classes(tmp_path):

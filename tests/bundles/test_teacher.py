@@ -14,7 +14,6 @@ import torch
 from monai.transforms import RandRotated
 from tiny import (
     BUNDLES,
-    NAMES,
     NETWORKS,
     SEG_TAUGHT_BY,
     TAPS_OF_TEACHER,
@@ -96,13 +95,6 @@ class TestGiven:
     def test_nobody_reports_numbers_of_slices_given_one_by_one(self, disc_dataset, tmp_path, caplog):
         provide(untrained("seg_teacher", tmp_path, dataset_dir=str(disc_dataset), fold=1), None)
         assert warnings(caplog) == []
-
-    @pytest.mark.parametrize("names", [["glioma", "meningioma", "pituitary"], NAMES[:2]])
-    def test_one_of_other_classes_is_refused(self, disc_dataset, tmp_path, names):
-        checkpoint = untrained("seg_teacher", tmp_path, dataset_dir=str(disc_dataset), fold=0, class_names=names)
-        said = rf"classes {', '.join(names)}, and the student learns {', '.join(NAMES)}, of .*: give a teacher"
-        with pytest.raises(ValueError, match=said):
-            provide(checkpoint, disc_dataset)
 
     def test_one_of_the_same_classes_is_loaded(self, disc_dataset, tmp_path):
         checkpoint = untrained("cls_teacher", tmp_path, dataset_dir=str(disc_dataset), fold=0)
@@ -326,16 +318,6 @@ class TestOwn:
     def test_labels_that_overrides_give_back_are_said(self, disc_dataset, tmp_path, trainings, caplog):
         own(disc_dataset, tmp_path / "run", {"labelled_share": 1}, labelled_share=0.5).load()
         assert "labelled_share is 0.5, and the teacher of teacher_overrides was trained with 1" in caplog.text
-
-    def test_overrides_of_other_classes_are_refused(self, disc_dataset, tmp_path):
-        content = json.loads((disc_dataset / "datalist.json").read_text())
-        names = list(content["labels"].values())
-        data = shutil.copytree(disc_dataset, tmp_path / "data")
-        content["labels"] = dict(zip(content["labels"], names[::-1], strict=True))
-        (data / "datalist.json").write_text(json.dumps(content))
-        teacher = own(disc_dataset, tmp_path / "run", {"dataset_dir": str(data)})
-        with pytest.raises(ValueError, match=f"teacher_overrides was trained for the classes {', '.join(names[::-1])}"):
-            teacher.load()
 
     def test_nothing_is_read_or_built_before_it_is_asked_for(self):
         Teacher("/nowhere/model.pt", "/nowhere", "/nowhere", run_of("/nowhere"))

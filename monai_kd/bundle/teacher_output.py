@@ -1,0 +1,70 @@
+"""Which outputs of a teacher are those of a student, by the names in their settings."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..data import NO_TUMOUR
+from ..distillation import AdaptOutput
+
+__all__ = ["matched_output"]
+
+logger = logging.getLogger(__name__)
+
+
+def matched_output(student: Mapping[str, Any], teacher: Mapping[str, Any], named: str) -> AdaptOutput | None:
+    """What turns the logits of a teacher into those of a student's masks or classes; ``None`` where nothing differs.
+
+    The teacher may have more masks or classes, in any order, and another activation. What it has several times by the
+    same name is one mask or class of the student, see `AdaptOutput`. The name of a mask makes no difference where both
+    networks have a single one.
+
+    Args:
+        student, teacher: settings of the runs, of which ``mask_names`` and ``activation``, or ``class_names`` are used.
+        named: the teacher, for messages.
+
+    Raises:
+        ValueError: the student has a mask or a class that the teacher does not have, or its probability does not follow
+            from those of the teacher, whose masks overlap.
+    """
+    if "mask_names" in student:
+        return _of_masks(student, teacher, named) if teacher.get("mask_names") else None
+    names, its = list(student.get("class_names") or []), list(teacher.get("class_names") or [])
+    if not names or not its or names == its:
+        return None
+    said = f"{named} was trained for the classes {', '.join(its)}, and the student learns {', '.join(names)}"
+    hint = " A negative_probability above 0 adds the class no tumour." if NO_TUMOUR in {*its, *names} else ""
+    channels = _places(names, its, said, "class_names", hint)
+    logger.info("teacher: of its classes, %s, it teaches %s.", ", ".join(its), ", ".join(names))
+    return AdaptOutput(channels, "softmax", "softmax", background=False, outputs=len(its))
+
+
+def _of_masks(student: Mapping[str, Any], teacher: Mapping[str, Any], named: str) -> AdaptOutput | None:
+    names, its = list(student["mask_names"]), list(teacher["mask_names"])
+    target, source = student["activation"], teacher["activation"]
+    own, others = f"{', '.join(names)} ({target})", f"{', '.join(its)} ({source})"
+    alike = names == its or len(names) == len(its) == 1
+    if alike and source == target:
+        return None
+    said = f"the student segments {own}, and {named} {others}"
+    places = [[n] for n in range(len(names))] if alike else _places(names, its, said, "mask_names")
+    background = source == "softmax"
+    channels = [[place + background for place in each] for each in places]
+    try:
+        adapt = AdaptOutput(channels, source, target, outputs=len(its) + background)
+    except ValueError as error:
+        raise ValueError(f"{said}. {str(error).capitalize()}") from None
+    logger.info("teacher: of its masks, %s, it teaches %s.", others, own)
+    return adapt
+
+
+def _places(names: Sequence[str], its: Sequence[str], said: str, setting: str, hint: str = "") -> list[list[int]]:
+    """The places of each name among the teacher's."""
+    if lacking := " and no ".join(repr(name) for name in names if name not in its):
+        raise ValueError(
+            f"{said}: it has no {lacking}. Give a teacher that has; or, if it has other names for the same, or for "
+            f"parts of it, all its names in the words of the student as teacher_settings#{setting}.{hint}"
+        )
+    return [[place for place, its_name in enumerate(its) if its_name == name] for name in names]
