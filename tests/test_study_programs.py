@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from pathlib import Path
@@ -404,6 +405,32 @@ def test_slices_without_a_usable_mask_do_not_travel(disc_dataset, tmp_path):
     file.write_text(json.dumps({**datalist, "training": entries + left_out}))
     gpu_files._pack_data(tmp_path / "data", tmp_path / "packed", 32)
     assert len(json.loads((tmp_path / "packed" / "datalist.json").read_text())["training"]) == len(entries)
+
+
+@pytest.mark.parametrize("filters", [True, False])
+def test_archives_write_within_their_folder_alone(filters, tmp_path, monkeypatch):
+    """Also by the Python of Debian 12, whose archives have no filters."""
+    if not filters:
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    (tmp_path / "file").write_text("text")
+
+    def extracted(**member: str) -> Path:
+        archive, place = tmp_path / "archive.tar", tmp_path / "place"
+        with tarfile.open(archive, "w") as packed:
+            packed.add(tmp_path / "file", "folder/file")
+            if member:
+                info = tarfile.TarInfo(member["name"])
+                info.linkname, info.type = member.get("to", ""), tarfile.SYMTYPE if "to" in member else tarfile.REGTYPE
+                packed.addfile(info)
+        with tarfile.open(archive) as packed:
+            gpu_files._extract(packed, place)
+        return place
+
+    assert (extracted() / "folder" / "file").read_text() == "text"
+    for member in ({"name": "../outside"}, {"name": "link", "to": "../../outside"}):
+        with pytest.raises(tarfile.TarError):
+            extracted(**member)
+    assert not (tmp_path / "outside").exists()
 
 
 def test_data_and_weights_travel(disc_dataset, tmp_path, capsys):

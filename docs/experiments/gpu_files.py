@@ -11,7 +11,7 @@ import shutil
 import sys
 import tarfile
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
@@ -127,12 +127,29 @@ def _unpacked(folder: Path) -> Path:
                 joined.write(piece.read_bytes())
             joined.seek(0)
             with tarfile.open(fileobj=joined) as archive:
-                archive.extractall(place, filter="data")
+                _extract(archive, place)
         (place / "done").touch()
     for given in sorted(path.parent for path in (folder / "runs").glob("*/model.pt")):
         if not (place / "runs" / given.name).exists():
             shutil.copytree(given, place / "runs" / given.name)
     return place
+
+
+def _extract(archive: tarfile.TarFile, place: Path) -> None:
+    """Extract files and folders within ``place`` alone.
+
+    Raises:
+        tarfile.TarError: there is something else.
+    """
+    if hasattr(tarfile, "data_filter"):
+        archive.extractall(place, filter="data")
+        return
+    # Python 3.10 before 3.10.12 and 3.11 before 3.11.4, as in Debian 12, have no filters.
+    for member in archive:
+        path = PurePosixPath(member.name)
+        if not (member.isfile() or member.isdir()) or path.is_absolute() or ".." in path.parts:
+            raise tarfile.ExtractError(f"{archive.name}: {member.name} is no file or folder within the archive.")
+    archive.extractall(place)
 
 
 def collect(runs: Path, out: Path, bring: list[str], logs: Path) -> None:
@@ -170,7 +187,7 @@ def fetch(out: Path, folder: Path) -> None:
     """
     with tempfile.TemporaryDirectory() as temporary:
         with tarfile.open(out / RESULTS) as archive:
-            archive.extractall(temporary, filter="data")
+            _extract(archive, Path(temporary))
         for part in ("logs", "results"):
             if (there := Path(temporary) / part).is_dir():
                 shutil.copytree(there, folder / part, dirs_exist_ok=True)
