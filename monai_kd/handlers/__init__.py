@@ -6,6 +6,7 @@ from .epoch_log import EpochLog
 from .epoch_seed import EpochSeed
 from .labelled import LabelledAccuracy, from_labelled
 from .load_weights import LoadWeights
+from .loss_weight_schedule import LossWeightSchedule
 from .overlay_grid import OverlayGrid
 from .run_settings import RunSettings
 from .teacher_outputs import FillTeacherStore
@@ -20,6 +21,7 @@ __all__ = [
     "FillTeacherStore",
     "LabelledAccuracy",
     "LoadWeights",
+    "LossWeightSchedule",
     "OverlayGrid",
     "RunSettings",
     "Specificity",

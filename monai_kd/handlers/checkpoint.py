@@ -41,6 +41,7 @@ class TrainingCheckpoint:
         log: the `EpochLog`, whose rows are saved too.
         resume: whether to resume from ``last.ckpt`` if it exists.
         save: whether this process writes; with DDP, only rank 0 does.
+        lr_step: what the schedule steps after, each "epoch" or each "iteration".
         average: the network with averaged weights, see `WeightAverage`, to save in ``model.pt``; ``last.ckpt`` then has
             both.
 
@@ -60,6 +61,7 @@ class TrainingCheckpoint:
         resume: bool = False,
         save: bool = True,
         average: nn.Module | None = None,
+        lr_step: str = "epoch",
     ) -> None:
         self.output_dir = Path(output_dir).expanduser()
         # MONAI sets attributes on Ignite's engines and states that their types do not declare.
@@ -69,7 +71,7 @@ class TrainingCheckpoint:
         self._stateful: dict[str, Any] = {"network": network, "loss": loss, "optimizer": optimizer}
         if average is not None:
             self._stateful["average"] = average
-        self._fresh_schedule = None
+        self._fresh_schedule, self._lr_step = None, lr_step
         if lr_scheduler is not None:
             self._stateful["lr_scheduler"] = lr_scheduler
             self._fresh_schedule = copy.deepcopy(lr_scheduler.state_dict())
@@ -152,7 +154,7 @@ class TrainingCheckpoint:
         with warnings.catch_warnings():
             # torch warns because the optimiser has not stepped before.
             warnings.simplefilter("ignore", UserWarning)
-            for _ in range(content["epoch"]):
+            for _ in range(content[self._lr_step]):
                 schedule.step()
         line = "resume: epochs was %d and is %d: the learning rate continues as in a run of %d epochs."
         logger.warning(line, planned, epochs, epochs)

@@ -56,7 +56,7 @@ _NESTED = ("teacher", "definitions", "terms", "volumes")
 # Settings that earlier versions did not have, which ran as with these values.
 _BEFORE = {"labelled_share": 1, "batch_augmentation": [], "normalization": NORMALIZATION_OF_VOLUMES}
 # Settings that are there only where they are used.
-_OPTIONAL = ("ema", "negatives_sha256")
+_OPTIONAL = ("ema", "lr_step", "negatives_sha256")
 # Settings of the weights that a run starts from, which its own settings repeat.
 _START = (
     "weights_sha256",

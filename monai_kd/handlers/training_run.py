@@ -50,9 +50,11 @@ class TrainingRun:
         best_epoch_by: how the epoch of ``model.pt`` is chosen, for the settings; see `monai_kd.data.best_epoch_by`.
         ema: decay of a `WeightAverage`. The averaged weights are validated, in place of the network of ``evaluator``,
             and saved in ``model.pt``; the settings record the decay. ``None``: the weights themselves.
+        lr_step: what ``lr_scheduler`` steps after: each "epoch", or each "iteration", which is a batch.
 
     Raises:
-        ValueError: as the handlers listed above.
+        ValueError: ``lr_step`` is another one, or the rate follows the loss, which there is after an epoch; or as the
+            handlers listed above.
     """
 
     def __init__(
@@ -73,7 +75,11 @@ class TrainingRun:
         title: str = "",
         best_epoch_by: str | None = None,
         ema: float | None = None,
+        lr_step: str = "epoch",
     ) -> None:
+        if lr_step not in ("epoch", "iteration"):
+            raise ValueError(f"lr_step must be 'epoch' or 'iteration', got {lr_step!r}.")
+        self.lr_step = lr_step
         save, self.lr_scheduler = rank == 0, lr_scheduler
         if save:
             _warn_of_untrained(loss, optimizer)
@@ -87,15 +93,20 @@ class TrainingRun:
             settings = {**settings, "ema": ema}
             # MONAI sets the network as an attribute that the types of Ignite's engines do not declare.
             cast(Any, evaluator).network = average.module
+        if lr_step != "epoch":
+            settings = {**settings, "lr_step": lr_step}
         self.log = EpochLog(output_dir, evaluator, optimizer, title, save, validate_initial=init_checkpoint is not None)
         self.checkpoint = TrainingCheckpoint(
             *(output_dir, network, loss, optimizer, evaluator, self.log, lr_scheduler, resume, save),
             average=None if average is None else average.module,
+            lr_step=lr_step,
         )
         self.handlers: list[Any] = [EpochSeed(seed, loader, rank)]
         follows = isinstance(lr_scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+        if follows and lr_step != "epoch":
+            raise ValueError("lr_step: ReduceLROnPlateau follows the mean loss of an epoch: leave it at 'epoch'.")
         if lr_scheduler is not None and not follows:
-            self.handlers.append(LrScheduleHandler(lr_scheduler, print_lr=False))
+            self.handlers.append(LrScheduleHandler(lr_scheduler, print_lr=False, epoch_level=lr_step == "epoch"))
         self.handlers.append(self.log)
         if follows:
             # Of the log, whose loss is the mean over all processes, so that their rates stay the same.
@@ -118,25 +129,28 @@ class TrainingRun:
         engine.add_event_handler(Events.STARTED, self._check_schedule)
 
     def _check_schedule(self, engine: Engine) -> None:
-        """Warn of a schedule that is made for another number of epochs than the run has.
+        """Warn of a schedule that is made for another number of steps than the run has.
 
         After the end of a cosine the rate rises again; one with a number of steps ends before or after the run.
         """
-        length, epochs = getattr(self.lr_scheduler, "T_max", None), engine.state.max_epochs
-        if length is not None and epochs is not None and epochs > length:
+        unit, each = ("epochs", 1) if self.lr_step == "epoch" else ("iterations", engine.state.epoch_length)
+        if engine.state.max_epochs is None or each is None:
+            return
+        needed = engine.state.max_epochs * each
+        length = getattr(self.lr_scheduler, "T_max", None)
+        if length is not None and needed > length:
             logger.warning(
-                "the learning rate falls over %d epochs, and this run has %d: afterwards it rises again. Set "
-                "lr_scheduler#T_max to the epochs of all rounds or runs together.",
-                *(length, epochs),
+                "the learning rate falls over %d %s, and this run has %d: afterwards it rises again. Set "
+                "lr_scheduler#T_max to the %s of all rounds or runs together.",
+                *(length, unit, needed, unit),
             )
         for name in ("total_steps", "t_total"):
             steps = getattr(self.lr_scheduler, name, None)
-            if None not in (steps, epochs) and steps != epochs:
+            if steps is not None and steps != needed:
                 logger.warning(
-                    "lr_scheduler: its %s is %d, and this run has %d epochs. It steps once an epoch, so that the run "
-                    "does not end where the schedule does: set lr_scheduler#%s to the epochs of all rounds or runs "
-                    "together.",
-                    *(name, steps, epochs, name),
+                    "lr_scheduler: its %s is %d, and this run has %d %s. It steps once in each, so that the run does "
+                    "not end where the schedule does: set lr_scheduler#%s to the %s of all rounds or runs together.",
+                    *(name, steps, needed, unit, name, unit),
                 )
 
 

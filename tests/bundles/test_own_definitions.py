@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import torch
 from documented import run, text_and_code
 from monai.bundle import create_workflow
@@ -48,6 +49,29 @@ def test_the_handlers_of_the_page(disc_dataset, tmp_path):
     changed = {name for name, value in trained.items() if not torch.equal(value, before[name])}
     assert changed
     assert not any(name.startswith("conv_0") for name in changed)
+
+
+def test_the_schedules_of_the_page(disc_dataset, tmp_path):
+    (block,) = (block for block in text_and_code(PAGE)[1] if "OneCycleLR" in block)
+    (tmp_path / "own.json").write_text(block)
+    untrained("seg_teacher", tmp_path / "teacher", dataset_dir=str(disc_dataset), fold=0)
+    files = [*config("seg_student", "train"), str(tmp_path / "own.json")]
+    values = {**TINY_STUDENT, "teacher_overrides": {}, "recipe": "kd", "epochs": 3, "dataset_dir": str(disc_dataset)}
+    values |= {"teacher_checkpoint": str(tmp_path / "teacher" / "model.pt"), "output_dir": str(tmp_path / "run")}
+    workflow = create_workflow(config_file=files, workflow_type="train", **values)
+    workflow.run()
+    batches = len(parsed(workflow, "train#dataloader"))
+    logged, rate = rows(tmp_path / "run"), parsed(workflow, "learning_rate")
+    assert [row["weighted/logit"] / row["loss/logit"] for row in logged] == pytest.approx([0.1, 0.2, 0.3])
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=rate)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=3 * batches)
+    expected = []
+    for step in range(3 * batches):
+        expected += [optimizer.param_groups[0]["lr"]] * (step % batches == 0)
+        optimizer.step()
+        cycle.step()
+    assert [row["learning_rate"] for row in logged] == pytest.approx(expected)
+    assert settings_of(tmp_path / "run")["lr_step"] == "iteration"
 
 
 def parsed(workflow, id: str):

@@ -51,6 +51,51 @@ def test_a_rate_that_follows_the_loss_follows_that_of_the_log(tmp_path):
     assert 1 < len(set(rates)) < len(rates)
 
 
+def one_cycle(steps: int):
+    return lambda optimizer: torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.2, total_steps=steps)
+
+
+def test_a_schedule_that_steps_each_batch(tmp_path, caplog):
+    """Three batches an epoch: the rates of the log are those of the first batch of each."""
+    run(tmp_path, 4, schedule=one_cycle(12), in_one={"lr_step": "iteration"})
+    assert "lr_scheduler:" not in caplog.text
+    optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=0.05)
+    scheduler, rates = one_cycle(12)(optimizer), []
+    for step in range(12):
+        rates += [optimizer.param_groups[0]["lr"]] * (step % 3 == 0)
+        optimizer.step()
+        scheduler.step()
+    assert [float(row["learning_rate"]) for row in table(tmp_path)] == pytest.approx(rates)
+    assert json.loads((tmp_path / "settings.json").read_text())["lr_step"] == "iteration"
+
+
+@pytest.mark.parametrize("planned", [4, 2])
+def test_it_is_resumed_also_for_more_epochs(tmp_path, planned):
+    def cosine(epochs: int):
+        return lambda optimizer: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=3 * epochs)
+
+    given = {"in_one": {"lr_step": "iteration"}}
+    run(tmp_path / "straight", 4, schedule=cosine(4), **given)
+    run(tmp_path / "parts", 2, schedule=cosine(planned), **given)
+    run(tmp_path / "parts", 4, init=1, resume=True, schedule=cosine(4), **given)
+    straight, parts = ([row["learning_rate"] for row in table(tmp_path / name)] for name in ("straight", "parts"))
+    assert parts[2:] == pytest.approx(straight[2:])
+    with pytest.raises(ValueError, match="lr_step was 'iteration' and is None"):
+        run(tmp_path / "parts", 5, init=1, resume=True, schedule=cosine(5), in_one={})
+
+
+@pytest.mark.parametrize(
+    ("schedule", "value", "message"),
+    [
+        (True, "batch", "lr_step must be 'epoch' or 'iteration', got 'batch'"),
+        ("plateau", "iteration", "mean loss of an"),
+    ],
+)
+def test_steps_that_there_are_not(schedule, value, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path, 1, schedule=schedule, in_one={"lr_step": value})
+
+
 @pytest.mark.parametrize(
     ("schedule", "said"),
     [
@@ -65,7 +110,7 @@ def test_a_rate_that_follows_the_loss_follows_that_of_the_log(tmp_path):
 def test_a_schedule_of_other_steps_than_epochs_is_said(schedule, said, tmp_path, caplog):
     run(tmp_path, 2, schedule=schedule, in_one={})
     assert (said or "") in caplog.text
-    assert ("It steps once an epoch" in caplog.text) is (said is not None)
+    assert ("It steps once in each" in caplog.text) is (said is not None)
 
 
 def test_settings_are_written_with_the_checksum_of_the_weights(tmp_path):
