@@ -15,6 +15,7 @@ from .logit import LogitKL as LogitKL
 from .logit import LogitMSE as LogitMSE
 from .mask_bce import MaskBCE as MaskBCE
 from .projection import Projections as Projections
+from .relation import RelationLoss as RelationLoss
 from .report import LossReport as LossReport
 from .similarity import SimilarityLoss as SimilarityLoss
 from .slice_class import SliceClassCE as SliceClassCE

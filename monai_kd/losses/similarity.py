@@ -43,13 +43,22 @@ class SimilarityLoss(nn.Module):
         check_layers(student, teacher)
         losses = []
         for name, of_student in student.items():
-            if len(of_student) != len(teacher[name]):
-                raise ValueError(
-                    f"layer '{name}': {len(of_student)} images of the student and {len(teacher[name])} of the teacher; "
-                    "tap modules whose outputs have an item for each image, (B, …)."
-                )
+            check_images(name, of_student, teacher[name])
             losses.append(F.mse_loss(_similarities(of_student), _similarities(teacher[name])))
         return torch.stack(losses).sum()
+
+
+def check_images(layer: str, student: torch.Tensor, teacher: torch.Tensor) -> None:
+    """Check that two tapped outputs have an item for each image.
+
+    Raises:
+        ValueError: their numbers differ.
+    """
+    if len(student) != len(teacher):
+        raise ValueError(
+            f"layer '{layer}': {len(student)} images of the student and {len(teacher)} of the teacher; tap modules "
+            "whose outputs have an item for each image, (B, …)."
+        )
 
 
 def _similarities(features: torch.Tensor) -> torch.Tensor:
