@@ -30,7 +30,7 @@ class Score:
         name: under which it is kept.
         bundles: whose weights it depends on.
         of: the number, of the probabilities of tumour that each bundle gives, (X, Y) or (X, Y, slices); of several
-            classes, the highest of them.
+            classes, the highest of those that all bundles have.
         description: for who chooses among several.
     """
 
@@ -49,7 +49,9 @@ class Score:
         device = default_device()
         try:
             source = self.bundles[0].read(datastore.get_image_uri(image), device)
-            score = self.of(*(_probability(bundle, source, device) for bundle in self.bundles))
+            # Of a teacher that also marks what the student does not, that says nothing about the student.
+            shared = set.intersection(*(set(bundle.predictor(device).mask_names) for bundle in self.bundles))
+            score = self.of(*(_probability(bundle, source, device, shared) for bundle in self.bundles))
         except UnreadableImage as error:
             logger.warning("%s: the image %s is left out: %s.", self.name, image, error)
             score = float("nan")
@@ -62,9 +64,12 @@ class Score:
         return "-".join(bundle.stamp for bundle in self.bundles)
 
 
-def _probability(bundle: ServedBundle, source: SourceImage, device: str) -> np.ndarray:
+def _probability(bundle: ServedBundle, source: SourceImage, device: str, names: set[str]) -> np.ndarray:
+    """The highest probability of these masks; of all, if it has none of them, as a single mask of another name."""
     found = np.asarray(torch.as_tensor(bundle.predict(source, device)["probability"]).cpu())
-    return foreground_probabilities(found, len(bundle.predictor(device).mask_names)).max(axis=0)
+    own = bundle.predictor(device).mask_names
+    places = [place for place, name in enumerate(own) if name in names] or range(len(own))
+    return foreground_probabilities(found, len(own))[list(places)].max(axis=0)
 
 
 class Entropy(Score):
