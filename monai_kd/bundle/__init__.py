@@ -8,6 +8,7 @@ from ..io.trained import is_of_head
 from .alone import run_alone
 from .data import cache_folder, dataset_folder, made_negatives, mask_values, preset
 from .distillation import Distillation, learns_unlabelled, needs_teacher, others_learn_unlabelled, recipe_title
+from .evaluated import evaluated_network, evaluated_settings
 from .familiarity import familiarity_of
 from .folder import find_bundle
 from .overrides import accept_overrides
@@ -18,7 +19,7 @@ from .running import choose, definition, described, given_data, normalization, r
 from .second_reader import second_reader
 from .set_up import set_up
 from .teacher import Teacher
-from .teacher_settings import evaluated_network, evaluated_settings, normalization_steps
+from .teacher_settings import normalization_steps
 from .temperature import temperature_of
 from .tracking import loss_of, tracked
 from .trained import trained_network, trained_settings

@@ -195,7 +195,8 @@ class Distillation:
     @cached_property
     def _teacher_output(self) -> AdaptOutput | None:
         """Turns the teacher's logits into those of the student's outputs."""
-        return matched_output(self.settings, self.teacher.trained, self.teacher.named)
+        trained = self.teacher.trained
+        return matched_output(self.settings, trained, self.teacher.named, planned=self.teacher.checkpoint is None)
 
     def _rehearse(self, taps: Mapping[str, str]) -> tuple[Rehearsal, dict[str, str]]:
         """The student and an untrained teacher, run once, and the taps of the teacher."""
@@ -252,8 +253,9 @@ class Distillation:
         student, teacher = (found.shapes[name][1:] for name in ("student", "teacher"))
         if student[0] != teacher[0]:
             raise ValueError(
-                f"the student returns logits {student} and the teacher {teacher} for one image: they must have the "
-                "same classes. Take a teacher of the same task, see docs/training.md."
+                f"the student returns logits {student} and the teacher {teacher} for one image. Take a "
+                "teacher of the same task; or, of one whose outputs are not described, give their names as "
+                "teacher_settings#mask_names and activation, or class_names, by which they are matched."
             )
         check_inputs(self.loss.terms, offered(found.shapes))
         sizes = self.loss.feature_sizes(found.student_shapes, found.teacher_shapes())

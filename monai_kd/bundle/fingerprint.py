@@ -24,12 +24,18 @@ _BEFORE = {
 _FREE = {"workers": 0, "cache_rate": 1.0, "amp": True}
 
 
-def fingerprint(run: Mapping[str, Any]) -> str:
-    """Ten hexadecimal digits that identify the settings and the data of a teacher's training."""
+def fingerprint(run: Mapping[str, Any], by_amp: bool = False) -> str:
+    """Ten hexadecimal digits that identify the settings and the data of a teacher's training.
+
+    Args:
+        run: its settings.
+        by_amp: whether ``amp`` is one of them, as it was in earlier versions.
+    """
     # Without the device, which differs between the processes of one run, and the folders of the data and its cache.
     folders = ("dataset_dir", "negatives_dir")
     # By these, a teacher is trained in less time or memory, and not otherwise, but for the digits of `amp`.
-    run = {**run, **{name: value for name, value in _FREE.items() if name in run}}
+    free = {name: value for name, value in _FREE.items() if name in run and not (by_amp and name == "amp")}
+    run = {**run, **free}
     # These change nothing: teachers that were trained before there were such settings stay known.
     unchanged = {name for name, value in _BEFORE.items() if run.get(name, value) == value}
     settings = {k: value for k, value in run.items() if k not in {"device", "cache_dir", *folders, *unchanged}}

@@ -23,7 +23,7 @@ from ..networks import Ensemble, LateFusionClassifier
 from .fingerprint import fingerprint
 from .running import Unbuilt
 from .teacher_leaks import warn_of_leaks
-from .teacher_settings import NORMALIZATION, described_settings
+from .teacher_settings import MEANING, NORMALIZATION, described_settings
 from .trained import trained_settings
 from .workflow import Workflow
 
@@ -56,6 +56,7 @@ class Teacher:
         overrides: other values for the teacher's config, which builds the ``definitions`` of `Unbuilt`.
         taps: name to module path in the teacher, instead of the taps of its settings.
         configs: config files of the bundle that train a teacher; later ones override earlier ones.
+        class_names: not used; configs of earlier versions give it.
         settings: describe a checkpoint of another origin, or replace what its ``settings.json`` says, see
             `described_settings`.
 
@@ -72,6 +73,7 @@ class Teacher:
         overrides: Mapping[str, Any] | None = None,
         taps: Mapping[str, str] | None = None,
         configs: Sequence[str] = ("train.json",),
+        class_names: Sequence[str] | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.checkpoint = None if checkpoint is None else Path(checkpoint).expanduser()
@@ -155,6 +157,10 @@ class Teacher:
         """For the ``settings.json`` of the student: the absolute path ``checkpoint``, and how it was trained."""
         path = self._folder / "model.pt" if self.checkpoint is None else self.checkpoint
         recorded = {name: self.trained.get(name) for name in _RECORDED}
+        # Not those that are only completed: a classifier has no masks.
+        saved = self.trained if self.checkpoint is None else read_trained(self.checkpoint) or {}
+        given = {*saved, *self._described}
+        recorded |= {name: self.trained[name] for name in MEANING if name in given}
         # Those that features are compared with.
         own = {"taps": dict(self._taps)} if self._taps else {}
         return {"checkpoint": str(path.resolve()), **recorded, **own}
@@ -233,7 +239,9 @@ class Teacher:
     @cached_property
     def _folder(self) -> Path:
         """The folder that the teacher is trained in, named after its settings and its data."""
-        return self.output_dir / f"teacher-{fingerprint(self.run)}"
+        folder = self.output_dir / f"teacher-{fingerprint(self.run)}"
+        before = self.output_dir / f"teacher-{fingerprint(self.run, by_amp=True)}"
+        return before if before.is_dir() and not folder.is_dir() else folder
 
     def _files(self) -> list[Path]:
         names = [*self._configs, *(["multi_gpu_train.json"] if is_distributed() else [])]

@@ -14,23 +14,11 @@ from ..config.definition import build_component
 from ..io.checkpoints import check_checkpoint
 from ..io.checksum import file_sha256
 from ..io.trained import HASH, read_trained
-from .trained import (
-    BEFORE,
-    NORMALIZATION,
-    VALID,
-    of_segmentation,
-    task_of,
-    trained_network,
-    trained_settings,
-    tried,
-)
-from .workflow import running
+from .trained import BEFORE, NORMALIZATION, VALID, trained_settings
 
 __all__ = [
     "NORMALIZATION",
     "described_settings",
-    "evaluated_network",
-    "evaluated_settings",
     "normalization_of",
     "normalization_steps",
 ]
@@ -41,10 +29,10 @@ logger = logging.getLogger(__name__)
 LEAST_SPREAD = 0.05
 _IN_VOLUMES = ("modalities", "orientation", "spacing", NORMALIZATION)
 # What a teacher's outputs mean, by which it is compared with the student.
-_MEANING = ("mask_names", "activation", "class_names")
+MEANING = ("mask_names", "activation", "class_names")
 _KNOWN = (
     *("network_def", "image_size", "in_channels", "spatial_dims", "mean", "std", NORMALIZATION),
-    *("taps", "volumes", "multiclass", *_MEANING),
+    *("taps", "volumes", "multiclass", *MEANING),
 )
 
 
@@ -94,13 +82,13 @@ def described_settings(checkpoint: str | Path, described: Mapping[str, Any]) -> 
             f"teacher_settings has {half.pop()} and no {lacking_half}, which no settings.json beside {path} tells: "
             "only both say what its masks are."
         )
-    if not any(name in given for name in _MEANING):
+    if not any(name in given for name in MEANING):
         logger.warning(
             "teacher_settings tells neither mask_names and activation nor class_names: whether the outputs of the "
             "teacher %s mean the same as those of the student is NOT checked.",
             path,
         )
-    before = {name: value for name, value in BEFORE.items() if name not in (*_MEANING, "volumes")}
+    before = {name: value for name, value in BEFORE.items() if name not in (*MEANING, "volumes")}
     return {**before, **given, HASH: file_sha256(path)}
 
 
@@ -129,55 +117,6 @@ def _of_volumes(described: Mapping[str, Any]) -> dict[str, Any]:
     size = described.get("image_size")
     axes = {"spatial_dims": len(size)} if isinstance(size, list) else {}
     return {"mean": None, "std": None, **axes, **described}
-
-
-def evaluated_network(
-    settings: Mapping[str, Any], checkpoint: str | Path, described: Mapping[str, Any]
-) -> torch.nn.Module:
-    """The network of `evaluated_settings` with its weights.
-
-    Raises:
-        ValueError: as `trained_network`; or it is described, and its outputs are not those that are described.
-    """
-    network = trained_network(settings, checkpoint, trusted="network_def" in described)
-    if "network_def" in described and Path(checkpoint).expanduser().is_file():
-        task = task_of({**(read_trained(checkpoint) or {}), **described})
-        names = settings["class_names"] if task == "classification" else settings["mask_names"]
-        wanted = len(names) + bool(settings["multiclass"])
-        found = tried(network, settings, f"teacher_settings: {type(network).__name__}").shape[1]
-        if found != wanted:
-            raise ValueError(
-                f"teacher_settings: {type(network).__name__} has {found} outputs, and {wanted} are described: one for "
-                f"each of {', '.join(names)}, and one for the background where activation is softmax."
-            )
-    return network
-
-
-def evaluated_settings(checkpoint: str | Path, bundle_root: str | Path, described: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of the weights that ``evaluate.json`` evaluates: of a run, or described as a teacher is.
-
-    Args:
-        checkpoint: the weights.
-        bundle_root: bundle of the config, see `trained_settings`.
-        described: ``teacher_settings``, see `described_settings`; empty for the ``settings.json`` beside the weights.
-
-    Raises:
-        FileNotFoundError, ValueError: as `trained_settings` and `described_settings`; or it is not described what the
-            outputs are.
-    """
-    if not described:
-        return trained_settings(checkpoint, bundle_root)
-    settings = described_settings(checkpoint, described)
-    of_masks = of_segmentation(Path(bundle_root))
-    needed = ("mask_names", "activation") if of_masks else ("class_names",)
-    if lacking := [name for name in needed if not settings.get(name)]:
-        raise ValueError(f"teacher_settings lacks {', '.join(lacking)}: what is evaluated, {checkpoint}, is not known.")
-    parser = running().parser
-    if settings.get("volumes") and parser is not None and "volumes" not in parser:
-        raise ValueError("teacher_settings describes a network of volumes: add volumes_evaluate.json to the configs.")
-    known = {name: BEFORE[name] for name in (*_MEANING, "volumes")}
-    multiclass = {"multiclass": settings["activation"] == "softmax"} if of_masks else {}
-    return {**known, **settings, **multiclass}
 
 
 def normalization_steps(settings: Mapping[str, Any]) -> list[Lambdad]:

@@ -71,7 +71,7 @@ def check_terms(loss: DistillationLoss, logits: tuple[int, ...], settings: Mappi
     """Refuse a loss term that does not take the logits and labels of the training, by calling copies of the terms once.
 
     Logits are random. Of the labels, which have the form of the training's, half of each mask is 1, and every class is
-    there. Terms that also get features or classes of items are not called.
+    there. Terms that get features or classes of items, and those that can't be copied, are not called.
 
     Args:
         loss: of the training.
@@ -84,17 +84,24 @@ def check_terms(loss: DistillationLoss, logits: tuple[int, ...], settings: Mappi
     label, holds = _example_label(logits, settings)
     generator = torch.Generator().manual_seed(0)
     examples = {name: torch.randn(len(label), *logits, generator=generator) for name in ("student", "teacher")}
-    examples["label"] = label
+    # Some losses take gradients of the logits.
+    examples = {name: each.requires_grad_() for name, each in examples.items()} | {"label": label}
+    inputs: dict[str, Any] = {**examples, "student_heads": [examples["student"]]}
     for name, term in loss.terms.items():
         wanted = inputs_of(term)
-        if not set(wanted) <= examples.keys():
+        if not set(wanted) <= inputs.keys():
             continue
-        copied = copy.deepcopy(term)
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            copied = copy.deepcopy(term).cpu()
+        except Exception:  # of any library: a lock, or weights that are computed
+            logger.info("loss term '%s' can't be copied, and is not tried before the training.", name)
+            continue
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
             try:
-                DistillationLoss({name: copied}, {name: 1}).term_value(name, [examples[key] for key in wanted])
-            except (*FAILURES, IndexError, KeyError) as error:
-                shapes = " and ".join(f"{key} {tuple(examples[key].shape)}" for key in wanted)
+                DistillationLoss({name: copied}, {name: 1}).term_value(name, [inputs[key] for key in wanted])
+            except (*FAILURES, ArithmeticError, AttributeError, LookupError) as error:
+                shown = {**examples, "student_heads": examples["student"]}
+                shapes = " and ".join(f"{key} {tuple(shown[key].shape)}" for key in wanted)
                 told = str(error) if str(error).startswith("loss term") else f"loss term '{name}': {ended(error)}"
                 raise ValueError(
                     f"{told} It is called with {shapes}{f' of {holds}' * ('label' in wanted)}: correct terms#{name}, "
@@ -113,7 +120,7 @@ def _example_label(logits: tuple[int, ...], settings: Mapping[str, Any]) -> tupl
         return numbers, "class numbers"
     channels, values, holds = (1, classes, "class numbers") if settings.get("multiclass") else (classes, 2, "0 and 1")
     places = torch.arange(math.prod(spatial)).reshape(spatial)
-    return (places % values).float().expand(2, channels, *spatial), holds
+    return (places % values).float().expand(2, channels, *spatial).contiguous(), holds
 
 
 def check_logits(network: nn.Module, image: torch.Tensor, what: str) -> None:

@@ -89,7 +89,10 @@ class AdaptOutput(nn.Module):
     def forward(self, logits: torch.Tensor) -> torch.Tensor:
         given, named = logits.shape[1], [channel for each in self.channels for channel in each]
         if self.outputs is not None and given != self.outputs:
-            raise IndexError(f"it returns {given} outputs, and {self.outputs} are described.")
+            raise IndexError(
+                f"it returns {given} outputs, and {self.outputs} are described, the background of a softmax included, "
+                "which is no name of a mask."
+            )
         if max(named) >= given:
             raise IndexError(f"channels {self.channels} of logits with {given}, counted from 0.")
         outputs = [_sum(logits, each) for each in self.channels]

@@ -203,11 +203,10 @@ class DistillationLoss(nn.Module):
                 value = term(*(each if half else _in_full(each) for each in inputs))
             except (AssertionError, TypeError, ValueError) as error:
                 raise ValueError(f"loss term '{name}': {error}") from error
-        if value.numel() != 1:
-            raise ValueError(
-                f"loss term '{name}' returns a tensor {tuple(value.shape)}, and one number is needed: set its "
-                "reduction to 'mean'."
-            )
+        if not isinstance(value, torch.Tensor) or value.numel() != 1:
+            shape = f"tensor {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
+            hint = "a tensor of one number is needed, as of the reduction 'mean'"
+            raise ValueError(f"loss term '{name}' returns a {shape}, and {hint}.")
         return value.reshape(())
 
     def forward(

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 from monai.transforms import Lambdad
 
+from monai_kd.bundle import Teacher
 from monai_kd.bundle.fingerprint import fingerprint
 
 
@@ -28,6 +29,17 @@ def augmented(function) -> str:
 def test_what_changes_no_weight_is_no_difference(value):
     run = {"fold": 0, "workers": 0, "cache_rate": 1.0, "amp": True}
     assert fingerprint({**run, **value}) == fingerprint(run)
+
+
+def test_a_teacher_of_an_earlier_version_is_known_by_its_precision(tmp_path):
+    run = {"fold": 0, "amp": False, "leave_out": [], "dataset_dir": None}
+    before = fingerprint(run, by_amp=True)
+    assert before != fingerprint(run) == fingerprint({**run, "amp": True}, by_amp=True)
+    teacher = Teacher(None, tmp_path, tmp_path, run)
+    (tmp_path / f"teacher-{before}").mkdir()
+    assert teacher._folder.name == f"teacher-{before}"
+    (tmp_path / f"teacher-{fingerprint(run)}").mkdir()
+    assert Teacher(None, tmp_path, tmp_path, run)._folder.name == f"teacher-{fingerprint(run)}"
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ def test_classes(constants, disc_dataset, tmp_path):
         ("seg_student", DESCRIBED, "teacher_settings lacks mask_names, activation: what is evaluated, "),
         ("cls_student", {**DESCRIBED, **OF_MASKS}, "teacher_settings lacks class_names"),
         ("seg_student", {**DESCRIBED, **OF_MASKS, "activation": "softmax"}, "has 1 outputs, and 2 are described: one"),
-        ("seg_student", {**DESCRIBED, **OF_MASKS, "mask_names": ["a", "b"]}, "has 1 outputs, and 2 are described: one"),
+        ("seg_student", {**DESCRIBED, **OF_MASKS, "mask_names": ["tumour", "b"]}, "has 1 outputs, and 2 are described"),
         (
             "seg_student",
             {**DESCRIBED, **OF_MASKS, "in_channels": 3},
@@ -147,16 +147,20 @@ def test_the_line_of_the_page(lines, disc_dataset, tmp_path, monkeypatch):
     check_dice(table(tmp_path / "runs" / "zoo"), disc_dataset)
 
 
-def test_volumes(tmp_path):
-    """The network marks what is brighter than the mean of the head by its standard deviation, in the first channel."""
+@pytest.mark.parametrize("more", [0, 1])
+def test_volumes(more, tmp_path):
+    """The network marks what is brighter than the mean of the head by its standard deviation, in the first channel.
+
+    It may have another output, which marks nothing, and which the data set does not know.
+    """
     dataset = write_volumes(tmp_path / "set", size=(24, 24, 16))
-    network = {"_target_": "torch.nn.Conv3d", "in_channels": 4, "out_channels": 3, "kernel_size": 1}
-    state = {"weight": torch.zeros(3, 4, 1, 1, 1), "bias": torch.full((3,), -50.0)}
-    state["weight"][:, 0] = 50
+    network = {"_target_": "torch.nn.Conv3d", "in_channels": 4, "out_channels": 3 + more, "kernel_size": 1}
+    state = {"weight": torch.zeros(3 + more, 4, 1, 1, 1), "bias": torch.full((3 + more,), -50.0)}
+    state["weight"][more:, 0] = 50
     torch.save(state, tmp_path / "foreign.pt")
     halved = {"_target_": "ScaleIntensityRange", "a_min": 0.0, "a_max": 1.0, "b_min": 0.0, "b_max": 0.5}
     described = {"network_def": network, "image_size": [16, 16, 16], "in_channels": 4}
-    described |= {"mask_names": list(REGIONS), "activation": "sigmoid"}
+    described |= {"mask_names": [*["organ"] * more, *REGIONS], "activation": "sigmoid"}
     # The regions are those of the data list.
     described["volumes"] = {"modalities": MODALITIES, "orientation": "RAS", "spacing": None}
     described["volumes"]["normalization"] = [*NORMALIZATION_OF_VOLUMES, halved]

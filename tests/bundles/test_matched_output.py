@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from monai.networks.nets import UNet
-from tiny import NAMES, OVERRIDES, cause, config, described, rows, save, train, untrained
+from tiny import NAMES, OVERRIDES, cause, config, described, rows, save, settings_of, train, untrained
 
 from monai_kd.bundle import Workflow
 from monai_kd.bundle.teacher_output import matched_output
@@ -76,8 +76,8 @@ def test_by_the_names(student, teacher, channels, caplog):
             masks(["a", "b"], "softmax"),
             r"segments a, d \(sigmoid\), and teacher_checkpoint t.pt a, b \(softmax\): it has no 'd'.*#mask_names",
         ),
-        (masks(["a", "b"], "softmax"), masks(["a", "b"], "sigmoid"), r"a, b \(sigmoid\). Masks by sigmoid may overlap"),
-        (masks(["t"], "sigmoid"), masks(["t", "t"], "sigmoid"), "Masks by sigmoid may overlap"),
+        (masks(["a", "b"], "softmax"), masks(["a", "b"], "sigmoid"), r"a, b \(sigmoid\): masks by sigmoid may overlap"),
+        (masks(["t"], "sigmoid"), masks(["t", "t"], "sigmoid"), "masks by sigmoid may overlap"),
         (
             {"class_names": ["a", "z"]},
             {"class_names": ["a", "b"]},
@@ -88,6 +88,21 @@ def test_by_the_names(student, teacher, channels, caplog):
 def test_what_does_not_follow_is_refused(student, teacher, message):
     with pytest.raises(ValueError, match=message):
         match(student, teacher)
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "planned", "said", "unsaid"),
+    [
+        (masks(["a", "b"], "softmax"), masks(["t"], "sigmoid"), False, "--multiclass False", "no tumour"),
+        (masks(["t"], "sigmoid"), masks(["a", "b"], "softmax"), True, "the same multiclass", "teacher_settings"),
+        ({"class_names": ["a", "c"]}, {"class_names": ["a", "no tumour"]}, False, "#class_names in a file", "adds the"),
+    ],
+)
+def test_the_remedy_is_one_that_there_is(student, teacher, planned, said, unsaid):
+    with pytest.raises(ValueError, match="it has no") as caught:
+        matched_output(student, teacher, "the teacher", planned)
+    assert said in str(caught.value)
+    assert unsaid not in str(caught.value)
 
 
 def workflow_of(tmp_path: Path, bundle: str, dataset: Path, checkpoint: Path, described: dict, **more: Any) -> Workflow:
@@ -129,6 +144,13 @@ def test_a_student_of_one_mask_learns_from_a_teacher_of_several(names, activatio
     workflow.run()
     workflow.finalize()
     assert float(rows(tmp_path / "out")[0]["loss/logit"]) > 0
+    # What its outputs were taken for, by which a run that is resumed is known.
+    kept = settings_of(tmp_path / "out")["teacher"]
+    assert (kept["mask_names"], kept["activation"]) == (names, activation)
+    described["mask_names"] = names[::-1] if names[::-1] != names else [*names[1:], names[0]]
+    with pytest.raises(RuntimeError) as caught:
+        workflow_of(tmp_path, "seg_student", disc_dataset, tmp_path / "many.pt", described, epochs=2, resume=True).run()
+    assert "teacher mask_names was" in cause(caught.value)
 
 
 def test_a_classifier_of_more_classes_teaches_some(class_dataset, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from tiny import OVERRIDES, cause, config
 from torch import nn
 
 from monai_kd.bundle.trial_runs import check_terms
-from monai_kd.losses import BoundaryKL, DiceCE, DistillationLoss, LogitKL
+from monai_kd.losses import BoundaryKL, DeepSupervision, DiceCE, DistillationLoss, LogitKL
 
 IMAGE = (8, 8)
 MASK, MASKS, CLASSES = {"mask_names": ["tumour"]}, {"mask_names": ["core", "whole"]}, {"class_names": ["a", "b", "c"]}
@@ -61,7 +62,7 @@ def test_losses_that_fit_are_taken(term, logits, settings):
             of_monai.FocalLoss(reduction="none"),
             (1, *IMAGE),
             MASK,
-            r"loss term 'mine' returns a tensor \(2, 1, 8, 8\), and one number is needed.* of 0 and 1: correct",
+            r"loss term 'mine' returns a tensor \(2, 1, 8, 8\), and a tensor of one number .* of 0 and 1: correct",
         ),
         (nn.MultiMarginLoss(), (3,), {**CLASSES, "mixup": 0.4}, "of probabilities: correct terms#mine"),
         (
@@ -87,6 +88,62 @@ class Counted(nn.Module):
     def forward(self, student: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         self.calls += 1
         return (student * torch.rand(())).mean()
+
+
+class Flat(nn.Module):
+    """As many write it: by views, and with the label changed in place."""
+
+    def forward(self, student: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        return (student.view(-1) - label.mul_(0.9).add_(0.05).view(-1)).square().mean()
+
+
+class GradientPenalty(nn.Module):
+    def forward(self, student: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        loss = (student.sigmoid() - label).square().mean()
+        (gradient,) = torch.autograd.grad(loss, student, create_graph=True)
+        return loss + gradient.square().mean()
+
+
+class Locked(nn.Module):
+    """Which can't be copied, and would fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+class Several(nn.Module):
+    def forward(self, student: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return student.mean(), label.mean()
+
+
+@pytest.mark.parametrize("term", [Flat(), GradientPenalty(), Locked()], ids=lambda term: type(term).__name__)
+@pytest.mark.parametrize("logits", [(1, *IMAGE), (1, 4, *IMAGE)])
+def test_what_trains_is_not_refused(term, logits):
+    check(term, logits, MASK)
+
+
+def test_one_that_returns_several():
+    with pytest.raises(ValueError, match="loss term 'mine' returns a tuple, and a tensor of one number is needed"):
+        check(Several(), (1, *IMAGE), MASK)
+
+
+@pytest.mark.parametrize(
+    ("inner", "message"),
+    [
+        (of_monai.DiceLoss(sigmoid=True), None),
+        (of_monai.FocalLoss(reduction="none"), r"loss term 'mine'.*student_heads \(2, 1, 8, 8\) and label"),
+        (of_monai.DiceLoss(softmax=True, to_onehot_y=True), None),
+    ],
+)
+def test_the_loss_of_all_heads_is_tried_too(inner, message):
+    """The supervised term of the segmentation bundles."""
+    logits, settings = ((3, *IMAGE), MULTICLASS) if getattr(inner, "to_onehot_y", False) else ((1, *IMAGE), MASK)
+    if message is None:
+        check(DeepSupervision(inner), logits, settings)
+    else:
+        with pytest.raises(ValueError, match=message):
+            check(DeepSupervision(inner), logits, settings)
 
 
 def test_terms_and_random_numbers_are_left_as_they_were():

@@ -364,5 +364,5 @@ def test_a_term_with_an_argument_that_it_does_not_have():
 
 def test_a_term_that_returns_no_number():
     loss = DistillationLoss({"mse": nn.MSELoss(reduction="none")}, {"mse": 1.0})
-    with pytest.raises(ValueError, match=r"loss term 'mse' returns a tensor \(2, 3\), and one number is needed"):
+    with pytest.raises(ValueError, match=r"loss term 'mse' returns a tensor \(2, 3\), and a tensor of one number"):
         loss({"student": torch.zeros(2, 3)}, torch.ones(2, 3))
