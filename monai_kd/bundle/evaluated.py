@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ..data import NO_TUMOUR, class_names, region_values
+from ..distillation import AdaptOutput
 from ..io.trained import read_trained
 from ..networks.outputs import main_logits
 from .teacher_output import matched_output
@@ -21,6 +22,23 @@ __all__ = ["evaluated_network", "evaluated_settings"]
 ANY_TUMOUR = "tumour"  # the mask of slices whose tumours are not told apart
 # Names and activation of all outputs of a described network, of which the data set has some.
 _OUTPUTS = "described_outputs"
+
+
+class _Converted(torch.nn.Module):
+    """A network whose logits are converted. Its weights have the names that they have in the checkpoint."""
+
+    def __init__(self, network: torch.nn.Module, adapt: AdaptOutput) -> None:
+        super().__init__()
+        self.network, self.adapt = network, adapt
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.adapt(main_logits(self.network(image), self.network, image.ndim))
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        return self.network.state_dict(*args, **kwargs)
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        return self.network.load_state_dict(*args, **kwargs)
 
 
 def evaluated_network(
@@ -46,10 +64,7 @@ def evaluated_network(
     if _OUTPUTS in settings:
         adapt = matched_output(settings[_OUTPUTS]["for"], own, "the network that teacher_settings describes")
         if adapt is not None:
-            # A hook leaves the names of the weights as they are in the checkpoint.
-            network.register_forward_hook(
-                lambda module, inputs, output: adapt(main_logits(output, module, inputs[0].ndim))
-            )
+            return _Converted(network, adapt)
     return network
 
 

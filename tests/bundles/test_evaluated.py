@@ -69,6 +69,21 @@ def test_the_tumour_of_several_masks_is_that_of_a_network_of_one(disc_dataset, t
         assert found == pytest.approx(alone, abs=0.05), (names, activation)
 
 
+def test_torchscript_of_several_masks(disc_dataset, tmp_path):
+    names = ["liver", "tumour"]
+    checkpoint, definition = weights(tmp_path, names, softmax=True)
+    network = nn.Conv2d(1, 3, 1)
+    network.load_state_dict(torch.load(checkpoint, weights_only=True))
+    torch.jit.trace(network, torch.zeros(1, 1, 64, 64)).save(tmp_path / "teacher.ts")
+    script = {"_target_": "torch.jit.load", "f": str(tmp_path / "teacher.ts")}
+    rows = []
+    for number, each in enumerate((definition, script)):
+        (folder := tmp_path / str(number)).mkdir()
+        described = {"network_def": each, **IMAGE, "mask_names": names, "activation": "softmax"}
+        rows.append(evaluate("seg_student", disc_dataset, folder, checkpoint, described))
+    assert [row["dice"] for row in rows[0]] == [row["dice"] for row in rows[1]]
+
+
 def test_masks_of_other_names_are_refused(disc_dataset, tmp_path):
     with pytest.raises((RuntimeError, ValueError)) as caught:
         dice_of(disc_dataset, tmp_path / "other", ["liver", "spleen"], "softmax")
