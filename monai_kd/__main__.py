@@ -50,6 +50,7 @@ def command_parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("--port", type=int, default=8000, help="port to listen on, 0 for a free one (default: 8000)")
     serve.add_argument("--max_upload_mb", type=float, default=100, metavar="MB", help="largest upload (default: 100)")
+    report.add_argument("--note", default="", help="a sentence at the top of the page")
     for command in (report, serve):
         add = command.add_argument
         for what, name in (("segmentation", "seg_student"), ("classification", "cls_student")):

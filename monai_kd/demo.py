@@ -16,15 +16,19 @@ from .bundle.data import phantom_folder
 __all__ = ["run_demo"]
 
 NEW_SLICES, NEW_SEED = 12, 1
+DRAWN = (
+    "SYNTHETIC: these slices are drawn (phantoms). The networks were trained on real ones, so that what they find here "
+    "says nothing about how good they are."
+)
 
 
-def _bundle(run_id: str, config: Path, **paths: Path) -> None:
-    _python("monai.bundle", "run", run_id, "--config_file", str(config), **paths)
+def _bundle(run_id: str, config: Path, **options: Path) -> None:
+    _python("monai.bundle", "run", run_id, "--config_file", str(config), **options)
 
 
-def _python(module: str, *words: str, **paths: Path) -> None:
+def _python(module: str, *words: str, **options: Path | str) -> None:
     command = ["-m", module, *words]
-    for name, path in paths.items():
+    for name, path in options.items():
         # As a person types it: configs take paths of the command line literally, see `accept_overrides`.
         command += [f"--{name}", str(path)]
     print(f"\n$ python {shlex.join(command)}\n", flush=True)
@@ -71,7 +75,7 @@ def run_demo(output_dir: Path, bundles: Path | None = None) -> int:
         _bundle("inferring", configs / "inference.json", **found)
         if reports := _carries_weights(bundles):
             where = {} if bundles is None else {"bundles": Path(bundles)}
-            _python("monai_kd", "report", str(new), output_dir=output_dir / "report", **where)
+            _python("monai_kd", "report", str(new), output_dir=output_dir / "report", note=DRAWN, **where)
     except subprocess.CalledProcessError as error:
         print(f"\nThe command above failed with exit code {error.returncode}.", file=sys.stderr)
         return error.returncode

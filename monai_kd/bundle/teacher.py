@@ -273,9 +273,9 @@ class Teacher:
             logger.warning("No teacher_checkpoint was given: using the teacher trained earlier in %s.", self._folder)
             return best
         logger.warning(
-            "No teacher_checkpoint was given: training the teacher FIRST, once, on %s, into %s.",
-            self.run["dataset_dir"],
-            self._folder,
+            "No teacher_checkpoint was given: training the teacher FIRST, once, for %d epochs (teacher_overrides has "
+            "values for it), on %s, into %s.",
+            *(self.trained["epochs"], self.run["dataset_dir"], self._folder),
         )
         # A run that is complete, but lost its model.pt, is trained again from the start.
         workflow = self._workflow(resume=0 < done < self.trained["epochs"])

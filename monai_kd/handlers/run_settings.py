@@ -196,9 +196,8 @@ class RunSettings:
             # The same trainer goes on, as in each round of federated learning: the earlier run is its own.
             return
         model = self.output_dir / "model.pt"
-        if self.resume:
-            from_first(self._check_same)
-        elif self.save:
+        goes_on = self.resume and from_first(self._goes_on)
+        if self.save and not goes_on:
             if self.serving and model.is_file():
                 # Raises an error if model.pt and settings.json do not match, before anything is moved.
                 read_trained(model)
@@ -221,12 +220,20 @@ class RunSettings:
         # For `TrainingCheckpoint`, which saves weights together with their settings.
         cast(Any, engine.state).run_settings = self.settings
 
-    def _check_same(self) -> None:
+    def _goes_on(self) -> bool:
+        """Whether the run in the folder is this one.
+
+        Raises:
+            ValueError: it is another one, which has finished an epoch.
+        """
         if not self.path.is_file():
-            return
+            return True
         earlier = read_settings(self.path)
         now = {**dict.fromkeys(_OPTIONAL), **_as_before(self.settings, earlier)}
         changed = _differences({**dict.fromkeys(_OPTIONAL), **earlier}, now)
+        if changed and not (self.output_dir / "last.ckpt").is_file():
+            # Nothing to go on with: training starts from the first epoch, as a new run.
+            return False
         if changed:
             raise ValueError(
                 f"resume: the run in {self.output_dir} has other settings: {'; '.join(changed)}. Restore these, or "
@@ -238,6 +245,7 @@ class RunSettings:
                 "uninterrupted run in some digits: --amp %s for the same.",
                 *(before, amp, before),
             )
+        return True
 
     def _move_earlier_run(self) -> None:
         # An earlier run may have taken hours, so it is never overwritten.

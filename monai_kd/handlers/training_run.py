@@ -127,6 +127,16 @@ class TrainingRun:
         for handler in self.handlers:
             handler.attach(engine)
         engine.add_event_handler(Events.STARTED, self._check_schedule)
+        engine.add_event_handler(Events.COMPLETED, self._say)
+
+    def _say(self, _engine: Engine) -> None:
+        """Say where the result is, and of which epoch."""
+        state, metric = self.checkpoint.evaluator.state, self.checkpoint.evaluator.state.key_metric_name
+        if self.checkpoint.save and self.checkpoint.best.is_file():
+            logger.info(
+                "trained: %s has the weights of epoch %d, by the validation (%s %.4f).",
+                *(self.checkpoint.best, state.best_metric_epoch, metric, state.best_metric),
+            )
 
     def _check_schedule(self, engine: Engine) -> None:
         """Warn of a schedule that is made for another number of steps than the run has.

@@ -23,12 +23,13 @@ __all__ = ["run_report"]
 
 
 @one_line_errors
-def run_report(input: Path, output_dir: Path, **networks: Any) -> int:
+def run_report(input: Path, output_dir: Path, note: str = "", **networks: Any) -> int:
     """Segment and classify slices with both students; write masks, ``report.csv`` and ``report.html``.
 
     Args:
         input: file or folder.
         output_dir: folder for all output files.
+        note: a sentence at the top of the page.
         networks: arguments of `load_students`.
 
     Returns:
@@ -40,10 +41,10 @@ def run_report(input: Path, output_dir: Path, **networks: Any) -> int:
     count = len(inputs.images)
     students = load_students(**networks)
     with only_writer(inputs.output_dir, "--output_dir"):
-        return _report(inputs, count, students)
+        return _report(inputs, count, students, note)
 
 
-def _report(inputs: InputFiles, count: int, students: Students) -> int:
+def _report(inputs: InputFiles, count: int, students: Students, note: str) -> int:
     names, files = students.classify.value("class_names"), list[Examined]()
     table, page = inputs.output_dir / "report.csv", inputs.output_dir / "report.html"
     lesions = inputs.output_dir / LESIONS
@@ -62,7 +63,7 @@ def _report(inputs: InputFiles, count: int, students: Students) -> int:
             write_lesions({file.row["file"]: file.lesions for file in files}, students.segment.mask_names, lesions)
     threshold, temperature = students.segment.threshold, students.classify.value("temperature")
     segment = students.segment
-    write_page(files, students.checkpoints, threshold, temperature, page, segment.rules, segment.finds)
+    write_page(files, students.checkpoints, threshold, temperature, page, segment.rules, segment.finds, note)
     used = sum(file.row["status"] == "ok" for file in files)
     if used == 0:
         print(f"error: {none_of(count)} be used; {page} has the reasons.", file=sys.stderr)

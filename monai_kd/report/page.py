@@ -25,6 +25,7 @@ def write_page(
     path: str | Path,
     rules: Sequence[str] = (),
     finds: str = "tumour",
+    note: str = "",
 ) -> None:
     """Write a self-contained HTML file, without scripts and without network access.
 
@@ -36,6 +37,7 @@ def write_page(
         path: the file to write.
         rules: by which slices are marked, see `BundlePredictor.rules`.
         finds: what the segmentation marks, see `found_name`.
+        note: a sentence at the top of the page.
     """
     counts = {status: sum(each.row["status"] == status for each in files) for status in ("ok", "failed", "skipped")}
     page = page_template("page.html.jinja", __package__).render(
@@ -47,6 +49,7 @@ def write_page(
         temperature=temperature,
         rules=rules,
         finds=finds,
+        note=note,
         date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         version=__version__,
     )

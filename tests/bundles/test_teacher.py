@@ -253,7 +253,7 @@ class TestOwn:
             save_checkpoint({"epoch": epochs}, folder / "last.ckpt")
         network = own(disc_dataset, tmp_path / "run").load()
         assert trainings.resumed == expected
-        said = "training the teacher FIRST, once, on " if expected else "using the teacher trained earlier"
+        said = "training the teacher FIRST, once, for " if expected else "using the teacher trained earlier"
         assert said in caplog.text
         saved = torch.load(folder / "model.pt", weights_only=True)
         assert all(torch.equal(value, saved[name]) for name, value in network.state_dict().items())

@@ -19,6 +19,9 @@ from monai_kd.io.trained import read_trained
 
 def begin(folder: Path, settings: dict, resume: bool = False, save: bool = True, serving: bool = False) -> None:
     engine = Engine(lambda engine, batch: None)
+    if resume:
+        # There is something to go on with.
+        folder.joinpath("last.ckpt").touch()
     RunSettings(folder, settings, resume, save, serving).attach(engine)
     engine.run([0], max_epochs=1)
 
@@ -133,6 +136,17 @@ def test_a_run_can_be_gone_on_with(tmp_path, changed):
     begin(tmp_path, {**SETTINGS, **changed}, resume=True)
     written = json.loads((tmp_path / "settings.json").read_text())
     assert all(written[name] == value for name, value in changed.items())
+
+
+def test_a_run_without_a_finished_epoch_is_begun_anew(tmp_path):
+    """Its settings hold nothing back; weights that may lie there are moved, as those of any earlier run."""
+    begin(tmp_path, SETTINGS)
+    (tmp_path / "model.pt").touch()
+    engine = Engine(lambda engine, batch: None)
+    RunSettings(tmp_path, {**SETTINGS, "fold": 1, "resume": True}, resume=True).attach(engine)
+    engine.run([0], max_epochs=1)
+    assert json.loads((tmp_path / "settings.json").read_text())["fold"] == 1
+    assert (tmp_path / "earlier-1" / "model.pt").is_file()
 
 
 @pytest.mark.parametrize(("before", "now"), [(True, False), (False, True)])
