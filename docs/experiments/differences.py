@@ -88,7 +88,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(panel.rows)), [name for name, *_ in panel.rows], fontsize=8)
     axes.set_ylim(len(panel.rows) - 0.3, -0.7)
-    axes.set_xlabel(f"{HEAD}, {panel.unit}, with its 95 % interval", fontsize=8)
+    axes.set_xlabel(f"{HEAD}, {panel.unit}, 95 % interval; right: distilled is better", fontsize=8)
     axes.tick_params(axis="x", labelsize=8)
     axes.grid(axis="x", alpha=0.3)
     for side in ("top", "right", "left"):
