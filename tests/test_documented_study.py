@@ -101,9 +101,9 @@ def test_runs(lines, checkout, monkeypatch):
                 assert (checkout / line.partition(name)[2].split()[0]).is_file()
         run(line, checkout, monkeypatch)
     kinds = [command[4] for command in begun]
-    assert kinds.count("training") == len(lines) == 92
+    assert kinds.count("training") == len(lines) == 93
     # Plain, mirrored and with tumours taken out, but for those of all folds; the last not for three classifiers.
-    assert kinds.count("evaluating") == 3 * 82 - 3
+    assert kinds.count("evaluating") == 3 * 83 - 3
 
 
 def test_plan(lines, checkout, monkeypatch):
