@@ -73,8 +73,8 @@ def install_short_errors() -> None:
 def _short_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt):
         print(
-            "\nstopped; kept are masks and rows of files that inference had finished, and the finished epochs of a "
-            "training, which --resume True continues; an evaluation starts anew",
+            "\nstopped. A training goes on after its last finished epoch by --resume True; inference keeps masks and "
+            "rows of the files that it had finished; an evaluation starts anew.",
             file=sys.stderr,
         )
         # Python ends a process with the exit code of a SystemExit that its hook raises.

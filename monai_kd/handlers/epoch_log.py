@@ -180,8 +180,9 @@ class EpochLog:
         if best.best_metric_epoch > 0 and not math.isnan(best.best_metric):
             found += f"  (best {float(best.best_metric):.4f} in epoch {best.best_metric_epoch})"
         line = "epoch %d/%d  loss %.4f (%s)  %s  %.0f s, %s left"
-        logger.info(line, epoch, epochs, row["loss"], terms, found, seconds, _clock(left))
+        # First the pictures, which take longer: what is said to be finished is soon in the checkpoint.
         self._write(row)
+        logger.info(line, epoch, epochs, row["loss"], terms, found, seconds, _clock(left))
 
     def _write(self, row: dict[str, float]) -> None:
         # Rows of epoch 0, and of epochs without validation, lack columns; the longest row gives the order.
