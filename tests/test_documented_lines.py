@@ -244,7 +244,7 @@ def test_the_readme_from_raw_files_to_an_archive(lines, tmp_path, monkeypatch):
         run(line, tmp_path, monkeypatch)
     (tmp_path / "NEW_SLICES").symlink_to(tmp_path / "DATA" / "images")
     run(infer, tmp_path, monkeypatch)
-    assert len(list((tmp_path / "masks").glob("*_mask.nii.gz"))) == 24
+    assert len(list((tmp_path / "runs" / "student" / "masks").glob("*_mask.nii.gz"))) == 24
     run(pack, tmp_path, monkeypatch)
     assert list((tmp_path / "archives").glob("seg_student_v*.zip"))
     pytest.importorskip("onnxruntime")

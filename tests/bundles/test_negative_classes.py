@@ -84,7 +84,7 @@ def test_a_teacher_without_the_class_is_refused(class_dataset, tmp_path):
     said = cause(caught.value)
     learnt = f"the student learns {', '.join(FOUR)}"
     assert f"for the classes {', '.join(NAMES)}, and {learnt}: it has no 'no tumour'" in said
-    assert "A negative_probability above 0 adds the class no tumour." in said
+    assert "A negative_probability above 0 in its training adds the class no tumour." in said
 
 
 def test_a_teacher_that_is_trained_first_learns_the_class_too(class_dataset, tmp_path):
