@@ -86,9 +86,10 @@ def check_terms(loss: DistillationLoss, logits: tuple[int, ...], settings: Mappi
     examples = {name: torch.randn(len(label), *logits, generator=generator) for name in ("student", "teacher")}
     # Some losses take gradients of the logits.
     examples = {name: each.requires_grad_() for name, each in examples.items()} | {"label": label}
-    inputs: dict[str, Any] = {**examples, "student_heads": [examples["student"]]}
     for name, term in loss.terms.items():
         wanted = inputs_of(term)
+        # A label of its own: there are losses that change it.
+        inputs: dict[str, Any] = {**examples, "student_heads": [examples["student"]], "label": label.clone()}
         if not set(wanted) <= inputs.keys():
             continue
         try:

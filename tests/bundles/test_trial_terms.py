@@ -123,6 +123,13 @@ def test_what_trains_is_not_refused(term, logits):
     check(term, logits, MASK)
 
 
+def test_a_label_that_one_term_changes_is_as_it_was_for_the_next():
+    """Numbers of classes would be none any more."""
+    loss = DistillationLoss({"flat": Flat(), "ce": DiceCE(softmax=True, to_onehot_y=True)}, {"flat": 1, "ce": 1})
+    loss.terms["flat"].forward = lambda student, label: student.mean() + label.add_(100).mean()
+    check_terms(loss, (3, *IMAGE), MULTICLASS)
+
+
 def test_one_that_returns_several():
     with pytest.raises(ValueError, match="loss term 'mine' returns a tuple, and a tensor of one number is needed"):
         check(Several(), (1, *IMAGE), MASK)
