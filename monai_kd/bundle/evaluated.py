@@ -19,7 +19,7 @@ from .workflow import running
 
 __all__ = ["evaluated_network", "evaluated_settings"]
 
-ANY_TUMOUR = "tumour"  # the mask of slices whose tumours are not told apart
+_ANY_TUMOUR = "tumour"  # the mask of slices whose tumours are not told apart
 # Names and activation of all outputs of a described network, of which the data set has some.
 _OUTPUTS = "described_outputs"
 
@@ -108,23 +108,24 @@ def evaluated_settings(
 
 def _of_the_data(settings: dict[str, Any], of_masks: bool, dataset_dir: str | Path) -> dict[str, Any]:
     """With the masks or classes that the data set has, too."""
+    key = "mask_names" if of_masks else "class_names"
+    own = list(settings[key])
     if not of_masks:
-        own = list(settings["class_names"])
         names = _classes(own, class_names(dataset_dir))
-        changed = {"class_names": names}
-        return settings if names == own else {**settings, **changed, _OUTPUTS: {"class_names": own, "for": changed}}
-    own, activation = list(settings["mask_names"]), settings["activation"]
-    if settings.get("volumes"):
+    elif settings.get("volumes"):
         regions = settings["volumes"].get("regions") or region_values(dataset_dir)
         # Where there are none, the error of the preprocessing names those of the data set.
         names = [name for name in dict.fromkeys(own) if name in regions] or own
     else:
-        names = _masks_of_slices(own, activation, class_names(dataset_dir), dataset_dir)
+        names = _masks_of_slices(own, settings["activation"], class_names(dataset_dir), dataset_dir)
     if names == own:
         return settings
-    # A single mask needs no background.
-    changed_masks: dict[str, Any] = {"mask_names": names, "activation": activation if len(names) > 1 else "sigmoid"}
-    return {**settings, **changed_masks, _OUTPUTS: {"mask_names": own, "activation": activation, "for": changed_masks}}
+    changed: dict[str, Any] = {key: names}
+    if of_masks:
+        # A single mask needs no background.
+        changed["activation"] = settings["activation"] if len(names) > 1 else "sigmoid"
+    before = {name: settings[name] for name in changed}
+    return {**settings, **changed, _OUTPUTS: {**before, "for": changed}}
 
 
 def _classes(own: list[str], listed: list[str]) -> list[str]:
@@ -140,9 +141,9 @@ def _masks_of_slices(own: list[str], activation: str, listed: list[str], dataset
     # The masks of a slice are of one class, which masks that overlap are not compared with.
     if listed and set(listed) <= set(own) and (activation == "softmax" or len(listed) == 1):
         return listed
-    if ANY_TUMOUR in own:
-        return [ANY_TUMOUR]
+    if _ANY_TUMOUR in own:
+        return [_ANY_TUMOUR]
     raise ValueError(
-        f"teacher_settings#mask_names: of {', '.join(own)} ({activation}), none is '{ANY_TUMOUR}', and they are not "
+        f"teacher_settings#mask_names: of {', '.join(own)} ({activation}), none is '{_ANY_TUMOUR}', and they are not "
         f"the classes of {dataset_dir}, {', '.join(listed)}: name what is to be evaluated as the data set does."
     )

@@ -14,8 +14,8 @@ __all__ = ["matched_output"]
 logger = logging.getLogger(__name__)
 
 _RENAMED = (
-    "Give one that has; or, if it has other names for the same, or for parts of it, all its names in the words of the "
-    "student as teacher_settings#{} in a file, see docs/training.md"
+    "Give one that has; or, if it has other names for the same, or for parts of it, all its names as the student has "
+    "them, as teacher_settings#{} in a file, see docs/training.md"
 )
 
 
