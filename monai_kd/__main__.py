@@ -216,7 +216,9 @@ def main(arguments: list[str] | None = None) -> int:
     # Imported when needed: torch takes seconds to import, and --help should not.
     module, function = PROGRAMS[given.pop("command")]
     try:
-        importlib.import_module("monai_kd.config").keep_freed_memory()
+        config = importlib.import_module("monai_kd.config")
+        config.heed_interrupts()
+        config.keep_freed_memory()
         return getattr(importlib.import_module(f"monai_kd.{module}"), function)(**given)
     except KeyboardInterrupt:
         print("\nstopped; files that were finished before are kept, and none is half-written", file=sys.stderr)

@@ -1,7 +1,7 @@
 from .checks import CHECKED, check_overrides, check_settings, refuse_unknown, unused_ids
 from .definition import UntrustedNetwork, build_network, definition_of, without_pretrained
 from .device import available_devices, checked_device, default_device
-from .errors import cause_of, install_short_errors
+from .errors import cause_of, heed_interrupts, install_short_errors
 from .literal import literal
 from .memory import keep_freed_memory
 from .targets import check_targets
@@ -20,6 +20,7 @@ __all__ = [
     "choose_threads",
     "default_device",
     "definition_of",
+    "heed_interrupts",
     "install_short_errors",
     "keep_freed_memory",
     "literal",

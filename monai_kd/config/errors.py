@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import _thread
 import functools
+import logging
 import os
 import sys
+import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import ParamSpec
 
 from ..io.unreadable import UnusableItems
 
-__all__ = ["cause_of", "install_short_errors", "one_line_errors"]
+__all__ = ["cause_of", "heed_interrupts", "install_short_errors", "one_line_errors"]
 
 Given = ParamSpec("Given")
 
 # The messages of MONAI's wrappers in `monai.bundle.config_item`, `monai.utils.module` and `monai.transforms.transform`
 # begin so. Other errors with a cause have a message of their own.
 _WRAPPERS = ("Failed to evaluate ", "Failed to instantiate component ", "applying transform ")
+# Each class of Ignite's engines has a logger of its own.
+_ENGINES = ("DistillationTrainer", "FileEvaluator", "SupervisedEvaluator")
 
 
 def cause_of(error: BaseException) -> BaseException:
@@ -64,10 +69,37 @@ def install_short_errors() -> None:
     """For uncaught errors that MONAI has wrapped, print only the type and message of their cause.
 
     For an uncaught ``KeyboardInterrupt`` print what is kept, and end the process with exit code 130: MONAI's command
-    line would end with a traceback and exit code 1.
+    line would end with a traceback and exit code 1. Engines do not log what ended them, since it is printed.
     """
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = _short_error
+    for name in _ENGINES:
+        logging.getLogger(f"ignite.engine.engine.{name}").addFilter(_no_end_of_the_run)
+    heed_interrupts()
+
+
+def heed_interrupts() -> None:
+    """Let no Ctrl+C be lost.
+
+    Python can't raise an error in a callback of a weak reference or in ``__del__``: it prints that it was ignored, and
+    goes on. Where that is a ``KeyboardInterrupt``, it is raised once more a moment later.
+    """
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _interrupt_again
+
+
+def _interrupt_again(unraisable: sys.UnraisableHookArgs) -> None:
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        # Not from here: it would be raised at once, within this hook, and be ignored too.
+        again = threading.Timer(0.1, _thread.interrupt_main)
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
+def _no_end_of_the_run(record: logging.LogRecord) -> bool:
+    return "terminating due to exception" not in record.getMessage()
 
 
 def _short_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -50,8 +50,6 @@ class FileEvaluator(SupervisedEvaluator):
         self.mode = _without_gradients
         self.data_loader = FilesTogether(self.data_loader, self._predicted, int(slices_per_batch))
         self.add_event_handler(Events.GET_BATCH_STARTED, _release)
-        # All evaluators share the logger, which takes the same function only once.
-        self.logger.addFilter(_no_end_of_the_run)
 
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]  # as MONAI overrides Ignite
         # MONAI only warns, and the command ends as if all was well.
@@ -101,11 +99,6 @@ class FileEvaluator(SupervisedEvaluator):
 def _without_gradients(*_networks: torch.nn.Module) -> Iterator[None]:
     with torch.no_grad():
         yield
-
-
-def _no_end_of_the_run(record: logging.LogRecord) -> bool:
-    """Whoever started the run says what it raised."""
-    return "terminating due to exception" not in record.getMessage()
 
 
 def _release(engine: Engine) -> None:

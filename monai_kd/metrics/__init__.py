@@ -14,7 +14,7 @@ from .lesions import (
 from .marks import SliceMarks, slice_marks
 from .masks import MASK_METRICS, VOLUME_METRICS, class_columns, mask_metrics, masks_metrics, metrics_of, sizes_of
 from .operating_point import choose_operating_point, roc_curve
-from .paired import check_same_data, paired_differences, paired_table, read_slices
+from .paired import check_same_data, notes_of, paired_differences, paired_table, read_slices
 from .paired_kinds import with_kinds
 from .paired_presence import paired_presence
 from .presence import PRESENCE_SCORES, joined_presence, presence_score
@@ -72,6 +72,7 @@ __all__ = [
     "measure_lesions",
     "metrics_of",
     "needs_classifier_file",
+    "notes_of",
     "paired_differences",
     "paired_presence",
     "paired_table",

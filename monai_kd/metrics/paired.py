@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from .sign_flip import sign_flip_p_value
 from .summary import counts
 from .tables import text_table
 
-__all__ = ["check_same_data", "paired_differences", "paired_table", "read_slices"]
+__all__ = ["check_same_data", "notes_of", "paired_differences", "paired_table", "read_slices"]
 
 logger = logging.getLogger(__name__)
 
@@ -123,9 +124,34 @@ def _datalist(metrics: Path) -> str | None:
     if not metrics.is_file():
         logger.warning("%s is missing: whether both evaluations are of the same data is NOT checked.", metrics)
         return None
+    with _written(metrics) as found:
+        return found["dataset"]["datalist_sha256"]
+
+
+def notes_of(evaluation: str | Path) -> list[str]:
+    """What an evaluation says of its own worth, such as that its slices are drawn, or were trained on.
+
+    Args:
+        evaluation: as for `read_slices`.
+
+    Returns:
+        The ``notes`` of its ``metrics.json``; empty where there is no such file.
+
+    Raises:
+        ValueError: ``metrics.json`` was not written by an evaluation.
+    """
+    metrics = _table(evaluation).with_name("metrics.json")
+    if not metrics.is_file():
+        return []
+    with _written(metrics) as found:
+        return [str(note) for note in found.get("notes", [])]
+
+
+@contextmanager
+def _written(metrics: Path) -> Iterator[Any]:
     try:
-        return json.loads(metrics.read_text(encoding="utf-8"))["dataset"]["datalist_sha256"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        yield json.loads(metrics.read_text(encoding="utf-8"))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{metrics} was not written by an evaluation ({error!r}); evaluate again.") from error
 
 
@@ -205,7 +231,7 @@ def _truth(row: Mapping[str, Any]) -> float | None:
 
 
 def paired_table(differences: Mapping[str, Mapping[str, Any]], of: str = "slices") -> str:
-    """Text table of the result of `paired_differences`, of slices or of ``"volumes"``."""
+    """Text table of the result of `paired_differences`, of slices or of ``"volumes"``, and how to read it."""
     lines = [["", of, "first", "second", "difference [95 % over patients]", "p", "second better on"]]
     for metric, entry in differences.items():
         interval = entry["interval_95"]
@@ -216,4 +242,11 @@ def paired_table(differences: Mapping[str, Mapping[str, Any]], of: str = "slices
         means = [f"{entry[name]:.3f}" for name in ("first", "second")]
         p_value = "" if entry["p_value"] is None else f"{entry['p_value']:.4f}"
         lines.append([metric, str(entry["slices"]), *means, text, p_value, better])
-    return text_table(lines)
+    legend = ["difference: second − first."]
+    if any(OVERLAP.get(_metric(metric) or metric) for metric in differences):
+        legend.append("Of a distance (mm), less is better.")
+    if any(entry["p_value"] is not None for entry in differences.values()):
+        legend.append(
+            "The interval is by the bootstrap, p by changes of sign: near 0.05, one may exclude 0 and the other not."
+        )
+    return f"{text_table(lines)}\n\n{' '.join(legend)}"

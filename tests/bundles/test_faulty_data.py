@@ -256,6 +256,7 @@ def test_an_interrupt_keeps_what_is_finished_and_says_so(disc_dataset, tmp_path)
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, preexec_fn=heeding)
     assert done.returncode == 130, done.stderr
     assert "Traceback" not in done.stderr
+    assert "terminating" not in done.stdout + done.stderr
     assert done.stderr.splitlines()[-1].startswith("stopped. A training goes on after its last finished epoch")
     states = [row["status"] for row in read_table(tmp_path / "out" / "findings.csv")]
     assert sorted(states) == ["ok"] * 2 + ["unfinished"] * (len(states) - 2)

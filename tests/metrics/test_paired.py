@@ -150,7 +150,11 @@ def test_tables_come_back_from_files(tmp_path):
     assert [row["hd95_mm"] for row in found] == [None, 4.0]
     assert [row["correct"] for row in found] == [1.0, 0.0]
     table = paired_table(paired_differences(found, read_slices(tmp_path / "slices.csv")))
-    assert [line.split()[0] for line in table.splitlines()[1:]] == ["dice", "hd95_mm", "correct"]
+    lines, legend = table.split("\n\n")
+    assert [line.split()[0] for line in lines.splitlines()[1:]] == ["dice", "hd95_mm", "correct"]
+    assert "Of a distance (mm), less is better." in legend
+    without = paired_table(paired_differences(*[[{**row, "hd95_mm": None} for row in found]] * 2))
+    assert "mm" not in without
 
 
 def test_missing_and_foreign_tables(tmp_path):
@@ -191,6 +195,17 @@ def test_equal_names_in_different_data_sets_are_refused(tmp_path, capsys, caplog
     assert (f"{tmp_path}/other/metrics.json is missing" in caplog.text) == (other is None)
     # the tables themselves are given just as well
     assert main(["compare", *(f"{folder}/slices.csv" for folder in folders), "--resamples", "100"]) == code
+
+
+def test_what_an_evaluation_says_of_its_worth_is_said(tmp_path, capsys):
+    drawn, seen = "SYNTHETIC phantoms: …", "TRAINED ON some of these slices"
+    for name, notes in (("a", [drawn, seen]), ("b", [drawn])):
+        write_rows(slices(1), tmp_path / name / "slices.csv")
+        content = {"dataset": {"datalist_sha256": "0"}, "notes": notes}
+        (tmp_path / name / "metrics.json").write_text(json.dumps(content))
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--resamples", "100"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[2:5] == [f"NOTE on first and second: {drawn}", f"NOTE on first: {seen}", ""]
 
 
 @pytest.mark.parametrize("content", ["[]", pytest.param("[" * 100_000, id="deep")])
