@@ -56,7 +56,8 @@ def command_parser() -> argparse.ArgumentParser:
         for what, name in (("segmentation", "seg_student"), ("classification", "cls_student")):
             help = f"of {name} (default: models/model.pt of the bundle)"
             add(f"--{what}", type=path_argument, metavar="CHECKPOINT", help=help)
-        add("--threshold", type=float, help="on the probability of tumour (default: the bundle's, 0.5)")
+        help = "on the probability of tumour, or expected_dice (default: the bundle's, 0.5)"
+        add("--threshold", type=_threshold, help=help)
         add("--presence_threshold", type=float, help="on the presence score of a slice (default: the checkpoint's)")
         add("--presence_context", type=float, help="weight of the neighbours of a slice (default: the bundle's, 0.5)")
         add("--smallest_extent_mm", type=float, help="of a lesion across slices (default: the bundle's, 3)")
@@ -186,6 +187,14 @@ def command_parser() -> argparse.ArgumentParser:
             "--bundles", type=path_argument, metavar="FOLDER", help="default: bundles/ of this checkout"
         )
     return parser
+
+
+def _threshold(text: str) -> float | str:
+    """A number; another text is checked with the settings of the bundle."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _switch(text: str) -> bool:

@@ -43,12 +43,12 @@ HIGHEST = 0.8  # probability that the network gives to the brightest pixel of an
 AFFINE = np.diag([-0.5, -0.75, 1.0, 1.0])
 
 
-def student(folder: Path, operating_point: Mapping[str, Any] | None) -> Path:
-    """Marks what is brighter than 73 % of the range; no probability is above `HIGHEST`."""
+def student(folder: Path, operating_point: Mapping[str, Any] | None, highest: float = HIGHEST) -> Path:
+    """Of the default marks what is brighter than 73 % of the range; no probability is above ``highest``."""
     network = brightness_unet(UNET)
     with torch.no_grad():
         network.final_conv.weight[0, 0] = 5 * STD
-        network.final_conv.bias.fill_(np.log(HIGHEST / (1 - HIGHEST)) - 5 * (1 - MEAN))
+        network.final_conv.bias.fill_(np.log(highest / (1 - highest)) - 5 * (1 - MEAN))
     values = {"network_def": UNET, "image_size": SIZE, "mask_names": ["tumour"]}
     return saved(network, folder, {**values, "operating_point": operating_point})
 
@@ -196,6 +196,9 @@ CASES = {
     "a lone mark by itself": (point(0.7), {"presence_context": 0}, 10, ("yes", 0.7, 6 * SQUARE, 1, 1)),
     "a lone mark is kept": (None, {"smallest_extent_mm": 0}, 10, ("yes", None, 6 * SQUARE + LONE, None, 2)),
     "a long way": (None, {"smallest_extent_mm": 6.5}, 10, ("no", None, 0, 2, 0)),
+    # To the dark pixels this network gives a probability of 0.23, and all together make the highest expected Dice.
+    "expected Dice": (point(0.7), {"threshold": "expected_dice"}, 0, ("yes", 0.7, SIZE**2, None, 1)),
+    "expected Dice of slices": (point(0.7), {"threshold": "expected_dice"}, 10, ("yes", 0.7, 6 * SIZE**2, 0, 1)),
     "a volume below": (point(0.9), {}, 10, ("no", 0.9, 0, 0, 0)),
 }
 
@@ -232,6 +235,16 @@ def test_the_same_answer(
     assert answer["presence_score"] == pytest.approx(HIGHEST, abs=1e-3)
     assert answer["dropped_marks"] == dropped
     assert answer["lesion_count"] == (None if door == "export" else lesions)
+
+
+@pytest.mark.parametrize("door", [name for name in DOORS if name != "label"])
+def test_a_mask_below_half_the_probability(door, classifier, tmp_path):
+    """A network that is nowhere sure, on a slice that is known to show a tumour."""
+    checkpoint, image = student(tmp_path / "student", None, highest=0.3), scan(tmp_path / "scan.nii.gz")
+    for name, options in {"half": {}, "expected": {"threshold": "expected_dice"}}.items():
+        (tmp_path / name).mkdir()
+        answer = DOORS[door](checkpoint, classifier, image, tmp_path / name, presence_threshold=0, **options)
+        assert answer["pixels"] == {"half": 0, "expected": SQUARE}[name]
 
 
 @pytest.fixture(scope="module")

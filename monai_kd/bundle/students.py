@@ -39,7 +39,7 @@ class Students:
 def load_students(
     segmentation: Path | None = None,
     classification: Path | None = None,
-    threshold: float | None = None,
+    threshold: float | str | None = None,
     temperature: str | None = None,
     device: str | None = None,
     bundles: Path | None = None,
@@ -54,7 +54,7 @@ def load_students(
     Args:
         segmentation, classification: checkpoints of seg_student and cls_student; ``None`` for ``models/model.pt`` of
             their bundles.
-        threshold: on the probability of tumour; ``None`` for the bundle's.
+        threshold: on the probability of tumour, or ``"expected_dice"``; ``None`` for the bundle's.
         temperature: the classifier's logits are divided by it, see `read_temperature`; ``None`` for the bundle's.
         device: name of a device; ``None`` for the bundle's default.
         bundles: folder of the bundles, see `find_bundle`.

@@ -14,9 +14,21 @@ from monai.bundle import ConfigComponent, ConfigParser
 from ..near_names import near_names
 
 __all__ = [
-    *("CHECKED", "check_overrides", "check_settings", "is_axes", "is_number", "is_referred_to", "refuse_unknown"),
+    *(
+        "CHECKED",
+        "EXPECTED_DICE",
+        "check_overrides",
+        "check_settings",
+        "is_axes",
+        "is_number",
+        "is_referred_to",
+        "refuse_unknown",
+    ),
     "unused_ids",
 ]
+
+# In place of a threshold on the probability, see `monai_kd.inference.DecideMaskd`.
+EXPECTED_DICE = "expected_dice"
 
 
 def refuse_unknown(names: Iterable[str], known: ConfigParser, config_file: Any) -> None:
@@ -177,7 +189,10 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "specificity": (lambda v: v is None or is_number(v, highest=1), "None or a number from 0 to 1"),
     "mirror": (is_axes, "a list of different axes, such as [0] or [0, 1]"),
     "part": (lambda v: v in ("validation", "all"), "'validation' or 'all'"),
-    "threshold": (lambda v: is_number(v) and 0 < v < 1, "a number between 0 and 1"),
+    "threshold": (
+        lambda v: v == EXPECTED_DICE or (is_number(v) and 0 < v < 1),
+        f"a number between 0 and 1, or '{EXPECTED_DICE}'",
+    ),
     # None: that of the operating point.
     "presence_threshold": (lambda v: v is None or is_number(v, highest=1), "a number from 0 to 1"),
     "temperature": (lambda v: is_number(v) and v > 0, "a positive number"),

@@ -15,7 +15,7 @@ from ..inference import BundlePredictor
 from ..inference.input_kind import UNFAMILIAR
 from ..io.trained import FAMILIARITY_FILE
 from . import predict as script
-from .network_file import open_network
+from .network_file import marked, open_network
 from .slices import network_inputs
 
 __all__ = ["MAX_DICE_LOSS", "add_int8", "agreement", "largest_loss", "quantise"]
@@ -207,8 +207,8 @@ def _found(logits: np.ndarray, settings: Mapping[str, Any]) -> np.ndarray:
         return np.arange(len(logits)) == logits.argmax()
     if settings["activation"] == "softmax":
         return logits.argmax(axis=0) == np.arange(1, len(logits))[:, None, None]
-    threshold = settings["threshold"]
-    return np.asarray(1 / (1 + np.exp(-logits.astype(float))) >= threshold)
+    found = 1 / (1 + np.exp(-logits.astype(float)))
+    return np.stack([marked(each, settings["threshold"]) for each in found])
 
 
 def largest_loss(found: Mapping[str, float | None]) -> tuple[str, float]:

@@ -6,6 +6,8 @@ import warnings
 
 import numpy as np
 
+EXPECTED_DICE = "expected_dice"  # in place of a threshold
+
 
 @functools.cache
 def openvino_core():
@@ -55,6 +57,26 @@ def open_network(folder, precision="float32", runtime=None, name="model"):
 def softmax(logits, temperature=1.0):
     odds = np.exp((logits - logits.max(axis=1, keepdims=True)) / temperature)
     return odds / odds.sum(axis=1, keepdims=True)
+
+
+def number_or_rule(text):
+    """A threshold of the command line: a number, or the name of a rule."""
+    return text if text == EXPECTED_DICE else float(text)
+
+
+def marked(found, threshold):
+    """Where probabilities reach a threshold; for "expected_dice", the mask of the highest expected Dice: of n pixels
+    sorted by probability p, the first k, where 2 (p1 + … + pk) / (k + p1 + … + pn) is largest."""
+    if threshold != EXPECTED_DICE:
+        return found >= threshold
+    size = found.sum(dtype=float)
+    if not size > 0:
+        return np.zeros(found.shape, bool)
+    # A pixel raises the ratio only above half of it, and masks of any threshold bound it from below.
+    tried = [found[found >= threshold] for threshold in (0.5, 0.1, 0.01)]
+    least = max(each.sum(dtype=float) / (len(each) + size) for each in tried)
+    likely = np.sort(found[found >= least])[::-1]
+    return found >= likely[(likely.cumsum(dtype=float) / (np.arange(1, len(likely) + 1) + size)).argmax()]
 
 
 def slice_step(affine):

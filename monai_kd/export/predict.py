@@ -21,7 +21,7 @@ MOST_SLICES = 9  # of the middle half of a volume, whose features are looked at
 UNLIKE = "its features are unlike those of the training slices (distance {:.1f}, where up to 1 is usual)"
 NOT_JUDGED = "not judged"
 NUMBERS = {
-    "threshold": "on the probability",
+    "threshold": "on the probability, or expected_dice",
     "presence_threshold": "on the presence score of a slice",
     "presence_context": "weight of the neighbours of a slice, 0 to 1",
     "smallest_extent_mm": "of a mark across the slices of a volume",
@@ -96,6 +96,15 @@ def feature_distance(features, familiarity):
     return round(float(np.median(np.sqrt(squared.clip(0)))) / float(familiarity["usual"]), 2)
 
 
+def decide(found, shape, settings):
+    """The most probable class, or masks by the threshold, which expected_dice chooses for each slice."""
+    if settings["activation"] == "softmax":
+        return found.argmax(axis=0)
+    slices = np.moveaxis(found.reshape(-1, *shape[:2], *(shape[2:] or (1,))), 3, 1)
+    masks = [[network_file.marked(each, settings["threshold"]) for each in channel] for channel in slices]
+    return np.moveaxis(np.array(masks), 1, 3).reshape(found.shape)
+
+
 def judge(mask, found, shape, affine, settings, second=None):
     """Empty slices whose presence score is below the threshold, and drop marks that reach over too few mm of slices.
 
@@ -133,7 +142,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     slice_files.add_files(parser, "slices", "SLICE")
     for name, text in NUMBERS.items():
-        parser.add_argument(f"--{name}", type=float, default=settings.get(name), help=text)
+        parsed = network_file.number_or_rule if name == "threshold" else float
+        parser.add_argument(f"--{name}", type=parsed, default=settings.get(name), help=text)
     parser.add_argument("--judge_unfit", action="store_true", help="judge images unlike the training slices, too")
     parser.add_argument("--precision", choices=["float32", "bfloat16", "int8"], default=settings["precision"])
     parser.add_argument("--runtime", choices=["onnxruntime", "openvino"], help="default: the one that is installed")
@@ -142,8 +152,13 @@ def main():
         parser.error("--threshold is not allowed here, because each pixel gets its most probable class")
     for name in NUMBERS:
         settings[name], end = getattr(given, name), np.inf if name == "smallest_extent_mm" else 1
-        if settings[name] is not None and not 0 <= settings[name] <= end:
+        if settings[name] not in (None, network_file.EXPECTED_DICE) and not 0 <= settings[name] <= end:
             parser.error(f"--{name} must lie between 0 and {end}, got {settings[name]}")
+    if settings["threshold"] == network_file.EXPECTED_DICE and settings["presence_threshold"] is None:
+        parser.error(
+            f"--threshold {network_file.EXPECTED_DICE} marks something in each slice: give --presence_threshold, 0 if "
+            "each shows a tumour"
+        )
     masks = [given.output_dir / slice_files.mask_name(path.name) for path in given.slices]
     try:
         familiarity = dict(np.load(HERE / "familiarity.npz")) if "unfamiliar_from" in settings else None
@@ -173,7 +188,7 @@ def main():
                 print(json.dumps({"file": path.name, "slice": number, "class": best, **named, **seen}))
             continue
         # 0 and 1, or the numbers of several classes; of classes that may overlap a mask each, in front.
-        mask = found.argmax(axis=0) if settings["activation"] == "softmax" else found >= settings["threshold"]
+        mask = decide(found, image.shape, settings)
         overlapping = mask.ndim > image.ndim
         mask, judged = judge(mask, found, image.shape, affine, settings, second)
         mask = mask * (not unlike)

@@ -25,7 +25,7 @@ APART = 0.1  # voxels that channels may lie apart, for affines that were rounded
 LEAST_WEIGHT = 1e-3  # of a voxel of a window
 NEAR_ZERO = 1e-5  # of the largest value of a channel
 NUMBERS = {
-    "threshold": ("on the probability", 0, 1),
+    "threshold": ("on the probability, or expected_dice", 0, 1),
     "smallest_extent_mm": ("of a mark across the slices", 0, np.inf),
     "overlap": ("of neighbouring windows", 0, 0.99),
 }
@@ -150,7 +150,10 @@ def on_grid(image, affine, settings):
 def masks_of(found, affine, settings):
     """The number of each voxel's class, (X, Y, Z), or a mask of each region, (n, X, Y, Z), without thin marks; and how
     many of these there were."""
-    mask = found.argmax(axis=0) if settings["activation"] == "softmax" else found >= settings["threshold"]
+    if settings["activation"] == "softmax":
+        mask = found.argmax(axis=0)
+    else:
+        mask = np.stack([network_file.marked(each, settings["threshold"]) for each in found])
     mask, dropped = mask[0] if len(mask) == 1 and mask.ndim == 4 else mask, 0
     if settings["smallest_extent_mm"] > 0 and mask.shape[-1] > 1:
         least = settings["smallest_extent_mm"]
@@ -206,7 +209,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     slice_files.add_files(parser, "volumes", "VOLUME")
     for name, (text, _, _) in NUMBERS.items():
-        parser.add_argument(f"--{name}", type=float, default=settings[name], help=text)
+        parsed = network_file.number_or_rule if name == "threshold" else float
+        parser.add_argument(f"--{name}", type=parsed, default=settings[name], help=text)
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default=settings["precision"])
     parser.add_argument("--runtime", choices=["onnxruntime", "openvino"], help="default: the one that is installed")
     given = parser.parse_args()
@@ -214,7 +218,7 @@ def main():
         parser.error("--threshold is not allowed here, because each voxel gets its most probable class")
     for name, (_, least, most) in NUMBERS.items():
         settings[name] = getattr(given, name)
-        if settings[name] is not None and not least <= settings[name] <= most:
+        if settings[name] not in (None, network_file.EXPECTED_DICE) and not least <= settings[name] <= most:
             parser.error(f"--{name} must lie between {least} and {most}, got {settings[name]}")
     try:
         images, left = images_of(given.volumes, settings["channels"])

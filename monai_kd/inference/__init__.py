@@ -1,6 +1,7 @@
 from ..io import SliceReader, SourceImage, UnreadableImage, read_image, read_source
 from .classifications import Classifications, rank_classes
 from .dataset import ReadableDataset, collate_file
+from .decision import DecideMaskd, threshold_of_expected_dice
 from .evaluator import FileEvaluator
 from .findings import Findings
 from .input_kind import JudgeClassInputd, JudgeInputd
@@ -16,6 +17,7 @@ from .thin_marks import DropThinMarksd
 __all__ = [
     "BundlePredictor",
     "Classifications",
+    "DecideMaskd",
     "DropSmallAreasd",
     "DropThinMarksd",
     "FileEvaluator",
@@ -38,4 +40,5 @@ __all__ = [
     "rank_classes",
     "read_image",
     "read_source",
+    "threshold_of_expected_dice",
 ]

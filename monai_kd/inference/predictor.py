@@ -110,8 +110,11 @@ class BundlePredictor:
         return is_of_head(self.value("trained"))
 
     @property
-    def threshold(self) -> float | None:
-        """Of a segmentation: on the probability; ``None`` where each pixel has the most probable of several classes."""
+    def threshold(self) -> float | str | None:
+        """Of a segmentation: on the probability, or ``"expected_dice"``.
+
+        ``None`` where each pixel has the most probable of several classes.
+        """
         return None if self.value("multiclass") else self.value("threshold")
 
     @property

@@ -20,7 +20,7 @@ __all__ = ["write_page", "write_table"]
 def write_page(
     files: Sequence[Examined],
     checkpoints: Mapping[str, CheckpointFacts],
-    threshold: float | None,
+    threshold: float | str | None,
     temperature: float,
     path: str | Path,
     rules: Sequence[str] = (),
@@ -32,7 +32,7 @@ def write_page(
     Args:
         files: the examined files, in the order of the page.
         checkpoints: by ``"segmentation"`` and ``"classification"``.
-        threshold: threshold of the masks; ``None`` where each pixel has its most probable class.
+        threshold: of the masks, or ``"expected_dice"``; ``None`` where each pixel has its most probable class.
         temperature: the classifier's logits were divided by it.
         path: the file to write.
         rules: by which slices are marked, see `BundlePredictor.rules`.

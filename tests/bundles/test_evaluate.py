@@ -13,7 +13,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, create_workflow
 from PIL import Image
-from tiny import BRIGHT, BUNDLES, NETWORKS, SEGMENTATION, bright, cause, config, save, untrained
+from tiny import BRIGHT, BUNDLES, NETWORKS, SEGMENTATION, bright, cause, config, infer, save, untrained
 
 from monai_kd.metrics import MASK_METRICS
 
@@ -214,6 +214,26 @@ def test_threshold_decides(bright_network, tmp_path):
     assert evaluate(tmp_path / "high", threshold=0.99, **values)[1][0]["dice"] == "1.0"
 
 
+def test_the_mask_of_the_highest_expected_dice(tmp_path):
+    # White for sure, and a grey block with a probability of 0.45: (64 + 29) / (128 + 93) is more than 64 / (64 + 93).
+    white, grey = block((32, 32), (4, 4), (12, 12)), block((32, 32), (20, 20), (28, 28))
+    data = write_slices(tmp_path / "data", [(white + 0.495 * grey, white + grey)])
+    values = {"dataset_dir": str(data), **bright(tmp_path / "bright", steepness=10)}
+    assert float(evaluate(tmp_path / "half", **values)[1][0]["dice"]) == pytest.approx(2 / 3)
+    metrics, (row,) = evaluate(tmp_path / "expected", threshold="expected_dice", **values)
+    assert row["dice"] == "1.0"
+    assert metrics["settings"]["threshold"] == "expected_dice"
+
+
+def test_a_mask_that_is_never_empty_needs_a_rule(tmp_path):
+    """Inference on slices of which nothing says whether they show a tumour."""
+    checkpoint = untrained("seg_student", tmp_path / "weights")
+    values = {"checkpoint": str(checkpoint), "input": str(tmp_path / "none"), "threshold": "expected_dice"}
+    with pytest.raises((RuntimeError, ValueError)) as caught:
+        infer("seg_student", "inference", output_dir=str(tmp_path / "out"), **values)
+    assert "nothing says which slices are: choose an operating point" in cause(caught.value)
+
+
 def test_all_slices_need_no_fold_and_seen_ones_are_said(trained, disc_dataset, tmp_path, caplog):
     bundle, checkpoint = trained
     metrics, slices = evaluate(tmp_path, bundle, dataset_dir=str(disc_dataset), checkpoint=checkpoint, part="all")
@@ -269,7 +289,7 @@ def test_same_seed_same_files(bright_network, tmp_path):
         ({"fold": 1, "leave_out": [1]}, "1 is none of them"),
         ({"part": "all", "leave_out": [0, 1, 2]}, "no slices"),
         ({"part": "training"}, "part must be 'validation' or 'all', got 'training'"),
-        ({"threshold": 1.5}, "threshold must be a number between 0 and 1, got 1.5"),
+        ({"threshold": 1.5}, "threshold must be a number between 0 and 1, or 'expected_dice', got 1.5"),
         ({"bootstrap": -1}, "bootstrap must be a whole number from 0, got -1"),
     ],
 )

@@ -574,7 +574,8 @@ def test_evaluation_of_slices_and_of_volumes_are_told_apart(dataset, run, tmp_pa
     assert "it was trained on slices, not on volumes" in cause(caught.value)
 
 
-def test_masks_of_files_named_after_channels(run, tmp_path):
+@pytest.mark.parametrize("threshold", [0.3, "expected_dice"])
+def test_masks_of_files_named_after_channels(run, threshold, tmp_path):
     """The same patient in a folder of its own, among others, and as one file with all channels: the same masks."""
     image, _ = nested((20, 18, 14), 9)
     (tmp_path / "in" / "own").mkdir(parents=True)
@@ -588,7 +589,13 @@ def test_masks_of_files_named_after_channels(run, tmp_path):
     files = config("seg_student", "inference", "volumes_inference")
     only_weights = {"_target_": "monai_kd.handlers.LoadWeights", "network": "@network", "checkpoint": "@checkpoint"}
     workflow = Workflow(
-        files, workflow_type="infer", device="cpu", logging_file=False, handlers=[only_weights], threshold=0.3, **given
+        files,
+        workflow_type="infer",
+        device="cpu",
+        logging_file=False,
+        handlers=[only_weights],
+        threshold=threshold,
+        **given,
     )
     workflow.initialize()
     outputs: dict[str, dict] = {}
