@@ -171,7 +171,8 @@ def choose(name: str, options: Mapping[str, Any], what: str) -> Any:
 def recorded(weights: Iterable[str] = ()) -> dict[str, Any]:
     """What the running config builds a training from, as it stands there, for ``settings.json``.
 
-    ``augmentation``, ``batch_augmentation``, ``optimizer``, ``lr_scheduler``, and of ``terms`` those of the recipe.
+    ``augmentation``, ``batch_augmentation``, ``optimizer``, ``lr_scheduler``, the ``factors`` of each
+    `LossWeightSchedule` among ``train#handlers``, and of ``terms`` those of the recipe.
     References to values and definitions are followed, but for those that a resumed run may change, and of the optimizer
     and the schedule to definitions, which have the network; expressions stay as they are written, and of an absolute
     path there is the last name. Of objects that take the place of text, such as transforms that a student gives to its
@@ -186,7 +187,18 @@ def recorded(weights: Iterable[str] = ()) -> dict[str, Any]:
     parser = parser_with("definitions")
     found = {id: _written(parser.get(id), parser, id in _FOLLOWED) for id in _OF_TRAINING if id in parser}
     terms = {name: _written(parser.get(f"terms#{name}"), parser, True) for name in weights}
-    return {**found, **({"terms": terms} if terms else {})}
+    schedules = [_written(each.get("factors"), parser, True) for each in _handlers(parser) if _follows_the_epoch(each)]
+    more = {"terms": terms, "loss_weight_schedules": schedules}
+    return {**found, **{name: value for name, value in more.items() if value}}
+
+
+def _handlers(parser: ConfigParser) -> list[Mapping[str, Any]]:
+    handlers = parser.get("train#handlers", [])
+    return [each for each in handlers if isinstance(each, Mapping)] if isinstance(handlers, list) else []
+
+
+def _follows_the_epoch(handler: Mapping[str, Any]) -> bool:
+    return str(handler.get(TARGET)).rpartition(".")[-1] == "LossWeightSchedule"
 
 
 def _written(value: Any, parser: ConfigParser, built: bool, within: frozenset[str] = frozenset()) -> Any:

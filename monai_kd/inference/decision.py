@@ -48,10 +48,12 @@ def threshold_of_expected_dice(probability: torch.Tensor) -> float:
     size = flat.sum(dtype=torch.float64)
     if size <= 0:
         return float("inf")
-    tried = [flat[flat >= threshold] for threshold in _FIRST_TRIED]
+    likely = flat[flat >= _FIRST_TRIED[-1]]
+    tried = [likely[likely >= threshold] for threshold in _FIRST_TRIED]
     least = max(float(each.sum(dtype=torch.float64) / (len(each) + size)) for each in tried)
     # A pixel raises the ratio only if its probability is above half of it.
-    found = flat[flat >= least].sort(descending=True).values
+    within = likely if least >= _FIRST_TRIED[-1] else flat
+    found = within[within >= least].sort(descending=True).values
     chosen = found.cumsum(0, dtype=torch.float64) / (torch.arange(1, len(found) + 1, device=flat.device) + size)
     return float(found[chosen.argmax()])
 

@@ -54,7 +54,14 @@ def test_what_is_written_in_the_config(monkeypatch):
     assert found["terms"] == {
         "a": {"weight": 0.5, "deep": {"deeper": ["first"]}, "loss": {"_target_": "Loss", "smooth": 0.5, "of": "@loop"}}
     }
-    assert "terms" not in recorded()
+    assert not {"terms", "loss_weight_schedules"} & recorded().keys()
+
+
+def test_factors_of_loss_weights(monkeypatch):
+    schedule = {"_target_": "monai_kd.handlers.LossWeightSchedule", "factors": {"logit": "$lambda epoch: epoch / 10"}}
+    config = {"augmentation": [], "train": {"handlers": ["$print", {"_target_": "StatsHandler"}, schedule]}}
+    monkeypatch.setattr("monai_kd.bundle.running.running", lambda: Running(ConfigParser(config)))
+    assert recorded()["loss_weight_schedules"] == [schedule["factors"]]
 
 
 def test_nothing_tells_about_the_computer(monkeypatch):
