@@ -234,6 +234,7 @@ OWN: dict[str, list[tuple[str, str]]] = {
         ("docs/study_runs.md", "cp -r docs/experiments/twins"),
         ("docs/study_runs.md", f"{EVALUATE} --dataset_dir DATA --checkpoint TWINS"),
         ("docs/study_runs.md", "python docs/experiments/rule_table.py"),
+        ("docs/study_runs.md", "python -m monai_kd compare TWINS"),
         ("docs/study.md", "python -m monai_kd familiarity seg_student"),
         ("docs/study.md", "python docs/experiments/shift_class.py bundles/cls_student"),
         ("docs/study.md", "python docs/experiments/release.py seg_student"),

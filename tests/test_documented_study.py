@@ -287,7 +287,7 @@ def knows_no_tumour(folder: Path, **values: object) -> Path:
 @pytest.mark.usefixtures("more_slices")
 def test_twins_and_the_released_pair(lines, checkout, monkeypatch, capsys):
     """Both twins are kept, copied and measured; networks that have seen all folds are released with their point."""
-    twin_of_masks, twin_of_classes, copy, whole, alone, pair, table, familiarity, shift, release = lines
+    twin_of_masks, twin_of_classes, copy, whole, alone, pair, table, *decided, familiarity, shift, release = lines
     shutil.rmtree(checkout / "docs" / "experiments" / "twins", ignore_errors=True)
     # Of the size that metadata.json has.
     untrained("seg_student", checkout / "RUN", fold=3, image_size=256)
@@ -303,6 +303,9 @@ def test_twins_and_the_released_pair(lines, checkout, monkeypatch, capsys):
     capsys.readouterr()
     run(table, checkout, monkeypatch)
     assert len(capsys.readouterr().out.splitlines()) == 2 + 1 + 6
+    assert len(decided) == 8
+    for line in decided:
+        run(line, checkout, monkeypatch)
 
     shutil.rmtree(checkout / "RUN")
     state = torch.load(untrained("seg_student", checkout / "RUN", fold=None, image_size=256), weights_only=True)
