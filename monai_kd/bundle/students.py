@@ -111,7 +111,9 @@ def _predictor(what: str, checkpoint: Path, folders: dict[str, Path], **override
                     f"--{what}: {checkpoint} is a checkpoint for --{other} ({folder.name}); give one of "
                     f"{folders[what].name}."
                 ) from error
-        raise ValueError(f"--{what}: {error}") from error
+        # It begins with the name of an option that was given, or is about the checkpoint.
+        about = "" if str(error).partition(":")[0] in overrides else f"{what}: "
+        raise ValueError(f"--{about}{error}") from error
 
 
 def _fits(bundle: Path, checkpoint: Path) -> bool:

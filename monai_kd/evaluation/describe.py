@@ -10,7 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..data import data_known, datalist_path, find_leaks, is_labelled, placed, read_datalist, same_data, trainings
+from ..config.checks import EXPECTED_DICE
+from ..data import (
+    data_known,
+    datalist_path,
+    find_leaks,
+    is_labelled,
+    is_negative,
+    placed,
+    read_datalist,
+    same_data,
+    trainings,
+)
 from ..io.checksum import file_sha256
 
 __all__ = ["describe_evaluation"]
@@ -35,9 +46,10 @@ def describe_evaluation(
 ) -> dict[str, Any]:
     """Log which slices are evaluated, with warnings about the metrics, and return a description for ``metrics.json``.
 
-    Warnings are logged for synthetic slices; for a checkpoint that was trained on another data set, or on one that is
-    not known; for slices that the checkpoint, or the teacher of a student, was trained on; and for slices with patients
-    or images that are also among the training slices.
+    Warnings are logged for synthetic slices; for masks of the highest expected Dice on slices without a tumour; for a
+    checkpoint that was trained on another data set, or on one that is not known; for slices that the checkpoint, or the
+    teacher of a student, was trained on; and for slices with patients or images that are also among the training
+    slices.
 
     Args:
         checkpoint: the weights.
@@ -71,6 +83,12 @@ def describe_evaluation(
     notes = []
     if synthetic:
         notes.append("SYNTHETIC phantoms: these metrics say nothing about images of patients.")
+    empty = settings.get("negative_share") or any(map(is_negative, data))
+    if settings.get("threshold") == EXPECTED_DICE and empty:
+        notes.append(
+            f"The masks are those of {EXPECTED_DICE}, which are hardly ever empty: how many slices without a tumour "
+            "are marked is to be read at the operating point, not without a rule."
+        )
     runs = trainings(trained)
     known = list(filter(data_known, runs))
     here = [run for run in known if same_data(run, data_dir)]

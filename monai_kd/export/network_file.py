@@ -1,5 +1,6 @@
 """Run an exported network with onnxruntime or OpenVINO, and clean its masks. Part of predict.py."""
 
+import argparse
 import functools
 import importlib.util
 import warnings
@@ -61,22 +62,29 @@ def softmax(logits, temperature=1.0):
 
 def number_or_rule(text):
     """A threshold of the command line: a number, or the name of a rule."""
-    return text if text == EXPECTED_DICE else float(text)
+    try:
+        return text if text == EXPECTED_DICE else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"it must be a number, or {EXPECTED_DICE}, got '{text}'") from None
 
 
 def marked(found, threshold):
     """Where probabilities reach a threshold; for "expected_dice", the mask of the highest expected Dice: of n pixels
-    sorted by probability p, the first k, where 2 (p1 + … + pk) / (k + p1 + … + pn) is largest."""
+    sorted by probability p, the first k, where 2 (p1 + … + pk) / (k + p1 + … + pn) is largest; or none, where that is
+    less than the probability that there is nothing, (1 - p1) … (1 - pn)."""
     if threshold != EXPECTED_DICE:
         return found >= threshold
     size = found.sum(dtype=float)
     if not size > 0:
         return np.zeros(found.shape, bool)
     # A pixel raises the ratio only above half of it, and masks of any threshold bound it from below.
-    tried = [found[found >= threshold] for threshold in (0.5, 0.1, 0.01)]
+    tried = [found[found >= each] for each in (0.5, 0.1, 0.01)]
     least = max(each.sum(dtype=float) / (len(each) + size) for each in tried)
     likely = np.sort(found[found >= least])[::-1]
-    return found >= likely[(likely.cumsum(dtype=float) / (np.arange(1, len(likely) + 1) + size)).argmax()]
+    expected = 2 * likely.cumsum(dtype=float) / (np.arange(1, len(likely) + 1) + size)
+    if np.exp(-size) > expected.max() and np.exp(np.log1p(-found.astype(float)).sum()) > expected.max():
+        return np.zeros(found.shape, bool)
+    return found >= likely[expected.argmax()]
 
 
 def slice_step(affine):

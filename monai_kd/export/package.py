@@ -190,7 +190,7 @@ def _settings(predictor: BundlePredictor, bundle: Path, checkpoint: str | Path) 
         names = ["background", *predictor.mask_names]
         labels = {str(index): name for index, name in enumerate(names)}
         output = {"activation": trained["activation"], "threshold": predictor.threshold, "labels": labels}
-        rule = PresenceRule.of(trained["operating_point"])
+        rule = PresenceRule.of(trained["operating_point"], predictor.value("presence_threshold"))
         if rule.score not in KNOWN_SCORES:
             raise ValueError(
                 f"predict.py knows the presence scores {', '.join(KNOWN_SCORES)}, and operating_point in the "

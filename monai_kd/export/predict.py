@@ -100,6 +100,8 @@ def decide(found, shape, settings):
     """The most probable class, or masks by the threshold, which expected_dice chooses for each slice."""
     if settings["activation"] == "softmax":
         return found.argmax(axis=0)
+    if settings["threshold"] != network_file.EXPECTED_DICE:
+        return found >= settings["threshold"]
     slices = np.moveaxis(found.reshape(-1, *shape[:2], *(shape[2:] or (1,))), 3, 1)
     masks = [[network_file.marked(each, settings["threshold"]) for each in channel] for channel in slices]
     return np.moveaxis(np.array(masks), 1, 3).reshape(found.shape)
@@ -156,8 +158,8 @@ def main():
             parser.error(f"--{name} must lie between 0 and {end}, got {settings[name]}")
     if settings["threshold"] == network_file.EXPECTED_DICE and settings["presence_threshold"] is None:
         parser.error(
-            f"--threshold {network_file.EXPECTED_DICE} marks something in each slice: give --presence_threshold, 0 if "
-            "each shows a tumour"
+            f"--threshold {network_file.EXPECTED_DICE} marks something in nearly each slice: give "
+            "--presence_threshold, 0 if each shows a tumour"
         )
     masks = [given.output_dir / slice_files.mask_name(path.name) for path in given.slices]
     try:

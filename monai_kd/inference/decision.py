@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -26,36 +27,41 @@ def threshold_of_expected_dice(probability: torch.Tensor) -> float:
 
     .. math:: \frac{2 \sum_{i \le k} p_i}{k + \sum_i p_i}, \quad p_1 \ge p_2 \ge \dots,
 
-    where the second sum, over all pixels, is the expected size of the truth. That is the expected Dice with the
-    expectations of numerator and denominator taken apart (Dai and Li, RankSEG: a consistent ranking-based framework for
-    segmentation, JMLR 24, 2023). The mask has the pixels whose probability is at least half of that maximum (Lipton et
-    al., Optimal thresholding of classifiers to maximize F1 measure, 2014): the less sure the network is of the
-    whole image, the less does a pixel need.
+    where the second sum, over all pixels, is the expected size of the truth. It is the expected Dice of pixels that are
+    independent, for masks of many pixels: the expectations of numerator and denominator are taken apart. The mask has
+    the pixels whose probability is at least half of that maximum (Lipton et al., Optimal thresholding of classifiers to
+    maximize F1 measure, 2014): the less sure the network is of the whole image, the less does a pixel need. Dai and Li
+    (RankSEG: a consistent ranking-based framework for segmentation, JMLR 24, 2023) have the exact form.
+
+    An empty mask has the Dice 1 where the truth is empty, which has the probability :math:`\prod_i (1 - p_i)`. It is
+    the mask where this is more than the maximum.
 
     Args:
         probability: of one class, of any shape.
 
     Returns:
-        The least probability in the mask, which is never empty; infinity where all probabilities are 0.
+        The least probability in the mask; infinity for an empty mask.
 
     Example:
         >>> sure = threshold_of_expected_dice(torch.tensor([0.75, 0.75, 0.25, 0.0]))
-        >>> unsure = threshold_of_expected_dice(torch.tensor([0.25, 0.25, 0.0625, 0.0]))
-        >>> sure, unsure
-        (0.75, 0.25)
+        >>> unsure = threshold_of_expected_dice(torch.full((64,), 0.25))
+        >>> nothing = threshold_of_expected_dice(torch.full((64,), 0.001))
+        >>> sure, unsure, nothing
+        (0.75, 0.25, inf)
     """
-    flat = plain_tensor(probability).flatten()
-    size = flat.sum(dtype=torch.float64)
-    if size <= 0:
-        return float("inf")
+    flat = plain_tensor(probability).flatten().cpu().double()
+    size = flat.sum()
     likely = flat[flat >= _FIRST_TRIED[-1]]
     tried = [likely[likely >= threshold] for threshold in _FIRST_TRIED]
-    least = max(float(each.sum(dtype=torch.float64) / (len(each) + size)) for each in tried)
+    least = max(float(each.sum() / (len(each) + size)) for each in tried) if size > 0 else math.inf
     # A pixel raises the ratio only if its probability is above half of it.
     within = likely if least >= _FIRST_TRIED[-1] else flat
     found = within[within >= least].sort(descending=True).values
-    chosen = found.cumsum(0, dtype=torch.float64) / (torch.arange(1, len(found) + 1, device=flat.device) + size)
-    return float(found[chosen.argmax()])
+    expected = 2 * found.cumsum(0) / (torch.arange(1, len(found) + 1) + size)
+    # The first bound of the probability of an empty truth is quick, and mostly enough.
+    if not len(found) or (torch.exp(-size) > expected.max() and torch.log1p(-flat).sum().exp() > expected.max()):
+        return math.inf
+    return float(found[expected.argmax()])
 
 
 class DecideMaskd(MapTransform):
@@ -75,7 +81,7 @@ class DecideMaskd(MapTransform):
 
     Raises:
         ValueError: ``"expected_dice"`` with ``argmax``; or for slices of which no rule says whether they are marked,
-            since that mask is never empty.
+            since that mask is hardly ever empty.
     """
 
     def __init__(
@@ -98,8 +104,8 @@ class DecideMaskd(MapTransform):
             )
         elif each_slice and not ruled:
             raise ValueError(
-                f"threshold: {EXPECTED_DICE} marks something in each slice that is looked at, and nothing says which "
-                "slices are: choose an operating point by an evaluation with --specificity, or give "
+                f"threshold: {EXPECTED_DICE} marks something in nearly each slice, and nothing says which slices "
+                "are to be marked: choose an operating point by an evaluation with --specificity, or give "
                 "--presence_threshold 0 if each slice shows what is segmented."
             )
 

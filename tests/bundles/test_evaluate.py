@@ -231,7 +231,7 @@ def test_a_mask_that_is_never_empty_needs_a_rule(tmp_path):
     values = {"checkpoint": str(checkpoint), "input": str(tmp_path / "none"), "threshold": "expected_dice"}
     with pytest.raises((RuntimeError, ValueError)) as caught:
         infer("seg_student", "inference", output_dir=str(tmp_path / "out"), **values)
-    assert "nothing says which slices are: choose an operating point" in cause(caught.value)
+    assert "nothing says which slices are to be marked: choose" in cause(caught.value)
 
 
 def test_all_slices_need_no_fold_and_seen_ones_are_said(trained, disc_dataset, tmp_path, caplog):
@@ -317,3 +317,10 @@ def test_label_of_another_size_is_named(bright_network, tmp_path):
     with pytest.raises(RuntimeError) as caught:
         evaluate(tmp_path / "eval", dataset_dir=str(data), **bright_network)
     assert re.search(r"label0\.nii\.gz has 32 × 30 pixels, and .*image0\.nii\.gz has 32 × 32", cause(caught.value))
+
+
+def test_masks_that_are_hardly_ever_empty_are_no_measure_of_specificity(bright_network, disc_dataset, tmp_path, caplog):
+    values = {"dataset_dir": str(disc_dataset), "threshold": "expected_dice", **bright_network}
+    told = "how many slices without a tumour are marked is to be read at the operating point"
+    assert not any(told in note for note in evaluate(tmp_path / "all", **values)[0]["notes"])
+    assert any(told in note for note in evaluate(tmp_path / "half", negative_share=0.5, **values)[0]["notes"])

@@ -358,6 +358,29 @@ def test_numbers_in_other_units_are_refused(package, tmp_path, option, value, en
     assert f"--{option} must lie between 0 and {end}, got {float(value)}" in done.stderr
 
 
+def test_a_threshold_that_is_none(package, tmp_path):
+    for given, reason in (
+        ("half", "it must be a number, or expected_dice, got 'half'"),
+        ("expected_dice", "marks something in nearly each slice: give --presence_threshold"),
+    ):
+        done = alone(package, tmp_path / "a.nii.gz", f"--threshold={given}")
+        assert done.returncode == 2
+        assert reason in done.stderr
+
+
+def test_thresholds_of_a_config_of_ones_own_go_along(segmenter, tmp_path):
+    bundle = Path(shutil.copytree(BUNDLES / "seg_student", tmp_path / "seg_student"))
+    config = json.loads((bundle / "configs" / "inference.json").read_text())
+    config |= {"threshold": "expected_dice", "presence_threshold": 0.25}
+    (bundle / "configs" / "inference.json").write_text(json.dumps(config))
+    export_package(bundle, segmenter, tmp_path / "package")
+    written = json.loads((tmp_path / "package" / "settings.json").read_text())
+    assert (written["threshold"], written["presence_threshold"]) == ("expected_dice", 0.25)
+    image = nifti(tmp_path / "a.nii.gz", (50, 40, 1), np.eye(4))
+    done = alone(tmp_path / "package", image, "--output_dir", tmp_path / "out")
+    assert json.loads(done.stdout)["presence_threshold"] == 0.25
+
+
 def test_suffixes_may_be_in_capitals(package, tmp_path):
     path = nifti(tmp_path / "A.b.nii.gz", (50, 40, 1), np.eye(4))
     capitals, plain = tmp_path / "A.B.NII.GZ", tmp_path / "C.Nii"

@@ -28,6 +28,7 @@ def expected_dice(masks: np.ndarray, probability: np.ndarray) -> np.ndarray:
 def test_it_is_nearly_the_best_of_all_masks(seed: int) -> None:
     probability = np.random.default_rng(seed).beta(0.4, 0.8, 10)
     best = expected_dice(TRUTHS[1:], probability).max()
+    assert best > np.prod(1 - probability)
     thresholds = [threshold_of_expected_dice(torch.as_tensor(probability)), 0.5]
     found, half = expected_dice(np.array([1.0 * (probability >= each) for each in thresholds]), probability)
     # The ratio of expectations in place of the expectation of the ratio; ten pixels are few.
@@ -44,15 +45,19 @@ def ratio(probability: np.ndarray, count: int) -> float:
 def test_no_other_threshold_has_a_higher_ratio(highest: float, dtype: type) -> None:
     probability = (highest * np.random.default_rng(1).beta(0.1, 1, 400)).astype(dtype)
     threshold = threshold_of_expected_dice(torch.as_tensor(probability))
+    # In a package, which has numpy alone.
+    assert np.array_equal(marked(probability, EXPECTED), probability >= threshold)
     count = int((probability >= threshold).sum())
     wide = probability.astype(float)
     best = max(ratio(wide, each) for each in range(1, 401))
+    assert (np.prod(1 - wide) > best) == (highest < 0.1)
+    if highest < 0.1:
+        assert (count, threshold) == (0, np.inf)
+        return
     assert ratio(wide, count) == pytest.approx(best, abs=1e-9)
     # What the theory says of the threshold.
     assert threshold >= best / 2 - 1e-6
     assert count == 400 or np.sort(wide)[::-1][count] <= best / 2 + 1e-6
-    # In a package, which has numpy alone.
-    assert np.array_equal(marked(probability, EXPECTED), probability >= threshold)
 
 
 def test_a_sure_network_marks_what_half_the_probability_marks() -> None:
@@ -65,8 +70,8 @@ def test_a_sure_network_marks_what_half_the_probability_marks() -> None:
 
 def test_channels_and_slices_are_decided_apart() -> None:
     probability = torch.rand(2, 6, 6, 4, generator=torch.Generator().manual_seed(0)) ** 8
-    probability[..., 2] *= 0.01
-    probability[..., 3] = 0
+    probability[..., 2] = 0.2
+    probability[..., 3] *= 0.001
     whole = DecideMaskd("pred", threshold=EXPECTED)({"pred": probability})["pred"]
     each = DecideMaskd("pred", threshold=EXPECTED, each_slice=True, ruled=True)({"pred": probability})["pred"]
     for channel in range(2):
@@ -74,10 +79,19 @@ def test_channels_and_slices_are_decided_apart() -> None:
         for z in range(4):
             own = probability[channel, ..., z]
             assert torch.equal(each[channel, ..., z] > 0, own >= threshold_of_expected_dice(own))
-    # A slice of which the network knows nothing has no mask, the faint one has one where it is looked at by itself.
+    # Where the network is sure that there is nothing, nothing is marked; what is faint is where it is looked at alone.
     assert not each[..., 3].any()
-    assert each[..., 2].any()
+    assert each[..., 2].all()
     assert not whole[..., 2].any()
+
+
+def test_a_class_that_is_not_there_is_not_marked() -> None:
+    """Of classes that may overlap, beside one that is there; the rule of presence asks for any of them."""
+    probability = torch.full((2, 32, 32), 1e-4)
+    probability[0, 8:16, 8:16] = 0.99
+    mask = DecideMaskd("pred", threshold=EXPECTED)({"pred": probability})["pred"]
+    assert mask.sum((1, 2)).tolist() == [64, 0]
+    assert not marked(probability[1].numpy(), EXPECTED).any()
 
 
 @pytest.mark.parametrize("threshold", [0.5, EXPECTED])

@@ -565,6 +565,11 @@ WRONG = {
     "absent": (lambda good, d: {**good, "segmentation": d / "absent.pt"}, [], "there is no checkpoint"),
     "no checkpoint": (lambda good, d: {**good, "segmentation": Path(__file__)}, [], "can't be read as a checkpoint"),
     "threshold": (lambda good, d: good, ["--threshold", "1.5"], "threshold must be a number between 0 and 1"),
+    "no rule": (
+        lambda good, d: good,
+        ["--threshold", "expected_dice"],
+        "--threshold: expected_dice marks something in nearly each slice",
+    ),
     "temperature": (lambda good, d: good, ["--temperature", "0"], "temperature must be a positive number"),
     "temperature file": (
         lambda good, d: good,

@@ -63,9 +63,18 @@ def test_the_report_names_each_class(scan, checkpoints, tmp_path, capsys):
     assert "none: each pixel has the most probable class" in page
 
 
-def test_a_threshold_is_refused(scan, checkpoints, tmp_path, capsys):
-    assert main(command(scan, tmp_path / "out", checkpoints, "--threshold", "0.4")) == 2
-    assert "each pixel gets its most probable class (background or meningioma, glioma" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("threshold", "reason"),
+    [
+        ("0.4", "each pixel gets its most probable class (background or meningioma, glioma"),
+        ("expected_dice", "this network gives each pixel the most probable of several classes"),
+    ],
+)
+def test_a_threshold_is_refused(threshold, reason, scan, checkpoints, tmp_path, capsys):
+    assert main(command(scan, tmp_path / "out", checkpoints, "--threshold", threshold)) == 2
+    said = capsys.readouterr().err
+    assert "error: --threshold: " in said
+    assert reason in said
 
 
 def test_uploads_are_answered_with_the_size_of_each_class(scan, checkpoints):
