@@ -25,9 +25,16 @@ LAID_OVER = [
     )
     for between in ([], [bundle / "configs" / "volumes.json"])
     if (bundle / "configs" / "train.json").is_file() and all(each.is_file() for each in between)
-    # Of terms that only this bundle has.
-    if file.name != "fixed_target.json" or bundle.name == "seg_student"
+    # Of terms that only this bundle has, and of students that may start from pretrained weights.
+    if (file.name != "fixed_target.json" or bundle.name == "seg_student") and file.name != "random_weights.json"
 ]
+LAID_OVER.append(
+    [
+        CONFIGS / "train.json",
+        CONFIGS / "students" / "timm_lite0_pretrained.json",
+        BELOW[0].parent / "random_weights.json",
+    ]
+)
 
 
 def unused(*files: Path) -> list[str]:

@@ -123,7 +123,7 @@ def test_writes_nothing(tmp_path, scans, bright_bundle, brightness):
             {"inputs": "a"},
             r"--inputs: 'a' can't take the place of the monai_kd.*did you mean --input",
         ),
-        ({"threshold": 1.5}, "threshold must be a number between 0 and 1, got 1.5"),
+        ({"threshold": 1.5}, "threshold must be a number between 0 and 1, or 'expected_dice', got 1.5"),
         ({"device": "toaster"}, "device must be one of cpu"),
     ],
 )
