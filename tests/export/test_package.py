@@ -452,7 +452,7 @@ def test_a_mask_that_can_not_be_written_is_named(package, tmp_path):
 
 def test_script_is_short_and_imports_little():
     lines, imported = lines_and_imports(predict, network_file, slice_files)
-    assert lines <= 457
+    assert lines <= 504
     assert imported == {"numpy", "onnxruntime", "openvino", "PIL", "network_file", "slice_files"}
 
 

