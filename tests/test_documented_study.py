@@ -101,9 +101,9 @@ def test_runs(lines, checkout, monkeypatch):
                 assert (checkout / line.partition(name)[2].split()[0]).is_file()
         run(line, checkout, monkeypatch)
     kinds = [command[4] for command in begun]
-    assert kinds.count("training") == len(lines) == 93
+    assert kinds.count("training") == len(lines) == 97
     # Plain, mirrored and with tumours taken out, but for those of all folds; the last not for three classifiers.
-    assert kinds.count("evaluating") == 3 * 83 - 3
+    assert kinds.count("evaluating") == 3 * 87 - 3
 
 
 def test_plan(lines, checkout, monkeypatch):
@@ -170,6 +170,9 @@ def test_comparison_and_robustness(lines, checkout, monkeypatch, capsys):
     names.append("seg_lite0_alone_fold4_seed0_epochs10_size128")
     names += [f"seg_lite0_alone_fold1_seed0_epochs10_size128{negatives}" for negatives in ("", "_negatives0.3")]
     names.append(f"seg_unet_distilled_{small}_fixed_target")
+    for seed in ("seed0", "seed1"):
+        other = small.replace("seed0", seed)
+        names += [f"seg_lite0_{how}_{other}_random_weights" for how in ("alone", "distilled")]
     for other in (small.replace("fold4", "fold1"), small.replace("epochs10", "epochs20")):
         names += [f"seg_unet_{how}_{other}" for how in ("alone", "distilled")]
     evaluated(checkout, untrained("seg_student", checkout / "runs" / names[0], fold=3), monkeypatch)
@@ -182,7 +185,7 @@ def test_comparison_and_robustness(lines, checkout, monkeypatch, capsys):
     for line in (runs_of, *(re.sub(r"fold\[\d+\]", "fold4", line) for line in of_two_folds)):
         run(line, checkout, monkeypatch)
         assert "| 4 | 0 | 0." in capsys.readouterr().out
-    assert len(compares) == 13
+    assert len(compares) == 14
     for compare in compares:
         run(compare, checkout, monkeypatch)
     monkeypatch.setattr(subprocess, "run", in_this_process)
