@@ -22,10 +22,15 @@ def step():
     return kept
 
 was_set = keep_freed_memory() if "keep" in sys.argv else False
+def pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    step()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
 step(), step()  # aligned blocks need some room more the second time
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-step()
-print(was_set, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+# On a busy computer sometimes in a later step, too.
+found = [pages() for _ in range(4)]
+print(was_set, min(found) if was_set else found[0])
 """
 PAGES = 8 * 2**24 // 4096
 
